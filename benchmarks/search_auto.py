@@ -1,0 +1,77 @@
+"""`auto` beside the recipes on the same model and rows, paired on the test rows.
+
+python benchmarks/search_auto.py --train TRAIN.parquet --test TEST.parquet --minutes 15
+
+The recipes' hits and misses are read from the result files of `reproduction.py`, run before on the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankwise import files
+from rankwise.runs.folder import open_run
+from rankwise.scoring import paired, predictions
+from rankwise.search.auto import auto
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Run auto, then compare it with every recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="ag_news", help="of the result file")
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--test", help="test rows; else give data.test_size=N among the words")
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--recipes", type=Path, default=RESULTS / "reproduction", help="result files of the recipes")
+    parser.add_argument("--pattern", default="all-MiniLM-L6-v2-*.json", help="of the recipes' result files")
+    parser.add_argument("--out", type=Path, default=Path("runs/search-auto"))
+    parser.add_argument("words", nargs="*", metavar="key=value")
+    args = parser.parse_args()
+    words = [*args.words, *([f"data.test={args.test}"] if args.test else [])]
+    started = time.time()
+    record = auto(args.train, words, max_minutes=args.minutes, out=args.out / args.name)
+    seconds = time.time() - started
+    run = open_run(args.out / args.name)
+    scored = predictions.read(run.path, "test")
+    files.write_json(
+        RESULTS / f"search_auto_{args.name}.json",
+        {
+            "minutes_allowed": args.minutes,
+            "minutes_taken": round(seconds / 60, 3),
+            "over_the_clock": round(seconds / 60 / args.minutes - 1, 4),
+            "winner": record["winner"],
+            "explanation": record["auto"]["explanation"][1:],
+            "schedule": record["auto"]["schedule"],
+            "speed": record["auto"]["speed"],
+            "recipes": [against(path, scored) for path in sorted(args.recipes.glob(args.pattern))],
+            "environment": run.result["environment"],
+        },
+    )
+
+
+def against(path: Path, ours: predictions.Predictions) -> dict[str, Any]:
+    """A recipe's test accuracy, and the paired difference of auto from it."""
+    result = files.read_json(path)
+    if result["data"]["test"]["sha256"] != ours.rows_sha256:
+        return {"recipe": result["recipe"], "note": "scored on other rows"}
+    hits = np.unpackbits(np.frombuffer(bytes.fromhex(result["hits"]), dtype=np.uint8))[: len(ours.correct)].astype(bool)
+    pair = paired.compare_all(np.stack([hits, ours.correct]), [result["recipe"], "auto"])[0]
+    return {
+        "recipe": result["recipe"],
+        "accuracy": result["test"]["accuracy"],
+        "minutes": result["minutes"],
+        "points": pair.points,
+        "points_ci95": pair.points_ci95,
+        "p": pair.p,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Halving beside the full grid, on the shipped scope sweep, for several seeds; started again, it goes on.
+
+python benchmarks/search_halving.py
+
+The grid is run in full. What halving does is then read off the grid's own runs: a promoted trial is the same run as
+one that was never stopped (a test holds that), so its score at a rung is the grid run's best evaluation up to there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rankwise import files
+from rankwise.runs.folder import Run
+from rankwise.search.driver import search
+from rankwise.search.strategies import stops, survivors
+
+RESULT = Path(__file__).parent / "results" / "search_halving.json"
+
+
+def main() -> None:
+    """Run a grid a seed and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--factor", type=int, default=3)
+    parser.add_argument("--rungs", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs/search-halving"), help="where the grids' folders go")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="overrides of the sweep's base")
+    args = parser.parse_args()
+    rows = []
+    for seed in range(args.seeds):
+        folder = args.runs / f"seed-{seed}"
+        words = ["halving=null", "seeds=1", f"train.seed={seed}", *args.words]
+        record = search("scope-sweep", words, out=folder, resume=folder.exists())
+        rows.append({"seed": seed, **replay(record, folder, args.factor, args.rungs)})
+        environment = Run(folder / record["winner"]["run"]).result["environment"]
+        files.write_json(
+            RESULT,
+            {
+                "what": "validation accuracy of the configuration that halving ends with, beside the full grid's best",
+                "factor": args.factor,
+                "rungs": args.rungs,
+                "overrides": args.words,
+                "seeds": rows,
+                "largest_loss_points": max(row["points_below_grid"] for row in rows),
+                "environment": environment,
+            },
+        )
+        print(rows[-1], flush=True)
+
+
+def replay(record: dict[str, Any], folder: Path, factor: int, rungs: int) -> dict[str, Any]:
+    """Successive halving over runs that all went to their end."""
+    done = [trial for trial in record["trials"] if trial["status"] == "done"]
+    histories = {trial["trial"]: Run(folder / trial["run"]).history for trial in done}
+    total = done[0]["total_steps"]
+    places = stops(total, int(histories[done[0]["trial"]][0]["step"] or 1), rungs, factor)
+    alive, steps, before = sorted(histories), 0, 0
+
+    def best(number: int, until: int) -> tuple[float, float]:
+        seen = [row for row in histories[number] if (row["step"] or 0) <= until]
+        return max((row["validation_accuracy"] or 0.0, -(row["validation_loss"] or 0.0)) for row in seen)
+
+    for place in places:
+        steps += len(alive) * (place - before)
+        ranked = sorted(alive, key=lambda number: (*(-value for value in best(number, place)), number))
+        alive, before = ranked[: survivors(len(ranked), factor)] if place < total else ranked, place
+    scores = {number: best(number, total)[0] for number in histories}
+    return {
+        "configurations": len(done),
+        "grid_best": max(scores.values()),
+        "halving_best": scores[alive[0]],
+        "points_below_grid": round(100 * (max(scores.values()) - scores[alive[0]]), 3),
+        "grid_steps": total * len(done),
+        "halving_steps": steps,
+        "share_of_steps": round(steps / (total * len(done)), 4),
+        "grid_winner": next(row["point"] for row in record["table"] if row["trial"] == record["winner"]["trial"]),
+        "halving_winner": next(row["point"] for row in record["table"] if row["trial"] == alive[0]),
+    }
+
+
+if __name__ == "__main__":
+    main()

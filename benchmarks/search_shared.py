@@ -1,0 +1,92 @@
+"""What trials share: a process's rows, the token files, and one copy of the base's weights in memory.
+
+python benchmarks/search_shared.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rankwise import files
+from rankwise.search import spec
+from rankwise.search.space import Space
+
+RESULT = Path(__file__).parent / "results" / "search_shared.json"
+
+
+def main() -> None:
+    """Time the parts of setting a trial up, first and again; count the weights' memory in one and in two workers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    found = {"workers": {str(count): measured(count) for count in (1, 2)}}
+    files.write_json(RESULT, found)
+    print(RESULT.read_text(encoding="utf-8"))
+
+
+def measured(count: int) -> list[dict[str, Any]]:
+    """Every worker's figures while all of them hold their model."""
+    context = multiprocessing.get_context("spawn")
+    pairs = [context.Pipe() for _ in range(count)]
+    workers = [context.Process(target=work, args=(there,)) for _, there in pairs]
+    for worker in workers:
+        worker.start()
+    timings = [here.recv() for here, _ in pairs]
+    for here, _ in pairs:
+        here.send("all are ready")
+    maps = [here.recv() for here, _ in pairs]
+    for worker in workers:
+        worker.join()
+    return [{**timing, **memory} for timing, memory in zip(timings, maps, strict=True)]
+
+
+def work(there: Connection) -> None:
+    """Set two trials up, then tell how much of the weights' file is in memory, and how much of that is this one's."""
+    from rankwise import config as configuration
+    from rankwise import planning
+    from rankwise.data.tokens import tokenise
+    from rankwise.models import assemble, tokenizer_of
+    from rankwise.search.trial import load_data
+
+    search = spec.load("scope-sweep")
+    config = configuration.from_dict(Space.of(search).tree({}))
+    times: list[dict[str, float]] = []
+    for _ in range(2):
+        marks = [time.perf_counter()]
+        roles = load_data(config.data, ["train", "validation", "test"])
+        marks.append(time.perf_counter())
+        planned = planning.plan(config, len(roles.label_names))
+        tokenizer = tokenizer_of(config.model)
+        tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.encoder.max_tokens)
+        marks.append(time.perf_counter())
+        model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
+        marks.append(time.perf_counter())
+        names = ("rows_s", "tokens_s", "model_s")
+        times.append({name: round(b - a, 4) for name, a, b in zip(names, marks, marks[1:], strict=False)})
+    total = sum(float(parameter.detach().sum()) for parameter in model.parameters())  # touches every weight
+    there.send({"first": times[0], "again": times[1], "checksum": round(total, 3)})
+    there.recv()
+    there.send(weights_in_memory())
+    there.recv() if there.poll(2) else None
+
+
+def weights_in_memory() -> dict[str, float]:
+    """Megabytes of mapped safetensors files: resident, and this process's share of them (Linux)."""
+    resident = share = 0
+    inside = False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if "-" in line.split(" ")[0] and ":" not in line.split(" ")[0]:
+            inside = line.endswith(".safetensors")
+        elif inside and line.startswith("Rss:"):
+            resident += int(line.split()[1])
+        elif inside and line.startswith("Pss:"):
+            share += int(line.split()[1])
+    return {"weights_resident_mb": round(resident / 1024, 1), "weights_share_mb": round(share / 1024, 1)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""The verb: what is measured, in whose company, and the table and file that come of it. No torch in here."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rankwise import files
+from rankwise.errors import UserError
+
+TRAIN_VARIANTS = {
+    "papers": "peft + Trainer in fp32, batches padded to their longest text: how the papers ran it",
+    "papers-all-layers": "the same with adapters in every layer (where --layers limits the others)",
+    "grouped": "peft + Trainer in fp32, texts of similar length together",
+    "bf16": "peft + Trainer under bf16 autocast",
+    "bf16-grouped": "peft + Trainer under bf16 autocast, texts of similar length together",
+    "engine": "rankwise, eager",
+    "engine-compiled": "rankwise, elementwise work fused by torch.compile",
+    "engine-cached": "rankwise, the frozen layers below the adapters computed once (needs --layers)",
+    "products": "the products of the linear layers alone, on the engine's batches",
+}
+PREDICT_VARIANTS = {
+    "papers": "transformers + peft in fp32, in the order given",
+    "sorted": "transformers + peft in fp32, texts sorted by length",
+    "bf16-sorted": "transformers + peft under bf16 autocast, sorted",
+    "engine": "rankwise, adapter on its layers",
+    "engine-merged": "rankwise, adapter merged into the weights",
+}
+VARIANTS = {"train": TRAIN_VARIANTS, "predict": PREDICT_VARIANTS}
+BASELINE = "papers"
+NEED_LAYERS = {"engine-cached", "papers-all-layers"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every variant of one measurement has in common; sent to each process."""
+
+    task: str
+    data: str
+    text: str
+    label: str
+    model: str
+    tokenizer: str
+    random_weights: bool
+    scope: list[str]
+    layers: list[int] | None
+    rank: int
+    dora: bool
+    dropout: float
+    batch_size: int
+    max_length: int
+    steps: int
+    """of one turn"""
+    warmup: int
+    rounds: int
+    threads: int | None
+    seed: int
+
+    @property
+    def rows(self) -> int:
+        """Rows that every variant sees: one batch a step."""
+        return self.batch_size * (self.warmup + self.steps * self.rounds)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("task", choices=VARIANTS, help="what to measure")
+    parser.add_argument("--data", required=True, metavar="FILE", help="CSV or Parquet with a text and a label column")
+    parser.add_argument("--text", default="text", help="text column (default: text)")
+    parser.add_argument("--label", default="label", help="label column (default: label)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="FOLDER",
+        help="folder of the model, packaged:NAME, or a Hub name in the cache",
+    )
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="tokenizer's folder (default: the model's)")
+    parser.add_argument("--random-weights", action="store_true", help="build the model from its config alone")
+    parser.add_argument("--scope", default="query,value", help="adapted layers (default: query,value)")
+    parser.add_argument("--layers", metavar="A-B", help="encoder layers with adapters, such as 8-11 (default: all)")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--dora", action="store_true")
+    parser.add_argument("--dropout", type=float, default=0.1, help="on the adapters' input (default: 0.1)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-length", type=int, default=512, help="tokens kept of a text (default: 512)")
+    parser.add_argument("--steps", type=int, default=6, help="steps of one turn (default: 6)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every variant (default: 5)")
+    parser.add_argument("--warmup", type=int, default=3, help="steps before the first turn (default: 3)")
+    parser.add_argument("--threads", type=int, help="processor threads (default: torch's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--variants", metavar="A,B", help=f"default: all that apply; {', '.join(TRAIN_VARIANTS)}")
+    parser.add_argument("--name", help="of the result's file (default: made from the setting)")
+    parser.add_argument("--out", default="benchmarks/results", metavar="DIR", help="default: benchmarks/results")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and no table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and write the result's file."""
+    setting = _setting(args)
+    variants = _variants(args, setting)
+    console = Console(stderr=True)
+    load = [_load()]
+    measured = measure(setting, variants, console)
+    result = {**summary(setting, measured), "load_before_and_after": [*load, _load()]}
+    path = Path(args.out) / f"{args.name or _name(setting)}.json"
+    files.make_writable_folder(path.parent)
+    files.write_json(path, result)
+    if args.json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(table(result))
+        console.print(f"written to {path}")
+    return 0
+
+
+def _load() -> float | None:
+    """How many processes have wanted to run, over the last minute: other work beside a measurement spoils it."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _setting(args: argparse.Namespace) -> Setting:
+    for option in ("rank", "batch_size", "max_length", "steps", "rounds"):
+        if getattr(args, option) < 1:
+            raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, expected a number above zero")
+    if not Path(args.data).is_file():
+        raise UserError(f"--data {args.data} is not a file: give a CSV or Parquet file")
+    return Setting(
+        task=args.task,
+        data=args.data,
+        text=args.text,
+        label=args.label,
+        model=args.model,
+        tokenizer=args.tokenizer or args.model,
+        random_weights=args.random_weights,
+        scope=args.scope.split(","),
+        layers=_layers(args.layers),
+        rank=args.rank,
+        dora=args.dora,
+        dropout=args.dropout,
+        batch_size=args.batch_size,
+        max_length=args.max_length,
+        steps=args.steps,
+        warmup=args.warmup,
+        rounds=args.rounds,
+        threads=args.threads,
+        seed=args.seed,
+    )
+
+
+def _layers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    try:
+        return list(range(int(first), int(last if dash else first) + 1))
+    except ValueError:
+        raise UserError(f"--layers is '{text}', expected a layer or a range such as 8-11") from None
+
+
+def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
+    known = VARIANTS[setting.task]
+    if args.variants is None:
+        return [name for name in known if setting.layers or name not in NEED_LAYERS]
+    wanted: list[str] = args.variants.split(",")
+    unknown = [name for name in wanted if name not in known]
+    if not setting.layers and not NEED_LAYERS.isdisjoint(wanted):
+        raise UserError(f"--variants: {' and '.join(sorted(NEED_LAYERS))} need --layers, such as 8-11")
+    if unknown:
+        raise UserError(f"--variants: no variant '{unknown[0]}' of {setting.task}; there are {', '.join(known)}")
+    return wanted
+
+
+# --- measuring ----------------------------------------------------------------------------------------
+
+
+class Contestant:
+    """One variant's process. It answers each line sent to it with one line of JSON."""
+
+    def __init__(self, variant: str, setting: Setting) -> None:
+        self.variant = variant
+        command = [sys.executable, "-m", "rankwise.bench.contestant", variant]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._send(json.dumps(asdict(setting)))
+        self.answer()
+
+    def turn(self) -> list[float]:
+        """Let it run one turn. Returns: seconds of every step."""
+        self._send("go")
+        seconds: list[float] = self.answer()["seconds"]
+        return seconds
+
+    def finish(self) -> dict[str, Any]:
+        """End it. Returns: peak memory and counts."""
+        self._send("end")
+        last = self.answer()
+        self._process.wait()
+        return last
+
+    def stop(self) -> None:
+        """End it whatever it does."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Its next answer; what libraries print on its stdout is passed over."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                if "error" in answer:
+                    raise UserError(answer["error"])
+                if "bench" in answer:
+                    return answer
+        raise RuntimeError(f"the process of variant '{self.variant}' ended early; its message is above")
+
+
+def measure(setting: Setting, variants: list[str], console: Console) -> dict[str, dict[str, Any]]:
+    """Seconds of every step and the peak memory of every variant."""
+    contestants: list[Contestant] = []
+    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
+    try:
+        for variant in variants:
+            console.print(f"starting {variant}", highlight=False)
+            contestants.append(Contestant(variant, setting))
+        for number in range(setting.rounds):
+            # Every other round runs backwards, so that nobody always follows the same neighbour.
+            for contestant in contestants if number % 2 == 0 else contestants[::-1]:
+                seconds[contestant.variant] += contestant.turn()
+            console.print(f"round {number + 1} of {setting.rounds}", highlight=False)
+        return {
+            contestant.variant: {"seconds": seconds[contestant.variant], **contestant.finish()}
+            for contestant in contestants
+        }
+    finally:
+        for contestant in contestants:
+            contestant.stop()
+
+
+# --- reporting ----------------------------------------------------------------------------------------
+
+
+def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The result's file: medians, ratios, memory, and every single step."""
+    from rankwise.runs import environment
+
+    rows = {}
+    for variant, told in measured.items():
+        # Sorted texts make batches whose times spread by length: there only the mean compares with unsorted ones.
+        step = median(told["seconds"]) if setting.task == "train" else fmean(told["seconds"])
+        rows[variant] = {
+            "about": VARIANTS[setting.task][variant],
+            "step_s": round(step, 5),
+            "step_s_mean": round(fmean(told["seconds"]), 5),
+            "examples_per_s": round(setting.batch_size / step, 2),
+            "peak_mb": told["peak_mb"],
+            "tokens": told["tokens"],
+            "trainable": told["trainable"],
+            "seconds": [round(second, 5) for second in told["seconds"]],
+        }
+    products = rows.get("products", {}).get("step_s")
+    for variant, row in rows.items():
+        if BASELINE in rows:
+            row["times_baseline"] = round(rows[BASELINE]["step_s"] / row["step_s"], 2)
+            row["times_baseline_mean"] = round(rows[BASELINE]["step_s_mean"] / row["step_s_mean"], 2)
+            row["memory_of_baseline"] = round(row["peak_mb"] / rows[BASELINE]["peak_mb"], 3)
+        if products and variant in ("engine", "engine-compiled"):
+            row["share_of_products"] = round(products / row["step_s"], 3)
+    # A result is published: the folders of whoever measured it say nothing to its readers.
+    places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}
+    return {
+        "setting": {**asdict(setting), **places},
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "variants": rows,
+        "environment": environment.describe(),
+    }
+
+
+def table(result: dict[str, Any]) -> Table:
+    """The result as people read it."""
+    shown = Table(title=_name(Setting(**result["setting"])), box=None, header_style="bold")
+    for heading in (
+        "variant",
+        "s a step",
+        "examples/s",
+        "times papers'",
+        "(by means)",
+        "products",
+        "peak MB",
+        "memory",
+    ):
+        shown.add_column(heading, justify="left" if heading == "variant" else "right")
+    for variant, row in result["variants"].items():
+        shown.add_row(
+            variant,
+            f"{row['step_s']:.4f}",
+            f"{row['examples_per_s']:.1f}",
+            _or_dash(row.get("times_baseline"), "{:.2f}x"),
+            _or_dash(row.get("times_baseline_mean"), "{:.2f}x"),
+            _or_dash(row.get("share_of_products"), "{:.0%}"),
+            str(row["peak_mb"]),
+            _or_dash(row.get("memory_of_baseline"), "{:.0%}"),
+        )
+    return shown
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _name(setting: Setting) -> str:
+    model = Path(setting.model.removeprefix("packaged:")).name
+    layers = f"-layers{setting.layers[0]}to{setting.layers[-1]}" if setting.layers else ""
+    method = "dora" if setting.dora else "lora"
+    scope = "+".join(setting.scope)
+    return f"{setting.task}-{model}-{scope}-r{setting.rank}-{method}{layers}-b{setting.batch_size}"

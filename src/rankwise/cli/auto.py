@@ -1,0 +1,42 @@
+"""From labelled texts to a classifier in one command: columns, scope, rank, learning rate and steps are chosen to
+fit a budget of parameters and of minutes, and the choice is explained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from rankwise.cli import common
+
+EXAMPLE = "rankwise auto mine.csv --max-params 1M --max-minutes 15 --out searches/mine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("data", metavar="DATA", help="CSV, TSV, JSONL, Parquet, a folder of class folders, a Hub name")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="what shall not be chosen: data.test=FILE, ...")
+    parser.add_argument("--max-params", default="1M", metavar="N", help="trainable parameters allowed (default: 1M)")
+    parser.add_argument("--max-minutes", type=float, default=15.0, metavar="M", help="minutes allowed (default: 15)")
+    parser.add_argument("--out", metavar="DIR", help="the folder (default: searches/auto-NAME)")
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Choose, train and explain."""
+    started = time.time()
+    from rankwise.search.auto import auto
+
+    record = auto(
+        args.data,
+        args.words,
+        max_params=args.max_params,
+        max_minutes=args.max_minutes,
+        out=args.out,
+        started=started,
+    )
+    if args.json:
+        common.print_json(record)
+    else:
+        print("\n".join(record["auto"]["explanation"]))
+    return 0

@@ -1,0 +1,33 @@
+"""Fit a temperature on a run's validation rows, so that its probabilities mean what they say; no prediction changes."""
+
+from __future__ import annotations
+
+import argparse
+
+from rankwise.cli import common
+
+EXAMPLE = "rankwise calibrate runs/mine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or a search's (its winner)")
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, keep and print."""
+    from rankwise.runs.calibrate import calibrate
+
+    found = calibrate(args.run)
+    if args.json:
+        common.print_json(found)
+        return 0
+    print(
+        f"temperature {found['temperature']:.4f}, fitted on {found['rows']:,} validation rows and kept with the adapter"
+    )
+    print(f"there: loss {found['loss_before']:.4f} -> {found['loss_after']:.4f}, "
+          f"calibration error {found['ece_before']:.4f} -> {found['ece_after']:.4f}")  # fmt: skip
+    if found["at_bound"]:
+        print("note: it lies at the end of the range searched; these rows are too few or too easy to fit one")
+    return 0

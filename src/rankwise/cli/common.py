@@ -1,0 +1,79 @@
+"""What several verbs share: configuration words, the JSON switch, printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rankwise import config as configuration
+from rankwise.config import Config
+from rankwise.errors import UserError
+
+
+def add_config_words(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """The positional RECIPE|CONFIG and overrides."""
+    parser.add_argument(
+        "words",
+        nargs="+" if required else "*",
+        metavar="RECIPE|CONFIG|key=value",
+        help="a shipped recipe or a YAML file, then overrides such as adapter.rank=8",
+    )
+    parser.epilog = f"{parser.epilog or ''}\n\nkeys:\n{key_help()}"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The --json switch."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+
+
+def source_and_overrides(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe or file among the words, and the overrides."""
+    sources = [word for word in words if "=" not in word]
+    if len(sources) > 1:
+        raise UserError(
+            f"'{sources[1]}' is neither an override (key=value) nor the configuration, which is '{sources[0]}'"
+        )
+    return (sources[0] if sources else None), [word for word in words if "=" in word]
+
+
+def config_of(words: list[str]) -> Config:
+    """The configuration the words describe."""
+    source, overrides = source_and_overrides(words)
+    return configuration.load(source, overrides)
+
+
+def key_help() -> str:
+    """Every configuration key with its default and help, one a line."""
+    return "\n".join(f"  {key} = {_shown(default)}\n      {text}" for key, text, default in configuration.every_key())
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(default, ensure_ascii=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def summary(path: Path, result: dict[str, Any]) -> str:
+    """What a finished run reached, and the commands to go on with."""
+    lines = []
+    chosen, last = result["metrics"].get("validation"), result["metrics"].get("validation_last")
+    if chosen:
+        low, high = chosen["accuracy_ci95"]
+        lines.append(
+            f"validation accuracy {chosen['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, "
+            f"{chosen['examples']:,} rows) at step {chosen['step']}; at the last step {last['accuracy']:.4f}"
+        )
+    lines += [f"note: {note}" for note in result.get("notes", [])]
+    timing = result["timing"]
+    lines.append(
+        f"{timing['steps']:,} steps in {timing['train_s']:.0f} s ({timing['examples_per_s']:.1f} examples/s), "
+        f"evaluation {timing['eval_s']:.0f} s, peak memory {result['memory']['peak_mb']:,.0f} MB"
+    )
+    lines.append(f"run: {path}  (the reloaded adapter repeats the live model)")
+    lines.append(f"next: rankwise evaluate {path}  |  rankwise predict {path} new.csv predictions.csv")
+    return "\n".join(lines)

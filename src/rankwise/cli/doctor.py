@@ -1,0 +1,65 @@
+"""What this machine offers, what is missing, and the line that installs it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from importlib import metadata
+
+from rankwise.cli import common
+from rankwise.runs import environment
+
+EXAMPLE = "rankwise doctor"
+
+# What each extra is for; which packages it installs is written in the package's own metadata.
+PURPOSES = {
+    "hub": "data sets by their Hub name",
+    "text": "stemming and lemmatising",
+    "floor": "the TF-IDF floor beside every score",
+    "search": "rankwise search and auto",
+    "ray": "searches and predictions on a cluster",
+    "report": "the HTML report",
+    "sklearn": "BudgetedTextClassifier",
+    "track-tensorboard": "curves in TensorBoard",
+    "track-mlflow": "curves in MLflow",
+    "track-wandb": "curves in Weights & Biases",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings."""
+    found = environment.describe()
+    found["capabilities"] = environment.capabilities()
+    found["extras"] = {extra: {name: _version(name) for name in _packages(extra)} for extra in PURPOSES}
+    if args.json:
+        common.print_json(found)
+        return 0
+    print(f"{'cpu':<14} {found['cpu']}, {found['cores']} cores, {found['threads']} threads")
+    print(f"{'gpu':<14} {found['gpu'] or 'none'}")
+    for name, (present, meaning) in found["capabilities"].items():
+        print(f"{name:<14} {'yes' if present else 'no':<4} {meaning}")
+    for package, version in found["versions"].items():
+        print(f"{package:<14} {version or 'missing'}")
+    for extra, packages in found["extras"].items():
+        missing = [name for name, version in packages.items() if version is None]
+        told = f"needs {', '.join(missing)}: pip install 'rankwise[{extra}]'" if missing else "installed"
+        print(f"[{extra}]".ljust(20), f"{PURPOSES[extra]}: {told}")
+    return 0
+
+
+def _packages(extra: str) -> list[str]:
+    """Names of the packages that an extra installs."""
+    lines = [line for line in metadata.requires("rankwise") or [] if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    return [re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0] for line in lines]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,35 @@
+"""Score a run on its test rows; each look is recorded in the run."""
+
+from __future__ import annotations
+
+import argparse
+
+from rankwise.cli import common
+
+EXAMPLE = "rankwise evaluate runs/mine data.test=held_out.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or a search's (its winner)")
+    parser.add_argument(
+        "words", nargs="*", metavar="data.key=value", help="which rows: data.test=FILE and their columns"
+    )
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print."""
+    from rankwise.runs.evaluate import evaluate
+    from rankwise.scoring import report
+
+    scores = evaluate(args.run, args.words)
+    if args.json:
+        common.print_json({"metrics": {"test": scores}})
+    else:
+        print(report.full(scores))
+        if scores["looks"] > 1:
+            print(
+                f"\nThese test rows have been looked at {scores['looks']} times: choosing by them makes them validation rows."
+            )
+    return 0

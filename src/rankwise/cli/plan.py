@@ -1,0 +1,38 @@
+"""Exact trainable counts, the largest rank that fits, and the adapter's bytes: no torch, no weights, no network.
+
+Without a rank or a scope it prints every scope against the largest rank that fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rankwise import config as configuration
+from rankwise.cli import common
+
+EXAMPLE = "rankwise plan model.name=roberta-base data.num_labels=4 adapter.scope=[value] adapter.rank=22"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    common.add_config_words(parser, required=False)
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan; 2 when it is over budget, after printing it."""
+    from rankwise import planning
+
+    tree = configuration.tree_of(*common.source_and_overrides(args.words))
+    config = configuration.from_dict(tree)
+    plan = planning.plan(config)
+    is_open = not {"rank", "scope", "method"} & set(tree.get("adapter", {})) and config.budget.max_trainable is not None
+    if args.json:
+        common.print_json(plan.to_dict() | ({"options": planning.options(config)} if is_open else {}))
+    elif is_open:
+        print(planning.table(config), end="\n\n")
+        print(plan.text())
+    else:
+        print(plan.text())
+    planning.require_fit(plan)
+    return 0

@@ -1,0 +1,55 @@
+"""Label the texts of a file, or of a folder of text files, in constant memory; the order of rows is kept.
+
+The output's format follows its ending: .csv, .jsonl or .parquet; kaggle is a CSV of ID and integer Label.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rankwise.cli import common
+
+EXAMPLE = "rankwise predict runs/mine new.csv predictions.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
+    parser.add_argument("input", metavar="INPUT", help="CSV, TSV, JSONL, Parquet, or text with one example a line")
+    parser.add_argument("output", metavar="OUTPUT", help="the file to write")
+    parser.add_argument(
+        "--format", choices=["csv", "jsonl", "parquet", "kaggle"], help="default: by the output's ending"
+    )
+    parser.add_argument(
+        "--text", metavar="COLUMN", action="append", help="text column; repeat to join several (default: the run's)"
+    )
+    parser.add_argument(
+        "--kaggle-header",
+        metavar="LINE",
+        default="ID,Label",
+        help="first line of the kaggle format: ID,Label or ID,label",
+    )
+    parser.add_argument(
+        "--calibrated", action="store_true", help="probabilities at the temperature fitted by rankwise calibrate"
+    )
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict and say how many rows were written."""
+    from rankwise.runs.predict_file import predict_file
+
+    outcome = predict_file(
+        args.run,
+        args.input,
+        args.output,
+        format=args.format,
+        text=args.text,
+        kaggle_header=args.kaggle_header,
+        calibrated=args.calibrated,
+    )
+    if args.json:
+        common.print_json(outcome)
+    else:
+        print(f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)")
+    return 0

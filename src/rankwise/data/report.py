@@ -1,0 +1,115 @@
+"""What the data is like: rows, classes, duplicates, token lengths and what truncation cuts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from rankwise.data.duplicates import Overlap
+    from rankwise.data.tokens import Tokens
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+_CLASSES_SHOWN = 20
+
+
+@dataclass
+class Report:
+    """Filled by `load`, and by `add_tokens` once the texts are tokenised.
+
+    Attributes:
+        rows: rows of each role.
+        classes: class names.
+        balance: for each role, rows that carry each class.
+        duplicates: repeats within train and between roles.
+        tokens: for each role, length quantiles and what truncation cuts.
+    """
+
+    rows: dict[str, int]
+    classes: list[str]
+    balance: dict[str, list[int]] = field(default_factory=dict)
+    duplicates: list[Overlap] = field(default_factory=list)
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add_tokens(self, role: str, tokens: Tokens) -> None:
+        """Record the token lengths of a role."""
+        self.tokens[role] = token_summary(tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for result.json."""
+        return {
+            "rows": dict(self.rows),
+            "balance": {role: dict(zip(self.classes, counts, strict=True)) for role, counts in self.balance.items()},
+            "duplicates": [overlap.to_dict() for overlap in self.duplicates],
+            "tokens": dict(self.tokens),
+        }
+
+    def render(self) -> RenderableType:
+        """Tables for the terminal."""
+        from rich.console import Group
+
+        parts: list[RenderableType] = [self._balance_table()]
+        if self.tokens:
+            parts.append(self._token_table())
+        parts.extend(_sentence(overlap) for overlap in self.duplicates if overlap.exact or overlap.near)
+        return Group(*parts)
+
+    def _balance_table(self) -> RenderableType:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        table.add_column("rows")
+        for role, count in self.rows.items():
+            table.add_column(f"{role} {count:,}", justify="right")
+        for i, name in enumerate(self.classes[:_CLASSES_SHOWN]):
+            table.add_row(name, *(f"{self.balance[role][i]:,}" for role in self.rows))
+        if len(self.classes) > _CLASSES_SHOWN:
+            table.add_row(f"and {len(self.classes) - _CLASSES_SHOWN:,} more classes")
+        return table
+
+    def _token_table(self) -> RenderableType:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        table.add_column("tokens")
+        for heading in ("median", "95%", "99%", "longest", "kept at most", "texts cut", "tokens cut"):
+            table.add_column(heading, justify="right")
+        for role, summary in self.tokens.items():
+            lengths = summary["quantiles"]
+            table.add_row(
+                role,
+                *(f"{lengths[q]:,}" for q in ("0.5", "0.95", "0.99", "1")),
+                f"{summary['max_length']:,}",
+                f"{summary['texts_cut']:,}",
+                f"{summary['tokens_cut_share']:.2%}",
+            )
+        return table
+
+
+def token_summary(tokens: Tokens) -> dict[str, Any]:
+    """Length quantiles before truncation, texts that are cut, and the share of all tokens that is lost."""
+    full = tokens.full_lengths
+    values = np.quantile(full, QUANTILES, method="higher") if len(full) else np.zeros(len(QUANTILES))
+    lost = int(np.maximum(full - tokens.max_length, 0).sum())
+    return {
+        "max_length": tokens.max_length,
+        "quantiles": {f"{q:g}": int(value) for q, value in zip(QUANTILES, values, strict=True)},
+        "texts_cut": int((full > tokens.max_length).sum()),
+        "tokens_cut_share": lost / max(1, int(full.sum())),
+    }
+
+
+def _sentence(overlap: Overlap) -> str:
+    first, second = overlap.roles
+    where = "of train repeat an earlier one" if first == second else f"of {second} repeat one of {first}"
+    conflicts = f"; {overlap.conflicts:,} with another label" if overlap.conflicts else ""
+    example = overlap.examples[0]
+    ids = f"for example {example.ids[0]} and {example.ids[1]}"
+    return (
+        f"{overlap.exact + overlap.near:,} of {overlap.rows:,} rows {where} "
+        f"({overlap.exact:,} exactly, {overlap.near:,} nearly{conflicts}), {ids}"
+    )

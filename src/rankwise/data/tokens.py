@@ -1,0 +1,254 @@
+"""Texts as token ids: made once, kept in a file that is mapped into memory, cut where they are too long.
+
+The cache is keyed by the content of the texts and of the tokenizer, so a changed row, another model or
+another cleaning never meets old tokens; runs of a search that share their data share one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankwise.errors import UserError
+
+_VERSION = 1  # of the files below; a change of their layout needs another
+_CHUNK_TEXTS = 2048
+_QUANTILE = 0.99
+_MULTIPLE = 8
+
+
+class Tokens(Sequence[NDArray[np.int32]]):
+    """Token ids of texts, special tokens included; `[i]` is int32 (tokens,) of text i, cut to `max_length`.
+
+    Attributes:
+        max_length: tokens kept of a text at most.
+        full_lengths: tokens of each text before anything was cut, int64 (texts,).
+        lengths: tokens of each text as `[i]` gives it, int64 (texts,).
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        full_lengths: NDArray[np.int64],
+        max_length: int,
+        specials_behind: int,
+    ) -> None:
+        self.ids = ids
+        self.offsets = offsets
+        self.full_lengths = full_lengths
+        self.max_length = max_length
+        self._specials_behind = specials_behind
+        self.lengths = np.minimum(full_lengths, max_length)
+
+    def __len__(self) -> int:
+        return len(self.full_lengths)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.int32]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.int32]]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.int32] | list[NDArray[np.int32]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return _cut(self.ids[self.offsets[index] : self.offsets[index + 1]], self.max_length, self._specials_behind)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int32]]:
+        """The token ids of several rows."""
+        return [self[int(row)] for row in rows]
+
+
+def _cut(ids: NDArray[np.int32], max_length: int, specials_behind: int) -> NDArray[np.int32]:
+    """The first tokens of a text, its closing special tokens kept."""
+    if len(ids) <= max_length:
+        return ids
+    if specials_behind == 0:
+        return ids[:max_length]
+    return np.concatenate([ids[: max_length - specials_behind], ids[len(ids) - specials_behind :]])
+
+
+def tokenise(
+    texts: Sequence[str],
+    tokenizer: Any,
+    max_length: int | None,
+    cache_dir: Path | None,
+    *,
+    positions: int | None = None,
+) -> Tokens:
+    """Token ids of texts, from the cache when these texts met this tokenizer before.
+
+    Args:
+        texts: as cleaned.
+        tokenizer: a fast tokenizer of `transformers`.
+        max_length: tokens kept of a text; None takes `automatic_max_length` of these texts, so tokenise train
+            first and give its `max_length` to the other roles.
+        cache_dir: folder of the token files; None keeps the tokens in memory.
+        positions: tokens that the model can take; the tokens are kept up to there, so runs that differ in
+            `max_length` share a file. None stands for `max_length`.
+
+    Raises:
+        UserError: when `max_length` leaves no room for text or exceeds `positions`, or the cache cannot be
+            written.
+    """
+    limit = positions or max_length or _positions_of(tokenizer)
+    before, behind = special_tokens(tokenizer)
+    if max_length is not None and max_length > limit:
+        raise UserError(f"data.max_length is {max_length:,}, but the model takes {limit:,} tokens: lower it")
+    if (max_length or limit) <= before + behind:
+        raise UserError(f"data.max_length: {max_length} leaves no room beside {before + behind} special tokens")
+    if cache_dir is None:
+        arrays = _in_memory(texts, tokenizer, limit, behind)
+    else:
+        arrays = _cached(texts, tokenizer, limit, behind, Path(cache_dir))
+    kept = automatic_max_length(arrays[2], limit) if max_length is None else max_length
+    return Tokens(*arrays, max_length=kept, specials_behind=behind)
+
+
+def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
+    """Token ids of a few texts, without a cache: for prediction and for augmented rows."""
+    _, behind = special_tokens(tokenizer)
+    return [_cut(ids, max_length, behind) for ids in _encode(texts, tokenizer)]
+
+
+def automatic_max_length(full_lengths: NDArray[np.int64], positions: int) -> int:
+    """The 99th percentile of the lengths rounded up to a multiple of eight, at most what the model takes."""
+    if not len(full_lengths):
+        return positions
+    quantile = int(np.quantile(full_lengths, _QUANTILE, method="higher"))
+    return min(-(-quantile // _MULTIPLE) * _MULTIPLE, positions)
+
+
+def special_tokens(tokenizer: Any) -> tuple[int, int]:
+    """How many special tokens stand before and behind a text."""
+    mask = _plain_backend(tokenizer).encode("a").special_tokens_mask
+    before = next((i for i, special in enumerate(mask) if not special), len(mask))
+    behind = next((i for i, special in enumerate(reversed(mask)) if not special), 0)
+    return before, behind
+
+
+def _positions_of(tokenizer: Any) -> int:
+    """What the tokenizer says of the model; tokenizers that don't know say 1e30."""
+    return int(tokenizer.model_max_length) if tokenizer.model_max_length < 1_000_000 else 512
+
+
+def _plain_backend(tokenizer: Any) -> Any:
+    """The `tokenizers.Tokenizer` inside, without the truncation and padding its file may ask for.
+
+    all-MiniLM's and roberta-base's files do. transformers sets both anew with every call of its own, so
+    nothing has to be put back.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _encode(texts: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int32]]:
+    backend = _plain_backend(tokenizer)
+    for start in range(0, len(texts), _CHUNK_TEXTS):
+        for encoding in backend.encode_batch_fast(list(texts[start : start + _CHUNK_TEXTS])):
+            yield np.array(encoding.ids, dtype=np.int32)
+
+
+# --- storage ------------------------------------------------------------------------------------------
+
+Arrays = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+"""Flat ids (tokens,), offsets (texts + 1,) and full lengths (texts,)."""
+
+
+def _in_memory(texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> Arrays:
+    full_lengths = np.empty(len(texts), dtype=np.int64)
+    pieces: list[NDArray[np.int32]] = []
+    for row, ids in enumerate(_encode(texts, tokenizer)):
+        full_lengths[row] = len(ids)
+        pieces.append(_cut(ids, limit, behind))
+    flat = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
+    return flat, _offsets(full_lengths, limit), full_lengths
+
+
+def _offsets(full_lengths: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.minimum(full_lengths, limit))]).astype(np.int64)
+
+
+def _cached(texts: Sequence[str], tokenizer: Any, limit: int, behind: int, cache_dir: Path) -> Arrays:
+    folder = cache_dir / _key(texts, tokenizer, limit)
+    arrays = _read(folder, limit)
+    if arrays is None:
+        try:
+            _write(folder, texts, tokenizer, limit, behind)
+        except OSError as error:
+            raise UserError(f"the token cache {cache_dir} cannot be written: {error.strerror or error}") from error
+        arrays = _read(folder, limit)
+    if arrays is None:
+        raise UserError(f"the token cache {folder} changed while it was read: remove it and run again")
+    return arrays
+
+
+def _key(texts: Sequence[str], tokenizer: Any, limit: int) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {limit} {tokenizer_identity(tokenizer)} {len(texts)}\n".encode())
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(encoded) + encoded)
+    return digest.hexdigest()[:32]
+
+
+def tokenizer_identity(tokenizer: Any) -> str:
+    """sha256 of all that decides which ids a text gets."""
+    tree = json.loads(tokenizer.backend_tokenizer.to_str())
+    for passing in ("truncation", "padding"):
+        tree.pop(passing, None)
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(folder: Path, limit: int) -> Arrays | None:
+    """The arrays of a cached folder; None when it is not there or not whole."""
+    try:
+        full_lengths = np.load(folder / "full_lengths.npy", allow_pickle=False)
+        offsets = _offsets(full_lengths, limit)
+        size = (folder / "ids.int32").stat().st_size
+        if size != 4 * int(offsets[-1]):
+            return None
+        if size == 0:
+            return np.empty(0, dtype=np.int32), offsets, full_lengths
+        return np.memmap(folder / "ids.int32", dtype="<i4", mode="r"), offsets, full_lengths
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _write(folder: Path, texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> None:
+    """Write the arrays beside their place, then rename: a reader sees all of them or none.
+
+    When several processes make the same tokens, the first to finish wins and the others drop theirs.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mine = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    mine.mkdir()
+    try:
+        full_lengths = np.empty(len(texts), dtype=np.int64)
+        with (mine / "ids.int32").open("wb") as file:
+            for row, ids in enumerate(_encode(texts, tokenizer)):
+                full_lengths[row] = len(ids)
+                file.write(_cut(ids, limit, behind).astype("<i4", copy=False).tobytes())
+        np.save(mine / "full_lengths.npy", full_lengths, allow_pickle=False)
+        if folder.exists() and _read(folder, limit) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            mine.rename(folder)
+        except OSError:
+            if _read(folder, limit) is None:
+                raise
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)

@@ -1,0 +1,25 @@
+"""The fast engine: an exact LoRA step of post-norm encoders on packed tokens.
+
+Reading order, one idea a file: `families` (what encoders are called), `packing` (texts without padding),
+`dropout` (masks that are recomputed), `linear` (frozen weights and their adapters), `attention`, `layer`,
+`model` (the classifier). `fused` holds the elementwise arithmetic, `weights` where tensors come from, `support`
+what the engine can run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankwise.engine.model import FastClassifier
+
+__all__ = ["FastClassifier"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only for those who compute: `support` is asked by the planner, which needs none."""
+    if name == "FastClassifier":
+        from rankwise.engine.model import FastClassifier
+
+        return FastClassifier
+    raise AttributeError(f"module 'rankwise.engine' has no attribute '{name}'")

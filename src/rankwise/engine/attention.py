@@ -1,0 +1,135 @@
+"""Attention of packed texts, one rectangle of similar lengths at a time, forward and backward.
+
+Explicit products: on a CPU the library's fused attention is five to eight times slower in training than two
+batched products and a softmax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankwise.engine.dropout import Mask
+from rankwise.engine.fused import Kernels, numbers_of
+from rankwise.engine.packing import Group
+
+
+@dataclass(frozen=True)
+class Call:
+    """What attention needs beside its inputs.
+
+    parts
+        How query, key and value lie in the sources: (3,) one joint tensor, (1, 2) a query and a joint key and value,
+        (1, 1, 1) three.
+    firsts_only
+        Only the texts' first tokens ask: the query is a source of its own with one row a text.
+    """
+
+    groups: Sequence[Group]
+    biases: Sequence[Tensor]
+    """padding and relative positions, added to scores. Shape of each: (texts, 1 or heads, 1 or queries, longest)"""
+    masks: Sequence[Mask | None]
+    """dropout of each group's probabilities. Rows: texts * heads * queries; columns: longest"""
+    parts: tuple[int, ...]
+    heads: int
+    width: int
+    """of a head"""
+    kernels: Kernels
+    firsts_only: bool
+
+    @property
+    def scale(self) -> float:
+        """Of the scores."""
+        return 1.0 / math.sqrt(self.width)
+
+    def gather(self, group: Group, sources: Sequence[Tensor]) -> list[Tensor]:
+        """Query, key and value of a group. Shape of each: (texts * heads, queries or longest, width)"""
+        found: list[Tensor] = []
+        for number, (source, parts) in enumerate(zip(sources, self.parts, strict=True)):
+            if self.firsts_only and number == 0:
+                queries = source[group.first_text : group.first_text + group.texts]
+                found.append(queries.reshape(-1, 1, self.width))
+                continue
+            rows = source[group.start : group.stop].view(-1, self.width).index_select(0, group.take(parts))
+            found.extend(rows.view(parts, -1, group.longest, self.width))
+        return found
+
+    def gather_gradient(self, group: Group, grad: Tensor) -> Tensor:
+        """The context's gradient, zero on padding. Shape: (texts * heads, queries, width)"""
+        if self.firsts_only:
+            return grad[group.first_text : group.first_text + group.texts].reshape(-1, 1, self.width)
+        tokens = grad[group.start : group.stop]
+        if not group.padded:
+            return tokens.reshape(-1, self.width).index_select(0, group.take(1)).view(-1, group.longest, self.width)
+        rows = torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])]).view(-1, self.width)
+        return rows.index_select(0, group.take_or_zero()).view(-1, group.longest, self.width)
+
+    def empty(self, shape: Sequence[int], like: Tensor, *, queries: bool) -> Tensor:
+        """Memory to scatter into, zero on the idle tokens, which belong to no group. Shape: as given"""
+        made = like.new_empty(shape)
+        if not (queries and self.firsts_only):
+            made[self.groups[-1].stop :] = 0
+        return made
+
+    def scatter(self, group: Group, rectangle: Tensor, out: Tensor, parts: int, *, queries: bool) -> None:
+        """Write a group's rectangle back into the packed tensor.
+
+        rectangle
+            Shape: (parts, texts * heads, queries or longest, width)
+        out
+            Shape: (tokens, parts * hidden), or (texts, hidden) of the first tokens
+        """
+        if queries and self.firsts_only:
+            out[group.first_text : group.first_text + group.texts] = rectangle.view(group.texts, -1)
+            return
+        rows = out[group.start : group.stop].view(-1, self.width)
+        torch.index_select(rectangle.view(-1, self.width), 0, group.back(parts), out=rows)
+
+
+class Attention(torch.autograd.Function):
+    """context = dropout(softmax(q k^T / sqrt(width) + bias)) v, for every text and head."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *sources: Tensor) -> Tensor:
+        """sources: see `Call.parts`. Shape: (tokens, parts * hidden)
+
+        Returns. Shape: (tokens, hidden), or (texts, hidden) when only first tokens ask
+        """
+        context = call.empty((sources[0].shape[0], call.heads * call.width), sources[0], queries=True)
+        kept: list[Tensor] = []
+        for group, bias, mask in zip(call.groups, call.biases, call.masks, strict=True):
+            query, key, value = call.gather(group, sources)
+            # In fp32: scores of ten, rounded to bf16, would be off by 4% of a probability.
+            scores = torch.bmm(query.float(), key.float().transpose(1, 2))
+            plain, dropped = call.kernels.probabilities(scores, bias, call.scale, numbers_of(mask), query.dtype)
+            call.scatter(group, torch.bmm(dropped, value), context, 1, queries=True)
+            kept += [query, key, value, plain]
+        if any(ctx.needs_input_grad):
+            ctx.call, ctx.shapes = call, [source.shape for source in sources]
+            ctx.save_for_backward(*kept)
+        return context
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        call: Call = ctx.call
+        grads = [call.empty(shape, grad, queries=number == 0) for number, shape in enumerate(ctx.shapes)]
+        kept = iter(ctx.saved_tensors)
+        for group, mask in zip(call.groups, call.masks, strict=True):
+            query, key, value, plain = (next(kept) for _ in range(4))
+            above = call.gather_gradient(group, grad)
+            numbers = numbers_of(mask)
+            dropped = call.kernels.dropped(plain.view(-1, plain.shape[-1]), numbers).view(plain.shape)
+            grad_value = torch.bmm(dropped.transpose(1, 2), above)
+            grad_dropped = torch.bmm(above, value.transpose(1, 2))
+            grad_scores = call.kernels.probabilities_backward(grad_dropped, plain, call.scale, numbers)
+            found = [torch.bmm(grad_scores, key), torch.bmm(grad_scores.transpose(1, 2), query), grad_value]
+            for number, (parts, out) in enumerate(zip(call.parts, grads, strict=True)):
+                pieces, found = found[:parts], found[parts:]
+                rectangle = pieces[0] if parts == 1 else torch.stack(pieces)
+                call.scatter(group, rectangle, out, parts, queries=number == 0)
+        return None, *grads

@@ -1,0 +1,224 @@
+"""The elementwise arithmetic of a layer, each region one function: eager torch, or fused by `torch.compile`.
+
+The functions know nothing of layers or autograd. `kernels(compile=True)` gives the same functions compiled, which
+pays only over many steps. Norms, softmax and sums are fp32 whatever comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.fx.experimental._config
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from rankwise.engine.dropout import Mask, multiplier
+
+MaskNumbers = tuple[Tensor, Tensor, Tensor, Tensor] | None
+"""rows, columns, limit, scale: a mask taken apart into what a compiled function can take"""
+
+
+def numbers_of(mask: Mask | None) -> MaskNumbers:
+    """A mask for the functions below."""
+    return None if mask is None else mask.numbers
+
+
+def dropped(x: Tensor, mask: MaskNumbers) -> Tensor:
+    """Dropout. Shape: x (rows, columns), any precision; the result has it too"""
+    if mask is None:
+        return x
+    return multiplier(*mask).mul_(x.float()).to(x.dtype)
+
+
+def plus_dropped(total: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
+    """total + dropout(x), summed in fp32. Shape: (rows, columns)"""
+    if mask is None:
+        return total + x
+    return torch.addcmul(total.float(), x.float(), multiplier(*mask)).to(total.dtype)
+
+
+def add_norm(
+    update: Tensor, residual: Tensor, mask: MaskNumbers, weight: Tensor, bias: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """LayerNorm(residual + dropout(update)).
+
+    update
+        Shape: (tokens, hidden), compute precision
+    residual
+        Shape: (tokens, hidden), fp32
+
+    Returns: the norm in fp32 and in update's precision, the sum, its mean and inverse deviation (for the backward).
+    """
+    if mask is None:
+        total = residual + update
+    else:
+        total = torch.addcmul(residual, update.float(), multiplier(*mask))
+    out, mean, deviation = torch.native_layer_norm(total, [total.shape[-1]], weight, bias, epsilon)
+    return out, out.to(update.dtype, copy=True), total, mean, deviation
+
+
+def add_norm_backward(
+    grad: Tensor | None,
+    grad_low: Tensor | None,
+    total: Tensor,
+    mean: Tensor,
+    deviation: Tensor,
+    mask: MaskNumbers,
+    weight: Tensor,
+    low: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `add_norm` for both of its outputs' gradients.
+
+    Returns: those of update (low precision) and residual (fp32), and the outputs' summed, of which the bias is the
+    column sum.
+    """
+    if grad is None or grad_low is None:
+        above = (grad if grad is not None else grad_low).float()  # type: ignore[union-attr]
+    else:
+        above = grad + grad_low
+    residual, _, _ = torch.ops.aten.native_layer_norm_backward(
+        above, total, [total.shape[-1]], mean, deviation, weight, None, [True, False, False]
+    )
+    update = residual if mask is None else multiplier(*mask).mul_(residual)
+    return update.to(low), residual, above
+
+
+def probabilities(
+    scores: Tensor, bias: Tensor, scale: float, mask: MaskNumbers, low: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """softmax(scale * scores + bias), plain and with dropout.
+
+    scores
+        Shape: (texts * heads, queries, keys), fp32
+    bias
+        Shape: (texts, 1 or heads, 1 or queries, keys), fp32
+
+    Returns: two of scores' shape, in the precision to compute in.
+    """
+    texts = bias.shape[0]
+    by_head = scores.view(texts, scores.shape[0] // texts, *scores.shape[1:])
+    exact = torch.softmax(torch.add(bias, by_head, alpha=scale), -1).view(scores.shape)
+    plain = exact.to(low)
+    if mask is None:
+        return plain, plain
+    return plain, multiplier(*mask).view(exact.shape).mul_(exact).to(low)
+
+
+def probabilities_backward(grad: Tensor, plain: Tensor, scale: float, mask: MaskNumbers) -> Tensor:
+    """Gradient of the scores from that of the dropped probabilities. Shape: (texts * heads, queries, keys)"""
+    above = grad.float()
+    if mask is not None:
+        above = multiplier(*mask).view(above.shape).mul_(above)
+    below = torch._softmax_backward_data(above, plain.float(), -1, torch.float32)
+    return below.mul_(scale).to(grad.dtype)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution function (erf, not tanh). Shape: (tokens, intermediate)"""
+    return F.gelu(x)
+
+
+def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """Gradient of `gelu`. Shape: (tokens, intermediate)"""
+    below: Tensor = torch.ops.aten.gelu_backward(grad, x)
+    return below
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The functions of this module, eager or compiled."""
+
+    dropped: Callable[..., Tensor]
+    plus_dropped: Callable[..., Tensor]
+    add_norm: Callable[..., Any]
+    add_norm_backward: Callable[..., Any]
+    probabilities: Callable[..., Any]
+    probabilities_backward: Callable[..., Tensor]
+    gelu: Callable[..., Tensor]
+    gelu_backward: Callable[..., Tensor]
+
+
+_FUNCTIONS = (
+    dropped,
+    plus_dropped,
+    add_norm,
+    add_norm_backward,
+    probabilities,
+    probabilities_backward,
+    gelu,
+    gelu_backward,
+)
+
+
+@cache
+def kernels(*, compile: bool) -> Kernels:
+    """The functions, compiled for any number of tokens when asked.
+
+    Compiling takes a few seconds a function, at its first call, and needs a C++ compiler.
+    """
+    if not compile:
+        return Kernels(*_FUNCTIONS)
+    if not hasattr(torch._inductor, "standalone_compile"):  # torch before 2.8
+        compiled: list[Any] = [torch.compile(function, dynamic=True, fullgraph=True) for function in _FUNCTIONS]
+        return Kernels(*compiled)
+    return Kernels(*(Fused(function) for function in _FUNCTIONS))
+
+
+class Fused:
+    """A function compiled by Inductor once for each pattern of its arguments, sizes left open.
+
+    `torch.compile` does the same, but looks its guards up in every call, which at 250 calls a step costs a small
+    model what fusion saves. Here the pattern is the guard.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function. arguments: tensors, tuples of tensors (masks), and constants"""
+        tensors: list[Tensor] = []
+        pattern: list[Any] = []
+        for argument in arguments:
+            if isinstance(argument, (Tensor, tuple)):
+                members = argument if isinstance(argument, tuple) else (argument,)
+                tensors += [member.contiguous() for member in members]
+                # A size of one broadcasts, so code for it differs.
+                pattern.append((*((member.dtype, *(size == 1 for size in member.shape)) for member in members),))
+            else:
+                pattern.append(argument)
+        key = tuple(pattern)
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(arguments, tensors)
+        results = self._compiled[key](*tensors)
+        return results if len(results) > 1 else results[0]
+
+    def _compile(self, arguments: Sequence[Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:
+        def flat(*inputs: Tensor) -> Any:
+            remaining = iter(inputs)
+            rebuilt: list[Any] = []
+            for argument in arguments:
+                if isinstance(argument, tuple):
+                    rebuilt.append(tuple(next(remaining) for _ in argument))
+                else:
+                    rebuilt.append(next(remaining) if isinstance(argument, Tensor) else argument)
+            results = self.function(*rebuilt)
+            return results if isinstance(results, tuple) else (results,)
+
+        # Sizes that happen to be equal now need not be equal in the next batch.
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+        ):
+            examples: list[Any] = [torch.empty_like(tensor) for tensor in tensors]
+            graph = make_fx(flat, tracing_mode="symbolic")(*examples)
+            compiled: Callable[..., Any] = torch._inductor.standalone_compile(
+                graph, examples, dynamic_shapes="from_graph"
+            )
+        return compiled

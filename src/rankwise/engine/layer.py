@@ -1,0 +1,204 @@
+"""One post-norm encoder layer on packed tokens, put together from its parts.
+
+Two tensors run between layers: the residual stream in fp32, and its copy in the precision of the products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankwise.engine.attention import Attention, Call
+from rankwise.engine.dropout import Mask, Stream
+from rankwise.engine.families import Numbers
+from rankwise.engine.fused import Kernels, numbers_of
+from rankwise.engine.linear import Sites, hold
+from rankwise.engine.packing import Packed
+from rankwise.engine.weights import LayerWeights, NormWeights
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What all layers of one forward pass share."""
+
+    batch: Packed
+    biases: Sequence[Tensor]
+    """of attention scores, one a group. Shape: (texts, 1 or heads, 1 or longest, longest)"""
+    kernels: Kernels
+    stream: Stream | None
+    """dropout masks; None when nothing is dropped"""
+
+    def mask(self, shape: Sequence[int], rate: float) -> Mask | None:
+        """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
+        return None if self.stream is None else self.stream.mask(shape[0], shape[1], rate)
+
+
+class Norm(nn.Module):
+    """LayerNorm(residual + dropout(update))."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weights: NormWeights, epsilon: float) -> None:
+        super().__init__()
+        hold(self, "weight", weights.weight.detach())
+        hold(self, "bias", weights.bias)
+        self.epsilon = epsilon
+
+    def forward(self, update: Tensor, residual: Tensor, mask: Mask | None, kernels: Kernels) -> tuple[Tensor, Tensor]:
+        """update (tokens, hidden) in compute precision, residual (tokens, hidden) in fp32 -> the norm in both."""
+        both: tuple[Tensor, Tensor] = AddNorm.apply(  # type: ignore[no-untyped-call]
+            update, residual, self.bias, self.weight, mask, self.epsilon, kernels
+        )
+        return both
+
+
+class AddNorm(torch.autograd.Function):
+    """`fused.add_norm` with its backward; the norm's weight is frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        update: Tensor,
+        residual: Tensor,
+        bias: Tensor,
+        weight: Tensor,
+        mask: Mask | None,
+        epsilon: float,
+        kernels: Kernels,
+    ) -> tuple[Tensor, Tensor]:
+        out, low, *saved = kernels.add_norm(update, residual, numbers_of(mask), weight, bias.detach(), epsilon)
+        if any(ctx.needs_input_grad):
+            ctx.mask, ctx.kernels, ctx.low = mask, kernels, update.dtype
+            ctx.save_for_backward(weight, *saved)
+            ctx.set_materialize_grads(False)
+        return out, low
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
+        weight, total, mean, deviation = ctx.saved_tensors
+        # One of the two is there, or autograd would not have come here.
+        update, residual, above = ctx.kernels.add_norm_backward(
+            grad, grad_low, total, mean, deviation, numbers_of(ctx.mask), weight, ctx.low
+        )
+        bias = above.sum(0) if ctx.needs_input_grad[2] else None
+        return update, residual, bias, None, None, None, None
+
+
+class Gelu(torch.autograd.Function):
+    """`fused.gelu` with its backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Kernels) -> Tensor:
+        """Shape: (tokens, intermediate)"""
+        if ctx.needs_input_grad[0]:
+            ctx.kernels = kernels
+            ctx.save_for_backward(x)
+        return kernels.gelu(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        (x,) = ctx.saved_tensors
+        return ctx.kernels.gelu_backward(grad, x), None
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, each followed by dropout, the residual sum and a norm.
+
+    firsts_only
+        For the last layer: compute the outputs of the texts' first tokens alone, which is all the head reads.
+    """
+
+    def __init__(
+        self,
+        weights: LayerWeights,
+        sizes: Numbers,
+        precision: torch.dtype,
+        *,
+        firsts_only: bool,
+        attention_output_dropout: bool,
+    ) -> None:
+        super().__init__()
+        self.heads, self.head_width = sizes.heads, sizes.head_width
+        self.attention_dropout = sizes.attention_dropout
+        self.hidden_dropout = sizes.hidden_dropout
+        self.attention_output_dropout = sizes.hidden_dropout if attention_output_dropout else 0.0
+        self.firsts_only = firsts_only
+        self.sources = tuple(
+            Sites([weights.sites[word] for word in words], precision) for words in _joint(weights, firsts_only)
+        )
+        self.inputs = nn.ModuleList(self.sources)
+        self.attention_output = Sites([weights.sites["attention_output"]], precision)
+        self.attention_norm = Norm(weights.attention_norm, sizes.epsilon)
+        self.ffn_in = Sites([weights.sites["ffn_in"]], precision)
+        self.ffn_out = Sites([weights.sites["ffn_out"]], precision)
+        self.ffn_norm = Norm(weights.ffn_norm, sizes.epsilon)
+
+    def forward(self, x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
+        """One layer.
+
+        x
+            residual stream, fp32. Shape: (tokens, hidden)
+        low
+            the same in compute precision
+
+        Returns: both after the layer. Shape: (tokens, hidden), or (texts, hidden) when `firsts_only`
+        """
+        context = self._attend(low, shared)
+        if self.firsts_only:
+            x = x.index_select(0, shared.batch.firsts)
+        update = self._linear(self.attention_output, context, shared)
+        mask = shared.mask(update.shape, self.attention_output_dropout)
+        x, low = self.attention_norm(update, x, mask, shared.kernels)
+        update = self._linear(self.ffn_out, self._activated(low, shared), shared)
+        mask = shared.mask(update.shape, self.hidden_dropout)
+        x, low = self.ffn_norm(update, x, mask, shared.kernels)
+        return x, low
+
+    def _attend(self, low: Tensor, shared: Pass) -> Tensor:
+        """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
+        asking = low.index_select(0, shared.batch.firsts) if self.firsts_only else low
+        sources = [
+            self._linear(sites, asking if number == 0 else low, shared) for number, sites in enumerate(self.sources)
+        ]
+        groups = shared.batch.groups
+        masks = [
+            shared.mask(
+                (group.texts * self.heads * (1 if self.firsts_only else group.longest), group.longest),
+                self.attention_dropout,
+            )
+            for group in groups
+        ]
+        biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
+        parts = tuple(len(sites.parts) for sites in self.sources)
+        call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
+        context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
+        return context
+
+    def _activated(self, low: Tensor, shared: Pass) -> Tensor:
+        """gelu(ffn_in(low)). Shape: (tokens, intermediate)"""
+        if self.ffn_in.plain and not torch.is_grad_enabled():
+            y: Tensor = self.ffn_in.frozen(low, self.ffn_in.bias(), "gelu")
+            return y
+        h: Tensor = Gelu.apply(  # type: ignore[no-untyped-call]
+            self._linear(self.ffn_in, low, shared), shared.kernels
+        )
+        return h
+
+    def _linear(self, sites: Sites, x: Tensor, shared: Pass) -> Tensor:
+        """Sites with fresh masks for their adapters."""
+        masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
+        y: Tensor = sites(x, masks, shared.kernels)
+        return y
+
+
+def _joint(weights: LayerWeights, firsts_only: bool) -> Sequence[Sequence[str]]:
+    """Which of query, key and value run as one product."""
+    words = ("query", "key", "value")
+    if any(weights.sites[word].has_dora for word in words):
+        return tuple((word,) for word in words)
+    return (("query",), ("key", "value")) if firsts_only else (words,)

@@ -1,0 +1,311 @@
+"""Frozen linear layers and the adapters on them: LoRA and DoRA, forward and backward.
+
+Several layers that read the same input (query, key, value) run as one: their frozen weights are one matrix, and
+each adapter adds to its own columns of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rankwise.engine.dropout import Mask
+from rankwise.engine.fused import Kernels, numbers_of
+from rankwise.engine.weights import Adapter, Dense
+
+# Rows that oneDNN is told to expect when it packs a weight; any number runs.
+TYPICAL_TOKENS = 1024
+
+
+def hold(module: nn.Module, name: str, value: Tensor | None) -> None:
+    """Keep a tensor on a module: trained ones as the parameters they are, frozen ones outside its state."""
+    if isinstance(value, nn.Parameter) and value.requires_grad:
+        module.register_parameter(name, value)
+    else:
+        module.register_buffer(name, None if value is None else value.detach(), persistent=False)
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN keeps this weight in its own blocked layout (private operators that Inductor calls too)."""
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.bfloat16
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+class FrozenLinear(nn.Module):
+    """W of y = x W^T, never trained.
+
+    On a CPU in bf16 the weight lives in oneDNN's layout, once for the forward pass and once transposed for the
+    backward pass, where there is one: 10 to 40% faster a call than the plain matrix, which is not kept.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, weight: Tensor) -> None:
+        """weight: in the precision to compute in. Shape: (d_out, d_in)"""
+        super().__init__()
+        hold(self, "weight", weight)
+        self._packed: Tensor | None = None
+        self._packed_transposed: Tensor | None = None
+        self._pack()
+
+    def forward(self, x: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+        """x W^T + bias, through gelu when named. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
+        packed = self._pack()
+        if packed is not None:
+            algorithm = "none" if activation == "gelu" else ""  # erf, not tanh
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, activation, [], algorithm)
+            return y
+        y = F.linear(x, self._plain(), bias)
+        return F.gelu(y) if activation == "gelu" else y
+
+    def backward(self, grad: Tensor) -> Tensor:
+        """The input's gradient, grad W. Shape: grad (tokens, d_out), result (tokens, d_in)"""
+        self.prepare_backward()
+        if self._packed_transposed is None:
+            return grad @ self._plain()
+        below: Tensor = torch.ops.mkldnn._linear_pointwise(grad, self._packed_transposed, None, "none", [], "")
+        return below
+
+    def prepare_backward(self) -> None:
+        """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
+        packed = self._pack()
+        if packed is not None and self._packed_transposed is None:
+            transposed = packed.to_dense().t().contiguous()
+            self._packed_transposed = torch.ops.mkldnn._reorder_linear_weight(transposed, TYPICAL_TOKENS)
+
+    def _plain(self) -> Tensor:
+        assert self.weight is not None
+        return self.weight
+
+    def _pack(self) -> Tensor | None:
+        """The packed weight where there is one; the plain one is given up for it."""
+        if self._packed is None and self.weight is not None and can_pack(self.weight):
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, TYPICAL_TOKENS)
+            self.weight = None
+        return self._packed
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FrozenLinear:
+        """Move (`nn.Module.to`): packed layouts stay behind and are made anew where they help."""
+        if self._packed is not None:
+            self.weight = self._packed.to_dense()
+            self._packed = self._packed_transposed = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class Site(nn.Module):
+    """One linear layer's own part of a `Sites`: its bias and its adapter, if any."""
+
+    lora_A: Tensor | None
+    lora_B: Tensor | None
+    magnitude: Tensor | None
+    bias: Tensor | None
+    squared_norms: Tensor | None
+
+    def __init__(self, dense: Dense, columns: slice) -> None:
+        """columns: of the joint output that are this layer's."""
+        super().__init__()
+        adapter = dense.adapter or Adapter.absent()
+        self.columns = columns
+        self.scale = adapter.scale
+        self.dropout = adapter.dropout
+        for name, value in zip(
+            ("lora_A", "lora_B", "magnitude", "bias"),
+            (adapter.A, adapter.B, adapter.magnitude, dense.bias),
+            strict=True,
+        ):
+            hold(self, name, value)
+        squares = dense.weight.detach().float().square().sum(1) if adapter.magnitude is not None else None
+        hold(self, "squared_norms", squares)
+
+    @property
+    def trained(self) -> tuple[Tensor | None, ...]:
+        """A (rank, d_in), B (d_out, rank), magnitude (d_out,) and bias (d_out,), trained or not."""
+        return self.lora_A, self.lora_B, self.magnitude, self.bias
+
+    def there(self, name: str) -> Tensor:
+        """A tensor that this site is known to have."""
+        value = getattr(self, name)
+        assert isinstance(value, Tensor)
+        return value.detach()
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it carries an adapter."""
+        return self.lora_A is not None
+
+    def down(self, precision: torch.dtype) -> Tensor:
+        """A, in the precision to compute in. Shape: (rank, d_in)"""
+        return self.there("lora_A").to(precision)
+
+    def up(self, precision: torch.dtype) -> Tensor:
+        """scale B, in the precision to compute in. Shape: (d_out, rank)"""
+        return (self.there("lora_B") * self.scale).to(precision)
+
+    def gain(self, frozen: FrozenLinear, precision: torch.dtype) -> Tensor:
+        """DoRA's magnitude over the norm of every row of W + scale B A.
+
+        The norm is in Gram form, neither B A nor a second W is made: for a row w of W and b of scale B,
+        |w + b A|^2 = |w|^2 + 2 b (A w) + b (A A^T) b^T. (PEFT calls it the column norm, after the paper's W^T.)
+
+        Returns: fp32. Shape: (d_out,)
+        """
+        A, B = self.there("lora_A"), self.there("lora_B") * self.scale
+        crossed = frozen(A.to(precision)).float()  # A W^T. Shape: (rank, d_out)
+        cross = (B * crossed.t()).sum(1)
+        quadratic = ((B @ (A @ A.t())) * B).sum(1)
+        norms = (self.there("squared_norms") + 2 * cross + quadratic).sqrt()
+        gain: Tensor = self.there("magnitude") / norms
+        return gain
+
+
+class Sites(nn.Module):
+    """Linear layers that read the same input, run as one: x -> [y_1 | y_2 | ...].
+
+    A DoRA layer runs alone, since its frozen weight also meets the dropped input.
+    """
+
+    def __init__(self, layers: Sequence[Dense], precision: torch.dtype) -> None:
+        super().__init__()
+        self.d_in = layers[0].weight.shape[1]
+        self.frozen = FrozenLinear(torch.cat([layer.weight.detach().to(precision) for layer in layers]))
+        stops = list(accumulate(layer.weight.shape[0] for layer in layers))
+        columns = [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+        self.parts = tuple(Site(layer, place) for layer, place in zip(layers, columns, strict=True))
+        self.sites = nn.ModuleList(self.parts)
+        self.precision = precision
+
+    @property
+    def plain(self) -> bool:
+        """Whether no site carries an adapter."""
+        return not any(site.adapted for site in self.parts)
+
+    @property
+    def dora(self) -> bool:
+        """Whether it is one DoRA layer."""
+        return any(site.magnitude is not None for site in self.parts)
+
+    def bias(self) -> Tensor:
+        """The joint bias in the precision to compute in; every layer of these encoders has one. Shape: (d_out,)"""
+        return torch.cat([site.there("bias").to(self.precision) for site in self.parts])
+
+    def forward(self, x: Tensor, masks: Sequence[Mask | None], kernels: Kernels) -> Tensor:
+        """x W^T + b and every site's adapter.
+
+        x
+            Shape: (tokens, d_in)
+        masks
+            dropout of each site's adapter input
+
+        Returns. Shape: (tokens, d_out of all sites)
+        """
+        trained = [tensor for site in self.parts for tensor in site.trained]
+        function = DoraLinear if self.dora else LoraLinear
+        y: Tensor = function.apply(x, self, masks, kernels, *trained)  # type: ignore[no-untyped-call]
+        return y
+
+
+class LoraLinear(torch.autograd.Function):
+    """y = x W^T + b, and y_i += scale_i dropout_i(x) A_i^T B_i^T for every adapted site i (Hu et al. 2021, eq. 3)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, layer: Sites, masks: Sequence[Mask | None], kernels: Kernels, *trained: Tensor | None
+    ) -> Tensor:
+        y: Tensor = layer.frozen(x, layer.bias())
+        lows = []
+        for site, mask in zip(layer.parts, masks, strict=True):
+            if site.adapted:
+                low = kernels.dropped(x, numbers_of(mask)) @ site.down(x.dtype).t()  # (tokens, rank)
+                y[:, site.columns].add_(low @ site.up(x.dtype).t())
+                lows.append(low)
+        if any(ctx.needs_input_grad):
+            ctx.layer, ctx.masks, ctx.kernels = layer, masks, kernels
+            ctx.save_for_backward(x if lows else None, *lows)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, *lows = ctx.saved_tensors
+        layer, kernels, need = ctx.layer, ctx.kernels, ctx.needs_input_grad
+        grad_x = layer.frozen.backward(grad) if need[0] else None
+        trained: list[Tensor | None] = []
+        remaining = iter(lows)
+        for site, mask in zip(layer.parts, ctx.masks, strict=True):
+            needs_bias = need[4 + len(trained) + 3]
+            above = grad[:, site.columns]  # (tokens, d_out)
+            if site.adapted:
+                low, numbers = next(remaining), numbers_of(mask)
+                grad_B = (low.t() @ above).t().float() * site.scale  # this order: twice as fast as above^T low
+                grad_low = above @ site.up(x.dtype)  # (tokens, rank)
+                grad_A = (grad_low.t() @ kernels.dropped(x, numbers)).float()
+                trained += [grad_A, grad_B, None]
+                if grad_x is not None:
+                    grad_x = kernels.plus_dropped(grad_x, grad_low @ site.down(x.dtype), numbers)
+            else:
+                trained += [None, None, None]
+            trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
+        return grad_x, None, None, None, *trained
+
+
+class DoraLinear(torch.autograd.Function):
+    """One DoRA layer as PEFT computes it (Liu et al. 2024, eq. 5; the norm counts as a constant, section 4.3).
+
+    With g = magnitude / |W + scale B A| by rows and z = W d + scale B A d of the dropped input d:
+    y = W x + b + g z - W d. Without dropout d = x, and y = g z + b.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, layer: Sites, masks: Sequence[Mask | None], kernels: Kernels, *trained: Tensor | None
+    ) -> Tensor:
+        (site,), (mask,) = layer.parts, masks
+        gain = site.gain(layer.frozen, x.dtype)  # (d_out,)
+        inputs = kernels.dropped(x, numbers_of(mask))
+        base = layer.frozen(inputs)  # W d. Shape: (tokens, d_out)
+        low = inputs @ site.down(x.dtype).t()  # (tokens, rank)
+        update = low @ site.up(x.dtype).t()  # (tokens, d_out)
+        if mask is None:
+            y: Tensor = (base + update) * gain.to(x.dtype)
+            y += layer.bias()
+        else:
+            y = layer.frozen(x, layer.bias())
+            y += base * (gain - 1).to(x.dtype)
+            y += update * gain.to(x.dtype)
+        if any(ctx.needs_input_grad):
+            ctx.layer, ctx.mask, ctx.kernels = layer, mask, kernels
+            ctx.save_for_backward(x, low, base.add_(update), gain)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, low, z, gain = ctx.saved_tensors
+        layer, mask, kernels, need = ctx.layer, ctx.mask, ctx.kernels, ctx.needs_input_grad
+        (site,) = layer.parts
+        numbers = numbers_of(mask)
+        scaled = grad * gain.to(grad.dtype)  # gradient of z. Shape: (tokens, d_out)
+        grad_low = scaled @ site.up(x.dtype)  # (tokens, rank)
+        grad_A = (grad_low.t() @ kernels.dropped(x, numbers)).float()
+        grad_B = (low.t() @ scaled).t().float() * site.scale
+        # d gain / d magnitude is gain / magnitude, the inverse norm.
+        grad_gain = (grad * z).sum(0, dtype=torch.float32)
+        grad_magnitude = grad_gain * gain / site.there("magnitude")
+        grad_bias = grad.sum(0, dtype=torch.float32) if need[7] else None
+        grad_x = None
+        if need[0]:
+            through_adapter = grad_low @ site.down(x.dtype)  # (tokens, d_in)
+            if mask is None:
+                grad_x = layer.frozen.backward(scaled) + through_adapter
+            else:
+                through_adapter += layer.frozen.backward(scaled - grad)
+                grad_x = kernels.plus_dropped(layer.frozen.backward(grad), through_adapter, numbers)
+        return grad_x, None, None, None, grad_A, grad_B, grad_magnitude, grad_bias

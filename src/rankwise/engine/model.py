@@ -1,0 +1,338 @@
+"""The classifier: embeddings, encoder layers and head on packed tokens, trained or asked.
+
+A way to run Hugging Face weights with PEFT adapters, not a format: tensors come from either's modules or files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rankwise.engine.cache import PrefixCache, in_packed_order
+from rankwise.engine.dropout import Stream, multiplier
+from rankwise.engine.families import FAMILIES, Family, Numbers, numbers
+from rankwise.engine.fused import kernels, numbers_of
+from rankwise.engine.layer import EncoderLayer, Pass
+from rankwise.engine.linear import FrozenLinear, hold
+from rankwise.engine.packing import Packed, pack
+from rankwise.engine.precision import as_precision
+from rankwise.engine.support import architecture_reason
+from rankwise.engine.weights import (
+    Adapter,
+    Dense,
+    Files,
+    LiveModel,
+    Source,
+    layer_of,
+    norm_of,
+    release_layer,
+    return_freed_memory,
+)
+from rankwise.errors import UserError
+
+
+class FastClassifier(nn.Module):
+    """An encoder with a classification head: packed token ids in, fp32 logits out.
+
+    Its parameters are those that train, all in fp32, and with `from_peft` the PEFT model's own objects, so PEFT
+    saves them as ever (`get_peft_model_state_dict`). Frozen tensors are outside its state.
+
+    In training mode dropout is a function of (seed, step, number of the forward pass within the step): call
+    `set_step` before each step, and a resumed run repeats the uninterrupted one bit for bit.
+
+    The same code runs on a GPU, with plain instead of packed weights; its speed there has not been measured.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        model_type: str,
+        config: dict[str, Any],
+        *,
+        precision: str = "auto",
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Take an encoder over from a source, layer by layer, so that its weights never exist twice.
+
+        precision
+            Of the products of frozen weights and adapters: bf16, fp32, or auto, which is bf16 where the machine has
+            instructions for it. Residual stream, norms, softmax, head and
+            trained parameters are fp32 in any case.
+        compile
+            Fuse the elementwise regions with torch.compile: tens of seconds at the first steps, for long runs.
+        """
+        super().__init__()
+        reason = architecture_reason(model_type, config) if model_type in FAMILIES else f"no family {model_type}"
+        if reason is not None:
+            raise UserError(f"the fast engine cannot run this model: {reason}")
+        self.family, self.sizes = FAMILIES[model_type], numbers(model_type, config)
+        self.precision = as_precision(precision)
+        self.kernels = kernels(compile=compile)
+        self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
+        self.embeddings = Embeddings(source, self.family, self.sizes)
+        self.layers = nn.ModuleList(self._layer(source, index) for index in range(self.sizes.layers))
+        self.classifier = Head(source, self.family, self.sizes)
+        self.prefix_cache: PrefixCache | None = None
+        for module in self.layers[self.frozen_layers :].modules() if any(True for _ in self.parameters()) else ():
+            if isinstance(module, FrozenLinear):
+                module.prepare_backward()
+        return_freed_memory()
+
+    def _layer(self, source: Source, index: int) -> EncoderLayer:
+        layer = EncoderLayer(
+            layer_of(source, self.family, index),
+            self.sizes,
+            self.precision,
+            firsts_only=index == self.sizes.layers - 1,
+            attention_output_dropout=self.family.attention_output_dropout,
+        )
+        release_layer(source, self.family, index)
+        return layer
+
+    @classmethod
+    def from_peft(
+        cls, model: nn.Module, *, precision: str = "auto", compile: bool = False, seed: int = 0
+    ) -> FastClassifier:
+        """Take over a live `transformers` classification model, with a PEFT adapter or without.
+
+        The model can no longer compute afterwards: the frozen weights of its layers are released. Its trained
+        parameters stay where they are, shared.
+
+        Raises: UserError for what the engine cannot compute or would not train.
+        """
+        live = LiveModel(model)
+        config = dict(live.config)
+        made = cls(live, str(config["model_type"]), config, precision=precision, compile=compile, seed=seed)
+        live.check_all_train(made)
+        return made
+
+    @classmethod
+    def from_files(cls, base: str | Path, adapter: str | Path, *, precision: str = "auto") -> FastClassifier:
+        """A classifier that only predicts, from the folders of a base model and a PEFT adapter, without peft.
+
+        The adapter is merged in fp32.
+
+        Raises: UserError when a file is missing or the adapter is of another kind than LoRA or DoRA.
+        """
+        files = Files(Path(base), Path(adapter))
+        return cls(files, str(files.config["model_type"]), dict(files.config), precision=precision).eval()
+
+    # --- running --------------------------------------------------------------------------------------
+
+    def collate(self, texts: Sequence[np.ndarray]) -> Packed:
+        """Pack texts, given as token ids with their special tokens, on the classifier's device.
+
+        With `cache_prefix`, their prefix comes along, computed now where it is not stored.
+        """
+        batch = self._pack(texts)
+        if self.prefix_cache is not None:
+            outputs = self.prefix_cache.fetch(texts, lambda missing: self._prefix([texts[row] for row in missing]))
+            batch.prefix = in_packed_order(outputs, batch).to(batch.ids.device)
+        return batch
+
+    def _pack(self, texts: Sequence[np.ndarray]) -> Packed:
+        return pack(texts, heads=self.sizes.heads, pad_id=self.sizes.pad_id, device=self.embeddings.words.device)
+
+    def set_step(self, step: int) -> None:
+        """Make the dropout of the next forward passes those of a step."""
+        self.stream.set_step(step)
+
+    def forward(self, batch: Packed) -> Tensor:
+        """Logits of every text, in the order given, fp32. Shape: (texts, classes)"""
+        shared = self._begin(batch, dropout=self.training)
+        if batch.prefix is None:
+            x, low = self._through(self.layers, *self._embed(batch, shared), shared)
+        else:
+            x, low = batch.prefix.float(), batch.prefix.to(self.precision)
+            x, low = self._through(self.layers[self.frozen_layers :], x, low, shared)
+        logits: Tensor = self.classifier(x, shared)
+        return logits.index_select(0, batch.given)
+
+    def _embed(self, batch: Packed, shared: Pass) -> tuple[Tensor, Tensor]:
+        """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
+        x = self.embeddings(batch, shared)
+        return x, x.to(self.precision, copy=True)
+
+    def _through(self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
+        for layer in layers:
+            x, low = layer(x, low, shared)
+        return x, low
+
+    def _begin(self, batch: Packed, *, dropout: bool) -> Pass:
+        stream = self.stream if dropout else None
+        if stream is not None:
+            stream.begin(batch.ids.device)
+        biases = [self.embeddings.bias(group.mask) for group in batch.groups]
+        return Pass(batch, biases, self.kernels, stream)
+
+    # --- frozen prefix --------------------------------------------------------------------------------
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many of the first layers nothing trains in or below."""
+        if any(True for _ in self.embeddings.parameters()):
+            return 0
+        trained = (index for index, layer in enumerate(self.layers) if any(True for _ in layer.parameters()))
+        return min(next(trained, len(self.layers) - 1), len(self.layers) - 1)
+
+    def cache_prefix(self, folder: str | Path | None = None, *, max_mb: float = 4096.0) -> PrefixCache:
+        """Compute the frozen layers below the lowest adapter once a text, and reuse their output from then on.
+
+        This changes training: nothing is dropped in those layers any more, and their output is rounded to bf16.
+
+        folder
+            Where caches are kept, each in a folder of its own by a fingerprint of the prefix, so that trials and runs
+            may share one; a temporary folder when None.
+        max_mb
+            Largest size on disk; texts beyond it are computed each time.
+
+        Raises: UserError when the lowest layer trains, so that there is no frozen prefix.
+        """
+        if self.frozen_layers == 0:
+            raise UserError("there is no frozen prefix: something trains in the first layer; limit adapter.layers")
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="rankwise-prefix-")
+            folder = self._temporary.name
+        self.prefix_cache = PrefixCache(Path(folder) / self._fingerprint(), self.sizes.hidden, max_mb)
+        return self.prefix_cache
+
+    def _fingerprint(self) -> str:
+        """A name for the prefix: the hash of what it makes of a probe text."""
+        vocabulary = len(self.embeddings.words)
+        probe = np.linspace(0, vocabulary - 1, min(64, self.sizes.positions // 2)).astype(np.int64)
+        (output,) = self._prefix([probe])
+        content = output.view(torch.int16).numpy().tobytes() + bytes([self.frozen_layers])
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    def _prefix(self, texts: Sequence[np.ndarray]) -> list[Tensor]:
+        """The frozen layers' output of each text, without dropout. Shape of each: (tokens, hidden), bf16"""
+        batch = self._pack(texts)
+        with torch.no_grad():
+            shared = self._begin(batch, dropout=False)
+            x, _ = self._through(self.layers[: self.frozen_layers], *self._embed(batch, shared), shared)
+        lengths = [int(length) for group in batch.groups for length in group.lengths]
+        pieces = torch.split(x[: batch.tokens].bfloat16().cpu(), lengths)
+        return [pieces[place] for place in batch.given.tolist()]
+
+
+class Embeddings(nn.Module):
+    """Sum of the embeddings of word, position and token type, norm, dropout; attention biases by distance."""
+
+    words: Tensor
+    positions: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    relative: Tensor | None
+
+    def __init__(self, source: Source, family: Family, sizes: Numbers) -> None:
+        super().__init__()
+        path = f"{family.prefix}.embeddings"
+        # In fp32: rounded to bf16, MiniLM's gradients end up further from exact ones than autocast's.
+        hold(self, "words", source.tensor(f"{path}.word_embeddings.weight").detach())
+        positions = source.tensor(f"{path}.position_embeddings.weight")
+        if family.token_types:  # every token has type 0, so its embedding is part of the position's
+            positions = positions + source.tensor(f"{path}.token_type_embeddings.weight")[0]
+        hold(self, "positions", positions.detach())
+        norm = norm_of(source, f"{path}.LayerNorm")
+        hold(self, "norm_weight", norm.weight.detach())
+        hold(self, "norm_bias", norm.bias)
+        self.projection: HeadLinear | None = None
+        if source.has(f"{family.prefix}.embeddings_project"):  # ELECTRA's small models
+            self.projection = HeadLinear(source.dense(f"{family.prefix}.embeddings_project"))
+        relative = source.tensor(f"{family.relative_bias}.weight").detach() if family.relative_bias else None
+        hold(self, "relative", relative)
+        self.epsilon, self.dropout = sizes.epsilon, sizes.hidden_dropout
+
+    def forward(self, batch: Packed, shared: Pass) -> Tensor:
+        """The residual stream's start, fp32. Shape: (tokens, hidden)"""
+        total = self.words.index_select(0, batch.ids) + self.positions.index_select(0, batch.positions)
+        x = F.layer_norm(total.float(), total.shape[-1:], self.norm_weight, self.norm_bias, self.epsilon)
+        x = dropout(x, self.dropout, shared)
+        return x if self.projection is None else self.projection(x, shared)
+
+    def bias(self, mask: Tensor) -> Tensor:
+        """A group's padding mask with MPNet's relative bias.
+
+        mask
+            Shape: (texts, 1, 1, longest)
+
+        Returns. Shape: (texts, 1 or heads, 1 or longest, longest)
+        """
+        if self.relative is None:
+            return mask
+        return mask + self.relative[distance_buckets(mask.shape[-1])].permute(2, 0, 1)
+
+
+def distance_buckets(length: int, buckets: int = 32, farthest: int = 128) -> Tensor:
+    """T5's buckets of relative positions (Raffel et al. 2020), as MPNet has them: near ones alone, far ones by log.
+
+    Returns: the bucket of (query, key). Shape: (length, length)
+    """
+    place = torch.arange(length)
+    distance = place[:, None] - place[None, :]
+    half, exact = buckets // 2, buckets // 4
+    apart = distance.abs()
+    by_log = torch.log(apart.clamp(min=1).float() / exact) / np.log(farthest / exact) * (half - exact)
+    far = (exact + by_log.long()).clamp(max=half - 1)
+    return (distance < 0) * half + torch.where(apart < exact, apart, far)
+
+
+class Head(nn.Module):
+    """The classification head on the texts' first tokens, in fp32."""
+
+    def __init__(self, source: Source, family: Family, sizes: Numbers) -> None:
+        super().__init__()
+        self.dense = HeadLinear(source.dense(family.dense))
+        self.projection = HeadLinear(source.dense(family.projection))
+        self.activation = {"tanh": torch.tanh, "relu": torch.relu, "gelu": F.gelu}[family.activation]
+        self.dropout = sizes.head_dropout
+        self.dropout_before_dense = family.dropout_before_dense
+
+    def forward(self, x: Tensor, shared: Pass) -> Tensor:
+        """Shape: x (texts, hidden), result (texts, classes)"""
+        if self.dropout_before_dense:
+            x = dropout(x, self.dropout, shared)
+        x = dropout(self.activation(self.dense(x, shared)), self.dropout, shared)
+        logits: Tensor = self.projection(x, shared)
+        return logits
+
+
+class HeadLinear(nn.Module):
+    """A small linear layer in fp32, trained or frozen, with LoRA or without, through ordinary autograd."""
+
+    weight: Tensor
+    bias: Tensor | None
+    lora_A: Tensor | None
+    lora_B: Tensor | None
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        if dense.has_dora:
+            raise UserError("the fast engine knows no DoRA on the head: use engine: reference")
+        adapter = dense.adapter or Adapter.absent()
+        values = (dense.weight, dense.bias, adapter.A, adapter.B)
+        for name, value in zip(("weight", "bias", "lora_A", "lora_B"), values, strict=True):
+            hold(self, name, value)
+        self.scale, self.dropout = adapter.scale, adapter.dropout
+
+    def forward(self, x: Tensor, shared: Pass) -> Tensor:
+        """Shape: x (texts, d_in), result (texts, d_out)"""
+        y = F.linear(x, self.weight, self.bias)
+        if self.lora_A is None or self.lora_B is None:
+            return y
+        return y + self.scale * F.linear(F.linear(dropout(x, self.dropout, shared), self.lora_A), self.lora_B)
+
+
+def dropout(x: Tensor, rate: float, shared: Pass) -> Tensor:
+    """Dropout through ordinary autograd, for the few places outside the layers. Shape: (rows, columns)"""
+    numbers = numbers_of(shared.mask(x.shape, rate))
+    return x if numbers is None else x * multiplier(*numbers)

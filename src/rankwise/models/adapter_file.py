@@ -1,0 +1,176 @@
+"""The adapter's folder: PEFT's layout, written whole or not at all, and read back into a fresh base.
+
+What trains is in the file, and so is whatever was created at random and kept frozen: plain `peft` loads it
+with equal logits. Saving asks the Hub for nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from rankwise import config as configuration
+from rankwise import files
+from rankwise.config import alpha_of
+from rankwise.errors import UserError
+from rankwise.models.adapter_details import DETAILS, WEIGHTS, check_adapter, details
+from rankwise.models.assemble import Assembly, peft_config
+from rankwise.models.base import base_model, quiet, seed_everything
+from rankwise.models.sources import ensure_config
+from rankwise.planning import encoder_of
+from rankwise.planning.ledger import MUTATING, PROMPTING, Entry, file_key, head_kind
+
+# --- saving -------------------------------------------------------------------------------------------
+
+
+def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequence[str] | None = None) -> None:
+    """Write the adapter of an assembled model, replacing the folder in one rename.
+
+    PiSSA and OLoRA are written as plain LoRA of twice the rank, a low-rank head merged into its dense layer.
+    """
+    assembly: Assembly = model.assembly
+    names = list(label_names or assembly.label_names)
+    with files.new_folder(folder) as temporary:
+        save_file(tensors_of(model), temporary / WEIGHTS, metadata={"format": "pt"})
+        _saved_config(model, assembly).save_pretrained(str(temporary))
+        tree = configuration.to_dict(assembly.plan.config)
+        if Path(tree["model"]["name"]).is_dir():  # so that the adapter loads from any working folder
+            tree["model"]["name"] = str(Path(tree["model"]["name"]).resolve())
+        files.write_json(temporary / DETAILS, {"labels": names, "config": tree})
+        files.write_text(temporary / "README.md", _card(assembly, names))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(temporary))
+
+
+def tensors_of(model: Any) -> dict[str, torch.Tensor]:
+    """The adapter file's tensors by their keys, in fp32 on the CPU.
+
+    Raises:
+        RuntimeError: they are not those the plan foretold.
+    """
+    assembly: Assembly = model.assembly
+    adapter = assembly.plan.config.adapter
+    prompt = adapter.method in PROMPTING
+    values = {**assembly.frozen, **{name: value.detach() for name, value in assembly.trainable.items()}}
+    if head_kind(assembly.plan.config) == "low_rank":
+        _merge_dense(values, assembly)
+    _undo_mutation(values, assembly)
+    saved = [entry for entry in assembly.plan.entries if entry.saved]
+    if adapter.method == "adalora":  # its ranks shrink while it trains: PEFT cuts the tensors to what is left
+        values.update(_allocated(model, saved))
+    result = {}
+    for entry in saved:
+        value = values[entry.name].float().cpu().contiguous()
+        if tuple(value.shape) != entry.shape and adapter.method != "adalora":
+            raise RuntimeError(f"{entry.name} has shape {tuple(value.shape)}, the plan said {entry.shape}")
+        result[file_key(entry, prompt)] = value.clone()
+    return result
+
+
+def _merge_dense(values: dict[str, torch.Tensor], assembly: Assembly) -> None:
+    """W + scale B A, in place of a frozen dense layer and its update."""
+    config, dense = assembly.plan.config, assembly.plan.encoder.family.dense
+    rank = config.head.rank
+    scale = alpha_of(config.adapter.alpha, rank) / rank
+    update = values[f"{dense}.lora_B.weight"].float() @ values[f"{dense}.lora_A.weight"].float()
+    values[f"{dense}.weight"] = values[f"{dense}.weight"].to(update.device) + scale * update
+
+
+def _undo_mutation(values: dict[str, torch.Tensor], assembly: Assembly) -> None:
+    """Turn updates of a changed frozen weight into updates of the published one.
+
+    The base became W - s B0 A0, so W - s B0 A0 + s B A = W + s [B, -B0] [A; A0]: rank doubles, the scale s stays.
+    """
+    for name, start in assembly.initial.items():
+        now = values[name]
+        start = start.to(now.device)
+        values[name] = torch.cat([now, start], 0) if ".lora_A." in name else torch.cat([now, -start], 1)
+
+
+def _allocated(model: Any, saved: Sequence[Entry]) -> dict[str, torch.Tensor]:
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    keys = {entry.name: f"base_model.model.{entry.name}" for entry in saved if ".lora_" in entry.name}
+    return {name: state[key] for name, key in keys.items()}
+
+
+def _saved_config(model: Any, assembly: Assembly) -> Any:
+    """PEFT's configuration as it is to be read: for inference, the base named, the rank that is in the file."""
+    wanted, config = copy.deepcopy(peft_config(model)), assembly.plan.config
+    wanted.inference_mode = True
+    wanted.revision = config.model.revision
+    for field in ("target_modules", "feedforward_modules"):
+        if isinstance(getattr(wanted, field, None), (set, list)):
+            setattr(wanted, field, sorted(getattr(wanted, field)))
+    if config.adapter.init in MUTATING:
+        factor = 2**0.5 if config.adapter.rslora else 2  # keeps alpha/rank, or alpha/sqrt(rank), as it was
+        wanted.r *= 2
+        wanted.lora_alpha *= factor
+        wanted.rank_pattern = {place: 2 * rank for place, rank in wanted.rank_pattern.items()}
+        wanted.alpha_pattern = {place: factor * alpha for place, alpha in wanted.alpha_pattern.items()}
+    if config.adapter.method == "lora":
+        wanted.init_lora_weights, wanted.eva_config = True, None
+    return wanted
+
+
+def _card(assembly: Assembly, label_names: Sequence[str]) -> str:
+    """The model card: what the adapter is, what it needs and how it is loaded."""
+    planned = assembly.plan
+    return f"""---
+base_model: {planned.model}
+library_name: peft
+pipeline_tag: text-classification
+---
+# {planned.config.adapter.method} adapter for {planned.model}
+
+Classifies texts into {len(label_names)} classes: {", ".join(label_names)}.
+Trained parameters: {planned.trainable:,} ({", ".join(f"{group} {n:,}" for group, n in planned.groups.items() if n)}).
+
+```python
+import rankwise
+rankwise.load("THIS_FOLDER").predict(["a text"])
+```
+
+Plain `peft` reads it too:
+
+```python
+from peft import AutoPeftModelForSequenceClassification
+
+AutoPeftModelForSequenceClassification.from_pretrained("THIS_FOLDER", num_labels={len(label_names)})
+```
+"""
+
+
+# --- loading ------------------------------------------------------------------------------------------
+
+
+def load(folder: Path) -> Any:
+    """A fresh base with the saved adapter on it, in fp32, for prediction.
+
+    Raises:
+        UserError: the folder holds no whole adapter, or its base is not to be had.
+    """
+    told = details(folder)
+    check_adapter(folder)
+    ensure_config(told.config.model)
+    encoder = encoder_of(told.config.model)
+    seed_everything(told.config.train.seed)  # a base of random weights is made again from its seed
+    base = base_model(told.config.model, encoder, told.label_names, told.config.data.multi_label)
+    with quiet():
+        _check_keys(folder, PeftConfig.from_pretrained(str(folder)))
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=False).eval()
+
+
+def _check_keys(folder: Path, config: Any) -> None:
+    """PEFT fills in at random what a file lacks: refuse one without the modules its configuration promises."""
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        keys = list(file.keys())
+    for module in getattr(config, "modules_to_save", None) or ():
+        if module != "score" and not any(module in key.split(".") for key in keys):
+            raise UserError(f"{folder / WEIGHTS} lacks '{module}', which its adapter_config.json says it holds")

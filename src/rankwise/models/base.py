@@ -1,0 +1,96 @@
+"""The frozen base: a classification model of `transformers`, from weights or from its shape alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from rankwise.config import Model
+from rankwise.errors import UserError
+from rankwise.models import sources
+from rankwise.planning import Encoder
+from rankwise.planning.ledger import saved_modules
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' loading reports and bars off the screen: what they warn of is checked here."""
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def base_model(model: Model, encoder: Encoder, label_names: Sequence[str], multi_label: bool) -> Any:
+    """The classification model in fp32, its head newly made from torch's current seed.
+
+    Raises:
+        UserError: the files are not usable, or the weights are not those of the config.json.
+    """
+    labels = {
+        "num_labels": len(label_names),
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: index for index, name in enumerate(label_names)},
+        "problem_type": "multi_label_classification" if multi_label else "single_label_classification",
+    }
+    with quiet():
+        if model.random_weights:
+            return AutoModelForSequenceClassification.from_config(_shape_config(encoder, labels)).float()
+        folder = sources.locate(model)
+        try:
+            base, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # a head fine-tuned for other classes is replaced by a new one
+                output_loading_info=True,
+                **labels,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"model.name: transformers cannot load {folder}: {reason}") from error
+    _check_report(report, encoder, folder)
+    base.name_or_path = model.name if _is_hub_id(model) else str(folder.resolve())
+    return base.float()
+
+
+def _is_hub_id(model: Model) -> bool:
+    return not Path(model.name).is_dir() and not model.name.startswith("packaged:")
+
+
+def _shape_config(encoder: Encoder, labels: dict[str, Any]) -> Any:
+    """The transformers configuration of an encoder whose weights are not wanted."""
+    shape = {k: v for k, v in encoder.hf_config.items() if k not in ("model_type", "architectures", "auto_map")}
+    return AutoConfig.for_model(encoder.model_type, **{**shape, **labels})
+
+
+def _check_report(report: dict[str, Any], encoder: Encoder, folder: Path) -> None:
+    """Refuse weights that leave any of the encoder random: only the head may be new."""
+    head = set(saved_modules(encoder, dense=True))
+    mismatched = [entry[0] if isinstance(entry, (tuple, list)) else entry for entry in report["mismatched_keys"]]
+    for key in sorted([*report["missing_keys"], *mismatched]):
+        if not head & set(key.split(".")[:-1]):
+            raise UserError(
+                f"model.name: the weights in {folder} lack '{key}' in the shape its config.json gives: "
+                "the folder's files do not belong together"
+            )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and random."""
+    transformers.set_seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,235 @@
+"""An encoder as the planner sees it: numbers, sites and tensors, read from a name or a `config.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rankwise.config import SCOPE_WORDS, Model
+from rankwise.errors import UserError, nearest
+from rankwise.planning.families import FAMILIES, Dims, Family, Tensor
+from rankwise.planning.known import KNOWN, full_name
+
+
+@dataclass(frozen=True)
+class Site:
+    """A linear layer that can carry an adapter."""
+
+    module: str
+    words: tuple[str, ...]
+    """scope words that name it; a fused layer has several"""
+    layer: int
+    d_in: int
+    d_out: int
+    bias: bool
+
+    @property
+    def word(self) -> str:
+        """The scope words in one, joined by `+`."""
+        return "+".join(self.words)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder with the classification head its model class puts on it."""
+
+    name: str
+    model_type: str
+    dims: Dims
+    hf_config: Mapping[str, Any]
+    dense_is_new: bool
+    """whether the head's dense module is created at random: absent from the weights, so it must be saved"""
+
+    @property
+    def family(self) -> Family:
+        """Names and shapes of the encoder's kind."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden states."""
+        return self.dims.hidden
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest text the encoder takes, special tokens included."""
+        # RoBERTa and its kin count positions from behind the padding index.
+        padded = self.family.prefix in ("roberta", "mpnet")
+        return self.dims.positions - (int(self.hf_config.get("pad_token_id") or 0) + 1 if padded else 0)
+
+    @property
+    def layers(self) -> int:
+        """Layers with weights of their own (ALBERT's layers share theirs)."""
+        return self.dims.layers
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text the model takes: its positions, less those that stand before the first."""
+        positions = self.dims.positions
+        if self.model_type in ("roberta", "xlm-roberta", "mpnet"):
+            return positions - int(self.hf_config.get("pad_token_id", 1)) - 1
+        return positions
+
+    def tensors(self, num_labels: int) -> tuple[Tensor, ...]:
+        """Every parameter of the classification model."""
+        if num_labels not in self._lists:
+            self._lists[num_labels] = tuple(self.family.tensors(self.family, self.dims, self.hf_config, num_labels))
+        return self._lists[num_labels]
+
+    @cached_property
+    def _lists(self) -> dict[int, tuple[Tensor, ...]]:
+        return {}
+
+    @cached_property
+    def has_biases(self) -> bool:
+        """Whether the layers have biases that could train."""
+        return any(site.bias for site in self.sites)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every linear layer of the encoder that can carry an adapter, layer by layer."""
+        shapes = {tensor.name: tensor.shape for tensor in self.tensors(2)}
+        words: dict[str, list[str]] = {}
+        for word in SCOPE_WORDS:
+            words.setdefault(self.family.sites[word], []).append(word)
+        found = []
+        for layer in range(self.layers):
+            for path, named in words.items():
+                module = f"{self.family.prefix}.{self.family.layer.format(layer)}.{path}"
+                d_out, d_in = shapes[f"{module}.weight"]
+                found.append(Site(module, tuple(named), layer, d_in, d_out, f"{module}.bias" in shapes))
+        return tuple(found)
+
+    def head_tensors(self, module: str, num_labels: int) -> list[Tensor]:
+        """The tensors of one of the head's modules (`classifier`, `pooler`, ...)."""
+        return [t for t in self.tensors(num_labels) if module in t.name.split(".")[:-1]]
+
+
+def encoder_of(model: Model) -> Encoder:
+    """The encoder a configuration names: known by name, a folder, or in the local Hub cache; no network.
+
+    Raises:
+        UserError: the shape is not known here, or its kind is not supported.
+    """
+    folder = Path(model.name)
+    known = full_name(model.name)
+    if known is not None and not folder.is_dir():
+        return encoder_from(model.name, KNOWN[known])
+    if not folder.is_dir():
+        cached = cached_snapshot(model.name, model.revision)
+        if cached is None:
+            raise UserError(
+                f"model.name: the shape of '{model.name}' is not known here{nearest(model.name, _names())}; "
+                "give a folder with a config.json, or download it once, so that the local Hub cache holds it"
+            )
+        folder = cached
+    return encoder_from(model.name, read_config(folder), folder)
+
+
+def _names() -> list[str]:
+    return [short for name in KNOWN for short in (name, name.rpartition("/")[2])]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"model.name: {folder} holds no config.json, expected a folder saved by transformers") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.name: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"model.name: {path} holds a {type(config).__name__}, expected an object with a model_type")
+    return config
+
+
+def cached_snapshot(name: str, revision: str | None) -> Path | None:
+    """The snapshot folder of a model in the local Hub cache, or None."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    repo = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
+    wanted = revision or "main"
+    pointer = repo / "refs" / wanted
+    commit = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else wanted
+    snapshot = repo / "snapshots" / commit
+    return snapshot if (snapshot / "config.json").is_file() else None
+
+
+def encoder_from(name: str, config: Mapping[str, Any], folder: Path | None = None) -> Encoder:
+    """The encoder of a `config.json`; the folder, if any, tells which head modules its weights hold."""
+    model_type = str(config.get("model_type", ""))
+    if model_type not in FAMILIES:
+        raise UserError(
+            f"model.name: '{name}' has model_type '{model_type}', expected one of {', '.join(sorted(FAMILIES))}"
+        )
+    family = FAMILIES[model_type]
+    _check_shape(name, model_type, config)
+    is_new = not family.dense_in_checkpoint
+    if folder is not None and not is_new:
+        held = checkpoint_tensors(folder)
+        is_new = bool(held) and not any(f"{key}.weight".endswith(f"{_tail(family)}.weight") for key in held)
+    return Encoder(name, model_type, _dims(name, model_type, family, config), config, is_new)
+
+
+def _tail(family: Family) -> str:
+    """The dense module's name without the prefix, which checkpoints of the bare encoder leave out."""
+    return family.dense.removeprefix(f"{family.prefix}.")
+
+
+def checkpoint_tensors(folder: Path) -> set[str]:
+    """Names of the modules in a folder's safetensors files, from their headers; empty if unreadable."""
+    names: set[str] = set()
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, 100_000_000)))
+        except (OSError, ValueError):
+            return set()  # `models` tells what is wrong with the file; counting goes by the published weights
+        names |= {key.rpartition(".")[0] for key in header if key != "__metadata__"}
+    return names
+
+
+def _dims(name: str, model_type: str, family: Family, config: Mapping[str, Any]) -> Dims:
+    def number(key: str, default: int | None = None) -> int:
+        value = config.get(family.aliases.get(key, key), config.get(key, default))
+        if not isinstance(value, int) or value < 0:
+            raise UserError(f"model.name: the config.json of '{name}' gives {key} = {value!r}, expected a whole number")
+        return value
+
+    hidden = number("hidden_size")
+    has_token_types = model_type not in ("distilbert", "mpnet", "modernbert")
+    return Dims(
+        vocabulary=number("vocab_size"),
+        embedding=number("embedding_size", 128) if model_type in ("albert", "electra") else hidden,
+        hidden=hidden,
+        layers=number("num_hidden_groups", 1) if model_type == "albert" else number("num_hidden_layers"),
+        heads=number("num_attention_heads"),
+        intermediate=number("intermediate_size"),
+        positions=number("max_position_embeddings", 512),
+        token_types=number("type_vocab_size", 0 if model_type == "deberta-v2" else 2) if has_token_types else 0,
+    )
+
+
+def _check_shape(name: str, model_type: str, config: Mapping[str, Any]) -> None:
+    """Refuse the rare variations whose tensors the families do not describe."""
+    hidden = config.get("hidden_size")
+    odd = {
+        "inner_group_num": model_type == "albert" and config.get("inner_group_num", 1) != 1,
+        "conv_kernel_size": model_type == "deberta-v2" and bool(config.get("conv_kernel_size", 0)),
+        "embedding_size": model_type == "deberta-v2" and config.get("embedding_size", hidden) != hidden,
+        "pooler_hidden_size": model_type == "deberta-v2" and config.get("pooler_hidden_size", hidden) != hidden,
+        "attention_head_size": model_type == "deberta-v2" and "attention_head_size" in config,
+        "share_att_key": model_type == "deberta-v2"
+        and bool(config.get("relative_attention"))
+        and not config.get("share_att_key", False),
+        "quantization_config": "quantization_config" in config,
+    }
+    for key, found in odd.items():
+        if found:
+            raise UserError(f"model.name: '{name}' has {key} = {config.get(key)!r}, which is not supported")

@@ -1,0 +1,304 @@
+"""What each family of encoders is made of: every tensor by its name and shape, from numbers alone.
+
+A family's tensors are written as one list, and everything the planner counts is read off it: sites, biases,
+head, frozen rest. The names are those of `transformers`' sequence classification models; a test compares the
+lists with the live models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HFConfig = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter of the model: its name below the model, and its shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        count = 1
+        for dimension in self.shape:
+            count *= dimension
+        return count
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The numbers of an encoder that its tensors follow from."""
+
+    vocabulary: int
+    embedding: int
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    positions: int
+    token_types: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names and shapes shared by the encoders of one `model_type`."""
+
+    prefix: str
+    layer: str
+    """path of a layer below the prefix, `{}` is its index"""
+    sites: Mapping[str, str]
+    """scope word to module path below the layer; a fused layer stands under each of its words"""
+    projection: str
+    """the head's last linear layer"""
+    dense: str
+    """the linear layer before the projection"""
+    head_modules: tuple[str, ...]
+    """modules the classification model adds to the encoder, dense module first, the projection's last"""
+    dense_in_checkpoint: bool
+    """whether published checkpoints hold the dense module, so that it is pretrained and stays frozen"""
+    prefixable: bool
+    """whether `transformers` lets it take keys and values from outside, as prefix tuning needs"""
+    tensors: Callable[[Family, Dims, HFConfig, int], Iterator[Tensor]]
+    aliases: Mapping[str, str]
+    """this family's spelling of the usual configuration keys"""
+
+
+def _linear(name: str, d_in: int, d_out: int, bias: bool = True) -> Iterator[Tensor]:
+    yield Tensor(f"{name}.weight", (d_out, d_in))
+    if bias:
+        yield Tensor(f"{name}.bias", (d_out,))
+
+
+def _norm(name: str, width: int, bias: bool = True) -> Iterator[Tensor]:
+    yield Tensor(f"{name}.weight", (width,))
+    if bias:
+        yield Tensor(f"{name}.bias", (width,))
+
+
+def site_shape(word: str, dims: Dims, gated: bool = False, fused: bool = False) -> tuple[int, int]:
+    """Width in and out of the layer a scope word names."""
+    if word == "ffn_in":
+        return dims.hidden, dims.intermediate * (2 if gated else 1)
+    if word == "ffn_out":
+        return dims.intermediate, dims.hidden
+    if word == "attention_output":
+        return dims.hidden, dims.hidden
+    return dims.hidden, dims.hidden * (3 if fused else 1)
+
+
+def _layer_sites(family: Family, layer: str, dims: Dims, bias: bool = True) -> Iterator[Tensor]:
+    for word, path in family.sites.items():
+        yield from _linear(f"{layer}.{path}", *site_shape(word, dims), bias)
+
+
+def _embeddings(family: Family, dims: Dims, config: HFConfig) -> Iterator[Tensor]:
+    base = f"{family.prefix}.embeddings"
+    yield Tensor(f"{base}.word_embeddings.weight", (dims.vocabulary, dims.embedding))
+    if config.get("position_biased_input", True):
+        yield Tensor(f"{base}.position_embeddings.weight", (dims.positions, dims.embedding))
+    if dims.token_types:
+        yield Tensor(f"{base}.token_type_embeddings.weight", (dims.token_types, dims.embedding))
+    yield from _norm(f"{base}.LayerNorm", dims.embedding)
+
+
+def _dense_head(family: Family, dims: Dims, num_labels: int) -> Iterator[Tensor]:
+    yield from _linear(family.dense, dims.hidden, dims.hidden)
+    yield from _linear(family.projection, dims.hidden, num_labels)
+
+
+def _bert_like(norms: tuple[str, str]) -> Callable[[Family, Dims, HFConfig, int], Iterator[Tensor]]:
+    """Encoders that differ from BERT in names only; `norms` are the paths of a layer's two norms."""
+
+    def tensors(family: Family, dims: Dims, config: HFConfig, num_labels: int) -> Iterator[Tensor]:
+        yield from _embeddings(family, dims, config)
+        for index in range(dims.layers):
+            layer = f"{family.prefix}.{family.layer.format(index)}"
+            yield from _layer_sites(family, layer, dims)
+            for norm in norms:
+                yield from _norm(f"{layer}.{norm}", dims.hidden)
+        yield from _extras(family, dims, config)
+        yield from _dense_head(family, dims, num_labels)
+
+    return tensors
+
+
+def _extras(family: Family, dims: Dims, config: HFConfig) -> Iterator[Tensor]:
+    """What single families add outside their layers: projected embeddings, relative positions."""
+    encoder = f"{family.prefix}.encoder"
+    if family.prefix == "electra" and dims.embedding != dims.hidden:
+        yield from _linear("electra.embeddings_project", dims.embedding, dims.hidden)
+    if family.prefix == "mpnet":
+        buckets = int(config.get("relative_attention_num_buckets", 32))
+        yield Tensor(f"{encoder}.relative_attention_bias.weight", (buckets, dims.heads))
+    if family.prefix == "deberta" and config.get("relative_attention"):
+        reach = int(config.get("position_buckets", -1))
+        if reach <= 0:
+            reach = int(config.get("max_relative_positions", -1))
+        if reach <= 0:
+            reach = dims.positions
+        yield Tensor(f"{encoder}.rel_embeddings.weight", (2 * reach, dims.hidden))
+        if "layer_norm" in str(config.get("norm_rel_ebd", "none")):
+            yield from _norm(f"{encoder}.LayerNorm", dims.hidden)
+
+
+def _albert(family: Family, dims: Dims, config: HFConfig, num_labels: int) -> Iterator[Tensor]:
+    """ALBERT (Lan et al. 2020): small embeddings, and one layer's weights used by all layers of a group."""
+    yield from _embeddings(family, dims, config)
+    yield from _linear("albert.encoder.embedding_hidden_mapping_in", dims.embedding, dims.hidden)
+    for index in range(dims.layers):
+        layer = f"{family.prefix}.{family.layer.format(index)}"
+        yield from _layer_sites(family, layer, dims)
+        yield from _norm(f"{layer}.attention.LayerNorm", dims.hidden)
+        yield from _norm(f"{layer}.full_layer_layer_norm", dims.hidden)
+    yield from _dense_head(family, dims, num_labels)
+
+
+def _modernbert(family: Family, dims: Dims, config: HFConfig, num_labels: int) -> Iterator[Tensor]:
+    """ModernBERT (Warner et al. 2024): fused Wqkv, gated feed-forward, rotary positions, hardly a bias."""
+    norm_bias = bool(config.get("norm_bias", False))
+    attention_bias, mlp_bias = bool(config.get("attention_bias", False)), bool(config.get("mlp_bias", False))
+    yield Tensor("model.embeddings.tok_embeddings.weight", (dims.vocabulary, dims.hidden))
+    yield from _norm("model.embeddings.norm", dims.hidden, norm_bias)
+    for index in range(dims.layers):
+        layer = f"{family.prefix}.{family.layer.format(index)}"
+        if index:  # the first layer's attention norm is the identity: the embedding norm comes just before it
+            yield from _norm(f"{layer}.attn_norm", dims.hidden, norm_bias)
+        yield from _linear(f"{layer}.attn.Wqkv", *site_shape("query", dims, fused=True), attention_bias)
+        yield from _linear(f"{layer}.attn.Wo", dims.hidden, dims.hidden, attention_bias)
+        yield from _norm(f"{layer}.mlp_norm", dims.hidden, norm_bias)
+        yield from _linear(f"{layer}.mlp.Wi", *site_shape("ffn_in", dims, gated=True), mlp_bias)
+        yield from _linear(f"{layer}.mlp.Wo", *site_shape("ffn_out", dims), mlp_bias)
+    yield from _norm("model.final_norm", dims.hidden, norm_bias)
+    yield from _linear("head.dense", dims.hidden, dims.hidden, bool(config.get("classifier_bias", False)))
+    yield from _norm("head.norm", dims.hidden, norm_bias)
+    yield from _linear("classifier", dims.hidden, num_labels)
+
+
+_BERT_SITES = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "ffn_in": "intermediate.dense",
+    "ffn_out": "output.dense",
+}
+_BERT_TENSORS = _bert_like(("attention.output.LayerNorm", "output.LayerNorm"))
+
+
+def _family(prefix: str, **changes: Any) -> Family:
+    """A BERT-like family with RoBERTa's head (`classifier.dense`, `classifier.out_proj`), and changes."""
+    fields: dict[str, Any] = {
+        "prefix": prefix,
+        "layer": "encoder.layer.{}",
+        "sites": _BERT_SITES,
+        "projection": "classifier.out_proj",
+        "dense": "classifier.dense",
+        "head_modules": ("classifier",),
+        "dense_in_checkpoint": False,
+        "prefixable": prefix in ("bert", "roberta", "electra"),
+        "tensors": _BERT_TENSORS,
+        "aliases": {},
+    }
+    return Family(**{**fields, **changes})
+
+
+_ROBERTA = _family("roberta")
+FAMILIES: dict[str, Family] = {
+    "bert": _family(
+        "bert",
+        projection="classifier",
+        dense="bert.pooler.dense",
+        head_modules=("pooler", "classifier"),
+        dense_in_checkpoint=True,
+    ),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": _family("electra"),
+    "mpnet": _family(
+        "mpnet",
+        sites={
+            "query": "attention.attn.q",
+            "key": "attention.attn.k",
+            "value": "attention.attn.v",
+            "attention_output": "attention.attn.o",
+            "ffn_in": "intermediate.dense",
+            "ffn_out": "output.dense",
+        },
+        tensors=_bert_like(("attention.LayerNorm", "output.LayerNorm")),
+    ),
+    "distilbert": _family(
+        "distilbert",
+        layer="transformer.layer.{}",
+        sites={
+            "query": "attention.q_lin",
+            "key": "attention.k_lin",
+            "value": "attention.v_lin",
+            "attention_output": "attention.out_lin",
+            "ffn_in": "ffn.lin1",
+            "ffn_out": "ffn.lin2",
+        },
+        projection="classifier",
+        dense="pre_classifier",
+        head_modules=("pre_classifier", "classifier"),
+        tensors=_bert_like(("sa_layer_norm", "output_layer_norm")),
+        aliases={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+        },
+    ),
+    "deberta-v2": _family(
+        "deberta",
+        sites={
+            **_BERT_SITES,
+            "query": "attention.self.query_proj",
+            "key": "attention.self.key_proj",
+            "value": "attention.self.value_proj",
+        },
+        projection="classifier",
+        dense="pooler.dense",
+        head_modules=("pooler", "classifier"),
+    ),
+    "albert": _family(
+        "albert",
+        # Layers of a group share weights, so the index counts groups, each one layer deep.
+        layer="encoder.albert_layer_groups.{}.albert_layers.0",
+        sites={
+            "query": "attention.query",
+            "key": "attention.key",
+            "value": "attention.value",
+            "attention_output": "attention.dense",
+            "ffn_in": "ffn",
+            "ffn_out": "ffn_output",
+        },
+        projection="classifier",
+        dense="albert.pooler",
+        head_modules=("pooler", "classifier"),
+        dense_in_checkpoint=True,
+        tensors=_albert,
+    ),
+    "modernbert": _family(
+        "model",
+        layer="layers.{}",
+        sites={
+            "query": "attn.Wqkv",
+            "key": "attn.Wqkv",
+            "value": "attn.Wqkv",
+            "attention_output": "attn.Wo",
+            "ffn_in": "mlp.Wi",
+            "ffn_out": "mlp.Wo",
+        },
+        projection="classifier",
+        dense="head.dense",
+        head_modules=("head", "classifier"),
+        dense_in_checkpoint=True,
+        tensors=_modernbert,
+    ),
+}

@@ -1,0 +1,255 @@
+"""What a configuration costs before anything is loaded, and the largest rank its budget allows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from rankwise.config import Adapter, Config, alpha_of, max_trainable
+from rankwise.engine.support import why_not
+from rankwise.errors import BudgetError, UserError
+from rankwise.planning.encoder import Encoder, encoder_of
+from rankwise.planning.ledger import MUTATING, PROMPTING, RANKED, SITED, Entry, file_bytes, head_kind, ledger
+from rankwise.planning.places import Place, places_of, sites_of, solves_rank
+
+GROUPS = ("adapter", "dora", "bias", "head")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The exact cost of a configuration. Counts are parameters."""
+
+    model: str
+    trainable: int
+    budget: int | None
+    groups: dict[str, int]
+    largest_rank: int | None
+    """largest base rank that fits; 0 when not even rank 1 does; None without a rank or a budget"""
+    adapter_bytes: int
+    rank: int | None
+    alpha: float | None
+    frozen: int
+    engine: str
+    engine_reason: str | None
+    notes: tuple[str, ...]
+    config: Config = field(repr=False)
+    encoder: Encoder = field(repr=False)
+    num_labels: int
+    places: tuple[Place, ...] = field(repr=False)
+    entries: tuple[Entry, ...] = field(repr=False)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the trainable parameters stay within the budget."""
+        return self.budget is None or self.trainable <= self.budget
+
+    @property
+    def positions(self) -> int:
+        """Tokens of the longest text the model takes; a prompt or prefix takes its share of the encoder's."""
+        adapter = self.config.adapter
+        return self.encoder.positions - (adapter.virtual_tokens if adapter.method in PROMPTING else 0)
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank by module path of the adapted layers."""
+        return {place.site.module: place.rank for place in self.places}
+
+    def text(self) -> str:
+        """The plan as lines for a terminal."""
+        from rankwise.planning.show import plan_text
+
+        return plan_text(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values, for JSON."""
+        names = (
+            "model",
+            "trainable",
+            "budget",
+            "fits",
+            "groups",
+            "largest_rank",
+            "adapter_bytes",
+            "rank",
+            "alpha",
+        )
+        more = ("frozen", "num_labels", "ranks", "engine", "engine_reason")
+        return {name: getattr(self, name) for name in (*names, *more)} | {"notes": list(self.notes)}
+
+
+def plan(config: Config, num_labels: int | None = None) -> Plan:
+    """Count what trains under a configuration, solving `adapter.rank: max` to the largest rank that fits.
+
+    Needs no torch, no weights and no network. Over budget is told by `fits`; see `require_fit`.
+
+    Raises:
+        UserError: the number of labels is unknown, or an option cannot apply to the model or the method.
+    """
+    labels = label_count(config, num_labels)
+    encoder = encoder_of(config.model)
+    largest = largest_rank(config, encoder, labels)
+    rank = _rank(config, encoder, largest)
+    entries = tuple(ledger(config, encoder, labels, rank or 1))
+    groups = _groups(entries)
+    total = sum(tensor.size for tensor in encoder.tensors(labels))
+    resolved = _resolved(config, rank, labels)
+    places = places_of(config.adapter, encoder, rank) if config.adapter.method in RANKED and rank else ()
+    engine, reason = _engine(resolved, encoder)
+    return Plan(
+        model=config.model.name,
+        trainable=sum(groups.values()),
+        budget=max_trainable(config),
+        groups=groups,
+        largest_rank=largest,
+        adapter_bytes=file_bytes(entries, config.adapter.method in PROMPTING),
+        rank=rank,
+        alpha=alpha_of(config.adapter.alpha, rank) if rank and config.adapter.method in ("lora", "adalora") else None,
+        frozen=total - sum(entry.size for entry in entries if entry.group and _is_model_tensor(entry)),
+        engine=engine,
+        engine_reason=reason,
+        notes=tuple(_notes(config, encoder, rank)),
+        config=resolved,
+        encoder=encoder,
+        num_labels=labels,
+        places=places,
+        entries=entries,
+    )
+
+
+def label_count(config: Config, num_labels: int | None) -> int:
+    """The number of classes: as given, else the configuration's."""
+    labels = num_labels if num_labels is not None else config.data.num_labels
+    if labels is None:
+        raise UserError("the number of classes is not known before the data are read: give data.num_labels")
+    return labels
+
+
+def _is_model_tensor(entry: Entry) -> bool:
+    """Whether a trained entry is one of the model's own parameters, not one an adapter adds."""
+    return entry.group in ("bias", "encoder") or (entry.group == "head" and entry.saved)
+
+
+def _groups(entries: tuple[Entry, ...]) -> dict[str, int]:
+    groups = dict.fromkeys(GROUPS, 0)
+    for entry in entries:
+        if entry.group:
+            groups[entry.group] = groups.get(entry.group, 0) + entry.size
+    return groups
+
+
+def trainable_count(config: Config, encoder: Encoder, num_labels: int, rank: int) -> int:
+    """Parameters that train at a base rank."""
+    return sum(entry.size for entry in ledger(config, encoder, num_labels, rank) if entry.group)
+
+
+def largest_rank(config: Config, encoder: Encoder, num_labels: int) -> int | None:
+    """The largest base rank within the budget, from exact counts.
+
+    No rank above the narrowest adapted width is offered: such an update has no more freedom. Returns 0 when
+    rank 1 is too much, None when nothing is to be solved: no budget, or a method without a rank.
+    """
+    budget, adapter = max_trainable(config), config.adapter
+    if budget is None or adapter.method not in RANKED or not solves_rank(adapter, encoder):
+        ledger(config, encoder, num_labels, 1)  # still refuses what cannot apply
+        return None
+
+    def count(rank: int) -> int:
+        return trainable_count(config, encoder, num_labels, rank)
+
+    most = min(min(site.d_in, site.d_out) for site in sites_of(adapter, encoder))
+    if adapter.rank_pattern == "ascending":  # rounds layer by layer, so the count is not linear in the rank
+        return bisect_right(range(1, most + 1), budget, key=count)
+    each = count(2) - count(1)
+    return max(0, min(most, 1 + (budget - count(1)) // each))
+
+
+def _rank(config: Config, encoder: Encoder, largest: int | None) -> int | None:
+    adapter = config.adapter
+    if adapter.method not in RANKED:
+        return None
+    if adapter.rank != "max":
+        return adapter.rank
+    if largest is None:
+        lifted = solves_rank(adapter, encoder)
+        reason = "budget.max_trainable is lifted" if lifted else "adapter.rank_pattern covers every layer"
+        raise UserError(f"adapter.rank: max has nothing to solve, {reason}: give a number")
+    return max(1, largest)
+
+
+def _resolved(config: Config, rank: int | None, num_labels: int) -> Config:
+    """The configuration with numbers for rank and alpha.
+
+    Where a pattern varies the rank, a multiple such as `2r` stays one: the scale is then equal everywhere.
+    """
+    adapter = config.adapter
+    if rank is not None:
+        alpha = adapter.alpha if adapter.rank_pattern else alpha_of(adapter.alpha, rank)
+        adapter = msgspec.structs.replace(adapter, rank=rank, alpha=alpha)
+    data = msgspec.structs.replace(config.data, num_labels=num_labels)
+    return msgspec.structs.replace(config, adapter=adapter, data=data)
+
+
+def _engine(config: Config, encoder: Encoder) -> tuple[str, str | None]:
+    if config.engine == "reference":
+        return "reference", "engine: reference asks for it"
+    reason = why_not(encoder.model_type, encoder.hf_config, config)
+    if config.engine == "fast" and reason is not None:
+        raise UserError(f"engine: fast cannot run this: {reason}; use engine: auto")
+    return ("fast", None) if reason is None else ("reference", reason)
+
+
+def _notes(config: Config, encoder: Encoder, rank: int | None) -> list[str]:
+    """What a user might not expect of the plan."""
+    adapter, notes = config.adapter, []
+    if adapter.method in SITED:
+        notes += _fused_note(adapter, encoder)
+        if encoder.model_type == "albert":
+            notes.append("one adapter serves all layers of a group: their weights are shared")
+    if adapter.init in MUTATING:
+        notes.append(
+            f"adapter.init: {adapter.init} changes the frozen weight, so the update is saved as plain LoRA of "
+            f"twice the rank, {2 * (rank or 1)}"
+        )
+    kept = head_kind(config) == "full" and not encoder.dense_is_new
+    if kept and adapter.method != "full":
+        notes.append(f"{encoder.family.dense} is pretrained and stays frozen: only the projection is new")
+    return notes
+
+
+def _fused_note(adapter: Adapter, encoder: Encoder) -> list[str]:
+    """That a fused layer adapts under all its words, though not all were named."""
+    for site in sites_of(adapter, encoder):
+        unnamed = [] if adapter.scope == "all" else [word for word in site.words if word not in adapter.scope]
+        if unnamed:
+            layer, words = site.module.rpartition(".")[2], ", ".join(site.words)
+            return [f"{layer} is one layer for {words}: {' and '.join(unnamed)} adapt with the rest"]
+    return []
+
+
+def require_fit(planned: Plan) -> None:
+    """Refuse a plan over budget, naming the excess and the largest rank that fits.
+
+    Raises:
+        BudgetError: the plan trains more than `budget.max_trainable`.
+    """
+    if planned.fits or planned.budget is None:
+        return
+    raise BudgetError(
+        f"{planned.trainable:,} trainable parameters are {planned.trainable - planned.budget:,} over "
+        f"budget.max_trainable of {planned.budget:,}: {_advice(planned)}"
+    )
+
+
+def _advice(planned: Plan) -> str:
+    """What to change for a plan over budget."""
+    method, head = planned.config.adapter.method, planned.groups["head"]
+    if planned.largest_rank:
+        return f"the largest rank that fits is {planned.largest_rank} (adapter.rank)"
+    if planned.largest_rank == 0:
+        return f"no rank fits this scope; the head alone takes {head:,}, head.kind: output takes less"
+    if method in RANKED:
+        return "adapter.rank_pattern fixes every rank: lower its numbers"
+    return f"adapter.method: {method} has no rank to lower; raise the budget, or lift it with null"

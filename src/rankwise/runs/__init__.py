@@ -1,0 +1,1 @@
+"""A run's folder: writing it, reading it, and predicting with it."""

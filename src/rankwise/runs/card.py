@@ -1,0 +1,221 @@
+"""The model card of a run: README.md in its adapter's folder, written from the files once the scores are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankwise import files
+from rankwise.config import Config
+from rankwise.runs.folder import Run, open_run
+
+GROUPS = (
+    ("adapter", "adapter"),
+    ("dora", "DoRA magnitudes"),
+    ("bias", "biases"),
+    ("head", "head"),
+    ("encoder", "encoder"),
+)
+ROLES = ("test", "validation")
+# A class table longer than this belongs into a report.
+_MOST_CLASSES = 40
+
+
+def write(path: str | Path | Run) -> Path:
+    """Write the card of a finished run into its adapter's folder, in place of the one it was saved with.
+
+    Call it again after an evaluation: the card then holds the test scores.
+
+    Raises: UserError when the folder is not a run's.
+    """
+    run = open_run(path)
+    card = run.adapter / "README.md"
+    files.write_text(card, text(run))
+    return card
+
+
+def text(run: Run) -> str:
+    """The card as Markdown with the metadata that model hubs read."""
+    result, config = run.result, run.config
+    parts = [
+        _front_matter(config),
+        f"# {_title(config)}",
+        _what(result, config),
+        f"## Scores\n\n{_scores(result)}",
+        f"## Trained parameters\n\n{_parameters(result['parameters'])}",
+        f"## Data\n\n{_data(result, config)}",
+        f"## Limits\n\n{_limits(result, config)}",
+        f"## Use\n\n{_use(result['labels'], multi_label=config.data.multi_label)}",
+        f"## How it was made\n\n{_made(result)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(config: Config) -> str:
+    # A folder's path says nothing to other machines; only a Hub name is metadata.
+    base = "" if Path(config.model.name).is_dir() or ":" in config.model.name else f"base_model: {config.model.name}\n"
+    return f"---\n{base}library_name: peft\npipeline_tag: text-classification\ntags: [{config.adapter.method}, rankwise]\n---"
+
+
+def _title(config: Config) -> str:
+    return f"{config.adapter.method} adapter for {_base_name(config)}"
+
+
+def _base_name(config: Config) -> str:
+    return Path(config.model.name).name if Path(config.model.name).is_dir() else config.model.name
+
+
+def _what(result: Mapping[str, Any], config: Config) -> str:
+    many = "any number of" if config.data.multi_label else "one of"
+    adapter = config.adapter
+    scope = adapter.scope if isinstance(adapter.scope, str) else ", ".join(adapter.scope)
+    rank = f" of rank {adapter.rank} on {scope}" if adapter.method == "lora" else ""
+    return (
+        f"Gives a text {many} {len(result['labels'])} labels: {', '.join(map(_cell, result['labels']))}.\n\n"
+        f"It is a {adapter.method} adapter{rank} with its classification head; the encoder `{_base_name(config)}` is "
+        "frozen and not in this folder."
+    )
+
+
+def _scores(result: Mapping[str, Any]) -> str:
+    metrics = result["metrics"]
+    scored = [role for role in ROLES if "accuracy_ci95" in metrics.get(role, {})]
+    if not scored:
+        return "It was not scored."
+    floor = metrics.get("floor", {})
+    named = [(f"{role} rows", metrics[role]) for role in scored]
+    named += [(f"floor on {role} rows", floor[role]) for role in scored if role in floor]
+    lines = [
+        "| | rows | accuracy (95% interval) | macro F1 | loss | calibration error |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {scores['examples']:,} | {_with_interval(scores)} | {scores['macro_f1']:.4f} | {scores['loss']:.4f} | {scores['ece']:.4f} |"
+        for name, scores in named
+    ]
+    sentences = []
+    if floor:
+        sentences.append(f"The floor is {floor['method']} on the same rows.")
+    if "test" in scored:
+        looks = metrics["test"].get("looks", 1)
+        sentences.append(f"The test rows were looked at {looks} time{'s' if looks > 1 else ''}.")
+    if "validation" in scored:
+        sentences.append("Validation rows chose the weights, so their scores are a little too good.")
+    return "\n".join(lines) + "\n\n" + " ".join(sentences) + "\n\n" + _classes(metrics[scored[0]], scored[0])
+
+
+def _with_interval(scores: Mapping[str, Any]) -> str:
+    low, high = scores["accuracy_ci95"]
+    return f"{100 * scores['accuracy']:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _classes(scores: Mapping[str, Any], role: str) -> str:
+    rows = list(scores["per_class"].items())
+    lines = [f"| class ({role} rows) | precision | recall (95% interval) | F1 | rows |", "|---|---:|---:|---:|---:|"]
+    for name, row in rows[:_MOST_CLASSES]:
+        ends = row["recall_ci95"]
+        interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
+        lines.append(
+            f"| {_cell(name)} | {_share(row['precision'])} | {_share(row['recall'])}{interval} | {_share(row['f1'])} | {row['support']:,} |"
+        )
+    more = f"\n\n{len(rows) - _MOST_CLASSES} more classes are in the run's report." if len(rows) > _MOST_CLASSES else ""
+    return "\n".join(lines) + more
+
+
+def _parameters(parameters: Mapping[str, Any]) -> str:
+    budget = f" of {parameters['budget']:,} allowed" if parameters["budget"] else ""
+    groups = ", ".join(f"{title} {parameters[key]:,}" for key, title in GROUPS if parameters.get(key))
+    return (
+        f"{parameters['trainable']:,}{budget}: {groups}. Frozen: {parameters['frozen']:,}. "
+        f"The adapter's file has {parameters['adapter_bytes']:,} bytes."
+    )
+
+
+def _data(result: Mapping[str, Any], config: Config) -> str:
+    lines = ["| role | source | rows | sha256 of the rows |", "|---|---|---:|---|"]
+    for role, rows in result["data"].items():
+        source = getattr(config.data, role) or f"held out of {config.data.train}"
+        lines.append(f"| {role} | {_cell(_source(source))} | {rows['rows']:,} | `{rows['sha256'][:16]}` |")
+    columns = config.data.text if isinstance(config.data.text, str) else " + ".join(config.data.text)
+    return "\n".join(lines) + f"\n\nText column: `{columns}`; label column: `{config.data.label}`."
+
+
+def _source(source: str) -> str:
+    """A file by its name: where it lay on one machine says nothing on another."""
+    return Path(source).name if Path(source).exists() or "/" in source.removeprefix("held out of ") else source
+
+
+def _limits(result: Mapping[str, Any], config: Config) -> str:
+    limits = [
+        "It knows only the labels above and gives one of them to any text, also to one that is about none of them."
+    ]
+    if config.data.multi_label:
+        limits = ["It knows only the labels above; a text that is about others gets none or a wrong one."]
+    train = result.get("texts", {}).get("tokens", {}).get("train")
+    if train:
+        limits.append(
+            f"It reads the first {train['max_length']:,} tokens of a text; {train['texts_cut']:,} training texts were longer."
+        )
+    if result["status"] != "finished":
+        limits.append(f"Training ended as `{result['status']}` after {result['timing']['steps']:,} steps.")
+    limits += _weak_classes(result)
+    limits.append("It was scored on rows like those it was trained on; on texts of another kind it may do worse.")
+    return "\n".join(f"- {limit}" for limit in [*limits, *result.get("notes", [])])
+
+
+def _weak_classes(result: Mapping[str, Any]) -> list[str]:
+    """The class found least often, when that is worth a sentence."""
+    scores = next((result["metrics"][role] for role in ROLES if "per_class" in result["metrics"].get(role, {})), None)
+    rows = [
+        (row["recall"], name) for name, row in (scores or {}).get("per_class", {}).items() if row["recall"] is not None
+    ]
+    if len(rows) < 2 or min(rows)[0] == max(rows)[0]:
+        return []
+    recall, name = min(rows)
+    return [f"It finds {_cell(name)} least often: {100 * recall:.1f}% of its rows."]
+
+
+def _use(labels: Sequence[str], *, multi_label: bool) -> str:
+    kind = ', problem_type="multi_label_classification"' if multi_label else ""
+    return f"""With Rankwise:
+
+```python
+import rankwise
+
+rankwise.load("THIS_FOLDER").predict(["a text"])
+```
+
+With `peft` alone:
+
+```python
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+labels = {list(labels)!r}
+model = AutoPeftModelForSequenceClassification.from_pretrained("THIS_FOLDER", num_labels={len(labels)}{kind})
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+logits = model(**tokenizer(["a text"], truncation=True, return_tensors="pt")).logits
+print(labels[logits.argmax(-1).item()])
+```"""
+
+
+def _made(result: Mapping[str, Any]) -> str:
+    versions = result["environment"]["versions"]
+    named = ", ".join(
+        f"{name} {versions[name]}" for name in ("rankwise", "torch", "transformers", "peft") if versions[name]
+    )
+    timing = result["timing"]
+    return (
+        f"{timing['steps']:,} steps in {timing['train_s']:,.0f} s, seed {result['seed']}, configuration "
+        f"`{result['config_hash']}`, with {named}. The run's folder holds the configuration, which runs again as it is."
+    )
+
+
+def _cell(value: str) -> str:
+    """A name inside a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,103 @@
+"""What a result was made with: versions, processor, memory, code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("rankwise", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "pyarrow")
+
+
+def describe() -> dict[str, Any]:
+    """The environment block of result.json."""
+    import torch
+
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": _commit(),
+    }
+
+
+def capabilities() -> dict[str, tuple[bool, str]]:
+    """What the processor and the tools here can do for the fast engine: present or not, and what it means."""
+    import shutil
+
+    import torch
+
+    flags = _cpu_flags()
+    return {
+        "bf16 (avx512)": ("avx512_bf16" in flags, "bf16 matrix products in vector units: about four times fp32"),
+        "bf16 (amx)": ("amx_bf16" in flags, "bf16 matrix products in matrix units: faster still"),
+        "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
+        "compiler": (
+            shutil.which("g++") is not None or shutil.which("clang++") is not None,
+            "torch.compile on long runs",
+        ),
+    }
+
+
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return set()
+    for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def peak_mb() -> float:
+    """The most resident memory this process has had, in megabytes; on a GPU, the most of its memory allocated."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    if sys.platform == "win32":
+        import psutil  # a dependency of accelerate
+
+        return round(psutil.Process().memory_info().peak_wset / 1e6, 1)
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kibibytes, macOS bytes.
+    return round(used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6, 1)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of Rankwise itself when it runs from a checkout."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

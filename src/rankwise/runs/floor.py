@@ -1,0 +1,113 @@
+"""The floor every report shows: TF-IDF and logistic regression on the same rows, in seconds and without a network.
+
+What an encoder adds can be told only against it. Scores are kept in a cache by the content of the rows, so a
+search computes them once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rankwise import data, files
+from rankwise.config import Config
+from rankwise.errors import UserError
+from rankwise.scoring import metrics
+
+METHOD = "TF-IDF and logistic regression"
+_VERSION = 1  # of the recipe below; a change of it needs another, or old scores are read from the cache
+_WORDS = 50_000
+_ITERATIONS = 200
+
+
+def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Any]:
+    """The floor's metrics by role, beside `method`; empty when scikit-learn (extra `floor`) is not installed.
+
+    train
+        The rows a run trains on, cleaned as the run cleans them.
+    scored
+        Labelled rows by role.
+    """
+    if not scored:
+        return {}
+    known = {role: _read(train, rows) for role, rows in scored.items()}
+    if any(found is None for found in known.values()):
+        computed = _compute(train, scored, label_names)
+        if computed is None:
+            return {}
+        known = computed
+    return {"method": METHOD, **known}
+
+
+def of_test(config: Config, train_sha256: str, test: data.Rows, label_names: Sequence[str]) -> dict[str, Any] | None:
+    """The floor's metrics on test rows of a finished run.
+
+    train_sha256
+        Of the rows the run was trained on, which are read again.
+
+    Returns: None when they cannot be read any more, are others now, or scikit-learn is not installed.
+    """
+    roles = ("train", "validation", "test") if config.train.evaluate else ("train", "test")
+    try:
+        train = data.load(config.data, roles=roles, audit=False).train
+    except UserError:
+        return None
+    if train is None or train.sha256 != train_sha256:
+        return None
+    return scores(train, {"test": test}, label_names).get("test")
+
+
+def _cache_file(train: data.Rows, rows: data.Rows) -> Any:
+    """Keyed by the texts as cleaned and their labels: preprocessing changes the floor too."""
+    digest = hashlib.sha256(f"floor {_VERSION}\n".encode())
+    for part in (train, rows):
+        digest.update(part.sha256.encode())
+        for text in part.texts:
+            digest.update(b"%d:" % len(text) + text.encode("utf-8", "surrogatepass"))
+    return files.cache("floor") / f"{digest.hexdigest()[:32]}.json"
+
+
+def _read(train: data.Rows, rows: data.Rows) -> Any:
+    try:
+        return files.read_json(_cache_file(train, rows))
+    except UserError:  # not there, or damaged: computed anew
+        return None
+
+
+def _compute(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Any] | None:
+    """Fit on train, score each role, and keep the scores; None without scikit-learn."""
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+    except ImportError:
+        return None
+    words = TfidfVectorizer(sublinear_tf=True, max_features=_WORDS, token_pattern=r"(?u)\b\w+\b")
+    model: Any = LogisticRegression(max_iter=_ITERATIONS)
+    if train.labels.ndim == 2:
+        model = OneVsRestClassifier(model)
+    try:
+        model.fit(words.fit_transform(train.texts), train.labels)
+    except ValueError:  # no words at all: there is no floor to speak of
+        return None
+    result = {}
+    for role, rows in scored.items():
+        logits = _logits(model, words.transform(rows.texts), train.labels, len(label_names))
+        result[role] = metrics.evaluate(logits, rows.labels, label_names)
+        files.write_json(_cache_file(train, rows), result[role])
+    return result
+
+
+def _logits(model: Any, inputs: Any, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Scores for all classes, also where the model gives one column for two. Shape: (texts, classes)"""
+    found = np.asarray(model.decision_function(inputs), dtype=np.float64)
+    if labels.ndim == 2:
+        return found.reshape(len(found), -1).astype(np.float32)
+    if found.ndim == 1:
+        found = np.stack([-found, found], axis=1) / 2
+    whole = np.full((len(found), classes), -30.0)  # a class without training rows is never predicted
+    whole[:, model.classes_] = found
+    return whole.astype(np.float32)

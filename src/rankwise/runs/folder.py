@@ -1,0 +1,118 @@
+"""The layout of a run's folder and its result.
+
+Every path in it is named here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankwise import config as configuration
+from rankwise import files
+from rankwise.config import Config
+from rankwise.errors import UserError
+
+HISTORY_COLUMNS = (
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "learning_rate",
+    "epoch",
+    "loss_spread",
+    "loss_ratio",
+    "accuracy_spread",
+    "accuracy_ratio",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, finished or not.
+
+    Returned by `rankwise.train`; `rankwise.load` turns it into a predictor.
+    """
+
+    path: Path
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter in PEFT's layout."""
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a resume needs."""
+        return self.path / "checkpoints"
+
+    def predictions(self, role: str) -> Path:
+        """The saved predictions of a role."""
+        return self.path / f"predictions_{role}.parquet"
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration the run was started with."""
+        return configuration.load(self.path / "config.yaml")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The contents of result.json.
+
+        Raises: UserError when there is none: the folder is not a run's.
+        """
+        result: dict[str, Any] = files.read_json(self.path / "result.json")
+        return result
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Replace result.json."""
+        files.write_json(self.path / "result.json", result)
+
+    def write_config(self, config: Config) -> None:
+        """Replace config.yaml."""
+        files.write_text(self.path / "config.yaml", configuration.to_yaml(config))
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace history.csv."""
+        text = io.StringIO()
+        table = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows({name: _cell(row.get(name)) for name in HISTORY_COLUMNS} for row in rows)
+        files.write_text(self.path / "history.csv", text.getvalue())
+
+    @property
+    def history(self) -> list[dict[str, float | None]]:
+        """The rows of history.csv as numbers, None where a cell is empty."""
+        text = (self.path / "history.csv").read_text(encoding="utf-8")
+        rows = csv.DictReader(io.StringIO(text))
+        return [{name: float(cell) if cell else None for name, cell in row.items()} for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.8g}" if isinstance(value, float) else value
+
+
+def open_run(path: str | Path | Run) -> Run:
+    """The run a folder stands for: its own, or the winner's when it is a search's.
+
+    Raises: UserError when the folder is neither.
+    """
+    folder = Path(path)
+    if (folder / "result.json").is_file() and (folder / "config.yaml").is_file():
+        return Run(folder)
+    if (folder / "search.json").is_file():
+        winner = files.read_json(folder / "search.json").get("winner")
+        if winner:
+            return open_run(folder / winner["run"])
+        raise UserError(f"{folder} is a search without a winner yet: finish it with rankwise search --resume")
+    if not folder.exists():
+        raise UserError(f"no run at {folder}: the folder does not exist")
+    raise UserError(f"{folder} is not a run's folder: it holds no result.json beside a config.yaml")

@@ -1,0 +1,31 @@
+"""The texts behind a run's predictions, which a run's folder does not keep: read again from where they came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rankwise.errors import UserError
+from rankwise.runs.folder import Run
+from rankwise.scoring.predictions import Predictions
+
+# What can keep texts from being read again, beside a source that is gone.
+_UNREADABLE = (UserError, OSError, ImportError)
+
+
+def scored_texts(run: Run, read: Predictions) -> tuple[Sequence[str] | None, str]:
+    """The texts of the predicted rows, in their order, or None and the reason that they cannot be had.
+
+    They are compared with what was scored by their hash: a source that changed gives no texts.
+    """
+    from rankwise import data
+
+    if read.role == "test" and run.config.data.test is None and run.config.data.test_size is None:
+        return None, "the test rows were named at evaluation and are not part of the run's configuration"
+    try:
+        roles = data.load(run.config.data, roles=(read.role,), label_names=read.label_names, audit=False)
+    except _UNREADABLE as error:
+        return None, str(error)
+    rows = roles.named().get(read.role)
+    if rows is None or rows.sha256 != read.rows_sha256:
+        return None, "the source no longer holds the rows that were scored"
+    return rows.texts, ""

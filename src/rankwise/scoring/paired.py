@@ -1,0 +1,162 @@
+"""Two or more models on the same rows: exact tests, corrected for how many were made.
+
+Models scored on the same rows err on many of the same rows. Only the rows on which exactly one of two is
+right say which is better, so a paired test finds smaller differences than two separate intervals do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rankwise.scoring.intervals import Interval, bootstrap
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Model b against model a on the same rows; every difference is b minus a.
+
+    `points` are percentage points of accuracy and `points_ci95` their bootstrap interval; `p` is McNemar's
+    exact probability, `p_holm` the same corrected for the family of tests it was made in.
+    """
+
+    a: str
+    b: str
+    rows: int
+    only_a: int
+    only_b: int
+    effect_rows: int
+    points: float
+    points_ci95: Interval
+    p: float
+    p_holm: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"points_ci95": list(self.points_ci95)}
+
+
+def mcnemar(only_a: ArrayLike, only_b: ArrayLike) -> Floats:
+    """Exact two-sided McNemar test (McNemar 1947; the binomial form).
+
+    Under the null hypothesis a row that only one model has right is as likely to be either's.
+
+    Args:
+        only_a: rows that only the first model has right; a number or an array.
+        only_b: rows that only the second has right, of the same shape.
+
+    Returns:
+        The probability of a split at least this uneven, of the shape given; 1 where the models never differ.
+    """
+    from scipy.special import bdtr
+
+    a, b = np.asarray(only_a, dtype=np.int64), np.asarray(only_b, dtype=np.int64)
+    # Halves are equally likely, so both tails weigh the same; at a tie they overlap, hence the cap.
+    p: Floats = np.minimum(1.0, 2.0 * bdtr(np.minimum(a, b).astype(np.float64), a + b, 0.5))
+    return p
+
+
+def bootstrap_difference(only_a: int, only_b: int, rows: int, *, seed: int = 0) -> Interval:
+    """95% paired bootstrap interval of accuracy(b) - accuracy(a), as shares.
+
+    Rows are drawn again with replacement, both models' answers staying together.
+    """
+    cells = [only_a, only_b, rows - only_a - only_b]
+    return bootstrap(cells, lambda drawn: (drawn[:, 1] - drawn[:, 0]) / rows, seed=seed)
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Probabilities corrected for the number of tests made together (Holm 1979). Shape: (tests,) -> (tests,)
+
+    Rejecting those below alpha keeps the chance of even one false rejection below alpha.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * steps))
+    return adjusted
+
+
+def compare_all(correct: Bools, names: Sequence[str]) -> list[Pair]:
+    """Every pair of models, Holm-corrected over all pairs.
+
+    Args:
+        correct: which rows each model has right. Shape: (models, rows)
+        names: the models' names.
+    """
+    only = _only(correct)
+    rows = correct.shape[1]
+    places = list(combinations(range(len(names)), 2))
+    p = np.array([float(mcnemar(only[i, j], only[j, i])) for i, j in places])
+    corrected = holm(p)
+    return [
+        Pair(
+            a=names[i],
+            b=names[j],
+            rows=rows,
+            only_a=int(only[i, j]),
+            only_b=int(only[j, i]),
+            effect_rows=int(only[j, i] - only[i, j]),
+            points=100 * float(only[j, i] - only[i, j]) / rows,
+            points_ci95=_points(bootstrap_difference(int(only[i, j]), int(only[j, i]), rows)),
+            p=float(p[k]),
+            p_holm=float(corrected[k]),
+        )
+        for k, (i, j) in enumerate(places)
+    ]
+
+
+def best_group(correct: Bools, *, alpha: float = 0.05) -> list[int]:
+    """The models not distinguishable from the best one, best first.
+
+    The best is named by the same rows, so any model could have been it: the family corrected for is every
+    pair. The best against the rest alone would find differences among equal models more often than alpha.
+
+    Args:
+        correct: which rows each model has right. Shape: (models, rows)
+
+    Returns:
+        Indices of models, the most accurate first (ties: the earlier one first).
+    """
+    order = np.argsort(-correct.sum(axis=1), kind="stable")
+    only = _only(correct)
+    upper = np.triu_indices(len(correct), k=1)
+    corrected = np.ones(only.shape)
+    corrected[upper] = holm(mcnemar(only[upper], only.T[upper]))
+    corrected = np.minimum(corrected, corrected.T)
+    return [int(i) for i in order if corrected[order[0], i] > alpha]
+
+
+def agreement(predicted: NDArray[Any]) -> Floats:
+    """Share of rows on which two models predict the same.
+
+    Shape: (models, rows) or, with several labels a row, (models, rows, classes) -> (models, models)
+    """
+    models = len(predicted)
+    shares = np.ones((models, models))
+    for i, j in combinations(range(models), 2):
+        same = predicted[i] == predicted[j]
+        shares[i, j] = shares[j, i] = (same if same.ndim == 1 else same.all(axis=-1)).mean()
+    return shares
+
+
+def _only(correct: Bools) -> Ints:
+    """Rows that model i has right and model j wrong. Shape: (models, rows) -> (models, models)"""
+    # float64 goes through the fast matrix product and counts exactly up to 2**53 rows.
+    right = correct.astype(np.float64)
+    only: Ints = (right @ (1.0 - right).T).astype(np.int64)
+    return only
+
+
+def _points(interval: Interval) -> Interval:
+    return 100 * interval[0], 100 * interval[1]

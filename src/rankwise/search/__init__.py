@@ -1,0 +1,1 @@
+"""Search under a budget: structured sweeps over any configuration key, and `auto`."""

@@ -1,0 +1,96 @@
+"""Bulk prediction over Ray Data: more texts than one machine cares to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rankwise.errors import UserError
+from rankwise.search.ray_workers import connect
+
+_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
+
+
+def predict(
+    run: str | Path,
+    source: str,
+    output: str | Path,
+    *,
+    address: str = "auto",
+    text: str | list[str] | None = None,
+    workers: int | None = None,
+    batch_rows: int = 1024,
+) -> int:
+    """Label the rows of files into a folder of Parquet files; the input's columns are kept.
+
+    source
+        A file, a folder or a pattern of Parquet, CSV or JSONL files that every machine can read.
+    text
+        Text columns; by default those the run was trained on.
+    workers
+        Processes that hold the model, one cpu each; as many as the cluster has cpus by default.
+
+    Returns: rows written.
+    Raises: UserError for a source that cannot be read or lacks the text columns.
+    """
+    ray = connect(address)
+    import ray.data as reading
+    from ray.data import ActorPoolStrategy
+
+    suffix = Path(source.rstrip("/*")).suffix or next((Path(name).suffix for name in _inside(source)), "")
+    if suffix not in _READERS:
+        raise UserError(f"{source}: expected {', '.join(_READERS)} files")
+    rows: Any = getattr(reading, _READERS[suffix])(source)
+    columns = [text] if isinstance(text, str) else text or _columns(run)
+    missing = [column for column in columns if column not in rows.schema().names]
+    if missing:
+        raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(rows.schema().names)}")
+    # A reader needs a cpu beside the predictors, or a cluster of one would wait for itself.
+    count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
+    labelled = rows.map_batches(
+        _Labeller,
+        fn_constructor_args=(str(Path(run).resolve()), columns),
+        batch_size=batch_rows,
+        compute=ActorPoolStrategy(size=count),
+        num_cpus=1,
+    )
+    labelled.write_parquet(str(output))
+    written: int = reading.read_parquet(str(output)).count()
+    return written
+
+
+def _inside(source: str) -> list[str]:
+    folder = Path(source)
+    if folder.is_dir():
+        return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.parent.glob(folder.name)) if folder.parent.is_dir() else []
+
+
+def _columns(run: str | Path) -> list[str]:
+    """The text columns the run was trained on."""
+    from rankwise.runs.folder import open_run
+
+    column = open_run(run).config.data.text
+    return [column] if isinstance(column, str) else list(column)
+
+
+class _Labeller:
+    """A predictor that stays in its worker from block to block."""
+
+    def __init__(self, run: str, columns: list[str]) -> None:
+        from rankwise.runs.predictor import load
+
+        self.predictor = load(run)
+        self.columns = columns
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with `predicted` and `p_<label>` columns."""
+        import numpy as np
+
+        from rankwise.data.sources import join
+
+        rows = zip(*(batch[column] for column in self.columns), strict=True)
+        probabilities = self.predictor.predict_proba([join(list(cells), lambda: "a row") for cells in rows])
+        names = self.predictor.label_names
+        shares = {f"p_{name}": probabilities[:, place].astype(np.float32) for place, name in enumerate(names)}
+        return {**batch, "predicted": np.array(names)[probabilities.argmax(axis=1)], **shares}

@@ -1,0 +1,88 @@
+"""Constraints: comparisons over configuration keys and planned counts, such as `trainable >= 500_000`."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rankwise import config as configuration
+from rankwise.errors import UserError, nearest
+from rankwise.planning import Plan
+
+_PLANNED = ("trainable", "rank", "largest_rank", "alpha", "adapter_bytes", "frozen")
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda item, group: item in group,
+    ast.NotIn: lambda item, group: item not in group,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.Not: operator.not_,
+}
+
+
+def violated(constraints: list[str], planned: Plan) -> str | None:
+    """The first constraint that a planned configuration does not meet; None when it meets them all.
+
+    Names are dotted configuration keys, resolved (`adapter.rank` is a number), and the planned trainable, rank,
+    largest_rank, alpha, adapter_bytes and frozen.
+
+    Raises: UserError for a constraint that cannot be read.
+    """
+    if not constraints:
+        return None
+    values = {name: getattr(planned, name) for name in _PLANNED}
+    tree = configuration.to_dict(planned.config)
+    for text in constraints:
+        try:
+            holds = _value(ast.parse(text.strip(), mode="eval").body, values, tree)
+        except (SyntaxError, TypeError, ZeroDivisionError) as error:
+            raise UserError(
+                f"constraint '{text}' cannot be read: {error}; write for example trainable >= 500_000"
+            ) from error
+        if not holds:
+            return text
+    return None
+
+
+def _value(node: ast.AST, values: Mapping[str, Any], tree: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name | ast.Attribute):
+        return _named(ast.unparse(node), values, tree)
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(item, values, tree) for item in node.elts]
+    if isinstance(node, ast.BoolOp):
+        results = (_value(item, values, tree) for item in node.values)
+        return all(results) if isinstance(node.op, ast.And) else any(results)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left, values, tree), _value(node.right, values, tree))
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.operand, values, tree))
+    if isinstance(node, ast.Compare) and all(type(op) in _OPERATORS for op in node.ops):
+        sides = [_value(side, values, tree) for side in (node.left, *node.comparators)]
+        return all(_OPERATORS[type(op)](a, b) for op, a, b in zip(node.ops, sides, sides[1:], strict=False))
+    raise TypeError(f"'{ast.unparse(node)}' is not a comparison of keys and numbers")
+
+
+def _named(name: str, values: Mapping[str, Any], tree: Mapping[str, Any]) -> Any:
+    if name in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[name]
+    if name in values:
+        return values[name]
+    node: Any = tree
+    for part in name.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            known = [*values, *(key for key, _, _ in configuration.every_key())]
+            raise UserError(f"constraints name '{name}', which is no configuration key{nearest(name, known)}")
+        node = node[part]
+    return node

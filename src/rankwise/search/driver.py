@@ -1,0 +1,319 @@
+"""The search itself: propose, admit, run by rungs, repeat the finalists, judge, record.
+
+One process drives; workers only run tasks. Everything it decides follows from the search file and the outcomes,
+so a search that was killed and resumed decides the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise import files, planning
+from rankwise.config import Config
+from rankwise.errors import UserError
+from rankwise.search import spec as specs
+from rankwise.search.constraints import violated
+from rankwise.search.progress import Progress
+from rankwise.search.space import Point, Space
+from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, stops, survivors
+from rankwise.search.study import Study, Trial
+from rankwise.search.table import Judged, better_first, judge
+from rankwise.search.trial import Outcome, Task, load_data, warm
+from rankwise.search.workers import InProcess, Workers
+
+RECORD = "search.json"
+_COPY = "search.yaml"
+
+
+def search(
+    source: str | Path | dict[str, Any] | None,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: Workers | None = None,
+    console: Console | None = None,
+    deadline: float | None = None,
+) -> dict[str, Any]:
+    """Run a search and return what its search.json says.
+
+    source
+        A search file, a shipped search's name or a dict; None resumes from the copy in the folder.
+    out
+        The search's folder; searches/<name> by default.
+    resume
+        Go on from the folder's state; at most the running trials fall back, to their last checkpoint.
+    deadline
+        `time.time()` at which a running trial ends as an early stop.
+
+    Raises: UserError for anything the user can mend.
+    """
+    console = console or Console(stderr=True)
+    if source is None and not (resume and out):
+        raise UserError("which search? name a search file, or a folder to go on with: --out DIR --resume")
+    folder = Path(out) if out else Path("searches") / _name(source)
+    wanted = specs.load(folder / _COPY if source is None else source, overrides)
+    with _owned(folder, wanted, resume=resume):
+        chosen = workers or InProcess()
+        try:
+            return Sweep(wanted, folder, chosen, console, deadline).run()
+        finally:
+            chosen.close()
+
+
+def _name(source: str | Path | dict[str, Any] | None) -> str:
+    return Path(source).stem if isinstance(source, str | Path) else "search"
+
+
+@contextmanager
+def _owned(folder: Path, wanted: specs.Search, *, resume: bool) -> Iterator[None]:
+    """Hold the folder's lock, once it is certain that the folder is this search's and nobody else's."""
+    copy = folder / _COPY
+    if copy.is_file():
+        if not resume:
+            raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
+        if specs.load(copy) != wanted:
+            raise UserError(f"{folder} was started with another search file: resume with the same one")
+    elif folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise UserError(f"{folder} exists and is not a search's folder: choose another with --out")
+    files.make_writable_folder(folder)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another search is running in {folder}") from None
+    try:
+        files.write_text(copy, specs.to_yaml(wanted))
+        yield
+    finally:
+        lock.release()
+
+
+class Sweep:
+    """One search in its folder."""
+
+    def __init__(
+        self,
+        wanted: specs.Search,
+        folder: Path,
+        workers: Workers,
+        console: Console,
+        deadline: float | None = None,
+    ) -> None:
+        self.spec = wanted
+        self.folder = folder
+        self.workers = workers
+        self.deadline = deadline
+        self.space = Space.of(wanted)
+        self.walk = Walk.of(wanted, self.space)
+        # Refused before anything is stored: what is wrong with the base is wrong with every point.
+        if not configuration.from_dict(self.space.tree({})).train.evaluate:
+            raise UserError("a search needs train.evaluate: true, it chooses by validation scores")
+        name = f"{folder.name}-{specs.fingerprint(wanted)}"
+        self.study = Study(folder, name, self.space, wanted.metric, wanted.storage)
+        self.trials = self.study.load()
+        self.progress = Progress(console, self.walk, wanted, self.trials)
+        self._warmed: set[str] = set()
+
+    def run(self) -> dict[str, Any]:
+        """Everything that is left to do."""
+        started = time.time()
+        for each in self.walk.rounds:
+            trials = self._propose(each)
+            self._run_round(each, trials)
+        self._repeat_finalists()
+        judged = judge(self.spec, self.space, self.trials, self.folder)
+        record = judged.to_dict(status="finished") | {"timing": {"session_s": round(time.time() - started, 1)}}
+        winner = record["winner"]
+        winner["test"] = self._look_at_test(winner)
+        files.write_json(self.folder / RECORD, record)
+        return record
+
+    # --- proposing ------------------------------------------------------------------------------------
+
+    def _propose(self, each: Round) -> list[Trial]:
+        """The round's trials: those of an earlier session, and the rest of them made now."""
+        made = [trial for trial in self.trials if trial.round == each.number and trial.repeats is None]
+        for trial in made:
+            if trial.status == "planned" and trial.config_hash is None:
+                self._admit(trial)
+        if each.drawn:
+            limit = each.count * DRAWS_PER_TRIAL
+            while sum(trial.is_started for trial in made) < each.count and len(made) < limit:
+                made.append(self._new(self.study.draw(self.walk.sampler(len(self.trials)), round=each.number)))
+        else:
+            points = self.walk.points(each, self._best_point(each))
+            made += [self._new(self.study.add(point, round=each.number)) for point in points[len(made) :]]
+        return [trial for trial in made if trial.is_started]
+
+    def _new(self, trial: Trial) -> Trial:
+        self.trials.append(trial)
+        self._admit(trial)
+        return trial
+
+    def _best_point(self, each: Round) -> Point:
+        """The point of the best whole run of the rounds before."""
+        before = [t for t in self.trials if t.round < each.number and t.status == "done" and t.repeats is None]
+        return dict(better_first(before, self.spec.metric)[0].point) if before else {}
+
+    def _admit(self, trial: Trial) -> None:
+        """Plan the trial's configuration: over budget, impossible or known already, it is never started."""
+        try:
+            config = configuration.from_dict(self._tree(trial))
+            planned = self._plan(config)
+            trial.trainable, trial.rank = planned.trainable, planned.rank
+            planning.require_fit(planned)
+            broken = violated(self.spec.constraints, planned)
+            if broken:
+                raise UserError(f"constraint not met: {broken}")
+        except UserError as error:
+            trial.status, trial.why = "refused", str(error)
+        else:
+            trial.config_hash = configuration.config_hash(planned.config)
+            trial.seed = config.train.seed
+            twin = next((t for t in self.trials if t is not trial and t.config_hash == trial.config_hash), None)
+            if twin is not None:
+                trial.status, trial.why = "duplicate", twin.number
+            else:
+                trial.total_steps, trial.eval_every = self._lengths(planned.config)
+                self._warm(planned.config)
+        self.study.save(trial)
+        self.progress.admitted(trial)
+
+    def _tree(self, trial: Trial) -> dict[str, Any]:
+        tree = self.space.tree(trial.point)
+        if trial.repeats is not None:
+            configuration.set_key(tree, "train.seed", trial.seed)
+        return tree
+
+    def _plan(self, config: Config) -> planning.Plan:
+        labels = config.data.num_labels or len(_roles(config).label_names)
+        return planning.plan(config, labels)
+
+    def _lengths(self, config: Config) -> tuple[int, int]:
+        """Optimizer steps of the whole run, and between evaluations."""
+        from rankwise.training.loop import eval_every, steps_per_epoch, total_steps
+
+        training = _roles(config).train
+        assert training is not None
+        total = total_steps(len(training), config.train)
+        return total, eval_every(config.train, total, steps_per_epoch(len(training), config.train))
+
+    def _warm(self, config: Config) -> None:
+        """Make the token files once, before workers that would each make their own."""
+        key = msgspec.json.encode([config.data, config.model.name]).decode()
+        if self.workers.count > 1 and key not in self._warmed:
+            self._warmed.add(key)
+            warm(config)
+
+    # --- running --------------------------------------------------------------------------------------
+
+    def _run_round(self, each: Round, trials: list[Trial]) -> None:
+        """Run a round's trials rung by rung; all of a rung end before the best of them go on."""
+        factor = self.spec.halving.factor if self.spec.halving else 2
+        alive = trials
+        for rung in range(each.rungs):
+            last = rung == each.rungs - 1
+            self._run_tasks(alive, None if last else rung, each.rungs, factor)
+            # With those that an earlier session halved here: the same rank the same, resumed or not.
+            alive = [
+                t for t in alive if t.status in ("paused", "done") or (t.status == "halved" and len(t.rungs) > rung)
+            ]
+            if last or not alive:
+                return
+            ranked = better_first(alive, self.spec.metric, rung)
+            kept = ranked[: self._affordable(ranked, rung, each.rungs, factor)]
+            for trial in alive:
+                if trial not in kept and not trial.has_ended:
+                    trial.status = "halved"
+                    self._save(trial)
+            alive = sorted(kept, key=lambda trial: trial.number)
+
+    def _affordable(self, ranked: Sequence[Trial], rung: int, rungs: int, factor: int) -> int:
+        """How many of a rung's trials go on: by the factor, and fewer when the clock would cut the last one short."""
+        count = survivors(len(ranked), factor)
+        best, outcomes = ranked[0], [trial.outcome for trial in self.trials if trial.outcome is not None]
+        steps = sum(outcome.step for outcome in outcomes)
+        if self.deadline is None or not steps:
+            return count
+        step_s = sum(outcome.seconds for outcome in outcomes) / steps
+        here, then = stops(best.total_steps, best.eval_every, rungs, factor)[rung : rung + 2]
+        left = self.deadline - time.time()
+        while count > 1 and step_s * (count * (then - here) + best.total_steps - then) > left:
+            count -= 1
+        return count
+
+    def _run_tasks(self, trials: Sequence[Trial], rung: int | None, rungs: int = 1, factor: int = 2) -> None:
+        """Bring trials to a rung, or to their end when it is None."""
+        by_number = {trial.number: trial for trial in trials}
+        tasks: list[Task] = []
+        for trial in trials:
+            until = None if rung is None else stops(trial.total_steps, trial.eval_every, rungs, factor)[rung]
+            until = None if until == trial.total_steps else until
+            if not trial.has_ended and not trial.reached(until):
+                optional = until is not None and len(tasks) > 0
+                folder = str(self.folder / trial.folder)
+                tasks.append(Task(trial.number, self._tree(trial), folder, until, self.deadline, optional))
+        for outcome in self.workers.run(tasks):
+            self._take_in(by_number[outcome.number], outcome)
+
+    def _take_in(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.status == "late":
+            trial.status, trial.why = "halved", "no time was left"
+        else:
+            trial.status = "failed" if outcome.status == "failed" else "done" if outcome.ended else "paused"
+            trial.why = outcome.error
+            trial.add(outcome)
+        self._save(trial)
+        self.progress.took_in(trial, self.trials)
+
+    def _save(self, trial: Trial) -> None:
+        self.study.save(trial)
+        files.write_json(self.folder / RECORD, self._interim().to_dict(status="running"))
+
+    def _interim(self) -> Judged:
+        return Judged(self.spec, self.space, self.trials)
+
+    def _repeat_finalists(self) -> None:
+        """Run the best whole trials again under other seeds, so that the winner is no lucky draw."""
+        done = [trial for trial in self.trials if trial.status == "done" and trial.repeats is None]
+        if not done:
+            reasons = [trial.why for trial in self.trials if trial.why]
+            raise UserError(f"no trial of the search came to its end; the first reason: {reasons[0]}")
+        finalists = better_first(done, self.spec.metric)[: self.spec.finalists] if self.spec.seeds > 1 else []
+        round = len(self.walk.rounds)
+        wanted = [(one, one.seed + more) for more in range(1, self.spec.seeds) for one in finalists]
+        made = [trial for trial in self.trials if trial.repeats is not None]
+        for trial in made:
+            if trial.status == "planned" and trial.config_hash is None:
+                self._admit(trial)
+        for one, seed in wanted[len(made) :]:
+            made.append(self._new(self.study.add(one.point, round=round, repeats=one.number, seed=seed)))
+        self._run_tasks([trial for trial in made if trial.is_started], None)
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def _look_at_test(self, winner: dict[str, Any]) -> dict[str, Any] | None:
+        """The winner's one look at the test set, when there is one; a resume does not look again."""
+        from rankwise.runs.evaluate import evaluate
+        from rankwise.runs.folder import Run
+
+        run = Run(self.folder / winner["run"])
+        if run.config.data.test is None and run.config.data.test_size is None:
+            return None
+        known = run.result["metrics"].get("test")
+        scores = known or evaluate(run)
+        return {name: scores[name] for name in ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")}
+
+
+def _roles(config: Config) -> Any:
+    return load_data(config.data, ["train", "validation", "test"])

@@ -1,0 +1,188 @@
+"""The search file: what is varied, how it is walked, and how trials are judged.
+
+A search file is checked as a whole before anything runs, and is saved with its base written out, so that the
+copy in the search's folder runs again as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from rankwise import config as configuration
+from rankwise import recipes
+from rankwise.config import PositiveInt, Section
+from rankwise.errors import UserError, nearest
+
+StrategyName = Literal["one_at_a_time", "grid", "factorial", "random", "tpe"]
+Metric = Literal["accuracy", "loss", "macro_f1"]
+_SHIPPED = Path(__file__).parent / "shipped"
+
+
+class Range(Section, frozen=True):
+    """Numbers between two ends, both included.
+
+    With `step` it is the list low, low + step, ...; with `step` and `log`, low, low * step, ...
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+class Strategy(Section, frozen=True):
+    """How the space is walked."""
+
+    name: StrategyName = "factorial"
+    trials: PositiveInt | None = None
+    """trials to start (grid, random, tpe); every point when left out, 20 for random and tpe"""
+    seed: Annotated[int, Meta(ge=0)] = 0
+    batch: PositiveInt | None = None
+    """trials that tpe proposes together before it looks at their scores; fixed, so that a search repeats"""
+
+
+class Halving(Section, frozen=True):
+    """Successive halving (Jamieson and Talwalkar 2016), or Hyperband (Li et al. 2018) over several starts.
+
+    Of the trials at a rung one in `factor` goes on, for `factor` times as many steps; the last of `rungs` rungs
+    is the whole run.
+    """
+
+    kind: Literal["successive", "hyperband"] = "successive"
+    factor: Annotated[int, Meta(ge=2)] = 3
+    rungs: Annotated[int, Meta(ge=2)] = 3
+
+
+class Resources(Section, frozen=True):
+    """What one trial takes of a Ray cluster."""
+
+    cpus: Annotated[float, Meta(gt=0)] = 1
+    gpus: Annotated[float, Meta(ge=0)] = 0
+
+
+class Search(Section, frozen=True):
+    """A whole search."""
+
+    base: str | dict[str, Any]
+    axes: dict[str, list[Any] | Range]
+    constraints: list[str] = msgspec.field(default_factory=list)
+    strategy: Strategy = Strategy()
+    halving: Halving | None = None
+    seeds: PositiveInt = 1
+    """runs of each finalist, with train.seed counted up from the base's"""
+    finalists: PositiveInt = 3
+    metric: Metric = "accuracy"
+    storage: str | None = None
+    """database URL or journal file (.journal) of Optuna; SQLite in the search's folder when left out"""
+    resources: Resources = Resources()
+    paper: dict[str, Any] | None = None
+    """a paper's own numbers for these points (rankwise recipes table); nothing is computed from them"""
+
+
+def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Search:
+    """The checked search of a YAML file, a shipped search's name or a dict, its base written out.
+
+    overrides
+        `key=value` words: keys of the search file, or dotted configuration keys that change its base.
+
+    Raises: UserError for anything unknown or impossible.
+    """
+    tree, here = _read(source)
+    own, of_base = _sort(overrides)
+    for word in own:
+        key, _, value = word.partition("=")
+        parsed = configuration.parse_yaml(value, f"the value of {key}")
+        if key.startswith("axes."):
+            tree.setdefault("axes", {})[key.removeprefix("axes.")] = parsed
+        else:
+            configuration.set_key(tree, key, parsed)
+    _check_names(tree)
+    try:
+        search = msgspec.convert(tree, Search)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        where = path.rstrip("`") or "the search file"
+        raise UserError(f"{where}: {message[0].lower()}{message[1:]}") from error
+    _check(search, of_base)
+    return msgspec.structs.replace(search, base=configuration.tree_of(_base(search.base, here), of_base))
+
+
+def names() -> list[str]:
+    """Names of the shipped searches, the papers' tables among them."""
+    return sorted([*(file.stem for file in _SHIPPED.glob("*.yaml")), *recipes.table_names()])
+
+
+def to_yaml(search: Search) -> str:
+    """The search as YAML that reads back to the same search."""
+    return yaml.safe_dump(msgspec.to_builtins(search), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(search: Search) -> str:
+    """Eight hex digits: equal searches, equal digits."""
+    return hashlib.sha256(msgspec.json.encode(search, order="deterministic")).hexdigest()[:8]
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The tree, and the folder that paths in `base:` may be relative to."""
+    if isinstance(source, Mapping):
+        return msgspec.to_builtins(source), Path()
+    path = Path(source)
+    shipped = recipes.table_path(str(source)) or _SHIPPED / f"{source}.yaml"
+    if not path.is_file() and str(source) in names():
+        path = shipped
+    if not path.is_file():
+        hint = nearest(str(source), names()) or f"; shipped searches: {', '.join(names())}"
+        raise UserError(f"no search file '{source}'{hint}")
+    return configuration.read_yaml(path), path.parent
+
+
+def _base(base: str | dict[str, Any], here: Path) -> str | dict[str, Any] | Path:
+    return here / base if isinstance(base, str) and (here / base).is_file() else base
+
+
+def _sort(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides of the search file's own keys, and those of the base."""
+    fields = set(Search.__struct_fields__)
+    own = [word for word in overrides if word.partition("=")[0].split(".")[0] in fields]
+    return own, [word for word in overrides if word not in own]
+
+
+def _check_names(tree: Mapping[str, Any]) -> None:
+    sections = {"": Search, "strategy": Strategy, "halving": Halving, "resources": Resources}
+    for section, struct in sections.items():
+        content = tree.get(section) if section else tree
+        for name in content if isinstance(content, Mapping) else ():
+            if name not in struct.__struct_fields__:
+                hint = nearest(str(name), struct.__struct_fields__)
+                known = f"; expected {', '.join(struct.__struct_fields__)}"
+                dotted = f"{section}.{name}" if section else name
+                raise UserError(f"unknown key '{dotted}' in the search file{hint or known}")
+    for needed in ("base", "axes"):
+        if needed not in tree:
+            raise UserError(f"the search file has no '{needed}': it needs base (what is varied) and axes (how)")
+    name = (tree.get("strategy") or {}).get("name", "factorial") if isinstance(tree.get("strategy"), Mapping) else ""
+    if name and name not in get_args(StrategyName):
+        raise UserError(
+            f"strategy.name: unknown strategy '{name}'; expected one of {', '.join(get_args(StrategyName))}"
+        )
+
+
+def _check(search: Search, of_base: Sequence[str]) -> None:
+    if not search.axes:
+        raise UserError("axes is empty: name at least one configuration key and its values")
+    if search.strategy.name in ("one_at_a_time", "factorial") and search.strategy.trials is not None:
+        raise UserError(
+            f"strategy.trials cannot apply to {search.strategy.name}, which runs every point: use grid or random"
+        )
+    varied = set(search.axes)
+    for word in of_base:
+        key = word.partition("=")[0]
+        if key in varied:
+            raise UserError(f"{key} is an axis of this search: change its values with  axes.{key}=[...]")

@@ -1,0 +1,73 @@
+"""How fast this machine trains a configuration: a few real steps on real rows, timed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rankwise.config import Config
+
+_WARM_STEPS = 1
+_FEWEST_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of one optimizer step, of scoring one text, and of setting a run up."""
+
+    step_s: float
+    score_s: float
+    setup_s: float
+
+
+def measure(config: Config, roles: Any, seconds: float) -> Speed:
+    """Train and score for about `seconds` with nothing kept, on rows drawn from train.
+
+    config
+        Its scope should be the largest that will be tried: smaller ones are faster.
+    """
+    import torch
+
+    from rankwise import files, planning
+    from rankwise.data.tokens import tokenise
+    from rankwise.models import assemble, tokenizer_of
+    from rankwise.models.classifier import classifier_of, logits_of
+    from rankwise.training.objective import objective
+    from rankwise.training.optimizers import optimizer
+
+    started = time.perf_counter()
+    planned = planning.plan(config, len(roles.label_names))
+    tokenizer = tokenizer_of(config.model)
+    positions = planned.encoder.max_tokens
+    tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, files.cache("tokens"), positions=positions)
+    tokenised = time.perf_counter()
+    model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
+    classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id)
+    # Once more for the tokens' own lookup, which every run repeats.
+    setup_s = 2 * (time.perf_counter() - tokenised) + 0.2 * (tokenised - started)
+    named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]
+    optimizing = optimizer(named, config.train)
+    loss = objective(config.train, roles.train.labels, len(roles.label_names), multi_label=config.data.multi_label)
+    generator = np.random.default_rng(0)
+    times: list[float] = []
+    until = time.perf_counter() + 0.75 * seconds
+    classifier.train()
+    while len(times) < _WARM_STEPS + _FEWEST_STEPS or time.perf_counter() < until:
+        step_started = time.perf_counter()
+        rows = generator.choice(len(tokens), size=min(config.train.batch_size, len(tokens)), replace=False)
+        classifier.set_step(len(times))
+        labels = torch.from_numpy(roles.train.labels[rows])
+        total = loss.total(classifier(classifier.collate(tokens.take(rows))), labels)
+        torch.autograd.backward(total / loss.normaliser(roles.train.labels[rows]))
+        optimizing.step()
+        optimizing.zero_grad()
+        times.append(time.perf_counter() - step_started)
+    count = min(len(tokens), 4 * config.train.eval_batch_size)
+    sample = tokens.take(generator.choice(len(tokens), size=count, replace=False))
+    scoring = time.perf_counter()
+    logits_of(classifier, sample, config.train.eval_batch_size)
+    score_s = (time.perf_counter() - scoring) / count
+    return Speed(float(np.mean(times[_WARM_STEPS:])), score_s, setup_s)

@@ -1,0 +1,187 @@
+"""The state of a search in Optuna's storage: every trial with its point, its standing and its outcome.
+
+A trial is written before it starts and after every rung, so a search that is killed loses nothing but the steps
+since the running trials' last checkpoints.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rankwise.errors import UserError, missing_extra
+from rankwise.search.space import Point, Space
+from rankwise.search.trial import Outcome
+
+_ATTRIBUTE = "rankwise"
+SKIPPED = ("refused", "duplicate")
+
+
+@dataclass
+class Trial:
+    """One point and what became of it.
+
+    key
+        Its number in Optuna's study, which also counts trials lost while they were being made.
+    status
+        planned, refused, duplicate, paused, halved, failed or done.
+    why
+        The reason of a refusal, or the number of the trial that a duplicate repeats.
+    repeats
+        The number of the finalist that this trial repeats under another seed.
+    rungs
+        Its scores at every rung it came to, with the step reached.
+    """
+
+    key: int
+    number: int
+    point: Point
+    round: int
+    status: str = "planned"
+    why: str | int | None = None
+    config_hash: str | None = None
+    trainable: int | None = None
+    rank: int | None = None
+    total_steps: int = 0
+    eval_every: int = 1
+    seed: int = 0
+    repeats: int | None = None
+    outcome: Outcome | None = None
+    rungs: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """Its run's folder within the search's."""
+        return f"trials/{self.number:04d}"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was admitted: within budget and constraints, and no repeat."""
+        return self.status not in SKIPPED
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will be done for it."""
+        return self.status in (*SKIPPED, "halved", "failed", "done")
+
+    def reached(self, until: int | None) -> bool:
+        """Whether it was brought to a step, or to its end (None), already."""
+        return self.outcome is not None and (self.outcome.ended or (until is not None and self.outcome.step >= until))
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in where it stands now."""
+        self.outcome = outcome
+        if outcome.scores and all(rung["reached"] != outcome.step for rung in self.rungs):
+            self.rungs.append({"reached": outcome.step, **outcome.scores})
+
+    def scores_at(self, rung: int | None) -> dict[str, float]:
+        """The scores at a rung, at the last one it came to when that was earlier, or (None) the newest."""
+        if rung is None or not self.rungs:
+            return self.outcome.scores if self.outcome else {}
+        return self.rungs[min(rung, len(self.rungs) - 1)]
+
+    def attributes(self) -> dict[str, Any]:
+        """Plain values for the storage."""
+        plain = {name: value for name, value in self.__dict__.items() if name not in ("key", "outcome")}
+        return plain | {"outcome": self.outcome.to_dict() if self.outcome else None}
+
+
+class Study:
+    """Optuna's study of one search."""
+
+    def __init__(self, folder: Path, name: str, space: Space, metric: str, storage: str | None = None) -> None:
+        try:
+            import optuna
+        except ImportError:
+            raise missing_extra("optuna", "search") from None
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space = space
+        self.minimise = metric == "loss"
+        self.metric = metric
+        self._optuna = optuna
+        self._study = _create(optuna, storage or f"sqlite:///{(folder / 'study.db').resolve()}", name, self.minimise)
+        self._next = 0
+
+    def load(self) -> list[Trial]:
+        """Every trial in the order they were made; what a kill left half told is told to the end."""
+        trials = []
+        for frozen in self._study.get_trials(deepcopy=False):
+            stored = frozen.user_attrs.get(_ATTRIBUTE)
+            running = not frozen.state.is_finished()
+            if stored is None:
+                if running:  # killed while it was being made: nothing was started, so nothing is lost
+                    self._study.tell(frozen.number, state=self._optuna.trial.TrialState.FAIL)
+                continue
+            outcome = stored.pop("outcome") if "outcome" in (stored := dict(stored)) else None
+            trial = Trial(frozen.number, **stored, outcome=Outcome.of(outcome) if outcome else None)
+            if running and trial.has_ended:
+                self._tell(trial)
+            trials.append(trial)
+        self._next = len(trials)
+        return trials
+
+    def add(self, point: Point, **fields: Any) -> Trial:
+        """A trial of a given point."""
+        samplers = self._optuna.samplers
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
+            given = samplers.PartialFixedSampler(dict(point), samplers.RandomSampler(seed=0))
+        return self._ask(given, list(point), fields)
+
+    def draw(self, sampler: Any, **fields: Any) -> Trial:
+        """A trial whose point the sampler proposes."""
+        return self._ask(sampler, [axis.name for axis in self.space.axes], fields)
+
+    def _ask(self, sampler: Any, names: list[str], fields: dict[str, Any]) -> Trial:
+        self._study.sampler = sampler
+        asked = self._study.ask({name: self.space.axis(name).distribution for name in names})
+        trial = Trial(asked.number, self._next, dict(asked.params), **fields)
+        self._next += 1
+        self.save(trial)
+        return trial
+
+    def save(self, trial: Trial) -> None:
+        """Write a trial's standing; one that has ended is told to Optuna, whose sampler learns from it."""
+        handle = self._handle(trial)
+        handle.set_user_attr(_ATTRIBUTE, trial.attributes())
+        if trial.has_ended:
+            self._tell(trial)
+
+    def _tell(self, trial: Trial) -> None:
+        states, outcome = self._optuna.trial.TrialState, trial.outcome
+        value = outcome.scores.get(self.metric) if outcome else None
+        usable = value is not None and value == value
+        if trial.status == "halved" and outcome is not None and usable:
+            self._handle(trial).report(value, outcome.step)
+            self._study.tell(trial.key, state=states.PRUNED)
+        elif trial.status == "done" and usable:
+            self._study.tell(trial.key, value)
+        else:
+            self._study.tell(trial.key, state=states.FAIL)
+
+    def _handle(self, trial: Trial) -> Any:
+        frozen = self._study.get_trials(deepcopy=False)[trial.key]
+        return self._optuna.trial.Trial(self._study, frozen._trial_id)
+
+
+def _create(optuna: Any, storage: str, name: str, minimise: bool) -> Any:
+    """The study in its storage, made at first use.
+
+    Raises: UserError when the storage cannot be opened.
+    """
+    try:
+        if storage.endswith(".journal"):
+            backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))
+        else:
+            backend = optuna.storages.RDBStorage(storage)
+        return optuna.create_study(
+            study_name=name,
+            storage=backend,
+            direction="minimize" if minimise else "maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # SQLAlchemy's, the driver's and OS errors, for one and the same refusal
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"storage '{storage}' cannot be opened: {reason}") from error

@@ -1,0 +1,240 @@
+"""Judging a search: order, groups that the rows cannot tell apart, and what search.json says.
+
+Every choice is made by validation rows. Peak, chosen and final scores stand side by side, because the peak of many
+evaluations flatters and the papers quoted it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from rankwise.errors import UserError
+from rankwise.scoring import paired, predictions
+from rankwise.scoring.intervals import bootstrap
+from rankwise.search.space import Space
+from rankwise.search.spec import Search
+from rankwise.search.study import Trial
+
+
+def better_first(trials: Sequence[Trial], metric: str, rung: int | None = None) -> list[Trial]:
+    """Trials from best to worst; ties go to the lower loss, then to the earlier trial.
+
+    rung
+        Compare the scores that were reached at this rung; None compares the last ones.
+    """
+
+    def key(trial: Trial) -> tuple[float, float, int]:
+        scores = trial.scores_at(rung)
+        value = scores.get(metric, math.nan)
+        worst = math.inf
+        ordered = worst if value != value else value if metric == "loss" else -value
+        loss = scores.get("loss", math.nan)
+        return ordered, worst if loss != loss else loss, trial.number
+
+    return sorted(trials, key=key)
+
+
+def best_of(trials: Sequence[Trial], metric: str) -> Trial | None:
+    """The best whole run so far, else the best of those under way."""
+    scored = [trial for trial in trials if trial.outcome is not None and trial.outcome.scores]
+    whole = [trial for trial in scored if trial.status == "done"]
+    return next(iter(better_first(whole or scored, metric)), None)
+
+
+@dataclass
+class Judged:
+    """A search with what its rows say; before its end there are neither groups nor a winner."""
+
+    spec: Search
+    space: Space
+    trials: list[Trial]
+    group: list[int] = field(default_factory=list)
+    """trials not distinguishable from the best one, best first"""
+    finalists: list[dict[str, Any]] = field(default_factory=list)
+    winner: Trial | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self, status: str) -> dict[str, Any]:
+        """The contents of search.json."""
+        return {
+            "status": status,
+            "metric": self.spec.metric,
+            "strategy": msgspec.to_builtins(self.spec.strategy),
+            "halving": msgspec.to_builtins(self.spec.halving),
+            "axes": [axis.name for axis in self.space.axes],
+            "counts": self._counts(),
+            "table": self.table(),
+            "groups": [self.group] if self.group else [],
+            "finalists": self.finalists,
+            "effects": self._effects(),
+            "notes": self.notes,
+            "winner": self._winner(),
+            "trials": [self._trial(trial) for trial in self.trials],
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a configuration, best first: whole runs, then those halved, then the rest."""
+        first = [trial for trial in self.trials if trial.repeats is None]
+        whole = better_first([t for t in first if t.status == "done"], self.spec.metric)
+        begun = [t for t in first if t.status not in ("done", "refused", "duplicate")]
+        # Of those cut short, who came further came first.
+        begun = sorted(better_first(begun, self.spec.metric), key=lambda t: -(t.outcome.step if t.outcome else 0))
+        rest = [t for t in first if not t.is_started]
+        return [self._row(trial) for trial in (*whole, *begun, *rest)]
+
+    def _row(self, trial: Trial) -> dict[str, Any]:
+        outcome = trial.outcome
+        scores = outcome.scores if outcome else {}
+        values = [t.outcome.scores[self.spec.metric] for t in self._runs_of(trial) if t.outcome and t.outcome.scores]
+        return {
+            "trial": trial.number,
+            "point": trial.point,
+            "status": trial.status,
+            "why": trial.why,
+            "trainable": trial.trainable,
+            "rank": trial.rank,
+            "steps": outcome.step if outcome else 0,
+            "peak": outcome.peak if outcome else None,
+            "chosen": scores.get("accuracy"),
+            "chosen_ci95": list(outcome.interval) if outcome and outcome.interval else None,
+            "final": outcome.final if outcome else None,
+            "loss": scores.get("loss"),
+            "macro_f1": scores.get("macro_f1"),
+            "seeds": len(values),
+            "mean": float(np.mean(values)) if values else None,
+            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "in_best_group": trial.number in self.group,
+        }
+
+    def _runs_of(self, trial: Trial) -> list[Trial]:
+        """A configuration's whole runs, one a seed."""
+        return [t for t in self.trials if t.status == "done" and trial.number in (t.number, t.repeats)]
+
+    def _trial(self, trial: Trial) -> dict[str, Any]:
+        """A trial as it went, timing included."""
+        outcome = trial.outcome
+        return {
+            "trial": trial.number,
+            "run": trial.folder if trial.is_started else None,
+            "point": trial.point,
+            "round": trial.round,
+            "status": trial.status,
+            "why": trial.why,
+            "seed": trial.seed,
+            "repeats": trial.repeats,
+            "config_hash": trial.config_hash,
+            "total_steps": trial.total_steps,
+            "steps": outcome.step if outcome else 0,
+            "rungs": trial.rungs,
+            "seconds": round(outcome.seconds, 2) if outcome else 0.0,
+        }
+
+    def _counts(self) -> dict[str, int]:
+        states = ("done", "halved", "refused", "duplicate", "failed")
+        counts = {state: sum(trial.status == state for trial in self.trials) for state in states}
+        steps = sum(trial.outcome.step for trial in self.trials if trial.outcome)
+        return {"points": len(self.trials), **counts, "steps": steps}
+
+    def _effects(self) -> dict[str, list[dict[str, Any]]]:
+        """For each listed axis: the mean score of the whole runs at each of its values."""
+        whole = [t for t in self.trials if t.status == "done" and t.repeats is None and t.outcome]
+        effects: dict[str, list[dict[str, Any]]] = {}
+        for axis in self.space.axes if self.spec.strategy.name in ("grid", "factorial") else ():
+            rows = []
+            for value in axis.settings:
+                scores = [
+                    t.outcome.scores[self.spec.metric] for t in whole if t.outcome and t.point[axis.name] == value
+                ]
+                if scores:
+                    rows.append({"value": value, "mean": float(np.mean(scores)), "trials": len(scores)})
+            effects[axis.name] = rows
+        return effects
+
+    def _winner(self) -> dict[str, Any] | None:
+        if self.winner is None:
+            return None
+        row = self._row(self.winner)
+        names = ("trial", "point", "trainable", "rank", "peak", "chosen", "chosen_ci95", "final", "mean", "sd", "seeds")
+        return {"run": self.winner.folder, **{name: row[name] for name in names}}
+
+
+def judge(spec: Search, space: Space, trials: list[Trial], folder: Path) -> Judged:
+    """The finished search with groups, finalists, winner and notes.
+
+    Raises: UserError when no trial was run to its end.
+    """
+    judged = Judged(spec, space, trials)
+    whole = better_first([t for t in trials if t.status == "done" and t.repeats is None], spec.metric)
+    if not whole:
+        raise UserError("no trial of the search came to its end")
+    repeated = {t.repeats for t in trials if t.repeats is not None}
+    candidates = [t for t in whole if t.number in repeated] or whole
+    sign = 1 if spec.metric == "loss" else -1
+    judged.winner = min(candidates, key=lambda t: sign * judged._row(t)["mean"])
+    correct = {t.number: predictions.read(folder / t.folder, "validation") for t in whole}
+    same = [t for t in whole if correct[t.number].rows_sha256 == correct[judged.winner.number].rows_sha256]
+    right = np.stack([correct[t.number].correct for t in same])
+    judged.group = [same[place].number for place in paired.best_group(right)]
+    if repeated:
+        judged.finalists = _finalists(judged, candidates, folder)
+    judged.notes = _notes(judged, len(whole) - len(same))
+    return judged
+
+
+def _finalists(judged: Judged, candidates: Sequence[Trial], folder: Path) -> list[dict[str, Any]]:
+    """Finalists against the winner over all seeds: rows are drawn again, a row's seeds staying together."""
+    assert judged.winner is not None
+    shares = {t.number: _share_right(judged, t, folder) for t in candidates}
+    rows = []
+    for trial in candidates:
+        difference = shares[trial.number] - shares[judged.winner.number]
+        low, high = _bootstrap_mean(difference)
+        row = judged._row(trial)
+        rows.append(
+            {
+                **{name: row[name] for name in ("trial", "point", "seeds", "mean", "sd")},
+                "points_from_winner": 100 * float(difference.mean()),
+                "points_ci95": [100 * low, 100 * high],
+            }
+        )
+    return rows
+
+
+def _share_right(judged: Judged, trial: Trial, folder: Path) -> np.ndarray:
+    """Of each row, the share of a configuration's seeds that have it right. Shape: (rows,)"""
+    runs = [predictions.read(folder / run.folder, "validation").correct for run in judged._runs_of(trial)]
+    shares: np.ndarray = np.mean(np.stack(runs), axis=0)
+    return shares
+
+
+def _bootstrap_mean(values: np.ndarray) -> tuple[float, float]:
+    """95% interval of a mean over rows."""
+    distinct, counts = np.unique(np.round(values, 9), return_counts=True)
+    return bootstrap(counts, lambda drawn: drawn @ distinct / len(values))
+
+
+def _notes(judged: Judged, elsewhere: int) -> list[str]:
+    """What the reader should know about the winner."""
+    assert judged.winner is not None
+    notes = []
+    for name, value in judged.winner.point.items():
+        edge = judged.space.axis(name).edge(value)
+        if edge:
+            notes.append(
+                f"{name}: the best value {value} is the {edge} tried, the optimum may lie beyond: widen the range"
+            )
+    if len(judged.group) > 1:
+        notes.append(
+            f"{len(judged.group)} of {sum(t.status == 'done' and t.repeats is None for t in judged.trials)} whole runs "
+            "are not distinguishable from the best on these validation rows"
+        )
+    if elsewhere:
+        notes.append(f"{elsewhere} trials were scored on other validation rows and are not in the groups")
+    return notes

@@ -1,0 +1,122 @@
+"""Who runs the tasks: this process, or several beside it.
+
+`run(tasks)` yields outcomes as they come; tasks whose worker died are given to another, which goes on from the
+trial's checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
+from typing import Protocol
+
+from rankwise.errors import UserError
+from rankwise.search.trial import Outcome, Task, carry_out
+
+RETRIES = 3
+"""Times that workers may die in a row before the search gives up."""
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Workers(Protocol):
+    """Something that runs tasks."""
+
+    count: int
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Outcomes in the order they are reached."""
+
+    def close(self) -> None:
+        """Let the workers go."""
+
+
+class InProcess:
+    """One trial after another, here."""
+
+    count = 1
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Outcomes in the order of the tasks."""
+        for task in tasks:
+            yield carry_out(task)
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+class Processes:
+    """Several processes of this machine, the cores shared out among them."""
+
+    def __init__(self, count: int, threads: int | None = None) -> None:
+        self.count = count
+        self.threads = threads or max(1, cores() // count)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Outcomes as they come.
+
+        Raises: UserError when workers die again and again without an outcome between.
+        """
+        waiting: dict[Future[Outcome], Task] = {}
+        left, deaths = list(tasks), 0
+        while left or waiting:
+            try:
+                while left:
+                    future = self._started().submit(carry_out, left[0])
+                    waiting[future] = left.pop(0)
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    outcome = future.result()
+                    del waiting[future]
+                    deaths = 0
+                    yield outcome
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths > RETRIES:
+                    raise UserError(
+                        f"search workers died {deaths} times in a row, perhaps for want of memory: "
+                        "go on with --resume and fewer --workers"
+                    ) from None
+                left = [*waiting.values(), *left]
+                waiting.clear()
+                self.close()
+
+    def close(self) -> None:
+        """End the workers; they save a checkpoint first when they were interrupted."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Spawned, not forked: torch's threads do not survive a fork.
+            self._pool = ProcessPoolExecutor(
+                self.count, mp_context=get_context("spawn"), initializer=_start, initargs=(self.threads,)
+            )
+        return self._pool
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start(threads: int) -> None:
+    """Set a new worker's threads before torch is imported, and make it end when the search does."""
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A search killed outright cannot tell its workers; a resumed one must not meet them in a trial's folder."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,78 @@
+"""The loss of a batch: cross-entropy or its sigmoid form, with smoothing and class weights together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rankwise.config import Train
+from rankwise.errors import UserError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Cross-entropy over classes, or binary cross-entropy over labels when `multi_label`.
+
+    A batch's loss is a sum divided by a `normaliser` that the caller takes over the whole batch. So the
+    gradient is the same however the batch is cut into micro-batches or spread over processes.
+
+    class_weights
+        Shape: (classes,), or None for equal weights.
+    """
+
+    smoothing: float
+    class_weights: Tensor | None
+    multi_label: bool
+
+    def total(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The summed loss of some rows.
+
+        logits
+            Shape: (texts, classes)
+        labels
+            Shape: (texts,) class indices, or (texts, classes) of zeros and ones when multi_label.
+        """
+        logits = logits.float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        if self.multi_label:
+            targets = labels.float() * (1 - self.smoothing) + 0.5 * self.smoothing
+            return (
+                F.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="sum") / logits.shape[1]
+            )
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.smoothing, reduction="sum")
+
+    def normaliser(self, labels: np.ndarray) -> float:
+        """What the summed loss of these rows is divided by: their number, or their summed class weights."""
+        if self.class_weights is None or self.multi_label:
+            return float(len(labels))
+        return float(self.class_weights.numpy()[labels].sum())
+
+    def correct(self, logits: Tensor, labels: Tensor) -> int:
+        """How many rows are predicted exactly (every label of a row, when multi_label)."""
+        if self.multi_label:
+            return int(((logits > 0) == (labels > 0.5)).all(dim=1).sum())
+        return int((logits.argmax(dim=1) == labels).sum())
+
+
+def objective(train: Train, labels: np.ndarray, num_labels: int, *, multi_label: bool) -> Objective:
+    """The objective of a configuration; `balanced` weights come from the training labels.
+
+    Balanced weights are n / (classes * count), scikit-learn's rule; a class's mean weight is then one.
+
+    Raises: UserError when a list of class weights has the wrong length.
+    """
+    weights: Tensor | None = None
+    if train.class_weights == "balanced":
+        counts = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=num_labels)
+        weights = torch.tensor(len(labels) / (num_labels * np.maximum(counts, 1)), dtype=torch.float32)
+    elif train.class_weights is not None:
+        if len(train.class_weights) != num_labels:
+            raise UserError(
+                f"train.class_weights has {len(train.class_weights)} numbers, the data has {num_labels} classes"
+            )
+        weights = torch.tensor(train.class_weights, dtype=torch.float32)
+    return Objective(train.label_smoothing, weights, multi_label)

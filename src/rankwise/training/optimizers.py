@@ -1,0 +1,135 @@
+"""Optimizers from torch, over groups of parameters that differ in rate and decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+
+from rankwise.config import Train
+from rankwise.errors import UserError
+
+Named = tuple[str, Parameter]
+
+
+def role_of(name: str) -> str:
+    """`A`, `B`, `head` or `other`: what decides a parameter's learning rate (PEFT's parameter names)."""
+    if "lora_A" in name or "lora_embedding_A" in name:
+        return "A"
+    if "lora_B" in name or "lora_embedding_B" in name:
+        return "B"
+    # PEFT keeps the trained copy of a head under `modules_to_save`; full fine-tuning has it in the open.
+    if "modules_to_save" in name or any(
+        f".{part}." in f".{name}" for part in ("classifier", "score", "pre_classifier")
+    ):
+        return "head"
+    return "other"
+
+
+def decays(name: str, parameter: Parameter) -> bool:
+    """Whether weight decay applies: to matrices only, never to biases, norms or DoRA magnitudes."""
+    return parameter.ndim > 1 and "magnitude" not in name
+
+
+def groups(parameters: Iterable[Named], train: Train) -> list[dict[str, Any]]:
+    """Parameter groups, one for each pair of role and decay that occurs, in a fixed order.
+
+    LoRA+ (Hayou et al. 2024): the rate of B is `loraplus_ratio` times the rate of A.
+    """
+    rates = {
+        "A": train.learning_rate,
+        "B": train.learning_rate * (train.loraplus_ratio or 1.0),
+        "head": train.head_learning_rate or train.learning_rate,
+        "other": train.learning_rate,
+    }
+    found: dict[tuple[str, bool], list[Parameter]] = {}
+    for name, parameter in parameters:
+        found.setdefault((role_of(name), decays(name, parameter)), []).append(parameter)
+    return [
+        {"params": members, "lr": rates[role], "weight_decay": train.weight_decay if decay else 0.0, "role": role}
+        for (role, decay), members in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def check_optimizer(train: Train) -> None:
+    """Refuse an optimizer this torch does not have.
+
+    Raises: UserError for Muon before torch 2.9.
+    """
+    if train.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        raise UserError(f"train.optimizer: muon needs torch 2.9 or later, this is {torch.__version__}")
+
+
+def optimizer(parameters: Iterable[Named], train: Train) -> torch.optim.Optimizer:
+    """torch's optimizer of the configured name over the groups of these parameters.
+
+    Raises: UserError when Muon is asked for and this torch has none.
+    """
+    split = groups(parameters, train)
+    adam: dict[str, Any] = {"betas": train.betas, "eps": train.epsilon}
+    match train.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(split, **adam)
+        case "adam":
+            return torch.optim.Adam(split, **adam)
+        case "sgd":
+            return torch.optim.SGD(split, momentum=train.momentum)
+        case "rmsprop":
+            return torch.optim.RMSprop(split, eps=train.epsilon, momentum=train.momentum)
+        case "adagrad":
+            return torch.optim.Adagrad(split, eps=train.epsilon)
+        case "muon":
+            return MuonWithAdamW(split, train)
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon for matrices, AdamW for the vectors Muon is not defined on (Jordan et al. 2024).
+
+    One optimizer to the outside: its groups are those of both halves, so a schedule moves both.
+    """
+
+    def __init__(self, split: list[dict[str, Any]], train: Train) -> None:
+        check_optimizer(train)
+        matrices = [_only(group, matrices=True) for group in split]
+        vectors = [_only(group, matrices=False) for group in split]
+        halves: list[torch.optim.Optimizer] = []
+        if any(group["params"] for group in matrices):
+            # Rates given for Adam carry over when the update's size is matched to Adam's (Liu et al. 2025).
+            halves.append(
+                torch.optim.Muon(
+                    [group for group in matrices if group["params"]],
+                    momentum=train.momentum or 0.95,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
+        if any(group["params"] for group in vectors):
+            halves.append(
+                torch.optim.AdamW([group for group in vectors if group["params"]], betas=train.betas, eps=train.epsilon)
+            )
+        self._halves = halves
+        super().__init__([group for half in halves for group in half.param_groups], {})
+        # The base class copied nothing: both halves and this object hold the same group dicts.
+        self.param_groups = [group for half in halves for group in half.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Step both halves."""
+        for half in self._halves:
+            half.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both halves."""
+        return {"halves": [half.state_dict() for half in self._halves], "state": {}, "param_groups": []}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both halves."""
+        for half, state in zip(self._halves, state_dict["halves"], strict=True):
+            half.load_state_dict(state)
+        self.param_groups = [group for half in self._halves for group in half.param_groups]
+
+
+def _only(group: dict[str, Any], *, matrices: bool) -> dict[str, Any]:
+    members = [parameter for parameter in group["params"] if (parameter.ndim == 2) == matrices]
+    return {**group, "params": members}

@@ -1,0 +1,85 @@
+"""Which evaluation is the best so far, and whether training should stop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rankwise.config import EarlyStopping, Select
+
+Metrics = dict[str, Any]
+_LOWER_IS_BETTER = {"loss"}
+
+
+def better(new: float, old: float | None, metric: str, mode: str | None = None, min_delta: float = 0.0) -> bool:
+    """Whether `new` beats `old` by more than `min_delta`; anything beats None, nothing beats by being equal."""
+    if old is None:
+        return True
+    lower = mode == "min" if mode else metric in _LOWER_IS_BETTER
+    return (old - new if lower else new - old) > min_delta
+
+
+@dataclass
+class Selection:
+    """The best evaluation by the named metric; ties go to the lower loss, then to the earlier step."""
+
+    metric: str
+    mode: str | None
+    step: int = 0
+    value: float | None = None
+    loss: float | None = None
+
+    @classmethod
+    def of(cls, select: Select) -> Selection:
+        """An empty selection."""
+        return cls(select.metric, select.mode)
+
+    def observe(self, step: int, metrics: Metrics) -> bool:
+        """Take in an evaluation; True when it is the best so far."""
+        value, loss = float(metrics[self.metric]), float(metrics["loss"])
+        tie = value == self.value and self.loss is not None and loss < self.loss
+        if not (tie or better(value, self.value, self.metric, self.mode)):
+            return False
+        self.step, self.value, self.loss = step, value, loss
+        return True
+
+
+@dataclass
+class Stopper:
+    """Counts evaluations without an improvement of more than `min_delta` (the Trainer's rule)."""
+
+    metric: str
+    patience: int
+    min_delta: float
+    best: float | None = None
+    waited: int = 0
+
+    @classmethod
+    def of(cls, rule: EarlyStopping) -> Stopper:
+        """A fresh count."""
+        return cls(rule.metric, rule.patience, rule.min_delta)
+
+    def observe(self, metrics: Metrics) -> bool:
+        """Take in an evaluation; True when training should stop."""
+        value = float(metrics[self.metric])
+        if better(value, self.best, self.metric, min_delta=self.min_delta):
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+
+def restore(target: Selection | Stopper, state: dict[str, Any]) -> None:
+    """Put a saved `asdict` back."""
+    for name in asdict(target):
+        setattr(target, name, state[name])
+
+
+def warnings(history: list[dict[str, Any]], selection: Selection, last_step: int, *, stopped_early: bool) -> list[str]:
+    """What the reader of a finished run should know about where its best lies."""
+    notes: list[str] = []
+    if len(history) >= 2 and stopped_early and history[-1]["validation_loss"] < history[-2]["validation_loss"]:
+        notes.append("still improving when stopped: the validation loss fell at the last evaluation")
+    if len(history) >= 2 and selection.step == last_step:
+        notes.append("the best evaluation was the last: more steps may score higher")
+    return notes

@@ -1,0 +1,89 @@
+"""Small things every folder of tests uses: a real encoder of a few thousand weights, and labelled sentences."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rankwise import files
+from support import COMMON, TOPICS, sentences, write_csv
+
+# No test may reach for the Hub, and parallel tests must not fight over cores.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Token files of the tests go to a folder of their own; fetched packages stay where they are."""
+    before = os.environ.get("RANKWISE_CACHE")
+    fetched, own = files.cache("packaged"), tmp_path_factory.mktemp("cache")
+    (own / "packaged").symlink_to(fetched)
+    os.environ["RANKWISE_CACHE"] = str(own)
+    yield
+    if before is None:
+        del os.environ["RANKWISE_CACHE"]
+    else:
+        os.environ["RANKWISE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """The folder of a BERT with two layers of width 32 and a tokenizer of its own, saved by transformers."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *COMMON, *(word for group in TOPICS.values() for word in group)]
+    inner = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.normalizer = normalizers.Lowercase()
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    )
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def news(tmp_path_factory) -> dict[str, Path]:
+    """CSV files for the roles train, validation and test."""
+    folder = tmp_path_factory.mktemp("news")
+    sizes = {"train": 240, "validation": 60, "test": 60}
+    return {
+        role: write_csv(folder / f"{role}.csv", sentences(size, seed))
+        for seed, (role, size) in enumerate(sizes.items())
+    }
+
+
+@pytest.fixture
+def config(tiny_model, news) -> dict:
+    """A configuration that trains in about a second."""
+    return {
+        "budget": {"max_trainable": 20_000},
+        "model": {"name": str(tiny_model)},
+        "adapter": {"scope": ["query", "value"], "rank": 4, "dropout": 0.1},
+        "data": {"train": str(news["train"]), "validation": str(news["validation"]), "max_length": 32},
+        "train": {"steps": 24, "batch_size": 8, "learning_rate": 5e-3, "eval_every": 6, "seed": 3},
+        "engine": "reference",
+    }

@@ -1,0 +1,62 @@
+"""The examples run as they stand, on a tiny encoder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import sentences, write_csv
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script, *words, folder):
+    command = [sys.executable, str(EXAMPLES / script), *words]
+    outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
+
+
+def test_own_csv(tmp_path, tiny_model):
+    write_csv(tmp_path / "mine.csv", sentences(90, 1))
+    printed = run("own_csv.py", "mine.csv", "--model", str(tiny_model), "train.epochs=1", folder=tmp_path)
+    assert "95% interval" in printed
+    assert (tmp_path / "runs" / "own" / "report.html").is_file()
+
+
+def test_multi_label(tmp_path, tiny_model):
+    printed = run("multi_label.py", "--model", str(tiny_model), "--rows", "60", "train.epochs=1", folder=tmp_path)
+    result = json.loads((tmp_path / "runs" / "multi-label" / "result.json").read_text())
+    assert set(result["labels"]) == {"weather", "travel", "food", "music"}
+    assert f"micro F1 {result['metrics']['test']['micro_f1']:.3f}" in printed
+    html = (tmp_path / "runs" / "multi-label" / "report.html").read_text(encoding="utf-8")
+    assert "Decisions by label" in html
+
+
+def test_notebook(tmp_path, tiny_model, monkeypatch):
+    """Every cell, in a kernel of its own, with the names of model and data replaced."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    rows = write_csv(tmp_path / "rows.csv", sentences(90, 1))
+    notebook = nbformat.read(EXAMPLES / "free_gpu.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    smaller = {
+        "packaged:all-MiniLM-L6-v2": str(tiny_model),
+        "packaged:bbc-news": str(rows),
+        "STEPS = 200": "STEPS = 4",
+        '"max_length": 128': '"max_length": 32',
+    }
+    for cell in notebook.cells:
+        for shown, used in smaller.items():
+            cell.source = cell.source.replace(shown, used)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    lines = (tmp_path / "submission.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+    assert all(
+        cell.outputs == []
+        for cell in nbformat.read(EXAMPLES / "free_gpu.ipynb", as_version=4).cells
+        if cell.cell_type == "code"
+    )

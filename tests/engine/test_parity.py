@@ -1,0 +1,158 @@
+"""The engine against transformers + peft on padded batches: logits, loss, every gradient, whole tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+
+from engine.parity import CLASSES, adapted, assert_parity, families, modules, texts, tiny
+from rankwise.engine import FastClassifier
+from rankwise.errors import UserError
+
+EVERYTHING = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+
+
+@families
+def test_lora_on_query_and_value(model_type):
+    assert_parity(adapted(tiny(model_type), modules(model_type, "query", "value")))
+
+
+@families
+def test_lora_everywhere_with_all_biases(model_type):
+    assert_parity(adapted(tiny(model_type), modules(model_type, *EVERYTHING), bias="all"))
+
+
+@families
+def test_dora_everywhere(model_type):
+    assert_parity(adapted(tiny(model_type), modules(model_type, *EVERYTHING), use_dora=True, bias="lora_only"))
+
+
+@pytest.mark.parametrize("word", EVERYTHING)
+def test_each_place_alone(word):
+    assert_parity(adapted(tiny("roberta"), modules("roberta", word)))
+    assert_parity(adapted(tiny("roberta"), modules("roberta", word), use_dora=True))
+
+
+def test_rslora_with_patterns():
+    peft = adapted(
+        tiny("bert"),
+        modules("bert", "query", "value", "ffn_in"),
+        use_rslora=True,
+        rank_pattern={"layer.1.attention.self.query": 2, "intermediate.dense": 7},
+        alpha_pattern={"layer.2.attention.self.value": 16},
+    )
+    assert_parity(peft)
+
+
+def test_adapters_in_upper_layers_only():
+    assert_parity(adapted(tiny("roberta"), modules("roberta", "query", "value"), layers_to_transform=[1, 2]))
+
+
+def test_biases_alone():
+    model = tiny("distilbert")
+    for name, value in model.named_parameters():
+        value.requires_grad_(name.endswith("bias") or "classifier" in name)
+    assert_parity(model)
+
+
+def test_head_alone():
+    model = tiny("electra")
+    for name, value in model.named_parameters():
+        value.requires_grad_("classifier" in name)
+    assert_parity(model)
+
+
+def test_head_projection_alone():
+    peft = adapted(tiny("roberta"), modules("roberta", "query"))
+    for name, value in peft.named_parameters():
+        if "classifier" in name:
+            value.requires_grad_("modules_to_save" in name and "out_proj" in name)
+    assert_parity(peft)
+
+
+def test_low_rank_head():
+    peft = adapted(tiny("roberta"), modules("roberta", "query"))
+    head = peft.base_model.model.classifier.modules_to_save["default"]
+    inject_adapter_in_model(LoraConfig(r=2, lora_alpha=4, target_modules=["dense"]), head)
+    for name, value in head.named_parameters():
+        value.requires_grad_("lora" in name or "out_proj" in name)
+    torch.nn.init.normal_(head.dense.lora_B["default"].weight)
+    assert_parity(peft)
+
+
+def test_bert_pooler_trained():
+    assert_parity(adapted(tiny("bert"), modules("bert", "query"), modules_to_save=["classifier", "bert.pooler.dense"]))
+
+
+def test_texts_of_one_length_and_a_padding_id_within_a_text():
+    peft = adapted(tiny("roberta"), modules("roberta", "query", "value"))
+    assert_parity(peft, texts((7, 7, 7)))
+    rows = texts((7, 12))
+    rows[0][3] = 1
+    assert_parity(peft, rows)
+
+
+def test_parameters_are_pefts_own_and_frozen_weights_are_released():
+    peft = adapted(tiny("roberta"), modules("roberta", "query", "value"), bias="all")
+    before = {name: value for name, value in peft.named_parameters() if value.requires_grad}
+    classifier = FastClassifier.from_peft(peft)
+    assert {id(value) for value in classifier.parameters()} == {id(value) for value in before.values()}
+    query = peft.base_model.model.roberta.encoder.layer[0].attention.self.query
+    assert query.base_layer.weight.numel() == 0
+
+
+def test_saving_through_peft_still_works():
+    from peft import get_peft_model_state_dict
+
+    peft = adapted(tiny("roberta"), modules("roberta", "query", "value"))
+    before = {name: value.clone() for name, value in get_peft_model_state_dict(peft).items()}
+    classifier = FastClassifier.from_peft(peft)
+    after = get_peft_model_state_dict(peft)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    with torch.no_grad():
+        for value in classifier.parameters():
+            value.add_(1.0)
+    assert all(torch.equal(value, before[name] + 1) for name, value in get_peft_model_state_dict(peft).items())
+
+
+def test_something_else_trained_is_refused():
+    model = tiny("roberta")
+    with pytest.raises(UserError, match="cannot train"):
+        FastClassifier.from_peft(model)
+    peft = adapted(tiny("roberta"), modules("roberta", "query"))
+    peft.base_model.model.roberta.encoder.layer[0].attention.self.key.weight.requires_grad_(True)
+    with pytest.raises(UserError, match="key.weight"):
+        FastClassifier.from_peft(peft)
+
+
+def test_training_leaves_frozen_weights_bitwise_equal():
+    peft = adapted(tiny("bert", dropout=True), modules("bert", "query", "value"))
+    classifier = FastClassifier.from_peft(peft, precision="bf16").train()
+    batch = classifier.collate(texts())
+
+    def frozen():
+        return {
+            name: (value.to_dense() if value.layout == torch._mkldnn else value).clone()
+            for name, value in _frozen_tensors(classifier)
+        }
+
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.1)
+    logits = classifier(batch)
+    before = frozen()
+    for _ in range(3):
+        torch.nn.functional.cross_entropy(classifier(batch), torch.arange(6) % CLASSES).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    after = frozen()
+    assert len(before) > 20
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not torch.equal(classifier.eval()(batch), logits)
+
+
+def _frozen_tensors(classifier):
+    yield from classifier.named_buffers()
+    for name, module in classifier.named_modules():
+        if getattr(module, "_packed", None) is not None:
+            yield f"{name}.packed", module._packed

@@ -1,0 +1,189 @@
+"""What must hold of the engine beyond parity: dropout, precision, independence of batch mates, resuming."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from engine.parity import adapted, distance, engine, error, families, modules, padded, reference, texts, tiny
+from rankwise.engine import FastClassifier
+from rankwise.engine.dropout import Mask, Stream, multiplier
+from rankwise.engine.fused import numbers_of
+
+ROWS, COLUMNS = 1500, 768
+
+
+def multipliers(mask: Mask) -> torch.Tensor:
+    numbers = numbers_of(mask)
+    assert numbers is not None
+    return multiplier(*numbers)
+
+
+def stream(seed: int = 0, step: int = 0) -> Stream:
+    made = Stream(seed, COLUMNS)
+    made.set_step(step)
+    made.begin(torch.device("cpu"))
+    return made
+
+
+# --- dropout ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
+def test_dropout_drops_its_rate_and_scales_the_rest(rate):
+    values = multipliers(stream().mask(ROWS, COLUMNS, rate))
+    assert set(values.unique().tolist()) == {0.0, np.float32(1 / (1 - rate))}
+    share = (values == 0).double()
+    spread = (rate * (1 - rate)) ** 0.5
+    assert abs(share.mean() - rate) < 4 * spread / (ROWS * COLUMNS) ** 0.5
+    # Rows and columns scatter as coin tosses do: neither is favoured, neither is too even.
+    for axis, count in ((0, ROWS), (1, COLUMNS)):
+        deviations = (share.mean(axis) - rate) / (spread / count**0.5)
+        assert 0.85 < deviations.std() < 1.15
+        assert deviations.abs().max() < 5
+
+
+def test_dropout_is_independent_between_rows_columns_and_masks():
+    made = stream()
+    first, second = (multipliers(made.mask(ROWS, COLUMNS, 0.1)) == 0 for _ in range(2))
+    first, second = first.double() - 0.1, second.double() - 0.1
+    size = ROWS * COLUMNS
+    pairs = {
+        "next row": first[1:] * first[:-1],
+        "next column": first[:, 1:] * first[:, :-1],
+        "two columns on": first[:, 2:] * first[:, :-2],
+        "another mask": first * second,
+        # The hash is a product, so four corners of a rectangle are where structure would show.
+        "corners": first[1:, 1:] * first[1:, :-1] * first[:-1, 1:] * first[:-1, :-1],
+    }
+    for name, product in pairs.items():
+        spread = 0.09 ** (2 if name == "corners" else 1)
+        assert abs(product.mean()) < 4.5 * spread / size**0.5, name
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    def drawn(seed, step):
+        return multipliers(stream(seed, step).mask(40, 30, 0.3))
+
+    assert torch.equal(drawn(1, 5), drawn(1, 5))
+    assert not torch.equal(drawn(1, 5), drawn(1, 6))
+    assert not torch.equal(drawn(1, 5), drawn(2, 5))
+    made = stream(1, 5)
+    made.begin(torch.device("cpu"))  # a second forward pass of the step
+    assert not torch.equal(multipliers(made.mask(40, 30, 0.3)), drawn(1, 5))
+
+
+def test_query_and_value_draw_masks_of_their_own():
+    peft = adapted(tiny("roberta"), modules("roberta", "query", "value"), lora_dropout=0.5)
+    classifier = FastClassifier.from_peft(peft, precision="fp32").train()
+    seen = []
+    draw = classifier.stream.mask
+    classifier.stream.mask = lambda *shape: seen.append(draw(*shape)) or seen[-1]
+    classifier(classifier.collate(texts()))
+    adapters = [mask for mask in seen if mask is not None]
+    assert len(adapters) == 2 * 3
+    assert not any(torch.equal(one.rows[:6], other.rows[:6]) for one, other in itertools.pairwise(adapters))
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@families
+def test_gradients_with_dropout_match_finite_differences(model_type, dora):
+    targets = modules(model_type, "query", "value", "attention_output", "ffn_in", "ffn_out")
+    peft = adapted(tiny(model_type, dropout=True), targets, lora_dropout=0.2, use_dora=dora, bias="all")
+    classifier = FastClassifier.from_peft(peft, precision="fp32").train()
+    batch = classifier.collate(texts())
+
+    def loss() -> torch.Tensor:
+        classifier.set_step(3)
+        return classifier(batch).double().square().sum()
+
+    trained = list(classifier.parameters())
+    if dora:  # the norm counts as a constant in the gradient, but not in a difference: move what it does not hold
+        trained = [value for name, value in classifier.named_parameters() if "lora" not in name]
+    gradients = torch.autograd.grad(loss(), trained)
+    torch.manual_seed(2)
+    directions = [torch.randn_like(gradient) * (gradient.abs() + gradient.std()) for gradient in gradients]
+    expected = sum(float((g.double() * d).sum()) for g, d in zip(gradients, directions, strict=True))
+    length = sum(float(d.norm() ** 2) for d in directions) ** 0.5
+    epsilon = 1e-3 / length
+    with torch.no_grad():
+        for value, direction in zip(trained, directions, strict=True):
+            value += epsilon * direction
+        above = float(loss())
+        for value, direction in zip(trained, directions, strict=True):
+            value -= 2 * epsilon * direction
+        below = float(loss())
+    assert (above - below) / (2 * epsilon) == pytest.approx(expected, rel=0.02)
+
+
+def test_dropout_acts_in_training_only():
+    peft = adapted(tiny("mpnet", dropout=True), modules("mpnet", "query"), lora_dropout=0.1)
+    theirs = copy.deepcopy(peft).eval()
+    classifier = FastClassifier.from_peft(peft, precision="fp32")
+    batch = classifier.collate(texts())
+    training = [classifier.train()(batch) for _ in range(2)]
+    assert not torch.equal(*training)
+    expected = theirs(**padded(texts(), 1)).logits
+    assert error(classifier.eval()(batch), expected) < 1e-5
+
+
+# --- precision ----------------------------------------------------------------------------------------
+
+
+@families
+def test_bf16_is_no_further_from_fp32_than_autocast(model_type):
+    """The distance of logits and gradients from fp32, its mean over models: ours and autocast's."""
+    ours, theirs = [], []
+    for seed in range(6):
+        model = tiny(model_type, seed=seed, initializer_range=0.1, num_hidden_layers=4, n_layers=4)
+        peft = adapted(model, modules(model_type, "query", "value"), use_dora=seed % 2 == 1)
+        rows = texts((30, 25, 12, 30, 7, 19, 22, 8) * 4)
+        exact = reference(peft, rows)
+        ours.append(distance(engine(peft, rows, "bf16"), exact))
+        theirs.append(distance(reference(peft, rows, autocast=True), exact))
+    print(f"{model_type}: distance of bf16 from fp32: engine {np.mean(ours):.4f}, autocast {np.mean(theirs):.4f}")
+    assert np.mean(ours) <= np.mean(theirs)
+
+
+def test_packed_weights_change_nothing_but_rounding(monkeypatch):
+    peft = adapted(tiny("bert"), modules("bert", "query", "value"))
+    packed = engine(peft, texts(), "bf16").tensors()
+    monkeypatch.setattr("rankwise.engine.linear.can_pack", lambda weight: False)
+    plain = engine(peft, texts(), "bf16").tensors()
+    assert all(error(packed[name], value) < 0.03 for name, value in plain.items())
+
+
+# --- independence -------------------------------------------------------------------------------------
+
+
+@families
+def test_a_text_does_not_depend_on_its_batch_mates(model_type):
+    peft = adapted(tiny(model_type), modules(model_type, "query", "value"))
+    classifier = FastClassifier.from_peft(peft, precision="fp32").eval()
+    rows = texts()
+    together = classifier(classifier.collate(rows))
+    for number, row in enumerate(rows):
+        alone = classifier(classifier.collate([row]))
+        assert error(alone[0], together[number]) < 1e-5
+    backwards = classifier(classifier.collate(rows[::-1]))
+    assert error(backwards.flip(0), together) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_flow_through_inference_and_back(precision):
+    """Evaluation between steps changes nothing: same step, same logits."""
+    peft = adapted(tiny("bert", dropout=True), modules("bert", "query"))
+    classifier = FastClassifier.from_peft(peft, precision=precision)
+    batch = classifier.collate(texts())
+    classifier.train().set_step(7)
+    before = classifier(batch)
+    with torch.inference_mode():
+        classifier.eval()(batch)
+    classifier.train().set_step(7)
+    after = classifier(batch)
+    assert torch.equal(before, after)
+    after.sum().backward()

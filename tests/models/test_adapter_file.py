@@ -1,0 +1,186 @@
+"""A saved adapter gives the live model's logits in a fresh base, in our loader and in plain `peft`."""
+
+import json
+
+import pytest
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from rankwise import config as configuration
+from rankwise.errors import UserError
+from rankwise.models import adapter_file, assemble
+
+from .conftest import HAS_DENSE, TINY, logits, train_a_little
+
+LABELS = ["art", "business", "sport"]
+EVERYWHERE = [
+    "adapter.dora=true head.kind=full",
+    "head.kind=output adapter.rslora=true adapter.alpha=7",
+    "head.kind=low_rank adapter.scope=all",
+    "adapter.init=pissa adapter.rslora=true",
+]
+BIASES = ["adapter.bias=lora_only", "adapter.bias=all head.kind=low_rank", "adapter.method=bitfit head.kind=output"]
+CASES = [(name, case) for name in TINY for case in EVERYWHERE + (BIASES if name != "modernbert" else [])]
+CASES += [(f"{name}-bare", case) for name in HAS_DENSE for case in ("head.kind=full", "head.kind=output")]
+CASES += [
+    (name, case)
+    for name in ("roberta", "distilbert")
+    for case in (
+        "adapter.method=head",
+        "adapter.method=probe",
+        "adapter.method=full budget.max_trainable=null",
+        "adapter.method=ia3 adapter.scope=all",
+        "adapter.method=vera",
+        "adapter.method=prompt adapter.virtual_tokens=3",
+        "adapter.init=olora adapter.rank_pattern={'1':3} adapter.alpha_pattern={'value':5}",
+        "adapter.init=pissa adapter.rank_pattern=ascending adapter.rslora=true head.kind=low_rank",
+    )
+]
+CASES.append(("electra", "adapter.method=prefix adapter.virtual_tokens=3"))
+
+
+def build(folder, *overrides):
+    tree = {"model": {"name": str(folder)}, "adapter": {"rank": 2, "dropout": 0.0}}
+    return assemble.build(configuration.load(tree, overrides), len(LABELS), LABELS)
+
+
+@pytest.mark.parametrize(("family", "case"), CASES)
+def test_reloaded_logits_equal_the_live_ones(family, case, folders, inputs, tmp_path):
+    model = build(folders[family], *case.split())
+    start = logits(model, inputs)
+    moved = train_a_little(model, inputs)
+    live = logits(model, inputs)
+    assert (live - start).abs().max() > 1e-3
+    # Ours alone is not proof: what trains must have moved. (A of LoRA stands still while B is zero, so 3 steps.)
+    still = [name for name, change in moved.items() if change == 0]
+    assert len(still) < len(moved) / 2
+
+    adapter_file.save(model, tmp_path / "adapter")
+    ours = adapter_file.load(tmp_path / "adapter")
+    plain = AutoPeftModelForSequenceClassification.from_pretrained(
+        str(tmp_path / "adapter"), num_labels=3, ignore_mismatched_sizes=True
+    )
+    torch.testing.assert_close(logits(ours, inputs), live, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits(plain, inputs), live, rtol=0, atol=1e-5)
+    planned = model.assembly.plan
+    assert (tmp_path / "adapter" / adapter_file.WEIGHTS).stat().st_size == planned.adapter_bytes
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert len(set(told["modules_to_save"])) == len(told["modules_to_save"])
+    assert told["base_model_name_or_path"] == str(folders[family])
+    assert ours.config.id2label == dict(enumerate(LABELS))
+
+
+def test_a_frozen_random_dense_layer_does_not_move_but_is_saved(folders, inputs, tmp_path):
+    model = build(folders["roberta"], "head.kind=output")
+    dense = model.get_base_model().classifier.modules_to_save["default"].dense.weight
+    before = dense.detach().clone()
+    train_a_little(model, inputs)
+    assert torch.equal(dense, before)
+    adapter_file.save(model, tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / adapter_file.WEIGHTS)
+    assert torch.equal(saved["base_model.model.classifier.dense.weight"], before)
+
+
+def test_saving_needs_only_the_trained_parameters(folders, inputs, tmp_path):
+    """The fast engine takes frozen weights out of the model: the file must not depend on them."""
+    model = build(folders["roberta"], "head.kind=low_rank")
+    train_a_little(model, inputs)
+    adapter_file.save(model, tmp_path / "whole")
+    model.get_base_model().classifier.modules_to_save["default"].dense.base_layer = torch.nn.Identity()
+    model.get_base_model().roberta.encoder = torch.nn.Identity()
+    adapter_file.save(model, tmp_path / "emptied")
+    whole, emptied = (load_file(tmp_path / name / adapter_file.WEIGHTS) for name in ("whole", "emptied"))
+    assert whole.keys() == emptied.keys()
+    assert all(torch.equal(whole[key], emptied[key]) for key in whole)
+
+
+def test_adalora_is_saved_with_the_ranks_it_kept(folders, inputs, tmp_path):
+    tree = {"model": {"name": str(folders["bert"])}, "adapter": {"method": "adalora", "rank": 6, "dropout": 0.0}}
+    model = assemble.build(configuration.from_dict(tree), 3, LABELS, total_steps=12)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    for step in range(12):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(**inputs).logits, torch.tensor([0, 1, 2, 0])).backward()
+        optimizer.step()
+        model.base_model.update_and_allocate(step)
+    live = logits(model, inputs)
+    adapter_file.save(model, tmp_path / "adapter")
+    assert (tmp_path / "adapter" / adapter_file.WEIGHTS).stat().st_size < model.assembly.plan.adapter_bytes
+    torch.testing.assert_close(logits(adapter_file.load(tmp_path / "adapter"), inputs), live, rtol=0, atol=1e-5)
+
+
+def test_a_base_of_random_weights_is_made_again_from_its_seed(folders, inputs, tmp_path):
+    model = build(folders["roberta"], "model.random_weights=true", "train.seed=5")
+    train_a_little(model, inputs)
+    adapter_file.save(model, tmp_path / "adapter")
+    torch.manual_seed(99)
+    torch.testing.assert_close(
+        logits(adapter_file.load(tmp_path / "adapter"), inputs), logits(model, inputs), rtol=0, atol=1e-5
+    )
+
+
+def test_details_and_card(folders, tmp_path):
+    adapter_file.save(build(folders["bert"], "data.max_length=17"), tmp_path / "adapter")
+    told = adapter_file.details(tmp_path / "adapter")
+    assert (told.label_names, told.max_length) == (LABELS, 17)
+    assert told.config.adapter.rank == 2
+    assert "art, business, sport" in (tmp_path / "adapter" / "README.md").read_text()
+
+
+def test_a_base_in_a_relative_folder_is_found_from_elsewhere(folders, inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(folders["bert"].parent)
+    model = build("bert")
+    adapter_file.save(model, tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    torch.testing.assert_close(
+        logits(adapter_file.load(tmp_path / "adapter"), inputs), logits(model, inputs), rtol=0, atol=1e-5
+    )
+
+
+def test_a_foreign_adapter_is_read(folders, inputs, tmp_path):
+    model = build(folders["roberta"])
+    adapter_file.save(model, tmp_path / "adapter")
+    (tmp_path / "adapter" / adapter_file.DETAILS).unlink()
+    assert adapter_file.details(tmp_path / "adapter").label_names == ["0", "1", "2"]
+    torch.testing.assert_close(
+        logits(adapter_file.load(tmp_path / "adapter"), inputs), logits(model, inputs), rtol=0, atol=1e-5
+    )
+
+
+def test_saving_replaces_whole_or_not_at_all(folders, tmp_path, monkeypatch):
+    model = build(folders["bert"])
+    adapter_file.save(model, tmp_path / "adapter")
+    before = sorted(path.name for path in (tmp_path / "adapter").iterdir())
+    monkeypatch.setattr(adapter_file, "_card", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        adapter_file.save(model, tmp_path / "adapter")
+    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_damaged_adapters_are_refused_in_a_sentence(folders, tmp_path):
+    folder = tmp_path / "adapter"
+    with pytest.raises(UserError, match=r"no adapter_config\.json"):
+        adapter_file.load(tmp_path)
+    adapter_file.save(build(folders["roberta"]), folder)
+    weights = folder / adapter_file.WEIGHTS
+    content = weights.read_bytes()
+
+    weights.write_bytes(content[:-100])
+    with pytest.raises(UserError, match="is cut short"):
+        adapter_file.load(folder)
+    with safe_open(_write(weights, content), "pt") as file:
+        kept = {key: file.get_tensor(key) for key in file.keys() if "classifier" not in key}  # noqa: SIM118
+    save_file(kept, weights)
+    with pytest.raises(UserError, match="lacks 'classifier'"):
+        adapter_file.load(folder)
+    weights.rename(folder / "adapter_model.bin")
+    with pytest.raises(UserError, match="a pickle"):
+        adapter_file.load(folder)
+
+
+def _write(path, content):
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,102 @@
+"""Predicting files: every format, the order of rows, and memory that does not grow with them."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import rankwise
+from rankwise.cli import main
+from support import sentences, write_csv
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_model, news):
+    tree = {
+        "model": {"name": str(tiny_model)},
+        "adapter": {"rank": 2},
+        "data": {"train": str(news["train"]), "max_length": 32},
+        "train": {"steps": 30, "batch_size": 16, "learning_rate": 1e-2},
+    }
+    return rankwise.train(tree, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """A file of 50 texts, some of them repeated, of unequal lengths."""
+    rows = sentences(50, seed=4)
+    return write_csv(tmp_path_factory.mktemp("texts") / "new.csv", rows), [text for text, _ in rows]
+
+
+def test_every_format_holds_the_same_predictions_in_the_order_of_rows(run, texts, tmp_path):
+    source, rows = texts
+    expected = rankwise.load(run).predict(rows)
+    outputs = {ending: tmp_path / f"out.{ending}" for ending in ("csv", "jsonl", "parquet")}
+    for path in outputs.values():
+        assert main(["predict", str(run.path), str(source), str(path)]) == 0
+    with outputs["csv"].open(encoding="utf-8") as file:
+        assert [row["predicted"] for row in csv.DictReader(file)] == expected
+    lines = outputs["jsonl"].read_text().splitlines()
+    assert [json.loads(line)["predicted"] for line in lines] == expected
+    table = pq.read_table(outputs["parquet"])
+    assert table["predicted"].to_pylist() == expected
+    assert table["id"].to_pylist() == list(range(50))
+    total = sum(table[name].to_numpy() for name in table.column_names if name.startswith("p_"))
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_the_papers_hidden_test_file(run, texts, tmp_path):
+    source, rows = texts
+    predictor = rankwise.load(run)
+    assert main(["predict", str(run.path), str(source), str(tmp_path / "sub.csv"), "--format", "kaggle"]) == 0
+    lines = (tmp_path / "sub.csv").read_text().splitlines()
+    assert lines[0] == "ID,Label"
+    expected = [predictor.label_names.index(name) for name in predictor.predict(rows)]
+    assert [tuple(map(int, line.split(","))) for line in lines[1:]] == list(enumerate(expected))
+
+
+def test_an_adapter_folder_alone_predicts_the_same(run, texts, tmp_path):
+    _, rows = texts
+    alone, whole = rankwise.load(run.adapter), rankwise.load(run)
+    np.testing.assert_allclose(alone.predict_proba(rows), whole.predict_proba(rows), atol=1e-6)
+
+
+def test_a_failure_leaves_no_file(run, texts, tmp_path, capsys):
+    source, _ = texts
+    for target in (tmp_path / "out.xlsx", tmp_path / "missing" / "out.csv"):
+        assert main(["predict", str(run.path), str(source), str(target)]) == 2
+        assert not target.exists()
+    assert main(["predict", str(run.path), str(source), str(tmp_path / "out.csv"), "--text", "body"]) == 2
+    assert "no column 'body'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_rows(run, tmp_path):
+    peaks = [peak_mb(run, tmp_path, rows) for rows in (20_000, 400_000)]
+    assert peaks[1] - peaks[0] < 40, peaks
+
+
+def peak_mb(run, folder, rows: int) -> float:
+    """The peak resident memory of predicting a file of so many rows, with a predictor that costs nothing."""
+    source = folder / f"{rows}.csv"
+    with source.open("w") as file:
+        file.write("text\n")
+        file.writelines(f"row {row} of a file that is longer than memory should care about\n" for row in range(rows))
+    code = f"""
+import numpy as np
+from rankwise.runs import environment, predict_file
+class Cheap:
+    label_names, multi_label = ["a", "b", "c"], False
+    def predict_proba(self, texts):
+        return np.full((len(texts), 3), 1 / 3)
+predict_file.load = lambda *_, **__: Cheap()
+outcome = predict_file.predict_file({str(run.path)!r}, {str(source)!r}, {str(folder / f"{rows}.parquet")!r})
+assert outcome["rows"] == {rows}, outcome
+print(environment.peak_mb())
+"""
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(outcome.stdout)

@@ -1,0 +1,131 @@
+"""auto: columns are found, the clock is planned and kept, and the choice is explained."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+import rankwise
+from rankwise.cli import main
+from rankwise.config import load
+from rankwise.errors import UserError
+from rankwise.search import auto as module
+from rankwise.search.columns import guess
+from rankwise.search.speed import Speed
+from rankwise.search.strategies import Round, cost
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        ("text,label", "a b,x", ("text", "label")),
+        ("id,Title,Description,Class", "1,a,b,x", (["Title", "Description"], "Class")),
+        ("Category,Message", "x,a b", ("Message", "Category")),
+        ("headline,topic", "a b,x", ("headline", "topic")),
+    ],
+)
+def test_columns_are_known_by_name(tmp_path, header, row, expected):
+    (tmp_path / "rows.csv").write_text(f"{header}\n{row}\n")
+    assert guess(str(tmp_path / "rows.csv")) == expected
+
+
+def test_columns_of_other_names_are_known_by_their_values(tmp_path):
+    rows = [f"{number},some words that make a text {number},{'ab'[number % 2]},{number % 7}" for number in range(70)]
+    (tmp_path / "rows.csv").write_text("id,was,welche,wann\n" + "\n".join(rows))
+    assert guess(str(tmp_path / "rows.csv")) == ("was", "welche")
+    (tmp_path / "one.csv").write_text("was\n" + "\n".join(rows).replace(",", ";"))
+    with pytest.raises(UserError, match="which column is the label"):
+        guess(str(tmp_path / "one.csv"))
+
+
+def roles(train, validation, test=0):
+    return SimpleNamespace(train=range(train), validation=range(validation), test=range(test) if test else None)
+
+
+@pytest.mark.parametrize(("minutes", "designs"), [(30, 9), (2.6, 6), (2, 3), (0.5, 1)])
+def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
+    speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
+    schedule = module.plan_clock(speed, roles(2000, 200), 16, 60 * minutes, 60 * minutes)
+    assert schedule.designs == designs
+    # What is planned, with setting up and the end, is within the clock.
+    rungs = 3 if designs > 1 else 1
+    work = cost([Round(0, designs, rungs)], 3) * (schedule.steps * 0.2 + 9 * 200 * 0.002)
+    assert work == pytest.approx(schedule.train_s)
+    assert work + schedule.reserve_s <= 0.95 * 60 * minutes
+
+
+def test_a_clock_too_short_for_anything_is_refused():
+    with pytest.raises(UserError, match="the clock is too short"):
+        module.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
+
+
+def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monkeypatch):
+    lengths = []
+
+    def measured(config, roles, seconds):
+        lengths.append(config.data.max_length)
+        return Speed(step_s=5.0 if config.data.max_length > 128 else 0.1, score_s=1e-3, setup_s=0.1)
+
+    monkeypatch.setattr(module, "measure", measured)
+    monkeypatch.setattr("rankwise.data.tokens.automatic_max_length", lambda *_: 200)
+    tree = {**config, "data": {**config["data"], "max_length": None}}
+    found = module.load_data(load(tree).data, ["train", "validation"])
+    planned, _, schedule = module._fit_clock(tree, found, time.time() + 30, 30)
+    assert lengths == [200, 128]
+    assert planned.data.max_length == 128
+    assert (schedule.steps, schedule.designs) == (24, 9), "the user's own number of steps is kept"
+
+
+def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):
+    config = load({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}})
+    designs = module._designs(config, set(), 3)
+    plans = [rankwise.plan({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}}, num_labels=3)]
+    assert plans[0].fits
+    assert len({json.dumps(design, sort_keys=True) for design in designs}) == len(designs) >= 6
+    fixed = module._designs(config, {"train.learning_rate", "adapter.scope"}, 3)
+    assert all("train.learning_rate" not in design and "adapter.scope" not in design for design in fixed)
+
+
+def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
+    words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference"]
+    limits = ["--max-params", "20k", "--max-minutes", "1", "--out", str(tmp_path / "a")]
+    assert main(["auto", str(news["train"]), *words, *limits]) == 0
+    shown = capsys.readouterr()
+    record = json.loads((tmp_path / "a" / "search.json").read_text())
+    assert record["auto"]["explanation"] == shown.out.strip().splitlines()
+    assert len(record["auto"]["explanation"]) == 10
+    assert record["winner"]["trainable"] <= 20_000
+    assert record["winner"]["test"]["looks"] == 1
+    assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
+
+
+def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypatch):
+    """The plan believes steps to be a hundred times faster than they are."""
+    from rankwise.training.loop import Loop
+
+    step = Loop._train_step
+
+    def slow(self):
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+        step(self)
+
+    monkeypatch.setattr(Loop, "_train_step", slow)
+    monkeypatch.setattr(module, "measure", lambda *_: Speed(step_s=0.001, score_s=1e-3, setup_s=1.0))
+    words = [
+        f"model.name={config['model']['name']}",
+        "engine=reference",
+        f"data.validation={config['data']['validation']}",
+    ]
+    record = module.auto(
+        config["data"]["train"],
+        words,
+        max_params="20k",
+        max_minutes=0.25,
+        out=tmp_path / "a",
+        console=Console(quiet=True),
+    )
+    assert record["winner"]["chosen"] is not None

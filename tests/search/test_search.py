@@ -1,0 +1,274 @@
+"""Whole searches on a tiny encoder: what is started, what is not, what is chosen, and that a kill changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+import rankwise
+from rankwise.cli import main
+from rankwise.errors import UserError
+from rankwise.search import trial as trials
+from rankwise.search.driver import search
+
+QUIET = Console(quiet=True)
+
+
+def run(tree, folder, **options):
+    return search(tree, out=folder, console=QUIET, **options)
+
+
+def by_status(record, status):
+    return [row for row in record["table"] if row["status"] == status]
+
+
+def test_a_factorial_search_ends_with_table_groups_and_winner(sweep, news, tmp_path):
+    sweep["base"]["data"]["test"] = str(news["test"])
+    sweep["seeds"], sweep["finalists"] = 2, 2
+    record = run(sweep, tmp_path / "s")
+    assert record["status"] == "finished"
+    assert [row["status"] for row in record["table"]] == ["done"] * 4
+    assert all(row["chosen"] <= row["peak"] and row["final"] is not None for row in record["table"])
+    assert record["winner"]["trial"] in record["groups"][0]
+    assert [row["seeds"] for row in record["finalists"]] == [2, 2]
+    assert record["winner"]["mean"] == max(row["mean"] for row in record["finalists"])
+    assert record["winner"]["test"]["looks"] == 1
+    assert record["counts"]["steps"] == 6 * 12
+    assert {row["trials"] for rows in record["effects"].values() for row in rows} == {2}
+    assert json.loads((tmp_path / "s" / "search.json").read_text()) == record
+    assert rankwise.load(tmp_path / "s").predict(["the striker scored a goal for the team"])
+    again = run(sweep, tmp_path / "s", resume=True)
+    assert (again["table"], again["winner"]) == (record["table"], record["winner"])
+
+
+def test_points_over_budget_or_repeated_are_never_started(sweep, tmp_path, monkeypatch):
+    started = []
+    carry_out = trials.carry_out
+    monkeypatch.setattr("rankwise.search.workers.carry_out", lambda task: started.append(task) or carry_out(task))
+    sweep["base"]["budget"]["max_trainable"] = 2000
+    sweep["base"]["adapter"]["rank"] = "max"
+    sweep["axes"] = {"adapter.scope": [["query"]], "adapter.rank": ["max", 14, 500, 1]}
+    sweep["constraints"] = ["adapter.rank > 1"]
+    record = run(sweep, tmp_path / "s")
+    # 2 layers of rank * (32 + 32) beside a head of 99: 14 is the largest rank under 2,000.
+    assert [(row["status"], row["rank"]) for row in record["table"]] == [
+        ("done", 14),
+        ("duplicate", 14),
+        ("refused", 500),
+        ("refused", 1),
+    ]
+    assert "the largest rank that fits is 14" in record["table"][2]["why"]
+    assert record["table"][3]["why"] == "constraint not met: adapter.rank > 1"
+    assert len(started) == 1
+    assert [path.name for path in (tmp_path / "s" / "trials").iterdir()] == ["0000"]
+
+
+def test_one_at_a_time_goes_on_from_the_winner_and_runs_nothing_twice(sweep, tmp_path):
+    sweep["strategy"] = {"name": "one_at_a_time"}
+    sweep["axes"] = {"train.learning_rate": [1e-4, 5e-3, 2e-2], "adapter.scope": [["query"], ["query", "value"]]}
+    record = run(sweep, tmp_path / "s")
+    rows = sorted(record["table"], key=lambda row: row["trial"])
+    assert [len(row["point"]) for row in rows] == [0, 1, 1, 1, *[len(rows[4]["point"])] * 2]
+    assert by_status(record, "duplicate"), "the base's own rate and scope come up again"
+    best_rate = max(rows[:4], key=lambda row: (row["chosen"] or 0, -(row["loss"] or 9)))
+    assert all(best_rate["point"].items() <= row["point"].items() for row in rows[4:])
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_sampled_searches_repeat_and_stay_in_their_ranges(sweep, tmp_path, name, monkeypatch):
+    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    sweep["axes"]["train.learning_rate"] = {"low": 1e-3, "high": 2e-2, "log": True}
+    sweep["axes"]["adapter.rank"] = {"low": 1, "high": 8}
+    sweep["strategy"] = {"name": name, "trials": 6, "seed": 3}
+    one, again = (run(sweep, tmp_path / folder) for folder in "ab")
+    assert one["table"] == again["table"]
+    rates = [row["point"]["train.learning_rate"] for row in one["table"]]
+    assert len(set(rates)) == 6
+    assert all(1e-3 <= rate <= 2e-2 for rate in rates)
+    assert {type(row["point"]["adapter.rank"]) for row in one["table"]} == {int}
+    other = run({**sweep, "strategy": {"name": name, "trials": 6, "seed": 4}}, tmp_path / "c")
+    assert other["table"] != one["table"]
+
+
+def test_tpe_learns_where_the_good_rates_are(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    sweep["axes"] = {"train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+    sweep["strategy"], sweep["metric"] = {"name": "tpe", "trials": 32, "batch": 1}, "loss"
+    rows = sorted(run(sweep, tmp_path / "s")["table"], key=lambda row: row["trial"])
+    distances = [row["loss"] for row in rows]
+    # A third of the range lies within half a decade of the best rate: chance would give about five of sixteen.
+    assert sum(distance < 0.5 for distance in distances[-16:]) >= 9
+
+
+@pytest.mark.parametrize(("rates", "note"), [([1e-3, 2e-3], "0.002 is the highest tried"), ([1e-3, 5e-3, 1e-2], "")])
+def test_an_optimum_at_the_edge_of_its_range_is_said_so(sweep, tmp_path, monkeypatch, rates, note):
+    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    sweep["axes"] = {"train.learning_rate": rates}
+    notes = " ".join(run(sweep, tmp_path / "s")["notes"])
+    assert (note in notes) if note else ("tried" not in notes)
+    assert f"{len(rates)} of {len(rates)} whole runs are not distinguishable" in notes
+
+
+def pretend(task):
+    """An outcome whose score peaks at a learning rate of 0.005, without training; predictions are the same for all."""
+    import math
+
+    from rankwise.scoring import predictions
+
+    distance = abs(math.log10(task.config["train"]["learning_rate"] / 5e-3))
+    folder = Path(task.folder)
+    folder.mkdir(parents=True)
+    labels = __import__("numpy").zeros(4, dtype=int)
+    predictions.write(
+        folder, "validation", ["a", "b"], rows_sha256="x", ids=[0, 1, 2, 3], labels=labels,
+        probabilities=__import__("numpy").full((4, 2), 0.5),
+    )  # fmt: skip
+    (folder / "config.yaml").write_text(msgspec.yaml.encode(task.config).decode())
+    scores = {"accuracy": 1 - distance / 4, "loss": distance, "macro_f1": 0.5, "step": 12}
+    return trials.Outcome(task.number, "finished", 12, scores, (0.0, 1.0), 0.5, 0.5)
+
+
+def test_halving_promotes_the_better_and_they_end_as_if_never_stopped(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": [1e-5, 1e-4, 1e-3, 1e-2]}
+    sweep["halving"] = {"factor": 2, "rungs": 3}
+    record = run(sweep, tmp_path / "s")
+    assert [row["status"] for row in record["table"]] == ["done", "halved", "halved", "halved"]
+    assert [row["steps"] for row in record["table"]] == [12, 8, 4, 4]
+    assert record["counts"]["steps"] == 12 + 8 + 4 + 4
+    winner = record["winner"]
+    straight = rankwise.train(
+        sweep["base"], [f"train.learning_rate={winner['point']['train.learning_rate']}"], out=tmp_path / "straight"
+    )
+    promoted = rankwise.Run(tmp_path / "s" / winner["run"])
+    assert promoted.history == straight.history
+    assert promoted.result["metrics"] == straight.result["metrics"]
+
+
+def test_hyperband_gives_fewer_trials_a_longer_start(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": {"low": 1e-3, "high": 2e-2, "log": True}}
+    sweep["strategy"] = {"name": "random", "trials": 7}
+    sweep["halving"] = {"kind": "hyperband", "factor": 2, "rungs": 2}
+    record = run(sweep, tmp_path / "s")
+    rounds = [[t for t in record["trials"] if t["round"] == number] for number in (0, 1)]
+    assert [len(each) for each in rounds] == [4, 3]
+    assert {t["status"] for t in rounds[1]} == {"done"}
+    assert sorted(t["status"] for t in rounds[0]) == ["done", "done", "halved", "halved"]
+
+
+def test_a_trial_that_fails_is_told_and_the_search_goes_on(sweep, tmp_path, monkeypatch):
+    from rankwise.training.loop import Loop
+
+    step = Loop._train_step
+
+    def breaks(self):
+        if self.train.learning_rate == 1e-2:
+            raise FloatingPointError("on purpose")
+        step(self)
+
+    monkeypatch.setattr(Loop, "_train_step", breaks)
+    record = run(sweep, tmp_path / "s")
+    assert [row["why"] for row in by_status(record, "failed")] == ["FloatingPointError: on purpose"] * 2
+    assert len(by_status(record, "done")) == 2
+    sweep["axes"] = {"train.learning_rate": [1e-2]}
+    with pytest.raises(UserError, match="no trial of the search came to its end; the first reason: FloatingPoint"):
+        run(sweep, tmp_path / "none")
+
+
+def test_a_folder_belongs_to_one_search(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": [1e-2]}
+    run(sweep, tmp_path / "s")
+    with pytest.raises(UserError, match="holds a search already: go on with --resume"):
+        run(sweep, tmp_path / "s")
+    with pytest.raises(UserError, match="started with another search file"):
+        run({**sweep, "seeds": 2}, tmp_path / "s", resume=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="is not a search's folder"):
+        run(sweep, tmp_path / "mine")
+
+
+def test_two_searches_do_not_share_a_folder(sweep, tmp_path):
+    from filelock import FileLock
+
+    folder = tmp_path / "s"
+    folder.mkdir()
+    with FileLock(folder / ".lock"), pytest.raises(UserError, match="another search is running in"):
+        run(sweep, folder)
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/own.db", "{}/own.journal"])
+def test_state_goes_where_the_file_says(sweep, tmp_path, storage):
+    sweep["axes"] = {"train.learning_rate": [1e-2]}
+    sweep["storage"] = storage.format(tmp_path)
+    record = run(sweep, tmp_path / "s")
+    assert not (tmp_path / "s" / "study.db").exists()
+    assert run(sweep, tmp_path / "s", resume=True)["table"] == record["table"]
+    with pytest.raises(UserError, match="cannot be opened"):
+        run({**sweep, "storage": "sqlite:////nowhere/at/all.db"}, tmp_path / "t")
+
+
+# --- killed ---------------------------------------------------------------------------------------------
+
+
+def start(search_file, folder, *words):
+    command = [sys.executable, "-m", "rankwise", "search", str(search_file), "--out", str(folder), *words]
+    # A session of its own, so that a kill reaches this search and nothing else.
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_killed_with_its_workers_at_work_a_search_ends_with_the_same_table(sweep, tmp_path):
+    sweep["base"]["train"] |= {"steps": 40, "eval_every": 10}
+    sweep["axes"] = {"train.learning_rate": [2e-3, 1e-2]}
+    sweep["halving"] = {"factor": 2, "rungs": 2}
+    whole = run(sweep, tmp_path / "whole")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(msgspec.yaml.encode(sweep).decode())
+    process = start(file, tmp_path / "cut", "--workers", "2")
+    wait_for(lambda: list((tmp_path / "cut").glob("trials/*/checkpoints/step-*")), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = (
+        json.loads((tmp_path / "cut" / "search.json").read_text()) if (tmp_path / "cut/search.json").exists() else {}
+    )
+    assert before.get("status") != "finished"
+    done = subprocess.run(start(file, tmp_path / "cut", "--resume", "--json").args, capture_output=True, timeout=300)
+    record = json.loads(done.stdout)
+    assert record["table"] == whole["table"]
+    assert record["groups"] == whole["groups"]
+    assert record["counts"] == whole["counts"]
+
+
+def wait_for(condition, process, seconds=300):
+    deadline = time.time() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()[-2000:]
+        assert time.time() < deadline, "nothing came of it"
+        time.sleep(0.05)
+
+
+# --- the command ----------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_table_or_one_json_object(sweep, tmp_path, capsys):
+    sweep["axes"] = {"train.learning_rate": [1e-4, 1e-2]}
+    file = tmp_path / "sweep.yaml"
+    file.write_text(msgspec.yaml.encode(sweep).decode())
+    assert main(["search", str(file), "train.steps=8", "--out", str(tmp_path / "s")]) == 0
+    shown = capsys.readouterr()
+    assert "peak  chosen" in shown.out
+    assert "winner: trial " in shown.out
+    assert "2/2  trial 1 done at step 8" in shown.err
+    assert "about 0 s left" in shown.err
+    assert main(["search", "--resume", "--out", str(tmp_path / "s"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert main(["search", str(file), "--workers", "0"]) == 2
+    assert main(["search"]) == 2
+    assert "which search?" in capsys.readouterr().err

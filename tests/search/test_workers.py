@@ -1,0 +1,148 @@
+"""Workers: several processes, one of them killed; a Ray cluster, one of whose workers is killed."""
+
+import importlib.util
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+from rich.console import Console
+
+import rankwise
+from rankwise.errors import UserError
+from rankwise.search import spec
+from rankwise.search.driver import search
+from rankwise.search.workers import InProcess, Processes
+
+QUIET = Console(quiet=True)
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: rankwise[ray]")
+
+
+@pytest.fixture
+def long_sweep(sweep):
+    """Trials of some seconds, so that one can be killed while it runs."""
+    sweep["base"]["train"] |= {"steps": 120, "eval_every": 30}
+    sweep["axes"] = {"train.learning_rate": [2e-3, 1e-2]}
+    return sweep
+
+
+def kill_one_when(condition, processes):
+    """Kill the first of `processes()` once `condition()` holds; returns the thread and the list of those killed."""
+    killed = []
+
+    def watch():
+        deadline = time.time() + 300
+        while time.time() < deadline:
+            found = processes() if condition() else []
+            if found:
+                os.kill(found[0].pid, signal.SIGKILL)
+                killed.append(found[0].pid)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread, killed
+
+
+def has_checkpoint(folder):
+    return lambda: any(folder.glob("trials/*/checkpoints/step-*"))
+
+
+def children():
+    """This process's worker processes."""
+    return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
+    folder = tmp_path / "s"
+    thread, killed = kill_one_when(has_checkpoint(folder), children)
+    record = search(long_sweep, out=folder, console=QUIET, workers=Processes(2, threads=1))
+    thread.join()
+    assert killed
+    assert [row["status"] for row in record["table"]] == ["done", "done"]
+    assert record["counts"]["steps"] == 2 * 120
+    alone = search(long_sweep, out=tmp_path / "alone", console=QUIET, workers=InProcess())
+    assert record["table"] == alone["table"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two cpus on this machine."""
+    from rankwise.search.ray_workers import connect
+
+    # Ray gives its own processes half a minute to start, which is too little on a busy machine.
+    os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112 (Ray's spelling)
+    ray = connect("local", num_cpus=2, object_store_memory=80 * 2**20)
+    yield ray
+    ray.shutdown()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_path, cluster):
+    import pyarrow.parquet as pq
+
+    from rankwise.search import bulk
+
+    config["train"] |= {"steps": 4, "eval_every": 4}
+    run = rankwise.train(config, out=tmp_path / "run")
+    assert bulk.predict(run, str(news["test"]), tmp_path / "out", address="local", workers=1, batch_rows=16) == 60
+    table = pq.read_table(tmp_path / "out").to_pydict()
+    assert set(table) == {"text", "label", "predicted", "p_business", "p_science", "p_sport"}
+    predictor = rankwise.load(run)
+    assert table["predicted"] == predictor.predict(table["text"])
+    np.testing.assert_allclose(
+        table["p_sport"], predictor.predict_proba(table["text"])[:, predictor.label_names.index("sport")], atol=1e-6
+    )
+    with pytest.raises(UserError, match="has no column 'body'"):
+        bulk.predict(run, str(news["test"]), tmp_path / "none", address="local", text="body")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
+    from rankwise.search.ray_workers import RayWorkers
+
+    folder = tmp_path / "s"
+    workers = RayWorkers("local", spec.Resources(cpus=1))
+
+    def trials():
+        return [
+            one
+            for one in psutil.Process().children(recursive=True)
+            if one.status() != psutil.STATUS_ZOMBIE and "ray::rankwise" in " ".join(one.cmdline())
+        ]
+
+    thread, killed = kill_one_when(has_checkpoint(folder), trials)
+    record = search(long_sweep, out=folder, console=QUIET, workers=workers)
+    thread.join()
+    assert workers.count == 2
+    assert killed
+    assert [row["status"] for row in record["table"]] == ["done", "done"]
+    assert record["counts"]["steps"] == 2 * 120
+    for trial in record["trials"]:
+        result = json.loads((folder / trial["run"] / "result.json").read_text())
+        assert result["status"] == "finished"
+
+
+def test_a_missing_ray_is_named_with_its_install_line(sweep, monkeypatch):
+    import builtins
+
+    from rankwise.search.ray_workers import connect
+
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"pip install 'rankwise\[ray\]'"):
+        connect("auto")

@@ -1,0 +1,90 @@
+"""The configuration tree: what is read, what is refused and in which words."""
+
+import pytest
+
+from rankwise import config as configuration
+from rankwise import recipes
+from rankwise.config import Config
+from rankwise.errors import UserError
+
+
+def test_yaml_reads_back_to_the_same_configuration_and_hash():
+    config = configuration.load(None, ["adapter.scope=[value]", "adapter.rank=22", "train.learning_rate=5e-4"])
+    again = configuration.from_dict(configuration.parse_yaml(configuration.to_yaml(config), "text"))
+    assert again == config
+    assert configuration.config_hash(again) == configuration.config_hash(config)
+    assert configuration.config_hash(config) != configuration.config_hash(Config())
+
+
+@pytest.mark.parametrize("word", ["5e-4", "5.0e-4", "0.0005", ".0005"])
+def test_every_spelling_of_a_small_rate_is_a_number(word):
+    assert configuration.load(None, [f"train.learning_rate={word}"]).train.learning_rate == 0.0005
+
+
+def test_words_that_yaml_1_1_takes_for_booleans_stay_words():
+    assert configuration.load(None, ["data.label=no"]).data.label == "no"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["adapter.rnk=8"], "unknown key 'adapter.rnk', did you mean 'adapter.rank'?"),
+        (["rank=8"], "unknown key 'rank', did you mean 'adapter.rank'?"),
+        (["adapter.rank=0"], "adapter.rank: expected `int` >= 1, got 0"),
+        (["adapter.scope=[vale]"], "adapter.scope.*'vale'; expected one of query, key, value"),
+        (["train.optimizer=adamx"], "'adamx'; expected one of adamw"),
+        (["adapter.alpha=twice"], "multiple of the rank such as '2r', got 'twice'"),
+        (["budget.max_trainable=lots"], "250k or 1M, got 'lots'"),
+        (["budget.max_trainable=0"], "budget.max_trainable"),
+        (["adapter"], "'adapter' is not an override"),
+        (["train.steps=1", "train.epochs=2"], "train.steps and train.epochs"),
+        (["train.warmup_steps=1", "train.warmup_ratio=0.1"], "train.warmup_steps and train.warmup_ratio"),
+        (["adapter.method=ia3", "adapter.dora=true"], "adapter.dora: true cannot apply to adapter.method: ia3"),
+        (["adapter.method=bitfit", "train.loraplus_ratio=4"], "train.loraplus_ratio cannot apply to adapter.method"),
+        (["train.evaluate=false", "train.schedule=plateau"], "train.schedule: plateau needs train.evaluate"),
+        (["train.evaluate=false", "train.early_stopping={patience: 2}"], "train.early_stopping needs train.evaluate"),
+        (["adapter.scope=[]"], "adapter.scope is empty"),
+        (["adapter={"], "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_sentence(words, sentence):
+    with pytest.raises(UserError, match=sentence.replace("[", r"\[").replace("?", r"\?").replace("{", r"\{")) as caught:
+        configuration.load(None, words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1M", 1_000_000), ("250k", 250_000), ("1.5M", 1_500_000), ("1_000_000", 1_000_000)]
+)
+def test_a_budget_is_read_as_people_write_it(text, count):
+    config = configuration.load({"budget": {"max_trainable": text}})
+    assert configuration.max_trainable(config) == count
+
+
+def test_a_pattern_may_name_a_layer_by_number():
+    config = configuration.load(None, ["adapter.rank_pattern={11: 4, value: 2}"])
+    assert config.adapter.rank_pattern == {"11": 4, "value": 2}
+
+
+def test_alpha_follows_the_rank_or_stands_alone():
+    assert configuration.alpha_of("2r", 8) == 16
+    assert configuration.alpha_of("0.5r", 8) == 4
+    assert configuration.alpha_of("r", 8) == 8
+    assert configuration.alpha_of(44, 22) == 44
+
+
+def test_a_file_that_is_missing_or_no_mapping_is_named(tmp_path):
+    with pytest.raises(UserError, match="no recipe or file 'noppe-brandn', did you mean 'noppe-brandon'"):
+        configuration.load("noppe-brandn")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(UserError, match="holds a list, expected keys"):
+        configuration.load(tmp_path / "list.yaml")
+
+
+def test_every_key_has_help():
+    assert [key for key, text, _ in configuration.every_key() if not text] == []
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_a_configuration(name):
+    assert configuration.load(name).data.num_labels == 4

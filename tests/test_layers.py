@@ -1,0 +1,80 @@
+"""Imports go one way, and light verbs stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rankwise
+
+ROOT = Path(rankwise.__file__).parent
+# Each folder may import those before it, and itself.
+ORDER = [
+    "errors",
+    "files",
+    "recipes",
+    "config",
+    "engine.support",
+    "planning",
+    "scoring",
+    "data",
+    "engine",
+    "models",
+    "runs",
+    "training",
+]
+
+
+def layer_of(module: str) -> int | None:
+    names = module.split(".")[1:3]
+    if not names:
+        return None
+    two, one = ".".join(names), names[0]
+    return ORDER.index(two) if two in ORDER else ORDER.index(one) if one in ORDER else None
+
+
+def imports_of(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("rankwise")}
+
+
+@pytest.mark.parametrize("folder", ["planning", "scoring", "data", "engine", "models", "runs", "training"])
+def test_imports_go_one_way(folder):
+    upward = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for name in imports_of(file)
+        if (layer := layer_of(name)) is not None
+        and layer > ORDER.index(folder)
+        # Where files lie is below data, though the code that fetches them is with the models.
+        and not name.startswith("rankwise.models.packaged")
+        and name != "rankwise.models"
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["plan", "model.name=roberta-base", "data.num_labels=4"], ["recipes", "list"]],
+    ids=lambda words: words[0],
+)
+def test_light_verbs_import_nothing_heavy(arguments):
+    code = f"""
+import sys
+from rankwise.cli import main
+try:
+    main({arguments!r})
+except SystemExit:
+    pass
+heavy = [name for name in ("torch", "transformers", "peft", "pyarrow", "scipy", "datasets") if name in sys.modules]
+sys.exit(", ".join(heavy) or 0)
+"""
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr

@@ -1,0 +1,204 @@
+"""A run from configuration to folder: what it holds, what it proves, and that a resumed one equals the whole one."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import rankwise
+from rankwise import config as configuration
+from rankwise.errors import BudgetError, UserError
+from rankwise.runs.folder import HISTORY_COLUMNS
+from rankwise.training import job, loop
+
+TEXTS = ["the striker scored a goal for the team", "shares of the bank fell", "a new planet in orbit"]
+
+
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory, tiny_model, news):
+    """One finished run for the tests that only read it."""
+    tree = {
+        "budget": {"max_trainable": 20_000},
+        "model": {"name": str(tiny_model)},
+        "adapter": {"scope": "all", "rank": 4, "bias": "lora_only", "dora": True},
+        "data": {"train": str(news["train"]), "validation": str(news["validation"]), "max_length": 32},
+        "train": {"steps": 150, "batch_size": 16, "learning_rate": 1e-2, "eval_every": 50},
+        "engine": "reference",
+    }
+    return rankwise.train(tree, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_the_folder_holds_what_the_contract_names(shared_run):
+    result = shared_run.result
+    assert result["status"] == "finished"
+    assert set(result["parameters"]) >= {
+        "trainable",
+        "budget",
+        "adapter",
+        "dora",
+        "bias",
+        "head",
+        "frozen",
+        "adapter_bytes",
+    }
+    assert set(result["metrics"]["validation"]) >= {
+        "examples",
+        "step",
+        "accuracy",
+        "accuracy_ci95",
+        "loss",
+        "macro_f1",
+        "ece",
+    }
+    assert set(result["timing"]) >= {"train_s", "eval_s", "steps", "examples_per_s", "tokens_per_s"}
+    assert result["data"]["train"]["rows"] == 240
+    assert len(result["data"]["validation"]["sha256"]) == 64
+    assert shared_run.path.joinpath("history.csv").read_text().splitlines()[0] == ",".join(HISTORY_COLUMNS)
+    assert [row["step"] for row in shared_run.history] == [50, 100, 150]
+    names = {path.name for path in shared_run.adapter.iterdir()}
+    assert names >= {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"}
+    assert shared_run.predictions("validation").is_file()
+
+
+def test_it_learns_and_the_file_is_as_large_as_planned(shared_run):
+    assert shared_run.result["metrics"]["validation"]["accuracy"] > 0.8
+    size = (shared_run.adapter / "adapter_model.safetensors").stat().st_size
+    assert size == shared_run.result["parameters"]["adapter_bytes"]
+
+
+def test_the_saved_configuration_runs_again_to_the_same_result(shared_run, tmp_path):
+    again = rankwise.train(shared_run.path / "config.yaml", out=tmp_path / "again")
+    assert again.result["config_hash"] == shared_run.result["config_hash"]
+    assert again.result["metrics"] == shared_run.result["metrics"]
+    one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (shared_run, again))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_loaded_run_names_labels_and_its_probabilities_are_the_saved_ones(shared_run, news):
+    predictor = rankwise.load(shared_run)
+    probabilities = predictor.predict_proba(TEXTS)
+    assert probabilities.shape == (3, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert predictor.predict(TEXTS) == ["sport", "business", "science"]
+
+
+def test_plain_peft_loads_the_adapter_with_equal_logits(shared_run):
+    from peft import AutoPeftModelForSequenceClassification
+
+    predictor = rankwise.load(shared_run)
+    plain = AutoPeftModelForSequenceClassification.from_pretrained(shared_run.adapter, num_labels=3).eval()
+    encoded = predictor.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        expected = plain(**inputs).logits.numpy()
+    np.testing.assert_allclose(predictor.logits(TEXTS), expected, atol=1e-5)
+
+
+def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(job.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    config["budget"]["max_trainable"] = 1000
+    with pytest.raises(BudgetError, match="the largest rank that fits is"):
+        rankwise.train(config, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "plateau"])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path, monkeypatch, schedule):
+    config["train"] |= {"schedule": schedule, "accumulate": 2, "early_stopping": {"patience": 4}, "plateau_patience": 0}
+    whole = rankwise.train(config, out=tmp_path / "whole")
+    stop_after(monkeypatch, steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(config, out=tmp_path / "cut")
+    assert json.loads((tmp_path / "cut" / "result.json").read_text())["status"] == "interrupted"
+    monkeypatch.undo()
+    resumed = rankwise.train(config, out=tmp_path / "cut", resume=True)
+    assert resumed.result["metrics"] == whole.result["metrics"]
+    assert resumed.history == whole.history
+    one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def stop_after(monkeypatch, steps: int) -> None:
+    """Press Ctrl-C once the loop has done this many steps."""
+    train_step = loop.Loop._train_step
+
+    def counted(self):
+        train_step(self)
+        if self.state.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.Loop, "_train_step", counted)
+
+
+@pytest.mark.parametrize(("key", "value"), [("learning_rate", 1e-3), ("steps", 48)])
+def test_a_resume_with_another_configuration_is_refused(config, tmp_path, key, value):
+    # Another number of steps would be another schedule: the papers' tool rebuilt it without a word.
+    rankwise.train(config, out=tmp_path / "run")
+    config["train"][key] = value
+    run = tmp_path / "run"
+    (run / "result.json").write_text(json.dumps({**json.loads((run / "result.json").read_text()), "status": "running"}))
+    with pytest.raises(UserError, match=f"another train.{key}"):
+        rankwise.train(config, out=run, resume=True)
+
+
+def test_a_folder_that_holds_a_run_or_something_else_is_not_overwritten(config, shared_run, tmp_path):
+    with pytest.raises(UserError, match="holds a run already: continue it with --resume"):
+        rankwise.train(config, out=shared_run.path)
+    (tmp_path / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match="is not a run's folder"):
+        rankwise.train(config, out=tmp_path)
+
+
+def test_training_accuracy_counts_training_rows_only(config, tmp_path, monkeypatch):
+    seen = []
+    history_row = loop.Loop._history_row
+
+    def spy(self, scores):
+        seen.append(self.state.interval.rows)
+        return history_row(self, scores)
+
+    monkeypatch.setattr(loop.Loop, "_history_row", spy)
+    rankwise.train(config, out=tmp_path / "run")
+    assert seen == [6 * 8] * 4
+
+
+def test_a_failed_run_says_so_in_its_result(config, tmp_path, monkeypatch):
+    def broken(self):
+        raise FloatingPointError("on purpose")
+
+    monkeypatch.setattr(loop.Loop, "_train_step", broken)
+    with pytest.raises(FloatingPointError):
+        rankwise.train(config, out=tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "failed"
+    assert result["error"] == "FloatingPointError: on purpose"
+
+
+def test_an_adapter_that_does_not_repeat_the_live_model_is_no_success():
+    live = np.array([[1.0, 2.0]])
+    assert job.prove_equal(live, live + 1e-7) < 1e-6
+    with pytest.raises(RuntimeError, match="does not repeat the live model"):
+        job.prove_equal(live, live + 1e-3)
+
+
+def test_evaluation_is_recorded_and_test_rows_are_kept_apart(config, news, tmp_path):
+    run = rankwise.train(config, out=tmp_path / "run")
+    assert "test" not in run.result["metrics"]
+    first = rankwise.evaluate(run, [f"data.test={news['test']}"])
+    assert first["examples"] == 60
+    assert first["looks"] == 1
+    assert rankwise.evaluate(run, [f"data.test={news['test']}"])["looks"] == 2
+    assert run.result["metrics"]["test"]["accuracy"] == first["accuracy"]
+    assert run.predictions("test").is_file()
+
+
+def test_the_config_tree_of_a_run_is_resolved(shared_run):
+    config = configuration.load(shared_run.path / "config.yaml")
+    assert config.adapter.rank == 4
+    assert config.adapter.alpha == 8.0
+    assert config.data.num_labels == 3

@@ -1,0 +1,369 @@
+"""Options that act on a whole run: what they change in its history, its files and its result."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import rankwise
+from rankwise import config as configuration
+from rankwise.data.text import preprocess
+from rankwise.data.tokens import encode
+from rankwise.errors import UserError
+from rankwise.models import tokenizer_of
+from rankwise.runs import floor
+from rankwise.training import job, loop, probe
+from rankwise.training.examples import Augmentation
+
+
+def weights(run):
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+def equal(one, other) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def interrupt_after(monkeypatch, steps: int) -> None:
+    """Press Ctrl-C once the loop has done this many steps."""
+    train_step = loop.Loop._train_step
+
+    def counted(self):
+        train_step(self)
+        if self.state.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.Loop, "_train_step", counted)
+
+
+def with_keys(config, **keys):
+    """The configuration with `section__key` values set."""
+    tree = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
+    for name, value in keys.items():
+        section, _, key = name.partition("__")
+        tree.setdefault(section, {})[key] = value
+    return tree
+
+
+# --- text ---------------------------------------------------------------------------------------------
+
+AUGMENT = {"word_dropout": 0.3, "word_swap": 0.5, "sentence_shuffle": 0.5}
+
+
+def test_augmentation_differs_by_epoch_and_repeats_by_seed(tiny_model):
+    tokenizer = tokenizer_of(configuration.from_dict({"model": {"name": str(tiny_model)}}).model)
+    texts = ["the team. a goal in the league. said the coach", "the bank and the market"]
+    changes = Augmentation(texts, {"sentence_shuffle": 0.9, "word_dropout": 0.4}, tokenizer, 16, seed=1)
+    rows = np.array([0, 1])
+    epochs = [[list(ids) for ids in changes.take(rows, epoch)] for epoch in range(6)]
+    assert len({str(epoch) for epoch in epochs}) > 1
+    assert [list(ids) for ids in changes.take(rows, 3)] == epochs[3]
+    assert [list(ids) for ids in changes.take(rows[1:], 3)] == epochs[3][1:], "a row depends on its batch mates"
+    plain = encode(texts, tokenizer, 16)
+    assert any(len(epoch[0]) < len(plain[0]) for epoch in epochs)
+
+
+def run_and_count_tokens(config, out, monkeypatch):
+    """A run, and how many tokens its training passes saw."""
+    seen = []
+    collate = job.ReferenceClassifier.collate
+
+    def spy(self, texts):
+        seen.extend(len(text) for text in texts if self.training)
+        return collate(self, texts)
+
+    monkeypatch.setattr(job.ReferenceClassifier, "collate", spy)
+    run = rankwise.train(config, out=out)
+    monkeypatch.undo()
+    return run, sum(seen)
+
+
+def test_augmentation_reaches_training_rows_only_and_resumes_exactly(config, tmp_path, monkeypatch):
+    config = with_keys(config, data__augment=AUGMENT, train__steps=70, train__eval_every=35, train__accumulate=1)
+    whole, seen = run_and_count_tokens(config, tmp_path / "whole", monkeypatch)
+    plain, unchanged = run_and_count_tokens(with_keys(config, data__augment={}), tmp_path / "plain", monkeypatch)
+    assert not equal(whole, plain)
+    assert seen < 0.85 * unchanged
+    assert whole.result["metrics"]["floor"] == plain.result["metrics"]["floor"], "validation rows were changed"
+    interrupt_after(monkeypatch, 45)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(config, out=tmp_path / "cut")
+    monkeypatch.undo()
+    resumed = rankwise.train(config, out=tmp_path / "cut", resume=True)
+    assert equal(whole, resumed)
+    assert configuration.load(whole.path / "config.yaml").data.augment == AUGMENT
+
+
+def test_a_stem_shortens_the_text_and_a_run_cleans_what_it_predicts(config, tmp_path):
+    assert preprocess(["the teams scored goals"], ["stem"]) == ["the team score goal"]
+    config = with_keys(config, data__preprocess=["lowercase", "stopwords", "stem"], train__steps=80)
+    run = rankwise.train(config, out=tmp_path / "run")
+    predictor = rankwise.load(run)
+    np.testing.assert_array_equal(predictor.logits(["The goals of the striker"]), predictor.logits(["goal striker"]))
+    assert run.config.data.preprocess == ["lowercase", "stopwords", "stem"]
+
+
+def test_a_maximum_length_cuts_texts(config, tmp_path, monkeypatch):
+    keys = {"data__max_length": 5, "train__steps": 2}
+    _, seen = run_and_count_tokens(with_keys(config, **keys), tmp_path / "run", monkeypatch)
+    assert 0 < seen <= 2 * 8 * 5
+
+
+# --- batches, rates, stopping -------------------------------------------------------------------------
+
+
+def quiet_dropout(monkeypatch):
+    """The encoder's own dropout off, so that two ways to cut a batch meet the same numbers."""
+    monkeypatch.setattr(job.ReferenceClassifier, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+
+
+def test_accumulation_gives_the_weights_of_the_larger_batch(config, tmp_path, monkeypatch):
+    quiet_dropout(monkeypatch)
+    base = with_keys(config, train__steps=6, train__eval_every=6)
+    large = rankwise.train(with_keys(base, train__batch_size=16), out=tmp_path / "large")
+    small = rankwise.train(with_keys(base, train__batch_size=4, train__accumulate=4), out=tmp_path / "small")
+    other = rankwise.train(with_keys(base, train__batch_size=4), out=tmp_path / "other")
+    for name, value in weights(large).items():
+        torch.testing.assert_close(value, weights(small)[name], rtol=1e-3, atol=1e-4)
+    assert any(not torch.allclose(v, weights(other)[n], atol=1e-3) for n, v in weights(large).items())
+
+
+def test_the_history_shows_each_schedule_and_a_plateau_cuts_the_rate(config, tmp_path):
+    def rates(**train):
+        keys = {f"train__{name}": value for name, value in train.items()}
+        run = rankwise.train(with_keys(config, **keys), out=tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+        return [row["learning_rate"] for row in run.history]
+
+    peak = 5e-3
+    assert rates(schedule="linear") == pytest.approx([peak * (1 - step / 24) for step in (6, 12, 18, 24)], rel=1e-6)
+    assert rates(schedule="cosine", warmup_steps=6)[0] == pytest.approx(peak)
+    nothing_learnt = {"learning_rate": 1e-12, "schedule": "plateau", "plateau_patience": 0, "decay": 0.5}
+    # The rate of a row is the one its interval was trained with; cuts show in the next.
+    assert rates(**nothing_learnt)[-1] == pytest.approx(1e-12 * 0.25, rel=1e-6, abs=0)
+
+
+def test_clipping_bounds_the_step(config, tmp_path):
+    def size(**train):
+        keys = {f"train__{name}": value for name, value in train.items()}
+        sgd = with_keys(config, train__optimizer="sgd", train__steps=1, train__weight_decay=0.0, **keys)
+        return weights(rankwise.train(sgd, out=tmp_path / f"run{len(list(tmp_path.iterdir()))}"))
+
+    start = size(learning_rate=1e-12)
+    free = size(learning_rate=1.0, max_grad_norm=None)
+    clipped = size(learning_rate=1.0, max_grad_norm=1e-2)
+
+    def distance(end):
+        return sum((end[name] - start[name]).square().sum() for name in start).sqrt().item()
+
+    assert distance(clipped) == pytest.approx(1e-2, rel=0.05)
+    assert distance(free) > 2e-2
+
+
+def test_early_stopping_ends_the_run_and_says_what_it_left(config, tmp_path):
+    stopping = with_keys(
+        config,
+        train__early_stopping={"patience": 2, "min_delta": 0.5, "metric": "loss"},
+        train__steps=48,
+        train__learning_rate=1e-3,
+    )
+    run = rankwise.train(stopping, out=tmp_path / "run")
+    assert run.result["status"] == "stopped_early"
+    assert run.result["timing"]["steps"] == 18
+    assert any("still improving when stopped" in note for note in run.result["notes"])
+
+
+def test_the_seed_and_the_selection_reach_the_run(config, tmp_path):
+    one = rankwise.train(with_keys(config, train__steps=6), out=tmp_path / "one")
+    other = rankwise.train(with_keys(config, train__steps=6, train__seed=4), out=tmp_path / "other")
+    assert not equal(one, other)
+    by_loss = with_keys(config, train__select={"metric": "loss", "mode": "max"}, train__learning_rate=1e-2)
+    run = rankwise.train(by_loss, out=tmp_path / "loss")
+    worst = max(run.history, key=lambda row: row["validation_loss"])
+    assert run.result["metrics"]["validation"]["step"] == worst["step"]
+
+
+def test_bf16_rounds_what_fp32_does_not(config, tmp_path):
+    runs = [
+        rankwise.train(with_keys(config, model__precision=precision, train__steps=2), out=tmp_path / precision)
+        for precision in ("fp32", "bf16")
+    ]
+    assert not equal(*runs)
+    for one, other in zip(*(weights(run).values() for run in runs), strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0, atol=0.05)
+
+
+# --- AdaLoRA and EVA in a run -------------------------------------------------------------------------
+
+
+def test_an_adalora_run_allocates_resumes_and_is_cut_to_what_is_left(config, tmp_path, monkeypatch):
+    config = with_keys(config, adapter__method="adalora", adapter__rank=6, budget__max_trainable=None)
+    config = with_keys(config, train__select={"metric": "loss", "mode": "max"})  # would choose the first of all
+    whole = rankwise.train(config, out=tmp_path / "whole")
+    ranks = {len(value) for name, value in weights(whole).items() if "lora_A" in name}
+    assert len(ranks) > 1, "every layer kept the same rank"
+    assert sum(len(value) for name, value in weights(whole).items() if "lora_A" in name) == 4 * 4
+    assert whole.result["metrics"]["validation"]["step"] == 18, "chosen before the ranks were settled, at step 16"
+    interrupt_after(monkeypatch, 15)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(config, out=tmp_path / "cut")
+    monkeypatch.undo()
+    assert equal(whole, rankwise.train(config, out=tmp_path / "cut", resume=True))
+
+
+def test_an_eva_run_takes_its_factors_from_training_texts(config, tmp_path):
+    config = with_keys(config, train__steps=1, train__learning_rate=1e-9)
+    runs = {
+        init: rankwise.train(with_keys(config, adapter__init=init), out=tmp_path / init) for init in ("eva", "default")
+    }
+    name = next(name for name in weights(runs["eva"]) if "lora_A" in name)
+    a = weights(runs["eva"])[name]
+    assert not torch.allclose(a, weights(runs["default"])[name], atol=1e-3)
+    gram = a @ a.T
+    torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-3, rtol=0)
+
+
+# --- the head on frozen features ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_a_head_fitted_first_starts_lower(config, tmp_path, engine):
+    config = with_keys(config, train__steps=1, train__learning_rate=1e-9) | {"engine": engine}
+    plain = rankwise.train(config, out=tmp_path / "plain")
+    first = rankwise.train(with_keys(config, head__probe_first=True), out=tmp_path / "first")
+    assert first.history[0]["validation_loss"] < plain.history[0]["validation_loss"] - 0.1
+    assert first.history[0]["validation_accuracy"] > plain.history[0]["validation_accuracy"] + 0.1
+
+
+def test_a_head_fitted_first_resumes_exactly(config, tmp_path, monkeypatch):
+    config = with_keys(config, head__probe_first=True)
+    whole = rankwise.train(config, out=tmp_path / "whole")
+    interrupt_after(monkeypatch, 10)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(config, out=tmp_path / "cut")
+    monkeypatch.undo()
+    monkeypatch.setattr(probe, "fit_projection", lambda *_: pytest.fail("the head was fitted again"))
+    assert equal(whole, rankwise.train(config, out=tmp_path / "cut", resume=True))
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_path, monkeypatch, engine):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    caught = {}
+    solve = probe.solve
+
+    def spy(found, labels, classes, objective):
+        caught.update(x=found.numpy(), y=labels)
+        return solve(found, labels, classes, objective)
+
+    monkeypatch.setattr(probe, "solve", spy)
+    config = with_keys(config, adapter__method="probe", model__precision="fp32") | {"engine": engine}
+    run = rankwise.train(config, out=tmp_path / "run")
+    scaler = StandardScaler()
+    theirs = LogisticRegression(max_iter=1000, tol=1e-8).fit(scaler.fit_transform(caught["x"]), caught["y"])
+    expected = theirs.coef_ / scaler.scale_
+    saved = {name: value for name, value in weights(run).items() if name.endswith("classifier.weight")}
+    (ours,) = saved.values()
+    np.testing.assert_allclose(ours - ours.mean(0), expected - expected.mean(0), atol=2e-2 * np.abs(expected).max())
+    assert run.result["metrics"]["validation"]["accuracy"] > 0.5
+    assert any("solved at once" in note for note in run.result["notes"])
+    assert run.result["parameters"]["trainable"] == 32 * 3 + 3
+
+
+# --- what every result holds --------------------------------------------------------------------------
+
+
+def test_the_floor_is_in_the_result_computed_once_and_joined_by_the_test_rows(config, news, tmp_path, monkeypatch):
+    config = with_keys(config, data__test=str(news["test"]), train__steps=1)
+    run = rankwise.train(config, out=tmp_path / "one")
+    lowest = run.result["metrics"]["floor"]
+    assert set(lowest) == {"method", "validation"}
+    assert lowest["validation"]["accuracy"] > 0.9, "three words a topic are easy for TF-IDF"
+    assert lowest["validation"]["examples"] == 60
+    monkeypatch.setattr(floor, "_compute", lambda *_: pytest.fail("computed twice"))
+    again = rankwise.train(with_keys(config, train__seed=9), out=tmp_path / "two")
+    assert again.result["metrics"]["floor"] == lowest
+    rankwise.evaluate(run)
+    assert run.result["metrics"]["floor"]["test"]["examples"] == 60
+
+
+def test_a_run_without_scikit_learn_has_no_floor(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    monkeypatch.setattr(floor, "_read", lambda *_: None)
+    assert "floor" not in rankwise.train(with_keys(config, train__steps=1), out=tmp_path / "run").result["metrics"]
+
+
+def test_training_rows_are_scored_without_dropout(config, tmp_path, monkeypatch):
+    keys = {
+        "data__augment": {"word_swap": 0.9},
+        "train__steps": 120,
+        "train__batch_size": 16,
+        "train__learning_rate": 1e-2,
+    }
+    run = rankwise.train(with_keys(config, **keys, train__eval_every=40), out=tmp_path / "run")
+    clean = run.result["metrics"]["train_sample"]
+    assert clean["examples"] == 240
+    assert clean["accuracy"] > 0.6
+    predictor = rankwise.load(run)
+    lines = Path(config["data"]["train"]).read_text(encoding="utf-8").splitlines()[1:]
+    texts, labels = zip(*(line.rsplit(",", 1) for line in lines), strict=True)
+    predicted = predictor.predict(list(texts))
+    assert clean["accuracy"] == pytest.approx(np.mean([a == b for a, b in zip(predicted, labels, strict=True)]))
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+IMPOSSIBLE = [
+    ({"adapter.method": "ia3", "adapter.dora": True}, ["adapter.dora", "adapter.method: ia3"]),
+    ({"adapter.method": "vera", "adapter.rslora": True}, ["adapter.rslora", "adapter.method: vera"]),
+    ({"adapter.method": "head", "adapter.init": "pissa"}, ["adapter.init: pissa", "adapter.method: head"]),
+    ({"adapter.method": "ia3", "adapter.bias": "all"}, ["adapter.bias: all", "adapter.method: ia3"]),
+    ({"adapter.method": "bitfit", "train.loraplus_ratio": 4}, ["train.loraplus_ratio", "adapter.method: bitfit"]),
+    ({"adapter.dora": True, "adapter.init": "olora"}, ["adapter.dora", "adapter.init: olora"]),
+    ({"adapter.layers": [2]}, ["adapter.layers names layer 2", "model.name"]),
+    ({"adapter.rank_pattern": {"0-5": 8}}, ["adapter.rank_pattern names layer 5", "model.name"]),
+    ({"adapter.alpha_pattern": {"key": 8}}, ["adapter.alpha_pattern", "adapter.scope"]),
+    ({"train.evaluate": False, "train.schedule": "plateau"}, ["train.schedule: plateau", "train.evaluate"]),
+    ({"train.evaluate": False, "train.early_stopping": {}}, ["train.early_stopping", "train.evaluate"]),
+    ({"train.momentum": 0.9, "train.optimizer": "adamw"}, ["train.momentum", "train.optimizer: adamw"]),
+    ({"train.steps": 10, "train.epochs": 1}, ["train.steps", "train.epochs"]),
+    ({"train.warmup_steps": 24}, ["train.warmup_steps is 24", "24 steps"]),
+    ({"train.class_weights": [1, 2]}, ["train.class_weights has 2", "3 classes"]),
+    ({"adapter.method": "full", "head.kind": "low_rank"}, ["head.kind: low_rank", "adapter.method: full"]),
+    ({"adapter.method": "probe", "head.probe_first": True}, ["head.probe_first", "adapter.method: probe"]),
+    ({"adapter.method": "probe", "data.augment": {"word_swap": 0.1}}, ["data.augment", "adapter.method: probe"]),
+    ({"adapter.method": "adalora", "adapter.rank": 1}, ["adapter.rank: 1", "adapter.method: adalora"]),
+    ({"model.precision": "fp16"}, ["model.precision: fp16", "GPU"]),
+    ({"train.compile": "on", "engine": "reference"}, ["train.compile: on", "reference"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), IMPOSSIBLE, ids=lambda value: " ".join(value) if isinstance(value, dict) else ""
+)
+def test_what_cannot_apply_is_refused_before_weights_load(config, tmp_path, monkeypatch, options, named):
+    monkeypatch.setattr(job.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    for key, value in options.items():
+        configuration.set_key(config, key, value)
+    with pytest.raises(UserError) as refused:
+        rankwise.train(config, out=tmp_path / "run")
+    for word in named:
+        assert word in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["lora", "probe", "prefix", "full"])
+def test_a_run_without_validation_ends_with_its_last_weights(config, tmp_path, method):
+    tree = with_keys(config, train__evaluate=False, adapter__method=method, budget__max_trainable=None)
+    run = rankwise.train(tree, out=tmp_path / "run")
+    assert run.result["status"] == "finished"
+    assert set(run.result["metrics"]) == {"train_sample"}
+    assert rankwise.load(run).predict(["the team"])[0] in ("sport", "business", "science")
