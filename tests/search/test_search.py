@@ -217,10 +217,14 @@ def test_state_goes_where_the_file_says(sweep, tmp_path, storage):
 # --- killed ---------------------------------------------------------------------------------------------
 
 
+def command(search_file, folder, *words):
+    return [sys.executable, "-m", "rankwise", "search", str(search_file), "--out", str(folder), *words]
+
+
 def start(search_file, folder, *words):
-    command = [sys.executable, "-m", "rankwise", "search", str(search_file), "--out", str(folder), *words]
     # A session of its own, so that a kill reaches this search and nothing else.
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command(search_file, folder, *words), stderr=pipe, stdout=pipe, start_new_session=True)
 
 
 @pytest.mark.slow
@@ -239,7 +243,8 @@ def test_killed_with_its_workers_at_work_a_search_ends_with_the_same_table(sweep
         json.loads((tmp_path / "cut" / "search.json").read_text()) if (tmp_path / "cut/search.json").exists() else {}
     )
     assert before.get("status") != "finished"
-    done = subprocess.run(start(file, tmp_path / "cut", "--resume", "--json").args, capture_output=True, timeout=300)
+    done = subprocess.run(command(file, tmp_path / "cut", "--resume", "--json"), capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
     record = json.loads(done.stdout)
     assert record["table"] == whole["table"]
     assert record["groups"] == whole["groups"]

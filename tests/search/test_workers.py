@@ -1,5 +1,6 @@
 """Workers: several processes, one of them killed; a Ray cluster, one of whose workers is killed."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -54,8 +55,13 @@ def has_checkpoint(folder):
 
 
 def children():
-    """This process's worker processes."""
-    return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+    """This process's worker processes that live: one may end while it is looked at."""
+    found = []
+    for one in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(one.cmdline()):
+                found.append(one)
+    return found
 
 
 @pytest.mark.slow
