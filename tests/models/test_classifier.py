@@ -14,17 +14,19 @@ LONG = STEPS_THAT_REPAY_COMPILING
 
 
 @pytest.mark.parametrize(
-    ("wanted", "engine", "steps", "compiler", "expected"),
+    ("wanted", "engine", "steps", "compiler", "precision", "expected"),
     [
-        ("auto", "fast", LONG, True, True),
-        ("auto", "fast", LONG - 1, True, False),
-        ("auto", "fast", LONG, False, False),
-        ("auto", "reference", LONG, True, False),
-        ("off", "fast", LONG, True, False),
-        ("on", "fast", 1, True, True),
+        ("auto", "fast", LONG, True, "bf16", True),
+        ("auto", "fast", LONG, True, "fp32", False),
+        ("auto", "fast", LONG - 1, True, "bf16", False),
+        ("auto", "fast", LONG, False, "bf16", False),
+        ("auto", "reference", LONG, True, "bf16", False),
+        ("off", "fast", LONG, True, "bf16", False),
+        ("on", "fast", 1, True, "fp32", True),
     ],
 )
-def test_compiling_has_to_repay_itself(monkeypatch, wanted, engine, steps, compiler, expected):
+def test_compiling_has_to_repay_itself(monkeypatch, wanted, engine, steps, compiler, precision, expected):
+    monkeypatch.setattr("rankwise.engine.precision.fastest", lambda: precision)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if compiler else None)
     assert compiles(wanted, engine, steps) is expected

@@ -1,9 +1,13 @@
 """Search files: what they say, and what is wrong with them in one sentence."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 import rankwise
+from rankwise import config as configuration
+from rankwise import planning
 from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.constraints import violated
@@ -99,3 +103,15 @@ def test_constraints_compare_keys_and_planned_counts():
         violated(["adapter.rang > 2"], planned)
     with pytest.raises(UserError, match="cannot be read"):
         violated(["__import__('os')"], planned)
+
+
+def test_the_example_is_a_search_of_twelve_trials_that_fit():
+    file = Path(__file__).parents[2] / "examples" / "scopes_and_rates.yaml"
+    space = Space.of(spec.load(file))
+    assert space.size == 12
+    for point in space.every_point():
+        tree = space.tree(point)
+        configuration.set_key(tree, "data.num_labels", 5)
+        planned = planning.plan(configuration.from_dict(tree))
+        assert planned.rank == planned.largest_rank
+        assert planned.trainable <= 250_000

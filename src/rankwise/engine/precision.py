@@ -22,12 +22,12 @@ def as_precision(name: str) -> torch.dtype:
 def fastest() -> str:
     """bf16 where this machine multiplies it with instructions of its own, else fp32.
 
-    A processor without such instructions converts every number: five times slower than fp32 on a Zen 3. Asked, not
+    A processor without such instructions converts every number: four times slower than fp32 on a Zen 3. Asked, not
     timed, so that the same machine always answers the same.
     """
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not torch._C._has_mkldnn or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "fp32"
     if platform.machine().lower() in ("x86_64", "amd64"):
         # oneDNN says yes to any AVX-512, with or without the bf16 instructions.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rankwise.planning import Plan
 
 STEPS_THAT_REPAY_COMPILING = 10_000
-"""Fusing saves 2 to 6% of an eager step (4 to 10 ms, benchmarks/results) and costs about 40 s, once a machine."""
+"""Fusing saves at most 4 to 10 ms of an eager step in bf16 (LOG.md) and costs about 40 s, once a machine."""
 
 Batch = Any
 """What `collate` makes and `forward` takes; the loop only passes it on."""
@@ -125,7 +125,11 @@ def compiles(wanted: str, engine: str, steps: int) -> bool:
 
     Raises: UserError when it is asked for and there is no compiler, or no fast engine.
     """
+    from rankwise.engine.precision import fastest
+
     if wanted == "off" or (wanted == "auto" and (engine != "fast" or steps < STEPS_THAT_REPAY_COMPILING)):
+        return False
+    if wanted == "auto" and fastest() == "fp32":  # fused steps were slower there (benchmarks/results)
         return False
     if engine != "fast":
         raise UserError("train.compile: on is for the fast engine, and this run takes the reference path: use auto")

@@ -1,0 +1,67 @@
+"""The configuration tree: every key, its type, default and help, said once.
+
+A configuration comes from YAML, a dict or `key=value` overrides, is checked as a whole, and is saved
+resolved beside every result, where it runs again as it is.
+"""
+
+from rankwise.config.checking import from_dict
+from rankwise.config.keys import apply_overrides, every_key, set_key
+from rankwise.config.reading import ConfigLike, config_hash, load, to_dict, to_yaml, tree_of
+from rankwise.config.tree import (
+    SCOPE_WORDS,
+    Adapter,
+    Bias,
+    Budget,
+    Config,
+    Data,
+    EarlyStopping,
+    Fraction,
+    Head,
+    HeadKind,
+    Method,
+    Model,
+    NonNegative,
+    PositiveInt,
+    ScopeWord,
+    Section,
+    Select,
+    Train,
+)
+from rankwise.config.values import alpha_of, max_trainable, parse_count
+from rankwise.config.yaml_text import parse_yaml, read_yaml
+
+__all__ = [
+    "SCOPE_WORDS",
+    "Adapter",
+    "Bias",
+    "Budget",
+    "Config",
+    "ConfigLike",
+    "Data",
+    "EarlyStopping",
+    "Fraction",
+    "Head",
+    "HeadKind",
+    "Method",
+    "Model",
+    "NonNegative",
+    "PositiveInt",
+    "ScopeWord",
+    "Section",
+    "Select",
+    "Train",
+    "alpha_of",
+    "apply_overrides",
+    "config_hash",
+    "every_key",
+    "from_dict",
+    "load",
+    "max_trainable",
+    "parse_count",
+    "parse_yaml",
+    "read_yaml",
+    "set_key",
+    "to_dict",
+    "to_yaml",
+    "tree_of",
+]

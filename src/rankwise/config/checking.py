@@ -1,0 +1,129 @@
+"""A nested mapping becomes a configuration, or one sentence that says why it cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from rankwise.config.keys import check_tree, section_type
+from rankwise.config.tree import Config
+from rankwise.config.values import alpha_of, max_trainable
+from rankwise.errors import UserError
+
+
+def from_dict(tree: Mapping[str, Any]) -> Config:
+    """The checked configuration of a nested mapping."""
+    for name, value in tree.items():
+        if section_type(get_type_hints(Config).get(str(name))) is not None and value is None:
+            raise UserError(f"section '{name}' is empty: give it keys or leave it out")
+    check_tree(tree)
+    try:
+        config = msgspec.convert(_with_text_keys(tree), Config)
+    except msgspec.ValidationError as error:
+        raise UserError(_readable(error, tree)) from error
+    _check_together(config)
+    return config
+
+
+def _with_text_keys(tree: Any) -> Any:
+    """The tree with every key as text: in YAML the pattern {11: 4} names layer 11, as {'11': 4} does."""
+    if not isinstance(tree, Mapping):
+        return tree
+    return {str(key): _with_text_keys(value) for key, value in tree.items()}
+
+
+def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
+    """msgspec's message with our dotted key and the value that came."""
+    message, _, path = str(error).partition(" - at `$.")
+    dotted = path.rstrip("`")
+    value: Any = tree
+    for part in re.findall(r"[^.\[\]]+", dotted):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit():
+            value = value[int(part)]
+    choices = ""
+    if message.startswith("Invalid enum value"):
+        message, choices = "unknown value", _choices(dotted)
+    return f"{dotted}: {message[0].lower()}{message[1:]}, got {value!r}{choices}"
+
+
+def _choices(dotted: str) -> str:
+    annotation: Any = Config
+    for part in re.findall(r"[^.\[\]]+", dotted.split("[")[0]):
+        section = section_type(annotation)
+        if section is None:
+            break
+        annotation = get_type_hints(section)[part]
+    words: list[str] = []
+
+    def collect(node: Any) -> None:
+        for arg in get_args(node):
+            if isinstance(arg, str):
+                words.append(arg)
+            else:
+                collect(arg)
+
+    collect(annotation)
+    return f"; expected one of {', '.join(dict.fromkeys(words))}" if words else ""
+
+
+def _check_together(config: Config) -> None:
+    """Refuse options that cannot apply together, naming both keys."""
+    train = config.train
+    if train.steps is not None and train.epochs is not None:
+        raise UserError("train.steps and train.epochs are both given: keep one")
+    if train.warmup_steps is not None and train.warmup_ratio is not None:
+        raise UserError("train.warmup_steps and train.warmup_ratio are both given: keep one")
+    if not train.evaluate and train.early_stopping is not None:
+        raise UserError("train.early_stopping needs train.evaluate: true, there is nothing to watch without it")
+    if not train.evaluate and train.schedule == "plateau":
+        raise UserError("train.schedule: plateau needs train.evaluate: true, it follows the validation loss")
+    if config.adapter.method != "lora":
+        for key in ("dora", "rslora"):
+            if getattr(config.adapter, key):
+                raise UserError(
+                    f"adapter.{key}: true cannot apply to adapter.method: {config.adapter.method}; it is an option of lora"
+                )
+        if config.adapter.rank_pattern or config.adapter.alpha_pattern:
+            raise UserError(
+                f"adapter.rank_pattern and alpha_pattern cannot apply to adapter.method: {config.adapter.method}"
+            )
+        if train.loraplus_ratio is not None:
+            raise UserError(
+                f"train.loraplus_ratio cannot apply to adapter.method: {config.adapter.method}; only lora has A and B"
+            )
+        if config.adapter.init != "default":
+            raise UserError(
+                f"adapter.init: {config.adapter.init} cannot apply to adapter.method: {config.adapter.method}"
+            )
+    if config.adapter.dora and config.adapter.init in ("pissa", "olora"):
+        raise UserError(
+            f"adapter.dora: true cannot apply with adapter.init: {config.adapter.init}, which changes the frozen weight the magnitudes are taken from"
+        )
+    if train.momentum and train.optimizer not in ("sgd", "rmsprop", "muon"):
+        raise UserError(f"train.momentum: {train.momentum} cannot apply to train.optimizer: {train.optimizer}")
+    if config.adapter.method in ("full", "probe") and config.head.kind != "full":
+        raise UserError(f"head.kind: {config.head.kind} cannot apply to adapter.method: {config.adapter.method}")
+    if config.adapter.method == "probe":
+        _check_probe(config)
+    if config.adapter.scope == []:
+        raise UserError("adapter.scope is empty: name layers, or use adapter.method: head to train the head alone")
+    max_trainable(config)
+    alpha_of(config.adapter.alpha, 1)
+
+
+def _check_probe(config: Config) -> None:
+    """Refuse what a linear probe has no use for: it is solved at once, on features computed once."""
+    reasons = {
+        "head.probe_first: true": config.head.probe_first,
+        "data.augment": config.data.augment,
+        "train.early_stopping": config.train.early_stopping,
+        "train.schedule: plateau": config.train.schedule == "plateau",
+    }
+    for key, given in reasons.items():
+        if given:
+            raise UserError(f"{key} cannot apply to adapter.method: probe, which is solved at once on frozen features")

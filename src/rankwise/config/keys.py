@@ -1,0 +1,84 @@
+"""Dotted keys: which there are, setting them in a nested mapping, refusing those that do not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from rankwise.config.tree import Config, Section
+from rankwise.config.yaml_text import parse_yaml
+from rankwise.errors import UserError, nearest
+
+
+def set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put a value at a dotted key of a nested dict, making the sections on the way."""
+    *sections, last = dotted.split(".")
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    tree[last] = value
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of the tree with `dotted.key=value` words applied; values are YAML."""
+    result: dict[str, Any] = msgspec.to_builtins(tree)
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UserError(f"'{word}' is not an override: write key=value, for example adapter.rank=8")
+        check_key(key)
+        set_key(result, key, parse_yaml(value, f"the value of {key}"))
+    return result
+
+
+def section_type(annotation: Any) -> type[Section] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Every dotted key with its help and default, in the order of the tree."""
+    hints = get_type_hints(section, include_extras=True)
+    for field in msgspec.structs.fields(section):
+        annotation = hints[field.name]
+        nested = section_type(annotation)
+        if nested is not None:
+            yield from every_key(nested, f"{prefix}{field.name}.")
+            continue
+        help_text = next(
+            (m.description for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Meta) and m.description),
+            "",
+        )
+        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        yield f"{prefix}{field.name}", help_text, default
+
+
+def check_key(dotted: str, section: type[Section] = Config, prefix: str = "") -> None:
+    """Refuse a key that does not exist, with the nearest that does."""
+    name, _, rest = dotted.partition(".")
+    fields = get_type_hints(section)
+    if name not in fields:
+        wanted = f"{prefix}{dotted}"
+        known = [key for key, _, _ in every_key()] + [f"{prefix}{field}" for field in fields]
+        # A leaf under the wrong section (`rank` for `adapter.rank`) is the commonest slip: try the leaf first.
+        leaf = [key for key in known if key.rpartition(".")[2] == wanted.rpartition(".")[2]]
+        hint = f", did you mean '{leaf[0]}'?" if leaf else nearest(wanted, known)
+        raise UserError(f"unknown key '{wanted}'{hint or '; rankwise plan --help lists the keys'}")
+    nested = section_type(fields[name])
+    if rest and nested is not None:
+        check_key(rest, nested, f"{prefix}{name}.")
+
+
+def check_tree(tree: Mapping[str, Any], prefix: str = "", section: type[Section] = Config) -> None:
+    fields = get_type_hints(section)
+    for name, value in tree.items():
+        check_key(str(name), section, prefix)
+        nested = section_type(fields[str(name)])
+        if nested is not None and isinstance(value, Mapping):
+            check_tree(value, f"{prefix}{name}.", nested)

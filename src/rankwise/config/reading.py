@@ -1,0 +1,71 @@
+"""Configurations from recipes, files, mappings and overrides, and back to YAML."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from rankwise.config.checking import from_dict
+from rankwise.config.keys import apply_overrides
+from rankwise.config.tree import Config
+from rankwise.config.yaml_text import read_yaml
+from rankwise.errors import UserError, nearest
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain values, for YAML and JSON."""
+    result: dict[str, Any] = msgspec.to_builtins(config)
+    return result
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that reads back to the same configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def config_hash(config: Config) -> str:
+    """Sixteen hex digits that name the configuration: equal settings, equal hash."""
+    return hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()[:16]
+
+
+ConfigLike = Config | Mapping[str, Any] | str | Path
+
+
+def load(source: ConfigLike | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a recipe's name, a YAML path, a dict or a `Config`, with overrides applied."""
+    return from_dict(tree_of(source, overrides))
+
+
+def tree_of(source: ConfigLike | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Only the keys that are named, as a nested dict, before defaults and checks."""
+    if source is None:
+        tree: Mapping[str, Any] = {}
+    elif isinstance(source, Config):
+        tree = to_dict(source)
+    elif isinstance(source, Mapping):
+        tree = source
+    else:
+        tree = read_yaml(_find(source))
+    return apply_overrides(tree, overrides)
+
+
+def _find(source: str | Path) -> Path:
+    """The YAML file that a recipe's name or a path stands for."""
+    from rankwise import recipes
+
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, expected a YAML file or one of the recipes: {', '.join(recipes.names())}")
+    shipped = recipes.path(str(source))
+    if shipped is not None:
+        return shipped
+    raise UserError(
+        f"no recipe or file '{source}'{nearest(str(source), recipes.names()) or '; rankwise recipes list shows the shipped ones'}"
+    )

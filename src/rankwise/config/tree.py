@@ -1,0 +1,236 @@
+"""Every key, its type, default and help, said once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+ScopeWord = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+SCOPE_WORDS: tuple[str, ...] = get_args(ScopeWord)
+Method = Literal["lora", "full", "head", "probe", "bitfit", "ia3", "vera", "adalora", "prompt", "prefix"]
+Bias = Literal["none", "lora_only", "all"]
+HeadKind = Literal["full", "output", "low_rank"]
+PositiveInt = Annotated[int, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A group of keys; unknown keys are refused."""
+
+
+def _help(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Budget(Section, frozen=True):
+    """What a run may cost."""
+
+    max_trainable: Annotated[
+        PositiveInt | str | None,
+        _help("trainable parameters allowed, head included: 1_000_000, 250k, 1M; null lifts it"),
+    ] = 1_000_000
+
+
+class Model(Section, frozen=True):
+    """The frozen encoder."""
+
+    name: Annotated[str, _help("Hub name, folder, packaged:all-MiniLM-L6-v2 or packaged:all-mpnet-base-v2")] = (
+        "roberta-base"
+    )
+    revision: Annotated[str | None, _help("Hub revision: branch, tag or commit")] = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        _help("arithmetic of the frozen encoder; adapters and head always train in fp32"),
+    ] = "auto"
+    random_weights: Annotated[
+        bool, _help("build the architecture from its config alone, for tests and speed measurements")
+    ] = False
+
+
+class Adapter(Section, frozen=True):
+    """What is added to the encoder and trained."""
+
+    method: Annotated[Method, _help("lora, or another way to adapt under the same budget")] = "lora"
+    scope: Annotated[
+        list[ScopeWord] | Literal["all"], _help("linear layers that carry an adapter, the same words on every encoder")
+    ] = msgspec.field(default_factory=lambda: ["query", "value"])
+    rank: Annotated[PositiveInt | Literal["max"], _help("rank of the update, or max: the largest that fits")] = "max"
+    alpha: Annotated[
+        Annotated[float, Meta(gt=0)] | str, _help("numerator of the scale alpha/rank; '2r' is twice the rank")
+    ] = "2r"
+    dropout: Annotated[Fraction, _help("dropout on the adapter's input")] = 0.1
+    bias: Annotated[Bias, _help("biases that train: none, those of adapted layers, or all")] = "none"
+    rslora: Annotated[bool, _help("scale by alpha/sqrt(rank) (Kalajdzievski 2023)")] = False
+    dora: Annotated[bool, _help("train magnitudes beside directions (Liu et al. 2024)")] = False
+    init: Annotated[Literal["default", "gaussian", "pissa", "olora", "eva"], _help("initialisation of A and B")] = (
+        "default"
+    )
+    layers: Annotated[
+        list[Annotated[int, Meta(ge=0)]] | None, _help("encoder layers that carry adapters, from 0; null is all")
+    ] = None
+    rank_pattern: Annotated[
+        dict[str, PositiveInt] | Literal["ascending"],
+        _help("rank by place: {'8-11': 16, 'value': 4, '11.query': 2}; ascending gives higher layers more"),
+    ] = msgspec.field(default_factory=dict)
+    alpha_pattern: Annotated[dict[str, Annotated[float, Meta(gt=0)]], _help("alpha by place, as rank_pattern")] = (
+        msgspec.field(default_factory=dict)
+    )
+    virtual_tokens: Annotated[PositiveInt, _help("length of the prompt or prefix (methods prompt and prefix)")] = 20
+
+
+class Head(Section, frozen=True):
+    """The classification head, part of the plan like everything that trains."""
+
+    kind: Annotated[
+        HeadKind,
+        _help(
+            "full: the model's own; output: the projection alone, the dense layer frozen; low_rank: LoRA on the dense layer"
+        ),
+    ] = "full"
+    rank: Annotated[PositiveInt, _help("rank of the dense layer's update (kind low_rank)")] = 8
+    probe_first: Annotated[
+        bool, _help("fit the head on frozen features before the adapters train (Kumar et al. 2022)")
+    ] = False
+
+
+class Data(Section, frozen=True):
+    """Labelled texts and the roles that keep them apart."""
+
+    train: Annotated[
+        str | None, _help("Hub name, packaged:bbc-news, CSV/TSV/JSONL/Parquet file, or folder of class folders")
+    ] = None
+    validation: Annotated[str | None, _help("like train; without it rows are held out of train")] = None
+    test: Annotated[str | None, _help("like train; scored only by evaluate or when asked")] = None
+    text: Annotated[str | list[str], _help("text column, or several joined by a space")] = "text"
+    label: Annotated[str, _help("label column")] = "label"
+    validation_size: Annotated[
+        Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
+        _help("rows, or share of rows, held out; null is a tenth, at most 5,000"),
+    ] = None
+    test_size: Annotated[
+        Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
+        _help("rows, or share, set apart as test when no test is named; null keeps none"),
+    ] = None
+    stratify: Annotated[bool, _help("keep the class mix in every held-out role (the papers did not)")] = True
+    split_seed: Annotated[int, _help("seed of the split")] = 42
+    drop_duplicates: Annotated[bool, _help("drop texts that repeat within train before splitting")] = False
+    max_length: Annotated[
+        PositiveInt | None, _help("tokens kept of a text; null is the 99th percentile, at most the model's")
+    ] = None
+    preprocess: Annotated[
+        list[Literal["lowercase", "punctuation", "stopwords", "stem", "lemmatize"]],
+        _help("cleaning applied in this order to every role"),
+    ] = msgspec.field(default_factory=list)
+    augment: Annotated[
+        dict[Literal["sentence_shuffle", "word_dropout", "word_swap"], Fraction],
+        _help("probability of each change to a training text, or for word_dropout to a word"),
+    ] = msgspec.field(default_factory=dict)
+    multi_label: Annotated[bool, _help("a text may carry several labels (sigmoid instead of softmax)")] = False
+    label_separator: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="what stands between the labels of a text in CSV (multi_label); JSONL and Parquet hold lists",
+        ),
+    ] = "|"
+    num_labels: Annotated[
+        Annotated[int, Meta(ge=2)] | None, _help("classes; read from the data, named here to plan without data")
+    ] = None
+
+
+class Select(Section, frozen=True):
+    """Which evaluation's weights are kept."""
+
+    metric: Annotated[Literal["accuracy", "loss", "macro_f1"], _help("validation metric that picks the checkpoint")] = (
+        "accuracy"
+    )
+    mode: Annotated[Literal["max", "min"] | None, _help("direction; null follows the metric")] = None
+
+
+class EarlyStopping(Section, frozen=True):
+    """When to stop before the last step."""
+
+    metric: Annotated[Literal["accuracy", "loss", "macro_f1"], _help("validation metric watched")] = "loss"
+    patience: Annotated[PositiveInt, _help("evaluations without improvement before stopping")] = 3
+    min_delta: Annotated[NonNegative, _help("an improvement smaller than this counts as none")] = 0.0
+
+
+class Train(Section, frozen=True):
+    """The training loop."""
+
+    optimizer: Annotated[
+        Literal["adamw", "adam", "sgd", "rmsprop", "adagrad", "muon"], _help("torch's optimizer of that name")
+    ] = "adamw"
+    learning_rate: Annotated[float, Meta(gt=0, description="peak rate of the adapter")] = 5e-4
+    head_learning_rate: Annotated[
+        Annotated[float, Meta(gt=0)] | None, _help("peak rate of the head; null is learning_rate")
+    ] = None
+    loraplus_ratio: Annotated[
+        Annotated[float, Meta(gt=0)] | None, _help("rate of B over rate of A (LoRA+, Hayou et al. 2024); null is 1")
+    ] = None
+    momentum: Annotated[Fraction, _help("of sgd, rmsprop and muon")] = 0.0
+    betas: Annotated[tuple[Fraction, Fraction], _help("of adam and adamw")] = (0.9, 0.999)
+    epsilon: Annotated[Annotated[float, Meta(gt=0)], _help("of adam, adamw, rmsprop and adagrad")] = 1e-8
+    weight_decay: Annotated[
+        NonNegative, _help("decoupled where the optimizer is; never on biases, norms or magnitudes")
+    ] = 0.01
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine", "cosine_restarts", "step", "polynomial", "plateau"],
+        _help("shape of the learning rate after warm-up"),
+    ] = "linear"
+    cycles: Annotated[PositiveInt, _help("cycles of cosine_restarts, drops of step")] = 2
+    decay: Annotated[Annotated[float, Meta(gt=0, lt=1)], _help("factor of each drop (step and plateau)")] = 0.5
+    power: Annotated[Annotated[float, Meta(gt=0)], _help("exponent of polynomial")] = 2.0
+    plateau_patience: Annotated[
+        Annotated[int, Meta(ge=0)], _help("evaluations without improvement before plateau cuts the rate")
+    ] = 1
+    warmup_steps: Annotated[Annotated[int, Meta(ge=0)] | None, _help("linear warm-up")] = None
+    warmup_ratio: Annotated[Fraction | None, _help("linear warm-up as a share of all steps")] = None
+    steps: Annotated[PositiveInt | None, _help("optimizer steps; or give epochs")] = None
+    epochs: Annotated[
+        Annotated[float, Meta(gt=0)] | None, _help("passes over the training rows; 3 when steps is not given either")
+    ] = None
+    batch_size: Annotated[PositiveInt, _help("rows a forward pass")] = 16
+    eval_batch_size: Annotated[PositiveInt, _help("rows a forward pass in evaluation")] = 64
+    accumulate: Annotated[PositiveInt, _help("forward passes an optimizer step")] = 1
+    label_smoothing: Annotated[Fraction, _help("share of the target spread over all classes")] = 0.0
+    class_weights: Annotated[
+        Literal["balanced"] | list[NonNegative] | None,
+        _help("weight of each class in the loss; balanced is inverse frequency"),
+    ] = None
+    max_grad_norm: Annotated[
+        Annotated[float, Meta(gt=0)] | None, _help("gradient norm above which gradients are scaled down; null never")
+    ] = 1.0
+    eval_every: Annotated[
+        PositiveInt | Literal["epoch"] | None,
+        _help("steps between evaluations, or epoch; null is a twelfth of the run"),
+    ] = None
+    evaluate: Annotated[bool, _help("evaluate on validation during training")] = True
+    select: Select = Select()
+    early_stopping: EarlyStopping | None = None
+    seed: Annotated[Annotated[int, Meta(ge=0)], _help("of the head, the adapter, the order of rows and dropout")] = 0
+    compile: Annotated[
+        Literal["auto", "on", "off"], _help("fuse elementwise work with torch.compile; auto when the steps repay it")
+    ] = "auto"
+
+
+class Config(Section, frozen=True):
+    """Everything a run depends on."""
+
+    budget: Budget = Budget()
+    model: Model = Model()
+    adapter: Adapter = Adapter()
+    head: Head = Head()
+    data: Data = Data()
+    train: Train = Train()
+    engine: Annotated[
+        Literal["auto", "fast", "reference"],
+        _help("fast: our own step; reference: transformers + peft; auto: fast where it can"),
+    ] = "auto"
+    track: Annotated[
+        Literal["tensorboard", "mlflow", "wandb"] | None,
+        _help("also send evaluations to a tracker, whose files go to the run's folder; null sends none"),
+    ] = None
