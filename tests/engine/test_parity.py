@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 
-from engine.parity import CLASSES, adapted, assert_parity, families, modules, texts, tiny
+from engine.parity import (
+    CLASSES,
+    TOLERANCE,
+    adapted,
+    assert_parity,
+    engine,
+    families,
+    modules,
+    result_of,
+    texts,
+    tiny,
+)
 from rankwise.engine import FastClassifier
 from rankwise.errors import UserError
 
@@ -156,3 +169,47 @@ def _frozen_tensors(classifier):
     for name, module in classifier.named_modules():
         if getattr(module, "_packed", None) is not None:
             yield f"{name}.packed", module._packed
+
+
+# --- other devices ------------------------------------------------------------------------------------
+
+
+@families
+def test_fused_attention_gives_the_same(model_type):
+    peft = adapted(tiny(model_type), modules(model_type, "query", "key", "value"))
+    expected = engine(peft, texts()).tensors()
+    fused = copy.deepcopy(peft)
+    classifier = FastClassifier.from_peft(fused, precision="fp32").train()
+    classifier.fused_attention = True
+    ours = result_of(fused, classifier(classifier.collate(texts()))).tensors()
+    scale = max(float(value.norm()) for name, value in expected.items() if name not in ("logits", "loss"))
+    for name, value in expected.items():
+        assert float((ours[name] - value).norm()) < TOLERANCE["fp32"] * max(float(value.norm()), 1e-3 * scale), name
+
+
+def test_fused_attention_drops_its_rate_as_a_function_of_seed_and_step():
+    model = tiny("bert", attention_probs_dropout_prob=0.4, hidden_dropout_prob=0.0)
+    classifier = FastClassifier.from_peft(adapted(model, modules("bert", "query")), precision="fp32", seed=3)
+    batch = classifier.collate(texts())
+    exact = classifier.eval()(batch).detach()
+    drawn = []
+    classifier.train().fused_attention = True
+    for step in (1, 2, 1):
+        classifier.set_step(step)
+        drawn.append(classifier(batch).detach())
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.allclose(drawn[0], exact, atol=1e-3)
+
+
+@families
+def test_nothing_stays_on_the_processor_when_the_model_moves(model_type):
+    """On the meta device, which like a GPU refuses to compute with another device's tensors."""
+    peft = adapted(tiny(model_type), modules(model_type, "query", "ffn_out"), use_dora=True)
+    classifier = FastClassifier.from_peft(peft, precision="bf16").eval().to("meta")
+    logits = classifier(classifier.collate(texts()))
+    assert logits.shape == (len(texts()), CLASSES)
+    logits.sum().backward()
+    trained = [value for value in classifier.parameters() if value.requires_grad]
+    assert trained
+    assert all(value.grad is not None and value.grad.device.type == "meta" for value in trained)

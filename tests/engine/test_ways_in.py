@@ -124,6 +124,36 @@ def test_cached_prefix_keeps_to_its_budget(tmp_path):
     assert sum(file.stat().st_size for file in tmp_path.rglob("rows.bf16")) <= megabytes * 2**20
 
 
+def test_one_writes_the_cache_and_the_others_read_what_it_has_stored(tmp_path):
+    first, second = FastClassifier.from_peft(upper()).eval(), FastClassifier.from_peft(upper()).eval()
+    writer, reader = first.cache_prefix(tmp_path), second.cache_prefix(tmp_path)
+    assert (writer.writes, reader.writes) == (True, False)
+    second.collate(texts()[:2])
+    assert len(reader) == 0
+    first.collate(texts()[:2])
+    expected = second(second.collate(texts()))  # two read, the rest computed
+    assert len(reader) == 2
+    assert torch.equal(first(first.collate(texts())), expected)
+    first.forget_prefix()
+    third = FastClassifier.from_peft(upper()).eval()
+    assert third.cache_prefix(tmp_path).writes
+
+
+def test_a_record_cut_short_by_a_kill_is_dropped(tmp_path):
+    first = FastClassifier.from_peft(upper()).eval()
+    first.cache_prefix(tmp_path)
+    expected = first(first.collate(texts()))
+    first.forget_prefix()
+    (index,) = tmp_path.rglob("index")
+    index.write_bytes(index.read_bytes()[:-5])
+    for _ in range(2):  # stores the lost text again, then reads it
+        again = FastClassifier.from_peft(upper()).eval()
+        cache = again.cache_prefix(tmp_path)
+        assert torch.allclose(again(again.collate(texts())), expected, atol=0.02)
+        again.forget_prefix()
+        assert len(cache) == len(texts())
+
+
 def test_without_a_frozen_prefix_there_is_nothing_to_cache():
     classifier = FastClassifier.from_peft(adapted(tiny("bert"), modules("bert", "query")))
     with pytest.raises(UserError, match="no frozen prefix"):

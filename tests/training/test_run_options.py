@@ -319,6 +319,47 @@ def test_training_rows_are_scored_without_dropout(config, tmp_path, monkeypatch)
     assert clean["accuracy"] == pytest.approx(np.mean([a == b for a, b in zip(predicted, labels, strict=True)]))
 
 
+# --- the frozen prefix --------------------------------------------------------------------------------
+
+
+def cached(config, **keys):
+    return with_keys(config, adapter__layers=[1], train__prefix_cache_mb=8, **keys) | {"engine": "fast"}
+
+
+def test_a_cached_prefix_is_computed_once_a_text_and_a_resumed_run_equals_the_whole(config, tmp_path, monkeypatch):
+    from rankwise.engine import FastClassifier
+
+    computed = []
+    prefix = FastClassifier._prefix
+
+    def counted(self, texts):
+        computed.append(len(texts))
+        return prefix(self, texts)
+
+    monkeypatch.setattr(FastClassifier, "_prefix", counted)
+    whole = rankwise.train(cached(config), out=tmp_path / "whole")
+    distinct = {str(list(ids)) for role in ("train", "validation") for ids in tokens_of(config, role)}
+    assert sum(computed) - computed.count(1) == len(distinct)  # one text alone is the fingerprint's probe
+    interrupt_after(monkeypatch, 9)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(cached(config), out=tmp_path / "cut")
+    monkeypatch.undo()
+    assert equal(whole, rankwise.train(cached(config), out=tmp_path / "cut", resume=True))
+
+
+def tokens_of(config, role):
+    texts = [line.rsplit(",", 1)[0] for line in Path(config["data"][role]).read_text("utf-8").splitlines()[1:]]
+    return encode(texts, tokenizer_of(configuration.from_dict(config).model), 32)
+
+
+def test_what_a_cached_run_scores_is_the_model_without_the_cache(config, tmp_path):
+    run = rankwise.train(cached(config, train__learning_rate=2e-2), out=tmp_path / "run")
+    assert run.result["reload"]["max_logit_difference"] < 1e-5
+    lowest = min(int(name.split("layer.")[1].split(".")[0]) for name in weights(run) if "lora" in name)
+    assert lowest == 1
+    assert "without dropout" in "".join(rankwise.plan(cached(config, data__num_labels=3)).notes)
+
+
 # --- refusals -----------------------------------------------------------------------------------------
 
 IMPOSSIBLE = [
@@ -343,6 +384,13 @@ IMPOSSIBLE = [
     ({"adapter.method": "adalora", "adapter.rank": 1}, ["adapter.rank: 1", "adapter.method: adalora"]),
     ({"model.precision": "fp16"}, ["model.precision: fp16", "GPU"]),
     ({"train.compile": "on", "engine": "reference"}, ["train.compile: on", "reference"]),
+    ({"train.prefix_cache_mb": 8, "engine": "auto"}, ["train.prefix_cache_mb", "adapter.layers"]),
+    (
+        {"train.prefix_cache_mb": 8, "engine": "auto", "adapter.layers": [1], "adapter.bias": "all"},
+        ["train.prefix_cache_mb", "adapter.bias"],
+    ),
+    ({"train.prefix_cache_mb": 8, "engine": "reference"}, ["train.prefix_cache_mb", "engine: fast"]),
+    ({"train.prefix_cache_mb": 8, "data.augment": {"word_swap": 0.1}}, ["train.prefix_cache_mb", "data.augment"]),
 ]
 
 

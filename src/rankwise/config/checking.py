@@ -110,6 +110,10 @@ def _check_together(config: Config) -> None:
         raise UserError(f"head.kind: {config.head.kind} cannot apply to adapter.method: {config.adapter.method}")
     if config.adapter.method == "probe":
         _check_probe(config)
+    if train.prefix_cache_mb is not None and config.data.augment:
+        raise UserError(
+            "train.prefix_cache_mb cannot apply with data.augment: a text that changes every epoch is never met again"
+        )
     if config.adapter.scope == []:
         raise UserError("adapter.scope is empty: name layers, or use adapter.method: head to train the head alone")
     max_trainable(config)
@@ -123,6 +127,7 @@ def _check_probe(config: Config) -> None:
         "data.augment": config.data.augment,
         "train.early_stopping": config.train.early_stopping,
         "train.schedule: plateau": config.train.schedule == "plateau",
+        "train.prefix_cache_mb": config.train.prefix_cache_mb,
     }
     for key, given in reasons.items():
         if given:

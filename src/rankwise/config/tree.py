@@ -212,6 +212,13 @@ class Train(Section, frozen=True):
     select: Select = Select()
     early_stopping: EarlyStopping | None = None
     seed: Annotated[Annotated[int, Meta(ge=0)], _help("of the head, the adapter, the order of rows and dropout")] = 0
+    prefix_cache_mb: Annotated[
+        PositiveInt | None,
+        _help(
+            "megabytes for the output of the frozen layers below the lowest adapter, computed once a text without "
+            "dropout and kept in bf16; null computes them in every step"
+        ),
+    ] = None
     compile: Annotated[
         Literal["auto", "on", "off"], _help("fuse elementwise work with torch.compile; auto when the steps repay it")
     ] = "auto"

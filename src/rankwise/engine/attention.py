@@ -1,7 +1,7 @@
 """Attention of packed texts, one rectangle of similar lengths at a time, forward and backward.
 
-Explicit products: on a CPU the library's fused attention is five to eight times slower in training than two
-batched products and a softmax.
+Explicit products on a CPU (`Attention`), where the library's fused attention is five to eight times slower in training
+than two batched products and a softmax; the library's fused attention on other devices (`fused_attention`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rankwise.engine.dropout import Mask
@@ -133,3 +134,27 @@ class Attention(torch.autograd.Function):
                 rectangle = pieces[0] if parts == 1 else torch.stack(pieces)
                 call.scatter(group, rectangle, out, parts, queries=number == 0)
         return None, *grads
+
+
+def fused_attention(call: Call, dropout: float, *sources: Tensor) -> Tensor:
+    """The same context by the library's fused attention, whose probabilities never reach memory.
+
+    dropout
+        Rate; the mask is drawn from torch's generator, since a fused kernel draws its own.
+
+    Shape: sources and result as of `Attention`
+    """
+    pieces: list[Tensor] = []
+    for group, bias in zip(call.groups, call.biases, strict=True):
+        query, key, value = (part.view(group.texts, call.heads, -1, call.width) for part in call.gather(group, sources))
+        context = F.scaled_dot_product_attention(
+            query, key, value, bias.to(query.dtype), dropout_p=dropout, scale=call.scale
+        )
+        if call.firsts_only:
+            pieces.append(context.reshape(group.texts, -1))
+        else:
+            rows = context.reshape(-1, call.width).index_select(0, group.back(1))
+            pieces.append(rows.view(group.stop - group.start, -1))
+    if not call.firsts_only:
+        pieces.append(sources[0].new_zeros(len(sources[0]) - call.groups[-1].stop, call.heads * call.width))
+    return torch.cat(pieces)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from rankwise.engine.packing import Packed
@@ -24,7 +26,8 @@ _RECORD = np.dtype([("digest", "S32"), ("start", "<i8"), ("tokens", "<i8")])
 class PrefixCache:
     """Prefix outputs of texts, in one file of a fixed number of rows and an index that grows beside it.
 
-    Texts that no longer fit are computed each time. One process writes; a folder belongs to one prefix of one model.
+    Texts that no longer fit are computed each time. A folder belongs to one prefix of one model. Of those who open it
+    at a time, the first writes, until it is closed; the others read what it has stored, and compute the rest.
     """
 
     def __init__(self, folder: Path, hidden: int, max_mb: float) -> None:
@@ -32,23 +35,23 @@ class PrefixCache:
         folder
             Where `rows.bf16` and `index` lie, made when absent.
         max_mb
-            Largest size of the rows, in 2^20 bytes; an existing file keeps its size.
+            Largest size of the rows, in 2^20 bytes; an existing file may grow to it, and never shrinks.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._index_path = folder / "index"
-        rows_path = folder / "rows.bf16"
-        if not rows_path.exists():
-            with rows_path.open("wb") as file:  # sparse: takes space as it fills
-                file.truncate(int(max_mb * 2**20) // (2 * hidden) * 2 * hidden)
-            self._index_path.unlink(missing_ok=True)
-        # numpy has no bf16: the bits travel as int16.
-        self._rows = np.memmap(rows_path, dtype=np.int16, mode="r+").reshape(-1, hidden)
+        self._hidden = hidden
+        self._index_path, self._rows_path = folder / "index", folder / "rows.bf16"
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._used = 0
-        if self._index_path.exists():
-            whole = self._index_path.stat().st_size // _RECORD.itemsize  # a last record may be cut short
-            for digest, start, tokens in np.fromfile(self._index_path, dtype=_RECORD, count=whole):
-                self._place(bytes(digest), int(start), int(tokens))
+        self._used = self._known = 0
+        self._lock = FileLock(folder / ".lock")  # let go by the system when the process ends, however it ends
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            self.writes = False
+        else:
+            self.writes = True
+            self._make(int(max_mb * 2**20) // (2 * hidden) * 2 * hidden)
+        self._rows = self._mapped()
+        self._read_index()
 
     def fetch(self, texts: Sequence[np.ndarray], compute: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
         """The prefix output of every text, computed where it is not stored.
@@ -61,32 +64,83 @@ class PrefixCache:
         Returns. Shape of each: (tokens, hidden), bf16
         """
         digests = [_digest(text) for text in texts]
-        missing = [number for number, digest in enumerate(digests) if digest not in self._places]
+        missing = self._missing(digests)
+        if missing and not self.writes:
+            self._read_index()
+            missing = self._missing(digests)
         found: dict[int, Tensor] = {}
         if missing:
             found = dict(zip(missing, compute(missing), strict=True))
             self._store([(digests[number], output) for number, output in found.items()])
         return [found[number] if number in found else self._read(digest) for number, digest in enumerate(digests)]
 
+    def close(self) -> None:
+        """Let another write."""
+        self.writes = False
+        self._lock.release()
+
     def __len__(self) -> int:
         """How many texts are stored."""
         return len(self._places)
+
+    def _make(self, size: int) -> None:
+        """The files as a writer needs them: rows of this many bytes at least, an index of whole records."""
+        if not self._rows_path.exists():
+            self._index_path.unlink(missing_ok=True)
+        with self._rows_path.open("ab") as file:
+            if file.tell() < size:
+                file.truncate(size)  # sparse: takes space as it fills
+        with self._index_path.open("ab") as file:  # a killed writer may have cut the last record short
+            file.truncate(file.tell() // _RECORD.itemsize * _RECORD.itemsize)
+
+    def _mapped(self) -> npt.NDArray[np.int16]:
+        """The store in memory; numpy has no bf16, so its bits travel as int16. Shape: (rows, hidden)"""
+        if not self._rows_path.exists() or self._rows_path.stat().st_size == 0:
+            return np.empty((0, self._hidden), dtype=np.int16)
+        # Copy on write: torch takes no read-only memory, and nobody writes here.
+        return np.memmap(self._rows_path, dtype=np.int16, mode="c").reshape(-1, self._hidden)
+
+    def _read_index(self) -> None:
+        """Learn of the texts stored since it was last read."""
+        if not self._index_path.exists():
+            return
+        whole = self._index_path.stat().st_size // _RECORD.itemsize
+        unread = np.fromfile(
+            self._index_path, dtype=_RECORD, count=whole - self._known, offset=self._known * _RECORD.itemsize
+        )
+        self._known = whole
+        for digest, start, tokens in unread:
+            if start + tokens <= len(self._rows):
+                self._place(bytes(digest), int(start), int(tokens))
+
+    def _missing(self, digests: Sequence[bytes]) -> list[int]:
+        return [number for number, digest in enumerate(digests) if digest not in self._places]
 
     def _read(self, digest: bytes) -> Tensor:
         start, tokens = self._places[digest]
         return torch.from_numpy(self._rows[start : start + tokens]).view(torch.bfloat16)
 
     def _store(self, outputs: Sequence[tuple[bytes, Tensor]]) -> None:
+        """Rows first, then the index that names them; written, not mapped, so that a full disk is an error."""
+        if not self.writes:
+            return
         records = []
-        for digest, output in outputs:
-            tokens = len(output)
-            if digest in self._places or self._used + tokens > len(self._rows):
-                continue
-            self._rows[self._used : self._used + tokens] = output.contiguous().view(torch.int16).numpy()
-            records.append((digest, self._used, tokens))
-            self._place(digest, self._used, tokens)
-        with self._index_path.open("ab") as file:
-            file.write(np.array(records, dtype=_RECORD).tobytes())
+        try:
+            with self._rows_path.open("r+b") as file:
+                for digest, output in outputs:
+                    tokens = len(output)
+                    if digest in self._places or self._used + tokens > len(self._rows):
+                        continue
+                    file.seek(self._used * 2 * self._hidden)
+                    file.write(output.contiguous().view(torch.int16).numpy().tobytes())
+                    records.append((digest, self._used, tokens))
+                    self._place(digest, self._used, tokens)
+            with self._index_path.open("ab") as file:
+                file.write(np.array(records, dtype=_RECORD).tobytes())
+        except OSError:  # the disk is full: go on with what is stored, and compute the rest
+            for digest, _, _ in records:
+                del self._places[digest]
+            self.close()
 
     def _place(self, digest: bytes, start: int, tokens: int) -> None:
         self._places[digest] = (start, tokens)

@@ -73,11 +73,12 @@ class Stream:
         """The next forward pass is the step's first."""
         self.step, self.passes = step, 0
 
-    def begin(self, device: torch.device) -> None:
-        """Start a forward pass."""
+    def begin(self, device: torch.device) -> int:
+        """Start a forward pass. Returns: its seed, for masks that are drawn elsewhere"""
         self._columns = self._columns.to(device)
         self._generator = _generator(device, self.seed, self.step, self.passes)
         self.passes += 1
+        return self._generator.initial_seed()
 
     def mask(self, rows: int, columns: int, rate: float) -> Mask | None:
         """A fresh mask, or None where nothing is dropped."""

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankwise.engine.attention import Attention, Call
+from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.families import Numbers
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Sites, hold
-from rankwise.engine.packing import Packed
+from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
 
@@ -31,6 +31,8 @@ class Pass:
     kernels: Kernels
     stream: Stream | None
     """dropout masks; None when nothing is dropped"""
+    fused: bool = False
+    """attention by the library's fused kernels"""
 
     def mask(self, shape: Sequence[int], rate: float) -> Mask | None:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
@@ -166,18 +168,19 @@ class EncoderLayer(nn.Module):
             self._linear(sites, asking if number == 0 else low, shared) for number, sites in enumerate(self.sources)
         ]
         groups = shared.batch.groups
-        masks = [
-            shared.mask(
-                (group.texts * self.heads * (1 if self.firsts_only else group.longest), group.longest),
-                self.attention_dropout,
-            )
-            for group in groups
-        ]
+        masks = [] if shared.fused else [self._mask_of(group, shared) for group in groups]
         biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
         parts = tuple(len(sites.parts) for sites in self.sources)
         call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
+        if shared.fused:
+            return fused_attention(call, 0.0 if shared.stream is None else self.attention_dropout, *sources)
         context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
+
+    def _mask_of(self, group: Group, shared: Pass) -> Mask | None:
+        """A mask for a group's probabilities. Rows: texts * heads * queries; columns: longest"""
+        queries = 1 if self.firsts_only else group.longest
+        return shared.mask((group.texts * self.heads * queries, group.longest), self.attention_dropout)
 
     def _activated(self, low: Tensor, shared: Pass) -> Tensor:
         """gelu(ffn_in(low)). Shape: (tokens, intermediate)"""

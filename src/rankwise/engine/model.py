@@ -48,7 +48,8 @@ class FastClassifier(nn.Module):
     In training mode dropout is a function of (seed, step, number of the forward pass within the step): call
     `set_step` before each step, and a resumed run repeats the uninterrupted one bit for bit.
 
-    The same code runs on a GPU, with plain instead of packed weights; its speed there has not been measured.
+    The same code runs on a GPU, with plain instead of packed weights and torch's fused attention; its speed there has
+    not been measured.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class FastClassifier(nn.Module):
         self.layers = nn.ModuleList(self._layer(source, index) for index in range(self.sizes.layers))
         self.classifier = Head(source, self.family, self.sizes)
         self.prefix_cache: PrefixCache | None = None
+        self.fused_attention: bool | None = None
+        """None: wherever the model is not on a CPU"""
         for module in self.layers[self.frozen_layers :].modules() if any(True for _ in self.parameters()) else ():
             if isinstance(module, FrozenLinear):
                 module.prepare_backward()
@@ -168,11 +171,14 @@ class FastClassifier(nn.Module):
         return x, low
 
     def _begin(self, batch: Packed, *, dropout: bool) -> Pass:
-        stream = self.stream if dropout else None
+        stream, device = self.stream if dropout else None, batch.ids.device
+        fused = device.type != "cpu" if self.fused_attention is None else self.fused_attention
         if stream is not None:
-            stream.begin(batch.ids.device)
+            seed = stream.begin(device)
+            if fused:  # its kernels draw from torch's own generator
+                torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
-        return Pass(batch, biases, self.kernels, stream)
+        return Pass(batch, biases, self.kernels, stream, fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 
@@ -204,6 +210,12 @@ class FastClassifier(nn.Module):
             folder = self._temporary.name
         self.prefix_cache = PrefixCache(Path(folder) / self._fingerprint(), self.sizes.hidden, max_mb)
         return self.prefix_cache
+
+    def forget_prefix(self) -> None:
+        """Compute every layer in every pass again, as the saved adapter will."""
+        if self.prefix_cache is not None:
+            self.prefix_cache.close()
+        self.prefix_cache = None
 
     def _fingerprint(self) -> str:
         """A name for the prefix: the hash of what it makes of a probe text."""

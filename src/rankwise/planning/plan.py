@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +99,8 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
     resolved = _resolved(config, rank, labels)
     places = places_of(config.adapter, encoder, rank) if config.adapter.method in RANKED and rank else ()
     engine, reason = _engine(resolved, encoder)
+    frozen_layers = _frozen_layers(entries, encoder)
+    _check_prefix(config, engine, frozen_layers)
     return Plan(
         model=config.model.name,
         trainable=sum(groups.values()),
@@ -110,7 +113,7 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
         frozen=total - sum(entry.size for entry in entries if entry.group and _is_model_tensor(entry)),
         engine=engine,
         engine_reason=reason,
-        notes=tuple(_notes(config, encoder, rank)),
+        notes=(*_notes(config, encoder, rank), *_prefix_note(config, frozen_layers)),
         config=resolved,
         encoder=encoder,
         num_labels=labels,
@@ -199,6 +202,36 @@ def _engine(config: Config, encoder: Encoder) -> tuple[str, str | None]:
     if config.engine == "fast" and reason is not None:
         raise UserError(f"engine: fast cannot run this: {reason}; use engine: auto")
     return ("fast", None) if reason is None else ("reference", reason)
+
+
+def _frozen_layers(entries: tuple[Entry, ...], encoder: Encoder) -> int:
+    """How many of the encoder's first layers nothing trains in or below; the last one the head always reads anew."""
+    lowest = encoder.layers - 1
+    for entry in entries:
+        if entry.group not in (None, "head"):
+            named = re.search(r"\.layers?\.(\d+)\.", entry.name)
+            lowest = min(lowest, int(named.group(1)) if named else 0)
+    return lowest
+
+
+def _check_prefix(config: Config, engine: str, frozen_layers: int) -> None:
+    """Refuse a cache of the frozen prefix where there is none, or nobody to use it."""
+    if config.train.prefix_cache_mb is None:
+        return
+    if engine != "fast":
+        raise UserError("train.prefix_cache_mb is for engine: fast, and this run takes the reference path")
+    if frozen_layers == 0:
+        raise UserError(
+            "train.prefix_cache_mb needs frozen layers below the lowest adapter, and here the first layer trains: "
+            "name upper layers with adapter.layers, and adapter.bias: none or lora_only"
+        )
+
+
+def _prefix_note(config: Config, frozen_layers: int) -> list[str]:
+    if config.train.prefix_cache_mb is None:
+        return []
+    layers = "layer is" if frozen_layers == 1 else f"{frozen_layers} layers are"
+    return [f"the first {layers} computed once a text, without dropout, and their output is rounded to bf16"]
 
 
 def _notes(config: Config, encoder: Encoder, rank: int | None) -> list[str]:

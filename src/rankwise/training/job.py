@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -308,13 +309,36 @@ class _Recorder:
             if self.tracker is not None:
                 self.tracker.evaluation(state.history[-1])
 
+    @contextmanager
+    def _prefix_cached(self, state: State, classifier: Any) -> Iterator[None]:
+        """Train on cached outputs of the frozen layers, where that is asked for.
+
+        Every training text's is computed first, on the state's clock, sorted by length and in batches of their own, so
+        that what is stored does not depend on the order of training. What is saved, proven and scored afterwards is
+        the model without the cache.
+        """
+        megabytes, tokens = self.job.config.train.prefix_cache_mb, self.job.training.tokens
+        if megabytes is None:
+            yield
+            return
+        started = time.perf_counter()
+        classifier.cache_prefix(files.cache("prefix"), max_mb=megabytes)
+        order, size = np.argsort(-tokens.lengths, kind="stable"), self.job.config.train.eval_batch_size
+        for start in range(0, len(order), size):
+            classifier.collate(tokens.take(order[start : start + size]))
+        state.train_s += time.perf_counter() - started
+        try:
+            yield
+        finally:
+            classifier.forget_prefix()
+
     def _fit(self, loop: Loop, model: Any, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State:
         """Run the loop, from its checkpoint or from a head fitted first where that is asked for."""
         job = self.job
         resumed = resume and loop.resume()
         if job.config.head.probe_first and not resumed:
             self._fit_projection(loop.state, model, loop.classifier, probe.PROBE_FIRST_ROWS)
-        with stop_requests() as stop:
+        with stop_requests() as stop, self._prefix_cached(loop.state, loop.classifier):
             return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 
     def _probe(self, model: Any, classifier: Any) -> State:
