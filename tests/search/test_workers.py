@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 import rankwise
+from rankwise import cli
 from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.driver import search
@@ -91,7 +92,7 @@ def cluster():
 
 @needs_ray
 @pytest.mark.slow
-def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_path, cluster):
+def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_path, cluster, capsys):
     import pyarrow.parquet as pq
 
     from rankwise.search import bulk
@@ -108,6 +109,16 @@ def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_pat
     )
     with pytest.raises(UserError, match="has no column 'body'"):
         bulk.predict(run, str(news["test"]), tmp_path / "none", address="local", text="body")
+    words = ["predict", str(run.path), str(news["test"]), str(tmp_path / "verb"), "--ray", "local", "--json"]
+    assert cli.main(words) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": 60, "output": str(tmp_path / "verb")}
+    assert pq.read_table(tmp_path / "verb")["predicted"].to_pylist() == table["predicted"]
+    assert cli.main([*words, "--format", "kaggle"]) == 2
+    assert "--format kaggle cannot apply with --ray" in capsys.readouterr().err
+    assert cli.main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main([*words[:2], str(tmp_path / "no-*.csv"), *words[3:]]) == 2
+    assert "no file matches it" in capsys.readouterr().err
 
 
 @needs_ray

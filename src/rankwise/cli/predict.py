@@ -1,6 +1,7 @@
 """Label the texts of a file, or of a folder of text files, in constant memory; the order of rows is kept.
 
 The output's format follows its ending: .csv, .jsonl or .parquet; kaggle is a CSV of ID and integer Label.
+With --ray a cluster labels the files of a pattern into a folder of Parquet files.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from rankwise.cli import common
+from rankwise.errors import UserError
 
 EXAMPLE = "rankwise predict runs/mine new.csv predictions.csv"
 
@@ -32,11 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperature fitted by rankwise calibrate"
     )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="label over Ray Data: a cluster's address, auto or local; OUTPUT is then a folder of Parquet files",
+    )
     common.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict and say how many rows were written."""
+    if args.ray:
+        return _over_ray(args)
     from rankwise.runs.predict_file import predict_file
 
     outcome = predict_file(
@@ -52,4 +61,18 @@ def run(args: argparse.Namespace) -> int:
         common.print_json(outcome)
     else:
         print(f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)")
+    return 0
+
+
+def _over_ray(args: argparse.Namespace) -> int:
+    """The same over a cluster, for more files than one machine cares to read."""
+    if args.format not in (None, "parquet"):
+        raise UserError(f"--format {args.format} cannot apply with --ray, which writes a folder of Parquet files")
+    from rankwise.search import bulk
+
+    rows = bulk.predict(args.run, args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated)
+    if args.json:
+        common.print_json({"rows": rows, "output": args.output})
+    else:
+        print(f"{rows:,} rows written to the folder {args.output}")
     return 0

@@ -76,7 +76,8 @@ def build(
     config = planned.config
     seed_everything(config.train.seed)
     base = base_model(config.model, planned.encoder, label_names, config.data.multi_label)
-    model = get_peft_model(base, _peft_config(planned, total_steps))
+    with quiet():
+        model = get_peft_model(base, _peft_config(planned, total_steps))
     if config.adapter.init == "eva":
         _initialise_from_activations(model, batches)
     if head_kind(config) == "low_rank":

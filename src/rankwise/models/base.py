@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,18 @@ from rankwise.planning.ledger import saved_modules
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' loading reports and bars off the screen: what they warn of is checked here."""
+    """Keep transformers' loading reports, bars and notices to PEFT's developers off the screen.
+
+    What they warn of is checked here.
+    """
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logger.setLevel(level)
         if bars:

@@ -55,10 +55,13 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
         """The name of each text's most probable label; a list of names a text when it may carry several."""
-        scores = self.predict_proba(texts)
+        return self.names_of(self.predict_proba(texts))
+
+    def names_of(self, probabilities: np.ndarray) -> list[Any]:
+        """What `predict` says of texts with these probabilities. Shape: (texts, classes)"""
         if self.multi_label:
-            return [[self.label_names[label] for label in np.flatnonzero(row >= 0.5)] for row in scores]
-        return [self.label_names[label] for label in scores.argmax(axis=1)]
+            return [[self.label_names[label] for label in np.flatnonzero(row >= 0.5)] for row in probabilities]
+        return [self.label_names[label] for label in probabilities.argmax(axis=1)]
 
 
 def load(path: str | Path | Run, *, calibrated: bool = False) -> Predictor:

@@ -18,6 +18,7 @@ def predict(
     *,
     address: str = "auto",
     text: str | list[str] | None = None,
+    calibrated: bool = False,
     workers: int | None = None,
     batch_rows: int = 1024,
 ) -> int:
@@ -27,12 +28,19 @@ def predict(
         A file, a folder or a pattern of Parquet, CSV or JSONL files that every machine can read.
     text
         Text columns; by default those the run was trained on.
+    calibrated
+        Apply the temperature kept with the adapter (`rankwise calibrate`).
     workers
         Processes that hold the model, one cpu each; as many as the cluster has cpus by default.
 
     Returns: rows written.
-    Raises: UserError for a source that cannot be read or lacks the text columns.
+    Raises: UserError for a source that cannot be read or lacks the text columns, and for an output that exists.
     """
+    local = "://" not in source
+    if local and not (Path(source).is_file() or _inside(source)):
+        raise UserError(f"{source}: no such file, and no file matches it")
+    if Path(output).is_file() or (Path(output).is_dir() and any(Path(output).iterdir())):
+        raise UserError(f"{output} exists already: name a folder to be made")
     ray = connect(address)
     import ray.data as reading
     from ray.data import ActorPoolStrategy
@@ -49,7 +57,7 @@ def predict(
     count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
     labelled = rows.map_batches(
         _Labeller,
-        fn_constructor_args=(str(Path(run).resolve()), columns),
+        fn_constructor_args=(str(Path(run).resolve()), columns, calibrated),
         batch_size=batch_rows,
         compute=ActorPoolStrategy(size=count),
         num_cpus=1,
@@ -77,10 +85,10 @@ def _columns(run: str | Path) -> list[str]:
 class _Labeller:
     """A predictor that stays in its worker from block to block."""
 
-    def __init__(self, run: str, columns: list[str]) -> None:
+    def __init__(self, run: str, columns: list[str], calibrated: bool) -> None:
         from rankwise.runs.predictor import load
 
-        self.predictor = load(run)
+        self.predictor = load(run, calibrated=calibrated)
         self.columns = columns
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -93,4 +101,6 @@ class _Labeller:
         probabilities = self.predictor.predict_proba([join(list(cells), lambda: "a row") for cells in rows])
         names = self.predictor.label_names
         shares = {f"p_{name}": probabilities[:, place].astype(np.float32) for place, name in enumerate(names)}
-        return {**batch, "predicted": np.array(names)[probabilities.argmax(axis=1)], **shares}
+        predicted = np.empty(len(probabilities), dtype=object)  # a list a row when a text may carry several labels
+        predicted[:] = self.predictor.names_of(probabilities)
+        return {**batch, "predicted": predicted, **shares}
