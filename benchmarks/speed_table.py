@@ -1,42 +1,74 @@
-"""The table of measured speed in the documentation, from `rankwise bench`'s files: `python benchmarks/speed_table.py`."""
+"""The tables of measured speed in README.md and docs/speed.md, from `rankwise bench`'s files.
+
+python benchmarks/speed_table.py            writes them
+python benchmarks/speed_table.py --check    exits 1 when a page says something else than the files
+
+A page holds `<!-- speed: FILE -->`, the table, and `<!-- /speed -->`; FILE is a result's name without its ending, and
+the variants may follow that the table is limited to.
+"""
 
 from __future__ import annotations
 
-import json
+import argparse
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rankwise import files
+
+ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-HEADINGS = ("measurement", "variant", "examples/s", "times papers' way", "share of products", "peak MB", "memory")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+_TABLE = re.compile(r"(<!-- speed: ([\w.-]+)((?: [\w-]+)*) -->\n).*?(<!-- /speed -->)", re.DOTALL)
+# Heading, key of a variant's row, and how it is written.
+_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("examples/s", "examples_per_s", "{:.1f}"),
+    ("times papers' way", "times_baseline", "{:.2f}"),
+    ("by means", "times_baseline_mean", "{:.2f}"),
+    ("share of products", "share_of_products", "{:.0%}"),
+    ("peak MB", "peak_mb", "{:,}"),
+    ("of papers' way", "memory_of_baseline", "{:.0%}"),
+)
 
 
-def rows(path: Path) -> list[tuple[str, ...]]:
-    """A file's variants, the first with the measurement's name."""
-    result = json.loads(path.read_text(encoding="utf-8"))
-    made = []
-    for number, (variant, row) in enumerate(result["variants"].items()):
-        made.append(
-            (
-                path.stem if number == 0 else "",
-                variant,
-                f"{row['examples_per_s']:.1f}",
-                f"{row['times_baseline']:.2f}" if "times_baseline" in row else "",
-                f"{row['share_of_products']:.0%}" if "share_of_products" in row else "",
-                f"{row['peak_mb']:,}",
-                f"{row['memory_of_baseline']:.0%}" if "memory_of_baseline" in row else "",
-            )
-        )
-    return made
+def table(result: Mapping[str, Any], only: Sequence[str] = ()) -> str:
+    """One measurement in Markdown, or some of its variants; a column that fewer than two of them have is left out."""
+    variants = {name: row for name, row in result["variants"].items() if not only or name in only}
+    columns = [column for column in _COLUMNS if sum(column[1] in row for row in variants.values()) > 1]
+    lines = [["variant", *(heading for heading, _, _ in columns)], ["---", *("---:" for _ in columns)]]
+    for name, row in variants.items():
+        cells = [form.format(row[key]) if key in row else "" for _, key, form in columns]
+        lines.append([f"`{name}`: {row['about']}", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def main() -> None:
-    """Print the table in Markdown."""
-    paths = [path for kind in ("train", "predict") for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
-    if not paths:
-        sys.exit(f"no measurement in {RESULTS}: run rankwise bench first")
-    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(row for path in paths for row in rows(path))]
-    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+def filled(page: str, results: Path = RESULTS) -> str:
+    """The page with every table made anew."""
+
+    def one(found: re.Match[str]) -> str:
+        return found[1] + table(files.read_json(results / f"{found[2]}.json"), found[3].split()) + found[4]
+
+    return _TABLE.sub(one, page)
+
+
+def main() -> int:
+    """Write or check the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    args = parser.parse_args()
+    stale = 0
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        after = filled(before)
+        if before != after:
+            stale += 1
+            if not args.check:
+                files.write_text(page, after)
+            print(f"{page.name}: {'differs from the files' if args.check else 'written'}")
+    return 1 if args.check and stale else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -50,8 +50,8 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     schedule = module.plan_clock(speed, roles(2000, 200), 16, 60 * minutes, 60 * minutes)
     assert schedule.designs == designs
     # What is planned, with setting up and the end, is within the clock.
-    rungs = 3 if designs > 1 else 1
-    work = cost([Round(0, designs, rungs)], 3) * (schedule.steps * 0.2 + 9 * 200 * 0.002)
+    rungs, evaluations = (3, 9) if designs > 1 else (1, 4)
+    work = cost([Round(0, designs, rungs)], 3) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
     assert work == pytest.approx(schedule.train_s)
     assert work + schedule.reserve_s <= 0.95 * 60 * minutes
 

@@ -37,6 +37,8 @@ _WANTED_EPOCHS, _MOST_EPOCHS = 2.5, 12.0
 _FEWEST_STEPS = 120
 """Below either, fewer designs compete; above the most epochs, time is left rather than spent."""
 _EVALUATIONS = FACTOR ** (RUNGS - 1)
+_EVALUATIONS_ALONE = 4
+"""of a whole run: where designs compete, the rungs need one each; a design alone spends its time on training"""
 _SHORT_TEXT, _LONG_TEXT = 128, 256
 _LARGE_ROWS = 5_000
 
@@ -184,22 +186,22 @@ def plan_clock(
     evaluation = len(roles.validation) * speed.score_s
     schedule: Schedule | None = None
     for designs in _FIELDS:
-        rungs = RUNGS if designs > 1 else 1
+        rungs, evaluations = (RUNGS, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
         runs = cost([Round(0, designs, rungs)], FACTOR)
         visits, alive = 0, designs
         for _ in range(rungs):
             visits, alive = visits + alive, survivors(alive, FACTOR)
-        room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - runs * _EVALUATIONS * evaluation
+        room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - runs * evaluations * evaluation
         most = max(1, round(_MOST_EPOCHS * rows / batch))
         wanted = min(int(room / runs / speed.step_s), most) if steps is None else steps
-        if wanted < _EVALUATIONS or room < wanted * runs * speed.step_s * 0.99:
+        if wanted < evaluations or room < wanted * runs * speed.step_s * 0.99:
             continue
         schedule = Schedule(
             designs=designs,
             steps=wanted,
             epochs=wanted * batch / rows,
-            eval_every=-(-wanted // _EVALUATIONS),
-            train_s=wanted * runs * speed.step_s + runs * _EVALUATIONS * evaluation,
+            eval_every=-(-wanted // evaluations),
+            train_s=wanted * runs * speed.step_s + runs * evaluations * evaluation,
             reserve_s=reserve,
         )
         if steps is not None or (wanted >= _FEWEST_STEPS and schedule.epochs >= _WANTED_EPOCHS):
