@@ -80,12 +80,16 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monke
 
 def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):
     config = load({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}})
-    designs = module._designs(config, set(), 3)
+    designs = module._designs(config, set(), 3, steps=600)
     plans = [rankwise.plan({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}}, num_labels=3)]
     assert plans[0].fits
     assert len({json.dumps(design, sort_keys=True) for design in designs}) == len(designs) >= 6
-    fixed = module._designs(config, {"train.learning_rate", "adapter.scope"}, 3)
+    fixed = module._designs(config, {"train.learning_rate", "adapter.scope"}, 3, steps=600)
     assert all("train.learning_rate" not in design and "adapter.scope" not in design for design in fixed)
+
+
+def test_shorter_runs_start_from_higher_rates():
+    assert [module.usual_rate(steps) for steps in (1, 60, 600, 2400, 10**6)] == [3e-3, 3e-3, 1e-3, 5e-4, 3e-4]
 
 
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):

@@ -39,7 +39,12 @@ _FEWEST_STEPS = 120
 _EVALUATIONS = FACTOR ** (RUNGS - 1)
 _EVALUATIONS_ALONE = 4
 """of a whole run: where designs compete, the rungs need one each; a design alone spends its time on training"""
-_SHORT_TEXT, _LONG_TEXT = 128, 256
+_LENGTHS = (256, 128, 64)
+"""Tokens kept of long texts, the fewer the less time there is."""
+_ENOUGH_STEPS = 300
+"""that an epoch of 128 tokens must have; shorter texts are for those that cannot"""
+_RATE, _RATE_STEPS = 1e-3, 600
+_LOWEST_RATE, _HIGHEST_RATE = 3e-4, 3e-3
 _LARGE_ROWS = 5_000
 
 ALL: dict[str, Any] = {"adapter.scope": "all"}
@@ -90,7 +95,7 @@ def auto(
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
     config, speed, schedule = _fit_clock(tree, roles, ends, 60 * max_minutes)
-    designs = _designs(config, fixed, len(roles.label_names))[: schedule.designs]
+    designs = _designs(config, fixed, len(roles.label_names), schedule.steps)[: schedule.designs]
     lines = _facts(data, config, roles, speed, schedule, designs)
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -130,7 +135,7 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[d
 
 
 def _fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> tuple[Config, Speed, Schedule]:
-    """Measure, and plan steps; long texts are cut to 256 tokens, to 128 when there is no time for more."""
+    """Measure, and plan steps; long texts are cut to 256 tokens, to 128 or 64 when there is no time for more."""
     from rankwise import files as storage
     from rankwise.data.tokens import tokenise
     from rankwise.models import tokenizer_of
@@ -147,8 +152,8 @@ def _fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) ->
     )
     named = tree.get("train", {})
     batch = named.get("batch_size") or (32 if len(roles.train) >= _LARGE_ROWS else 16)
-    longest = given or min(tokens.max_length, _LONG_TEXT)
-    lengths = [longest] if given or longest <= _SHORT_TEXT else [longest, _SHORT_TEXT]
+    longest = given or min(tokens.max_length, _LENGTHS[0])
+    lengths = [longest] if given else [longest, *(length for length in _LENGTHS if length < longest)]
     for length in lengths:
         config = _with(config, length, batch)
         speed = measure(config, roles, min(20.0, _MEASURE_SHARE * clock_s))
@@ -159,6 +164,8 @@ def _fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) ->
                 raise
             continue
         if schedule.designs == _FIELDS[0] or schedule.epochs >= 2 * _WANTED_EPOCHS:
+            break
+        if length <= _LENGTHS[1] and schedule.epochs >= 1 and schedule.steps >= _ENOUGH_STEPS:
             break
     return config, speed, schedule
 
@@ -214,27 +221,42 @@ def plan_clock(
     return schedule
 
 
-def _designs(config: Config, fixed: set[str], labels: int) -> list[dict[str, Any]]:
+def usual_rate(steps: int) -> float:
+    """The learning rate to start from for a run of so many steps: the fewer, the higher.
+
+    1e-3 at 600 steps, by the square root of their number: 3e-3 won over lower ones at 60 steps, 1e-3 and 5e-4 at
+    over a thousand (LOG.md). Two significant digits.
+    """
+    rate = _RATE * (_RATE_STEPS / steps) ** 0.5
+    return float(f"{min(max(rate, _LOWEST_RATE), _HIGHEST_RATE):.1e}")
+
+
+def _designs(config: Config, fixed: set[str], labels: int, steps: int) -> list[dict[str, Any]]:
     """What competes, likeliest first, without what the user fixed, what is over budget and what comes to the same.
 
-    The learning rate decides most, so it varies most; then where the adapters sit, always at the largest rank
-    that fits.
+    The learning rate decides most, so it varies most, around the usual one for so many steps; then where the adapters
+    sit, always at the largest rank that fits.
     """
     layers = planning.encoder_of(config.model).layers
     top = {"adapter.layers": list(range(layers // 2, layers))}
+    usual = usual_rate(steps)
+
+    def at(share: float) -> dict[str, float]:
+        return {"train.learning_rate": float(f"{share * usual:.1e}")}
+
     proposals: list[dict[str, Any]] = [
-        {**ALL, "train.learning_rate": 1e-3},
-        {**ALL, "train.learning_rate": 2e-3},
-        {**ATTENTION, "train.learning_rate": 1e-3},
-        {**ALL, "train.learning_rate": 5e-4},
-        {**QUERY_VALUE, "train.learning_rate": 2e-3},
-        {**ALL, "train.learning_rate": 1e-3, "head.kind": "output"},
-        {**ATTENTION, "train.learning_rate": 2e-3, "adapter.dropout": 0.0},
-        {**ALL, **top, "train.learning_rate": 1e-3},
-        {**QUERY_VALUE, "train.learning_rate": 1e-3},
-        {**ALL, "train.learning_rate": 3e-3},
-        {**ATTENTION, "train.learning_rate": 5e-4, "adapter.dropout": 0.0},
-        {**ALL, "train.learning_rate": 2e-4},
+        {**ALL, **at(1)},
+        {**ALL, **at(2)},
+        {**ATTENTION, **at(1)},
+        {**ALL, **at(0.5)},
+        {**QUERY_VALUE, **at(2)},
+        {**ALL, **at(1), "head.kind": "output"},
+        {**ATTENTION, **at(2), "adapter.dropout": 0.0},
+        {**ALL, **top, **at(1)},
+        {**QUERY_VALUE, **at(1)},
+        {**ALL, **at(3)},
+        {**ATTENTION, **at(0.5), "adapter.dropout": 0.0},
+        {**ALL, **at(0.2)},
     ]
     kept: dict[str, dict[str, Any]] = {}
     for proposal in proposals:
