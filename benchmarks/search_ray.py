@@ -23,8 +23,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--runs", type=Path, default=Path("runs/search-ray"))
+    parser.add_argument("words", nargs="*", metavar="key=value", help="overrides of the sweep's base")
     args = parser.parse_args()
-    words = ["halving=null", "seeds=1", "strategy.trials=12", f"train.steps={args.steps}", "train.eval_every=30"]
+    words = [
+        *args.words,
+        "halving=null",
+        "seeds=1",
+        "strategy.trials=12",
+        f"train.steps={args.steps}",
+        "train.eval_every=30",
+    ]
     seconds, tables = {}, {}
     for count in (1, 2):
         ray = connect("local", num_cpus=count)
@@ -38,6 +46,7 @@ def main() -> None:
         {
             "trials": 12,
             "steps": args.steps,
+            "overrides": args.words,
             "seconds": {str(count): round(taken, 1) for count, taken in seconds.items()},
             "speedup": round(seconds[1] / seconds[2], 3),
             "tables_equal": tables[1] == tables[2],

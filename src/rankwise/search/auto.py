@@ -302,7 +302,9 @@ def _facts(
     """What was found and planned, before anything is trained."""
     columns = f"text {config.data.text}, label {config.data.label}" if Path(data).is_file() else "class folders or set"
     rates = sorted({design["train.learning_rate"] for design in designs if "train.learning_rate" in design})
-    shown = f", learning rates {rates[0]:g} to {rates[-1]:g}" if rates else ""
+    shown = f", learning rate {rates[0]:g}" if rates else ""
+    shown = f", learning rates {rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else shown
+    count = f"{len(designs)} designs" if len(designs) > 1 else "one design"
     return [
         f"data      {len(roles.train):,} rows to train on, {len(roles.validation):,} to choose by, "
         f"{len(roles.label_names)} classes ({columns})",
@@ -310,7 +312,7 @@ def _facts(
         f"speed     {speed.step_s:.3f} s a step of {config.train.batch_size} texts, {1 / speed.score_s:,.0f} texts/s scored, "
         "measured with the largest scope",
         f"clock     {schedule.train_s:.0f} s of training and evaluation, {schedule.reserve_s:.0f} s kept for the end",
-        f"plan      {len(designs)} designs at the largest rank that fits{shown}; a whole run is {schedule.steps:,} steps "
+        f"plan      {count} at the largest rank that fits{shown}; a whole run is {schedule.steps:,} steps "
         f"({schedule.epochs:.1f} epochs)",
     ]
 
