@@ -187,7 +187,7 @@ def test_fused_attention_gives_the_same(model_type):
         assert float((ours[name] - value).norm()) < TOLERANCE["fp32"] * max(float(value.norm()), 1e-3 * scale), name
 
 
-def test_fused_attention_drops_its_rate_as_a_function_of_seed_and_step():
+def test_fused_attention_drops_as_a_function_of_seed_and_step():
     model = tiny("bert", attention_probs_dropout_prob=0.4, hidden_dropout_prob=0.0)
     classifier = FastClassifier.from_peft(adapted(model, modules("bert", "query")), precision="fp32", seed=3)
     batch = classifier.collate(texts())

@@ -81,8 +81,11 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monke
 def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):
     config = load({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}})
     designs = module._designs(config, set(), 3, steps=600)
-    plans = [rankwise.plan({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}}, num_labels=3)]
-    assert plans[0].fits
+    for design in designs:
+        words = [f"{key}={json.dumps(value)}" for key, value in {"adapter.rank": "max", **design}.items()]
+        plan = rankwise.plan(config, words, num_labels=3)
+        assert plan.fits
+        assert plan.rank == plan.largest_rank
     assert len({json.dumps(design, sort_keys=True) for design in designs}) == len(designs) >= 6
     fixed = module._designs(config, {"train.learning_rate", "adapter.scope"}, 3, steps=600)
     assert all("train.learning_rate" not in design and "adapter.scope" not in design for design in fixed)

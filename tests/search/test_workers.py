@@ -119,6 +119,13 @@ def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_pat
     assert "exists already" in capsys.readouterr().err
     assert cli.main([*words[:2], str(tmp_path / "no-*.csv"), *words[3:]]) == 2
     assert "no file matches it" in capsys.readouterr().err
+    pattern = str(news["test"].with_name("t*t.csv"))
+    assert cli.main(["predict", str(run.adapter), pattern, str(tmp_path / "many"), "--ray", "local"]) == 0
+    assert "60 rows written" in capsys.readouterr().out
+    (tmp_path / "gap.jsonl").write_text('{"text": "the team"}\n{"text": null}\n')
+    gap = ["predict", str(run.path), str(tmp_path / "gap.jsonl"), str(tmp_path / "gap"), "--ray", "local"]
+    assert cli.main(gap) == 2
+    assert "a row" in capsys.readouterr().err
 
 
 @needs_ray

@@ -375,6 +375,16 @@ IMPOSSIBLE = [
     ({"train.evaluate": False, "train.schedule": "plateau"}, ["train.schedule: plateau", "train.evaluate"]),
     ({"train.evaluate": False, "train.early_stopping": {}}, ["train.early_stopping", "train.evaluate"]),
     ({"train.momentum": 0.9, "train.optimizer": "adamw"}, ["train.momentum", "train.optimizer: adamw"]),
+    ({"adapter.method": "adalora", "head.kind": "low_rank"}, ["head.kind: low_rank", "adapter.method: adalora"]),
+    ({"adapter.init": "pissa", "adapter.rank": 40}, ["adapter.rank: 40", "adapter.init: pissa", "32 directions"]),
+    (
+        {"data.augment": {"sentence_shuffle": 0.5}, "data.preprocess": ["punctuation"]},
+        ["data.augment: sentence_shuffle", "data.preprocess: punctuation"],
+    ),
+    ({"train.class_weights": [0, 0, 0]}, ["train.class_weights"]),
+    ({"data.split_seed": -1}, ["data.split_seed"]),
+    ({"train.seed": 2**32}, ["train.seed"]),
+    ({"train.steps": None, "train.epochs": float("inf")}, ["train.epochs"]),
     ({"train.steps": 10, "train.epochs": 1}, ["train.steps", "train.epochs"]),
     ({"train.warmup_steps": 24}, ["train.warmup_steps is 24", "24 steps"]),
     ({"train.class_weights": [1, 2]}, ["train.class_weights has 2", "3 classes"]),
@@ -406,6 +416,22 @@ def test_what_cannot_apply_is_refused_before_weights_load(config, tmp_path, monk
     for word in named:
         assert word in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_class_of_weight_zero_is_left_out_even_when_it_fills_a_batch(config, tmp_path):
+    keys = {"train__class_weights": [1.0, 1.0, 0.0], "train__batch_size": 1, "adapter__dropout": 0.0}
+    run = rankwise.train(with_keys(config, **keys, train__steps=30, train__eval_every=10), out=tmp_path / "run")
+    assert all(np.isfinite(row["train_loss"]) for row in run.history)
+    assert all(torch.isfinite(value).all() for value in weights(run).values())
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("keys", [{"adapter__init": "pissa"}, {"adapter__init": "olora"}, {"head__kind": "low_rank"}])
+def test_what_is_saved_in_another_form_is_proven_in_bf16_too(config, tmp_path, engine, keys):
+    tree = with_keys(config, **keys, model__precision="bf16", train__steps=6) | {"engine": engine}
+    run = rankwise.train(tree, out=tmp_path / "run")
+    assert run.result["status"] == "finished"
+    assert run.result["reload"]["max_logit_difference"] < 0.05
 
 
 @pytest.mark.parametrize("method", ["lora", "probe", "prefix", "full"])

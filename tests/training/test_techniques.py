@@ -70,7 +70,7 @@ def moved(before, model):
 
 OWN = {
     "lora": ("lora_A", "lora_B"),
-    "full": ("",),
+    "full": ("embeddings", "encoder.layer.0", "encoder.layer.1", "pooler"),
     "head": (),
     "bitfit": (".bias",),
     "ia3": ("ia3_l",),
@@ -297,7 +297,8 @@ def test_class_weights_shift_predictions_and_smoothing_holds_the_loss_up(tiny_mo
         losses = descend(model, config, tiny_model, steps=30)
         return logits(model, config).softmax(dim=1), losses[-1]
 
-    plain, sharp = probabilities(learning_rate=3e-2)
+    _, sharp = probabilities(learning_rate=3e-2)
+    plain, _ = probabilities(learning_rate=1e-3)
     weighted, _ = probabilities(learning_rate=1e-3, class_weights=[1.0, 20.0, 1.0])
     assert weighted[:, 1].mean() > plain[:, 1].mean() + 0.1
     _, smoothed = probabilities(learning_rate=3e-2, label_smoothing=0.3)

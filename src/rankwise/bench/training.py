@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from rankwise.bench.command import Setting
@@ -88,7 +89,9 @@ def _grouping() -> dict[str, Any]:
 
 def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
     """Our step with the same optimizer and gradient clipping as the Trainer's defaults."""
-    classifier = FastClassifier.from_peft(model, compile=variant == "engine-compiled", seed=setting.seed).train()
+    device = PartialState().device  # where the Trainer puts the peer's model
+    classifier = FastClassifier.from_peft(model, compile=variant == "engine-compiled", seed=setting.seed)
+    classifier.to(device).train()
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE)
     if variant == "engine-cached":
         classifier.cache_prefix()
@@ -99,7 +102,8 @@ def _engine(variant: str, model: nn.Module, material: Material, setting: Setting
         rows = range(number * setting.batch_size, (number + 1) * setting.batch_size)
         batch = classifier.collate([material.texts[row] for row in rows])
         classifier.set_step(number)
-        loss = F.cross_entropy(classifier(batch), material.labels[rows.start : rows.stop])
+        labels = material.labels[rows.start : rows.stop].to(device)
+        loss = F.cross_entropy(classifier(batch), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
         optimizer.step()
@@ -113,14 +117,15 @@ def _products(model: nn.Module, material: Material, setting: Setting, turns: Tur
 
     The engine makes just these: no input gradient below the lowest adapter, and first tokens alone in the last layer.
     """
-    classifier = FastClassifier.from_peft(model).train()
+    classifier = FastClassifier.from_peft(model).to(PartialState().device).train()
     layers = [[module for module in layer.modules() if isinstance(module, Sites)] for layer in classifier.layers]
     lowest = min(setting.layers) if setting.layers else 0
     inputs: dict[tuple[int, int], Tensor] = {}
 
     def random(rows: int, columns: int) -> Tensor:
         if (rows, columns) not in inputs:
-            inputs[rows, columns] = torch.randn(rows, columns).to(classifier.precision)
+            drawn = torch.randn(rows, columns, device=PartialState().device)
+            inputs[rows, columns] = drawn.to(classifier.precision)
         return inputs[rows, columns]
 
     def step(number: int) -> None:

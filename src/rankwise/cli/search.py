@@ -7,6 +7,7 @@ SEARCH is a YAML file or a shipped search. Its folder holds one run a trial, the
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankwise.cli import common
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     source, overrides = common.source_and_overrides(args.words)
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
-    resources = spec.load(source, overrides).resources if args.ray and source else spec.Resources()
+    copy = None if args.out is None else Path(args.out) / "search.yaml"
+    told = source or (copy if args.resume and copy is not None and copy.is_file() else None)
+    resources = spec.load(told, overrides).resources if args.ray and told else spec.Resources()
     record = search(
         source, overrides, out=args.out, resume=args.resume, workers=_workers(args.workers, args.ray, resources)
     )

@@ -104,6 +104,14 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"adapter.dora: true cannot apply with adapter.init: {config.adapter.init}, which changes the frozen weight the magnitudes are taken from"
         )
+    if config.adapter.method == "adalora" and config.head.kind == "low_rank":
+        raise UserError(
+            "head.kind: low_rank cannot apply to adapter.method: adalora, which would take ranks from the head too"
+        )
+    if "sentence_shuffle" in config.data.augment and "punctuation" in config.data.preprocess:
+        raise UserError(
+            "data.augment: sentence_shuffle cannot apply with data.preprocess: punctuation, which leaves no sentences"
+        )
     if train.momentum and train.optimizer not in ("sgd", "rmsprop", "muon"):
         raise UserError(f"train.momentum: {train.momentum} cannot apply to train.optimizer: {train.optimizer}")
     if config.adapter.method in ("full", "probe") and config.head.kind != "full":

@@ -115,7 +115,7 @@ class Data(Section, frozen=True):
         _help("rows, or share, set apart as test when no test is named; null keeps none"),
     ] = None
     stratify: Annotated[bool, _help("keep the class mix in every held-out role (the papers did not)")] = True
-    split_seed: Annotated[int, _help("seed of the split")] = 42
+    split_seed: Annotated[int, Meta(ge=0), _help("seed of the split")] = 42
     drop_duplicates: Annotated[bool, _help("drop texts that repeat within train before splitting")] = False
     max_length: Annotated[
         PositiveInt | None, _help("tokens kept of a text; null is the 99th percentile, at most the model's")
@@ -171,7 +171,7 @@ class Train(Section, frozen=True):
     loraplus_ratio: Annotated[
         Annotated[float, Meta(gt=0)] | None, _help("rate of B over rate of A (LoRA+, Hayou et al. 2024); null is 1")
     ] = None
-    momentum: Annotated[Fraction, _help("of sgd, rmsprop and muon")] = 0.0
+    momentum: Annotated[Fraction | None, _help("of sgd, rmsprop and muon; null is 0, for muon 0.95")] = None
     betas: Annotated[tuple[Fraction, Fraction], _help("of adam and adamw")] = (0.9, 0.999)
     epsilon: Annotated[Annotated[float, Meta(gt=0)], _help("of adam, adamw, rmsprop and adagrad")] = 1e-8
     weight_decay: Annotated[
@@ -191,7 +191,8 @@ class Train(Section, frozen=True):
     warmup_ratio: Annotated[Fraction | None, _help("linear warm-up as a share of all steps")] = None
     steps: Annotated[PositiveInt | None, _help("optimizer steps; or give epochs")] = None
     epochs: Annotated[
-        Annotated[float, Meta(gt=0)] | None, _help("passes over the training rows; 3 when steps is not given either")
+        Annotated[float, Meta(gt=0, lt=1e6)] | None,
+        _help("passes over the training rows; 3 when steps is not given either"),
     ] = None
     batch_size: Annotated[PositiveInt, _help("rows a forward pass")] = 16
     eval_batch_size: Annotated[PositiveInt, _help("rows a forward pass in evaluation")] = 64
@@ -211,7 +212,9 @@ class Train(Section, frozen=True):
     evaluate: Annotated[bool, _help("evaluate on validation during training")] = True
     select: Select = Select()
     early_stopping: EarlyStopping | None = None
-    seed: Annotated[Annotated[int, Meta(ge=0)], _help("of the head, the adapter, the order of rows and dropout")] = 0
+    seed: Annotated[
+        Annotated[int, Meta(ge=0, lt=2**32)], _help("of the head, the adapter, the order of rows and dropout")
+    ] = 0
     prefix_cache_mb: Annotated[
         PositiveInt | None,
         _help(

@@ -42,6 +42,7 @@ class PrefixCache:
         self._index_path, self._rows_path = folder / "index", folder / "rows.bf16"
         self._places: dict[bytes, tuple[int, int]] = {}
         self._used = self._known = 0
+        self._full = False
         self._lock = FileLock(folder / ".lock")  # let go by the system when the process ends, however it ends
         try:
             self._lock.acquire(timeout=0)
@@ -73,6 +74,11 @@ class PrefixCache:
             found = dict(zip(missing, compute(missing), strict=True))
             self._store([(digests[number], output) for number, output in found.items()])
         return [found[number] if number in found else self._read(digest) for number, digest in enumerate(digests)]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether this process stores what it computes: it is the one that writes, and no text was left out yet."""
+        return self.writes and not self._full
 
     def close(self) -> None:
         """Let another write."""
@@ -129,7 +135,10 @@ class PrefixCache:
             with self._rows_path.open("r+b") as file:
                 for digest, output in outputs:
                     tokens = len(output)
-                    if digest in self._places or self._used + tokens > len(self._rows):
+                    if digest in self._places:
+                        continue
+                    if self._used + tokens > len(self._rows):
+                        self._full = True
                         continue
                     file.seek(self._used * 2 * self._hidden)
                     file.write(output.contiguous().view(torch.int16).numpy().tobytes())

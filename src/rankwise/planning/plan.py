@@ -98,6 +98,7 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
     total = sum(tensor.size for tensor in encoder.tensors(labels))
     resolved = _resolved(config, rank, labels)
     places = places_of(config.adapter, encoder, rank) if config.adapter.method in RANKED and rank else ()
+    _check_directions(config, places)
     engine, reason = _engine(resolved, encoder)
     frozen_layers = _frozen_layers(entries, encoder)
     _check_prefix(config, engine, frozen_layers)
@@ -180,6 +181,18 @@ def _rank(config: Config, encoder: Encoder, largest: int | None) -> int | None:
         reason = "budget.max_trainable is lifted" if lifted else "adapter.rank_pattern covers every layer"
         raise UserError(f"adapter.rank: max has nothing to solve, {reason}: give a number")
     return max(1, largest)
+
+
+def _check_directions(config: Config, places: tuple[Place, ...]) -> None:
+    """Refuse an initialisation from a layer's own directions where it has fewer of them than the rank."""
+    init = config.adapter.init
+    for place in places if init in (*MUTATING, "eva") else ():
+        most = min(place.site.d_in, place.site.d_out)
+        if place.rank > most:
+            raise UserError(
+                f"adapter.rank: {place.rank} cannot apply with adapter.init: {init}: {place.site.module} has {most} "
+                "directions"
+            )
 
 
 def _resolved(config: Config, rank: int | None, num_labels: int) -> Config:

@@ -20,7 +20,7 @@ from rankwise import files, planning
 from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.search.columns import guess
-from rankwise.search.driver import RECORD, search
+from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost, survivors
 from rankwise.search.trial import load_data
@@ -31,6 +31,10 @@ RUNGS = 3
 # Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.
 _MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.04, 0.02
 _END_S = 4.0
+_FLOOR_S = 3e-4
+"""of a training row"""
+_SLOWER = 1.3
+"""How much slower than measured the end may score."""
 _FIELDS = (9, 6, 3, 1)
 """Designs that may compete; fewer when the runs would become too short."""
 _WANTED_EPOCHS, _MOST_EPOCHS = 2.5, 12.0
@@ -90,6 +94,14 @@ def auto(
     if max_minutes <= 0:
         raise UserError(f"--max-minutes must be above zero, got {max_minutes:g}")
     folder = Path(out) if out else Path("searches") / f"auto-{Path(data).stem or data}"
+    if (folder / COPY).is_file():
+        raise UserError(
+            f"{folder} holds a search already: go on with  rankwise search --out {folder} --resume, "
+            "or choose another with --out"
+        )
+    for key in ("train.epochs", "train.eval_every"):
+        if any(word.startswith(f"{key}=") for word in overrides):
+            raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
     ends = started + 60 * max_minutes
     tree, fixed = _base(data, overrides, max_params)
     config = configuration.from_dict(tree)
@@ -185,11 +197,14 @@ def plan_clock(
 
     Raises: UserError when not even one short run fits.
     """
+    from rankwise.training.job import PROOF_ROWS, TRAIN_SAMPLE_ROWS
+
     rows = len(roles.train)
-    scored = len(roles.validation) + (len(roles.test) if roles.test is not None else 0)
-    # A run ends with a reload, a proof and a scoring of validation and test; a slow machine may need it twice, and
+    # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
     # what only the end needs is imported then.
-    reserve = 2 * (speed.setup_s + scored * speed.score_s) + _END_S + _END_SHARE * clock_s
+    scored = len(roles.validation) + (len(roles.test) if roles.test is not None else 0)
+    scored += min(rows, TRAIN_SAMPLE_ROWS) + 2 * PROOF_ROWS
+    reserve = 2 * speed.setup_s + _SLOWER * scored * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
     schedule: Schedule | None = None
     for designs in _FIELDS:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.errors import UserError
+from rankwise.models.adapter_details import details
+from rankwise.runs.folder import open_run
 from rankwise.search.ray_workers import connect
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
@@ -36,19 +38,17 @@ def predict(
     Returns: rows written.
     Raises: UserError for a source that cannot be read or lacks the text columns, and for an output that exists.
     """
-    local = "://" not in source
-    if local and not (Path(source).is_file() or _inside(source)):
-        raise UserError(f"{source}: no such file, and no file matches it")
+    paths = _paths(source)
     if Path(output).is_file() or (Path(output).is_dir() and any(Path(output).iterdir())):
         raise UserError(f"{output} exists already: name a folder to be made")
+    suffix = Path(paths[0]).suffix
+    if suffix not in _READERS:
+        raise UserError(f"{source}: expected {', '.join(_READERS)} files")
     ray = connect(address)
     import ray.data as reading
     from ray.data import ActorPoolStrategy
 
-    suffix = Path(source.rstrip("/*")).suffix or next((Path(name).suffix for name in _inside(source)), "")
-    if suffix not in _READERS:
-        raise UserError(f"{source}: expected {', '.join(_READERS)} files")
-    rows: Any = getattr(reading, _READERS[suffix])(source)
+    rows: Any = getattr(reading, _READERS[suffix])(paths)
     columns = [text] if isinstance(text, str) else text or _columns(run)
     missing = [column for column in columns if column not in rows.schema().names]
     if missing:
@@ -62,23 +62,44 @@ def predict(
         compute=ActorPoolStrategy(size=count),
         num_cpus=1,
     )
-    labelled.write_parquet(str(output))
+    try:
+        labelled.write_parquet(str(output))
+    except ray.exceptions.RayError as error:
+        # The labeller's own sentence stands at the end of what Ray says.
+        told = [line for line in str(error).splitlines() if "UserError: " in line]
+        if not told:
+            raise
+        raise UserError(told[-1].partition("UserError: ")[2]) from error
     written: int = reading.read_parquet(str(output)).count()
     return written
 
 
-def _inside(source: str) -> list[str]:
-    folder = Path(source)
-    if folder.is_dir():
-        return sorted(path.name for path in folder.iterdir())
-    return sorted(path.name for path in folder.parent.glob(folder.name)) if folder.parent.is_dir() else []
+def _paths(source: str) -> list[str]:
+    """The files a source names, absolute, since a worker may stand elsewhere; an address elsewhere as it is.
+
+    Raises: UserError when there is none.
+    """
+    if "://" in source:
+        return [source]
+    found = sorted(Path(source).iterdir()) if Path(source).is_dir() else _matching(source)
+    files = [str(path.resolve()) for path in found if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        raise UserError(f"{source}: no such file, and no file matches it")
+    return files
+
+
+def _matching(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    start = Path(path.anchor) if path.is_absolute() else Path()
+    return sorted(start.glob(str(path.relative_to(start))))
 
 
 def _columns(run: str | Path) -> list[str]:
-    """The text columns the run was trained on."""
-    from rankwise.runs.folder import open_run
-
-    column = open_run(run).config.data.text
+    """The text columns the run was trained on; of an adapter folder alone, what its own record says."""
+    if (Path(run) / "adapter_config.json").is_file():
+        column = details(Path(run)).config.data.text
+    else:
+        column = open_run(run).config.data.text
     return [column] if isinstance(column, str) else list(column)
 
 

@@ -31,7 +31,7 @@ from rankwise.search.trial import Outcome, Task, load_data, warm
 from rankwise.search.workers import InProcess, Workers
 
 RECORD = "search.json"
-_COPY = "search.yaml"
+COPY = "search.yaml"
 
 
 def search(
@@ -61,11 +61,11 @@ def search(
     if source is None and not (resume and out):
         raise UserError("which search? name a search file, or a folder to go on with: --out DIR --resume")
     folder = Path(out) if out else Path("searches") / _name(source)
-    wanted = specs.load(folder / _COPY if source is None else source, overrides)
+    wanted = specs.load(folder / COPY if source is None else source, overrides)
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
-            return Sweep(wanted, folder, chosen, console, deadline).run()
+            return Sweep(wanted, folder, chosen, console, deadline, resume=resume).run()
         finally:
             chosen.close()
 
@@ -77,7 +77,7 @@ def _name(source: str | Path | dict[str, Any] | None) -> str:
 @contextmanager
 def _owned(folder: Path, wanted: specs.Search, *, resume: bool) -> Iterator[None]:
     """Hold the folder's lock, once it is certain that the folder is this search's and nobody else's."""
-    copy = folder / _COPY
+    copy = folder / COPY
     if copy.is_file():
         if not resume:
             raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
@@ -108,6 +108,8 @@ class Sweep:
         workers: Workers,
         console: Console,
         deadline: float | None = None,
+        *,
+        resume: bool = False,
     ) -> None:
         self.spec = wanted
         self.folder = folder
@@ -121,6 +123,11 @@ class Sweep:
         name = f"{folder.name}-{specs.fingerprint(wanted)}"
         self.study = Study(folder, name, self.space, wanted.metric, wanted.storage)
         self.trials = self.study.load()
+        if self.trials and not resume:
+            raise UserError(
+                f"storage '{wanted.storage}' holds trials of a search {name} already, whose runs are not in {folder}: "
+                "go on with --resume where they are, or name another folder"
+            )
         self.progress = Progress(console, self.walk, wanted, self.trials)
         self._warmed: set[str] = set()
 
@@ -196,8 +203,7 @@ class Sweep:
         return tree
 
     def _plan(self, config: Config) -> planning.Plan:
-        labels = config.data.num_labels or len(_roles(config).label_names)
-        return planning.plan(config, labels)
+        return planning.plan(config, len(_roles(config).label_names))
 
     def _lengths(self, config: Config) -> tuple[int, int]:
         """Optimizer steps of the whole run, and between evaluations."""
@@ -226,7 +232,7 @@ class Sweep:
             self._run_tasks(alive, None if last else rung, each.rungs, factor)
             # With those that an earlier session halved here: the same rank the same, resumed or not.
             alive = [
-                t for t in alive if t.status in ("paused", "done") or (t.status == "halved" and len(t.rungs) > rung)
+                t for t in alive if t.status in ("paused", "done") or (t.halved_at is not None and t.halved_at >= rung)
             ]
             if last or not alive:
                 return
@@ -234,7 +240,7 @@ class Sweep:
             kept = ranked[: self._affordable(ranked, rung, each.rungs, factor)]
             for trial in alive:
                 if trial not in kept and not trial.has_ended:
-                    trial.status = "halved"
+                    trial.status, trial.halved_at = "halved", rung
                     self._save(trial)
             alive = sorted(kept, key=lambda trial: trial.number)
 
@@ -261,14 +267,14 @@ class Sweep:
             until = None if until == trial.total_steps else until
             if not trial.has_ended and not trial.reached(until):
                 optional = until is not None and len(tasks) > 0
-                folder = str(self.folder / trial.folder)
+                folder = str((self.folder / trial.folder).resolve())  # a cluster's workers have a place of their own
                 tasks.append(Task(trial.number, self._tree(trial), folder, until, self.deadline, optional))
         for outcome in self.workers.run(tasks):
-            self._take_in(by_number[outcome.number], outcome)
+            self._take_in(by_number[outcome.number], outcome, rungs - 1 if rung is None else rung)
 
-    def _take_in(self, trial: Trial, outcome: Outcome) -> None:
+    def _take_in(self, trial: Trial, outcome: Outcome, rung: int) -> None:
         if outcome.status == "late":
-            trial.status, trial.why = "halved", "no time was left"
+            trial.status, trial.why, trial.halved_at = "halved", "no time was left", rung - 1
         else:
             trial.status = "failed" if outcome.status == "failed" else "done" if outcome.ended else "paused"
             trial.why = outcome.error

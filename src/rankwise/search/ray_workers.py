@@ -66,11 +66,12 @@ class RayWorkers:
         """The connection stays open for what comes next in this process; Ray closes it at its end."""
 
     def _room(self, resources: Resources) -> int:
-        """Trials that the cluster runs at a time."""
-        total = self._ray.cluster_resources()
-        room = int(total.get("CPU", 0) // resources.cpus)
-        if resources.gpus:
-            room = min(room, int(total.get("GPU", 0) // resources.gpus))
+        """Trials that the cluster runs at a time: a trial fits one machine or none."""
+        room = 0
+        for node in self._ray.nodes():
+            offers = node["Resources"] if node["Alive"] else {}
+            here = offers.get("CPU", 0) // resources.cpus
+            room += int(min(here, offers.get("GPU", 0) // resources.gpus) if resources.gpus else here)
         if room < 1:
             raise UserError(
                 f"no machine of the cluster has {resources.cpus:g} cpus and {resources.gpus:g} gpus: lower resources"

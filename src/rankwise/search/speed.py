@@ -12,6 +12,8 @@ from rankwise.config import Config
 
 _WARM_STEPS = 1
 _FEWEST_STEPS = 2
+_SCORED, _SCORED_AT_ONCE = 256, 64
+"""texts at most, and between two looks at the clock"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
         Its scope should be the largest that will be tried: smaller ones are faster.
     """
     import torch
+    from accelerate import PartialState
 
     from rankwise import files, planning
     from rankwise.data.tokens import tokenise
@@ -45,7 +48,8 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, files.cache("tokens"), positions=positions)
     tokenised = time.perf_counter()
     model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
-    classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id)
+    device = PartialState().device  # where a run would train
+    classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id).to(device)
     # Once more for the tokens' own lookup, which every run repeats.
     setup_s = 2 * (time.perf_counter() - tokenised) + 0.2 * (tokenised - started)
     named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]
@@ -59,15 +63,18 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
         step_started = time.perf_counter()
         rows = generator.choice(len(tokens), size=min(config.train.batch_size, len(tokens)), replace=False)
         classifier.set_step(len(times))
-        labels = torch.from_numpy(roles.train.labels[rows])
+        labels = torch.from_numpy(roles.train.labels[rows]).to(device)
         total = loss.total(classifier(classifier.collate(tokens.take(rows))), labels)
         torch.autograd.backward(total / loss.normaliser(roles.train.labels[rows]))
         optimizing.step()
         optimizing.zero_grad()
         times.append(time.perf_counter() - step_started)
-    count = min(len(tokens), 4 * config.train.eval_batch_size)
+    count = min(len(tokens), _SCORED)
     sample = tokens.take(generator.choice(len(tokens), size=count, replace=False))
-    scoring = time.perf_counter()
-    logits_of(classifier, sample, config.train.eval_batch_size)
-    score_s = (time.perf_counter() - scoring) / count
+    scoring, scored = time.perf_counter(), 0
+    while scored < count and (scored == 0 or time.perf_counter() - scoring < 0.25 * seconds):
+        batch = sample[scored : scored + _SCORED_AT_ONCE]
+        logits_of(classifier, batch, config.train.eval_batch_size)
+        scored += len(batch)
+    score_s = (time.perf_counter() - scoring) / scored
     return Speed(float(np.mean(times[_WARM_STEPS:])), score_s, setup_s)

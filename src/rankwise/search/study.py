@@ -33,6 +33,8 @@ class Trial:
         The number of the finalist that this trial repeats under another seed.
     rungs
         Its scores at every rung it came to, with the step reached.
+    halved_at
+        The last rung it was compared at, when it was halved.
     """
 
     key: int
@@ -50,6 +52,7 @@ class Trial:
     repeats: int | None = None
     outcome: Outcome | None = None
     rungs: list[dict[str, float]] = field(default_factory=list)
+    halved_at: int | None = None
 
     @property
     def folder(self) -> str:

@@ -65,7 +65,8 @@ class Processes:
         left, deaths = list(tasks), 0
         while left or waiting:
             try:
-                while left:
+                # No more than can run: what waits in the pool's own queue runs on after an interruption.
+                while left and len(waiting) < self.count:
                     future = self._started().submit(carry_out, left[0])
                     waiting[future] = left.pop(0)
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -83,7 +84,17 @@ class Processes:
                     ) from None
                 left = [*waiting.values(), *left]
                 waiting.clear()
-                self.close()
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """Kill what is left of a pool that lost a worker: the others may wait forever for a lock the lost one held.
+
+        Their trials go on from their checkpoints.
+        """
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+        self.close()
 
     def close(self) -> None:
         """End the workers; they save a checkpoint first when they were interrupted."""

@@ -49,7 +49,8 @@ class Objective:
         """What the summed loss of these rows is divided by: their number, or their summed class weights."""
         if self.class_weights is None or self.multi_label:
             return float(len(labels))
-        return float(self.class_weights.numpy()[labels].sum())
+        # Rows of classes with weight zero alone have no loss to divide.
+        return max(float(self.class_weights.numpy()[labels].sum()), 1e-12)
 
     def correct(self, logits: Tensor, labels: Tensor) -> int:
         """How many rows are predicted exactly (every label of a row, when multi_label)."""
@@ -74,5 +75,7 @@ def objective(train: Train, labels: np.ndarray, num_labels: int, *, multi_label:
             raise UserError(
                 f"train.class_weights has {len(train.class_weights)} numbers, the data has {num_labels} classes"
             )
+        if not any(train.class_weights):
+            raise UserError("train.class_weights are all zero: give at least one class a weight")
         weights = torch.tensor(train.class_weights, dtype=torch.float32)
     return Objective(train.label_smoothing, weights, multi_label)

@@ -16,21 +16,23 @@ Named = tuple[str, Parameter]
 
 def role_of(name: str) -> str:
     """`A`, `B`, `head` or `other`: what decides a parameter's learning rate (PEFT's parameter names)."""
-    if "lora_A" in name or "lora_embedding_A" in name:
-        return "A"
-    if "lora_B" in name or "lora_embedding_B" in name:
-        return "B"
-    # PEFT keeps the trained copy of a head under `modules_to_save`; full fine-tuning has it in the open.
+    # First the head, whose dense layer may carry LoRA too. PEFT keeps its trained copy under `modules_to_save`; full
+    # fine-tuning and the fast engine have it in the open.
     if "modules_to_save" in name or any(
         f".{part}." in f".{name}" for part in ("classifier", "score", "pre_classifier")
     ):
         return "head"
+    if "lora_A" in name or "lora_embedding_A" in name:
+        return "A"
+    if "lora_B" in name or "lora_embedding_B" in name:
+        return "B"
     return "other"
 
 
 def decays(name: str, parameter: Parameter) -> bool:
-    """Whether weight decay applies: to matrices only, never to biases, norms or DoRA magnitudes."""
-    return parameter.ndim > 1 and "magnitude" not in name
+    """Whether weight decay applies: to matrices, never to biases, norms, and what scales: DoRA's magnitudes, IA3's
+    factors (which start at one) and AdaLoRA's singular values."""
+    return parameter.ndim > 1 and not any(part in name for part in ("magnitude", "ia3_l", "lora_E"))
 
 
 def groups(parameters: Iterable[Named], train: Train) -> list[dict[str, Any]]:
@@ -75,9 +77,9 @@ def optimizer(parameters: Iterable[Named], train: Train) -> torch.optim.Optimize
         case "adam":
             return torch.optim.Adam(split, **adam)
         case "sgd":
-            return torch.optim.SGD(split, momentum=train.momentum)
+            return torch.optim.SGD(split, momentum=train.momentum or 0.0)
         case "rmsprop":
-            return torch.optim.RMSprop(split, eps=train.epsilon, momentum=train.momentum)
+            return torch.optim.RMSprop(split, eps=train.epsilon, momentum=train.momentum or 0.0)
         case "adagrad":
             return torch.optim.Adagrad(split, eps=train.epsilon)
         case "muon":
@@ -100,7 +102,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             halves.append(
                 torch.optim.Muon(
                     [group for group in matrices if group["params"]],
-                    momentum=train.momentum or 0.95,
+                    momentum=0.95 if train.momentum is None else train.momentum,
                     adjust_lr_fn="match_rms_adamw",
                 )
             )
