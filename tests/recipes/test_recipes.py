@@ -59,8 +59,9 @@ def test_two_overrides_bring_a_recipe_to_other_models_and_data(name, tiny_model,
     two = [f"model.name={tiny_model}", f"data.train={news['train']}"]
     planned = rankwise.plan(name, two, num_labels=3)
     assert planned.fits
-    # Three classes instead of the recipe's four; the rest makes it short.
-    run = rankwise.train(name, [*two, "data.validation_size=20", *SHORT], out=tmp_path / "run")
+    # Three classes instead of the recipe's four. The rest makes it short, for an encoder of 64 tokens and 240 rows.
+    small = ["data.validation_size=20", "data.max_length=32", *SHORT]
+    run = rankwise.train(name, [*two, *small], out=tmp_path / "run")
     assert run.result["timing"]["steps"] == 2
     assert run.result["parameters"]["trainable"] == planned.trainable
     recipe, used = configuration.load(name), run.config

@@ -95,6 +95,16 @@ def test_shorter_runs_start_from_higher_rates():
     assert [module.usual_rate(steps) for steps in (1, 60, 600, 2400, 10**6)] == [3e-3, 3e-3, 1e-3, 5e-4, 3e-4]
 
 
+def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "search.yaml").write_text("base: {}")
+    assert main(["auto", str(news["train"]), "--out", str(tmp_path / "a")]) == 2
+    assert "rankwise search --out" in capsys.readouterr().err
+    assert main(["auto", str(news["train"]), "train.epochs=2", "--out", str(tmp_path / "b")]) == 2
+    assert "train.epochs is what auto plans" in capsys.readouterr().err
+
+
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
     words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference"]
     limits = ["--max-params", "20k", "--max-minutes", "1", "--out", str(tmp_path / "a")]

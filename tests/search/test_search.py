@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.search import trial as trials
 from rankwise.search.driver import search
+from rankwise.search.workers import InProcess
 
 QUIET = Console(quiet=True)
 
@@ -181,6 +183,47 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(sweep, tmp_path, monk
         run(sweep, tmp_path / "none")
 
 
+class Killed(Exception):
+    pass
+
+
+def test_halving_resumes_alike_when_two_rungs_fall_on_one_step(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]}
+    sweep["base"]["train"]["eval_every"] = 6  # rungs at 3 and 6 steps: both at 6
+    sweep["halving"] = {"factor": 2, "rungs": 3}
+    whole = run(sweep, tmp_path / "whole")
+    assert whole["counts"]["done"] == 2
+
+    class UntilTheLastRung(InProcess):
+        def run(self, tasks):
+            if any(task.until is None for task in tasks):
+                raise Killed
+            yield from super().run(tasks)
+
+    with pytest.raises(Killed):
+        search(sweep, out=tmp_path / "cut", console=QUIET, workers=UntilTheLastRung())
+    resumed = run(sweep, tmp_path / "cut", resume=True)
+    assert resumed["table"] == whole["table"]
+    assert resumed["counts"] == whole["counts"]
+
+
+def test_adalora_can_be_halved_before_its_ranks_are_final(sweep, tmp_path):
+    sweep["base"]["adapter"] |= {"method": "adalora", "rank": 4}
+    sweep["axes"] = {"train.learning_rate": [1e-3, 1e-2]}
+    sweep["halving"] = {"factor": 2, "rungs": 2}
+    record = run(sweep, tmp_path / "s")
+    assert sorted(row["status"] for row in record["table"]) == ["done", "halved"]
+
+
+def test_the_classes_are_those_of_the_data(sweep, tmp_path):
+    sweep["base"]["data"]["num_labels"] = 7
+    sweep["axes"] = {"train.learning_rate": [1e-2]}
+    record = run(sweep, tmp_path / "s")
+    result = rankwise.Run(tmp_path / "s" / record["winner"]["run"]).result
+    assert record["winner"]["trainable"] == result["parameters"]["trainable"]
+    assert result["labels"] == ["business", "science", "sport"]
+
+
 def test_a_folder_belongs_to_one_search(sweep, tmp_path):
     sweep["axes"] = {"train.learning_rate": [1e-2]}
     run(sweep, tmp_path / "s")
@@ -210,6 +253,9 @@ def test_state_goes_where_the_file_says(sweep, tmp_path, storage):
     record = run(sweep, tmp_path / "s")
     assert not (tmp_path / "s" / "study.db").exists()
     assert run(sweep, tmp_path / "s", resume=True)["table"] == record["table"]
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(UserError, match="holds trials of a search"):
+        run(sweep, tmp_path / "s")
     with pytest.raises(UserError, match="cannot be opened"):
         run({**sweep, "storage": "sqlite:////nowhere/at/all.db"}, tmp_path / "t")
 

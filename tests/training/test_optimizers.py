@@ -43,6 +43,21 @@ def test_lora_plus_and_the_head_have_rates_of_their_own():
     assert head_bias == (5e-5, 0.0)
 
 
+def test_lora_on_the_head_has_the_heads_rate():
+    for name in (
+        "classifier.dense.lora_B",  # the fast engine's name
+        "model.base_model.model.classifier.modules_to_save.default.dense.lora_B.default.weight",
+    ):
+        (group,) = groups([(name, Parameter(torch.zeros(4, 2)))], Train(loraplus_ratio=16.0, head_learning_rate=5e-5))
+        assert (group["lr"], group["role"]) == (5e-5, "head")
+
+
+def test_what_scales_is_not_decayed():
+    for name in ("layer.ia3_l.default", "layer.lora_E.default"):
+        (group,) = groups([(name, Parameter(torch.ones(4, 1)))], Train(weight_decay=0.1))
+        assert group["weight_decay"] == 0.0
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "adagrad", "muon"])
 def test_every_optimizer_moves_every_parameter_and_resumes(name):
     train = Train(optimizer=name, learning_rate=0.01, momentum=0.9)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,6 +145,17 @@ def test_a_resume_with_another_configuration_is_refused(config, tmp_path, key, v
     (run / "result.json").write_text(json.dumps({**json.loads((run / "result.json").read_text()), "status": "running"}))
     with pytest.raises(UserError, match=f"another train.{key}"):
         rankwise.train(config, out=run, resume=True)
+
+
+def test_a_resume_on_other_rows_is_refused(config, tmp_path):
+    rows = Path(config["data"]["train"]).read_text(encoding="utf-8")
+    config["data"]["train"] = str(tmp_path / "train.csv")
+    (tmp_path / "train.csv").write_text(rows, encoding="utf-8")
+    run = rankwise.train(config, out=tmp_path / "run")
+    run.write_result({**run.result, "status": "interrupted"})
+    (tmp_path / "train.csv").write_text(rows + "a new row,sport\n", encoding="utf-8")
+    with pytest.raises(UserError, match="was started with other train rows"):
+        rankwise.train(config, out=run.path, resume=True)
 
 
 def test_a_folder_that_holds_a_run_or_something_else_is_not_overwritten(config, shared_run, tmp_path):
