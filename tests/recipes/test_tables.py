@@ -103,3 +103,14 @@ def test_a_table_is_shown_copied_and_misspelt_like_a_recipe(tmp_path, capsys):
         paper_table.load("sarkar-dorra")
     with pytest.raises(UserError, match="no finished run"):
         paper_table.load("sarkar-dora", tmp_path)
+
+
+def test_a_papers_search_ends_with_its_table_beside_ours(tiny_model, news, tmp_path, capsys):
+    words = [f"model.name={tiny_model}", f"data.train={news['train']}", "data.validation_size=20", "data.max_length=32"]
+    short = ["train.steps=2", "train.warmup_steps=1", "train.eval_every=1", "seeds=1"]
+    assert main(["search", "noppe-brandon-dropout", *words, *short, "--out", str(tmp_path / "s")]) == 0
+    shown = capsys.readouterr().out
+    assert "winner: trial " in shown
+    assert "paper peak" in shown
+    assert "95% interval" in shown.partition("winner: trial ")[2]
+    assert "rows without a run of ours" not in shown

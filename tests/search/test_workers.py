@@ -78,29 +78,6 @@ def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
     assert record["table"] == alone["table"]
 
 
-def idlest():
-    """The worker that does least; both when neither has anything to do yet."""
-    alive = children()
-    if len(alive) < 2:
-        return []
-    before = [sum(one.cpu_times()[:2]) for one in alive]
-    time.sleep(0.5)
-    return sorted(alive, key=lambda one: sum(one.cpu_times()[:2]) - before[alive.index(one)])
-
-
-@pytest.mark.slow
-def test_an_idle_worker_killed_does_not_hold_the_search_up(long_sweep, tmp_path):
-    """It dies holding the lock of the queue that the others wait at."""
-    long_sweep["axes"] = {"train.learning_rate": [2e-3, 1e-2, 3e-3]}
-    folder = tmp_path / "s"
-    last = lambda: any(folder.glob("trials/0002/checkpoints/step-*"))  # noqa: E731
-    thread, killed = kill_one_when(last, idlest)
-    record = search(long_sweep, out=folder, console=QUIET, workers=Processes(2, threads=1))
-    thread.join()
-    assert killed
-    assert [row["status"] for row in record["table"]] == ["done"] * 3
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two cpus on this machine."""

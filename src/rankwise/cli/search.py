@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search and print the table."""
+    from rankwise import recipes
+    from rankwise.runs import paper_table
     from rankwise.search import spec
     from rankwise.search.driver import search
     from rankwise.search.show import text
@@ -54,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         common.print_json(record)
     else:
         print(text(record))
+        if str(source) in recipes.table_names():
+            folder = Path(args.out) if args.out else Path("searches") / str(source)
+            print(f"\n{paper_table.load(str(source), folder).text()}")
     return 0
 
 
