@@ -147,6 +147,20 @@ def test_a_resume_with_another_configuration_is_refused(config, tmp_path, key, v
         rankwise.train(config, out=run, resume=True)
 
 
+def test_a_run_killed_at_its_very_end_is_finished_by_a_resume(config, tmp_path, monkeypatch):
+    def killed(run):
+        raise SystemExit
+
+    monkeypatch.setattr(job.calibrate, "calibrate", killed)
+    with pytest.raises(SystemExit):
+        rankwise.train(config, out=tmp_path / "run")
+    monkeypatch.undo()
+    run = rankwise.train(config, out=tmp_path / "run", resume=True)
+    assert run.result["status"] == "finished"
+    assert "temperature" in run.result["calibration"]
+    assert "## Scores" in (run.adapter / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_resume_on_other_rows_is_refused(config, tmp_path):
     rows = Path(config["data"]["train"]).read_text(encoding="utf-8")
     config["data"]["train"] = str(tmp_path / "train.csv")

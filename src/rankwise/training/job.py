@@ -423,9 +423,11 @@ class _Recorder:
             notes.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
         if job.config.adapter.method == "probe":
             notes.append("adapter.method: probe is solved at once: optimizer, schedule and steps of train do not apply")
-        self._write(status, state, metrics=scores, reload={"max_logit_difference": proof}, notes=notes)
+        # A run killed before its status is written goes on to its end again, calibration included.
+        self._write("running", state, metrics=scores, reload={"max_logit_difference": proof}, notes=notes)
         if "validation" in scores:
             calibrate.calibrate(job.run)
+        job.run.write_result(job.run.result | {"status": status})
         card.write(job.run)
         if self.tracker is not None:
             self.tracker.finish(scores, state.step)
