@@ -14,7 +14,7 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.errors import BudgetError, UserError
 from rankwise.runs.folder import HISTORY_COLUMNS
-from rankwise.training import job, loop
+from rankwise.training import job, loop, proof
 
 TEXTS = ["the striker scored a goal for the team", "shares of the bank fell", "a new planet in orbit"]
 
@@ -207,9 +207,9 @@ def test_a_failed_run_says_so_in_its_result(config, tmp_path, monkeypatch):
 
 def test_an_adapter_that_does_not_repeat_the_live_model_is_no_success():
     live = np.array([[1.0, 2.0]])
-    assert job.prove_equal(live, live + 1e-7) < 1e-6
+    assert proof.prove_equal(live, live + 1e-7) < 1e-6
     with pytest.raises(RuntimeError, match="does not repeat the live model"):
-        job.prove_equal(live, live + 1e-3)
+        proof.prove_equal(live, live + 1e-3)
 
 
 def test_evaluation_is_recorded_and_test_rows_are_kept_apart(config, news, tmp_path):

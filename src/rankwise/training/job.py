@@ -29,12 +29,11 @@ from rankwise.errors import UserError
 from rankwise.models import adapter_file, assemble, tokenizer_of
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, compiles, logits_of, precision_of
 from rankwise.models.sources import locate
-from rankwise.planning.ledger import MUTATING, head_kind
 from rankwise.runs import calibrate, card, environment, floor, tracking
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
-from rankwise.training import allocation, probe, stopping
+from rankwise.training import allocation, probe, proof, stopping
 from rankwise.training.examples import Augmentation, Examples
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import Loop, State, total_steps
@@ -43,13 +42,6 @@ from rankwise.training.optimizers import check_optimizer, optimizer
 from rankwise.training.progress import Progress
 from rankwise.training.schedules import Schedule, warmup_steps
 
-# Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same
-# arithmetic on the same path, so anything above rounding means that something trained is not in the file.
-PROOF_ROWS = 64
-PROOF_TOLERANCE = 1e-5
-# Where the file holds the trained update in another form than the live model (PiSSA and OLoRA as plain LoRA, a low-rank
-# head merged), bf16 rounds the two sums differently; what a missing tensor does is larger still.
-PROOF_TOLERANCE_OTHER_SUM = 5e-2
 # Training rows scored without dropout at the end, beside validation: how far apart the two are is overfitting.
 TRAIN_SAMPLE_ROWS = 1_000
 # Texts whose activations EVA decomposes, and how many at a time.
@@ -284,8 +276,8 @@ class _Recorder:
         gc.collect()
         reloaded = self._reload(accelerator.device)
         again = logits_of(reloaded, sample, job.config.train.eval_batch_size)
-        proof = prove_equal(live, again, _proof_tolerance(job.config, job.plan.engine))
-        self._score_and_write(state, reloaded, proof)
+        difference = proof.prove_equal(live, again, proof.tolerance_of(job.config, job.plan.engine))
+        self._score_and_write(state, reloaded, difference)
         return state
 
     def _loop(self, model: Any, classifier: Any, accelerator: Accelerator) -> Loop:
@@ -383,7 +375,7 @@ class _Recorder:
 
     def _sample(self) -> Sequence[np.ndarray]:
         rows = (self.job.validation or self.job.training).tokens
-        return [rows[row] for row in range(min(PROOF_ROWS, len(rows)))]
+        return [rows[row] for row in range(min(proof.ROWS, len(rows)))]
 
     def _reload(self, device: torch.device) -> Any:
         """The classifier as a user will load it: a fresh base and the saved file."""
@@ -393,7 +385,7 @@ class _Recorder:
         job, pad = self.job, self.job.tokenizer.pad_token_id
         return classifier_of(model, job.plan, job.config, pad_token_id=pad, steps=job.total_steps).to(device)
 
-    def _score_and_write(self, state: State, classifier: Classifier, proof: float) -> None:
+    def _score_and_write(self, state: State, classifier: Classifier, difference: float) -> None:
         job = self.job
         scores: dict[str, Any] = {}
         started = time.perf_counter()
@@ -424,7 +416,7 @@ class _Recorder:
         if job.config.adapter.method == "probe":
             notes.append("adapter.method: probe is solved at once: optimizer, schedule and steps of train do not apply")
         # A run killed before its status is written goes on to its end again, calibration included.
-        self._write("running", state, metrics=scores, reload={"max_logit_difference": proof}, notes=notes)
+        self._write("running", state, metrics=scores, reload={"max_logit_difference": difference}, notes=notes)
         if "validation" in scores:
             calibrate.calibrate(job.run)
         job.run.write_result(job.run.result | {"status": status})
@@ -516,26 +508,3 @@ def _last(state: State) -> dict[str, Any]:
     """The last evaluation's scores, beside the chosen one's."""
     row = state.history[-1]
     return {"step": row["step"], "accuracy": row["validation_accuracy"], "loss": row["validation_loss"]}
-
-
-def _proof_tolerance(config: Config, engine: str) -> float:
-    """How far the reloaded model's logits may be from the live one's, relative to the largest."""
-    exact = precision_of(config.model.precision, engine) == "fp32"
-    # The fast engine's head is fp32 in any case.
-    converted = config.adapter.init in MUTATING or (head_kind(config) == "low_rank" and engine != "fast")
-    return PROOF_TOLERANCE_OTHER_SUM if converted and not exact else PROOF_TOLERANCE
-
-
-def prove_equal(live: np.ndarray, reloaded: np.ndarray, tolerance: float = PROOF_TOLERANCE) -> float:
-    """The largest difference between the live and the reloaded model's logits.
-
-    Raises: RuntimeError when it is above rounding: the file lacks something that was trained.
-    """
-    difference = float(np.abs(live - reloaded).max())
-    scale = max(1.0, float(np.abs(live).max()))
-    if not difference <= tolerance * scale:
-        raise RuntimeError(
-            f"the saved adapter does not repeat the live model: logits differ by {difference:.3g}; "
-            "the run's checkpoint is kept, please report this"
-        )
-    return difference
