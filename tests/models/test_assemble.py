@@ -73,6 +73,8 @@ def trees(draw) -> dict:
     assume(not (family in BIASLESS and (adapter.get("bias", "none") != "none" or adapter["method"] == "bitfit")))
     fixed = adapter["method"] in ("full", "probe")  # these leave no choice of the head
     kinds = ["full"] if fixed else ["full", "output", "low_rank"]
+    if adapter["method"] == "adalora":
+        kinds.remove("low_rank")  # refused: its allocator would take ranks from the head
     return {
         "budget": {"max_trainable": None},
         "model": {"name": family},
