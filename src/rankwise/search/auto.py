@@ -240,8 +240,8 @@ def plan_clock(
 def usual_rate(steps: int) -> float:
     """The learning rate to start from for a run of so many steps: the fewer, the higher.
 
-    1e-3 at 600 steps, by the square root of their number: 3e-3 won over lower ones at 60 steps, 1e-3 and 5e-4 at
-    over a thousand (LOG.md). Two significant digits.
+    1e-3 at 600 steps, by the square root of their number: 3e-3 won over lower ones at 60 steps; near a thousand about
+    1e-3 did better than 5e-4, in one run each (LOG.md). Two significant digits.
     """
     rate = _RATE * (_RATE_STEPS / steps) ** 0.5
     return float(f"{min(max(rate, _LOWEST_RATE), _HIGHEST_RATE):.1e}")

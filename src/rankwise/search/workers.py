@@ -87,9 +87,8 @@ class Processes:
                 self._abandon()
 
     def _abandon(self) -> None:
-        """Kill what is left of a pool that lost a worker: the others may wait forever for a lock the lost one held.
-
-        Their trials go on from their checkpoints.
+        """Kill what is left of a pool that lost a worker: no survivor may run on beside the one that takes its trial over,
+        or wait for a lock that the lost one held. Their trials go on from their checkpoints.
         """
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):
