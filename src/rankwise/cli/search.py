@@ -40,13 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from rankwise import recipes
     from rankwise.runs import paper_table
     from rankwise.search import spec
-    from rankwise.search.driver import search
+    from rankwise.search.driver import COPY, search
     from rankwise.search.show import text
 
     source, overrides = common.source_and_overrides(args.words)
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, got {args.workers}")
-    copy = None if args.out is None else Path(args.out) / "search.yaml"
+    copy = None if args.out is None else Path(args.out) / COPY
     told = source or (copy if args.resume and copy is not None and copy.is_file() else None)
     resources = spec.load(told, overrides).resources if args.ray and told else spec.Resources()
     record = search(
