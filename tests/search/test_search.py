@@ -187,6 +187,59 @@ class Killed(Exception):
     pass
 
 
+def test_a_failed_trial_is_tried_again_by_a_resume_from_where_it_was(sweep, tmp_path, monkeypatch):
+    from rankwise.training.loop import Loop
+
+    sweep["axes"] = {"train.learning_rate": [1e-4, 1e-3, 1e-2]}
+    sweep["halving"] = {"factor": 2, "rungs": 2}
+    whole = run(sweep, tmp_path / "whole")
+    step, steps, failed = Loop._train_step, [], []
+
+    def full_disk(self):
+        if self.state.step == 10 and not failed:
+            failed.append(True)
+            raise OSError("no space left on device")
+        steps.append(self.state.step)
+        step(self)
+
+    class UntilTheEnd(InProcess):
+        def run(self, tasks):
+            if all(task.until is None for task in tasks):
+                monkeypatch.setattr(Loop, "_train_step", full_disk)
+                outcomes = list(super().run(tasks))
+                assert outcomes[0].status == "failed"
+                yield outcomes[0]
+                raise Killed
+            yield from super().run(tasks)
+
+    with pytest.raises(Killed):
+        run(sweep, tmp_path / "s", workers=UntilTheEnd())
+    steps.clear()
+    again = run(sweep, tmp_path / "s", resume=True)
+    assert min(steps) == 8  # the rung it had come to
+    assert again["table"] == whole["table"]
+    assert again["counts"]["failed"] == 0
+
+
+def test_a_search_that_is_over_keeps_its_failed_trials(sweep, tmp_path, monkeypatch):
+    from rankwise.training.loop import Loop
+
+    step, tried = Loop._train_step, []
+
+    def breaks(self):
+        if self.train.learning_rate == 1e-2:
+            tried.append(self.state.step)
+            raise OSError("no space left on device")
+        step(self)
+
+    monkeypatch.setattr(Loop, "_train_step", breaks)
+    first = run(sweep, tmp_path / "s")
+    before = len(tried)
+    again = run(sweep, tmp_path / "s", resume=True)
+    assert len(tried) == before > 0
+    assert again["table"] == first["table"]
+
+
 def test_halving_resumes_alike_when_two_rungs_fall_on_one_step(sweep, tmp_path):
     sweep["axes"] = {"train.learning_rate": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]}
     sweep["base"]["train"]["eval_every"] = 6  # rungs at 3 and 6 steps: both at 6

@@ -138,6 +138,7 @@ class Sweep:
             trials = self._propose(each)
             self._run_round(each, trials)
         self._repeat_finalists()
+        self.study.settle(self.trials)
         judged = judge(self.spec, self.space, self.trials, self.folder)
         record = judged.to_dict(status="finished") | {"timing": {"session_s": round(time.time() - started, 1)}}
         winner = record["winner"]

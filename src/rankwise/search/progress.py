@@ -41,12 +41,12 @@ class Progress:
         """Say what a trial reached and how much is left."""
         done = sum(each.has_ended for each in trials)
         standing = f"trial {trial.number} {trial.status}"
-        if trial.outcome is not None and trial.outcome.scores:
+        if trial.why:
+            standing += f": {trial.why}"
+        elif trial.outcome is not None and trial.outcome.scores:
             standing += (
                 f" at step {trial.outcome.step}, {self._search.metric} {trial.outcome.scores[self._search.metric]:.4f}"
             )
-        elif trial.why:
-            standing += f": {trial.why}"
         self._print(f"{done}/{max(self._trials, len(trials))}  {standing}; {self._best(trials)}; {self._left(trials)}")
 
     def _best(self, trials: Sequence[Trial]) -> str:

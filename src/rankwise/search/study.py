@@ -7,6 +7,7 @@ since the running trials' last checkpoints.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ class Trial:
         return self.outcome is not None and (self.outcome.ended or (until is not None and self.outcome.step >= until))
 
     def add(self, outcome: Outcome) -> None:
-        """Take in where it stands now."""
+        """Take in where it stands now; a failure leaves it where it stood."""
+        if outcome.status == "failed":
+            return
         self.outcome = outcome
         if outcome.scores and all(rung["reached"] != outcome.step for rung in self.rungs):
             self.rungs.append({"reached": outcome.step, **outcome.scores})
@@ -108,7 +111,10 @@ class Study:
         self._next = 0
 
     def load(self) -> list[Trial]:
-        """Every trial in the order they were made; what a kill left half told is told to the end."""
+        """Every trial in the order they were made; what a kill left half told is told to the end.
+
+        What failed in a search that is not over is to be tried again, from the rung it came to.
+        """
         trials = []
         for frozen in self._study.get_trials(deepcopy=False):
             stored = frozen.user_attrs.get(_ATTRIBUTE)
@@ -119,7 +125,9 @@ class Study:
                 continue
             outcome = stored.pop("outcome") if "outcome" in (stored := dict(stored)) else None
             trial = Trial(frozen.number, **stored, outcome=Outcome.of(outcome) if outcome else None)
-            if running and trial.has_ended:
+            if running and trial.status == "failed":  # a full disk or a lack of memory may be gone by now
+                trial.status, trial.why = ("paused" if trial.outcome else "planned"), None
+            elif running and trial.has_ended:
                 self._tell(trial)
             trials.append(trial)
         self._next = len(trials)
@@ -146,11 +154,20 @@ class Study:
         return trial
 
     def save(self, trial: Trial) -> None:
-        """Write a trial's standing; one that has ended is told to Optuna, whose sampler learns from it."""
+        """Write a trial's standing; one that has ended is told to Optuna, whose sampler learns from it.
+
+        A failed one has nothing to teach, and is told by `settle`: what was told cannot be tried again.
+        """
         handle = self._handle(trial)
         handle.set_user_attr(_ATTRIBUTE, trial.attributes())
-        if trial.has_ended:
+        if trial.has_ended and trial.status != "failed":
             self._tell(trial)
+
+    def settle(self, trials: Sequence[Trial]) -> None:
+        """The search is over: its failed trials stay failed."""
+        for trial in trials:
+            if trial.status == "failed" and not self._frozen(trial).state.is_finished():
+                self._tell(trial)
 
     def _tell(self, trial: Trial) -> None:
         states, outcome = self._optuna.trial.TrialState, trial.outcome
@@ -164,9 +181,11 @@ class Study:
         else:
             self._study.tell(trial.key, state=states.FAIL)
 
+    def _frozen(self, trial: Trial) -> Any:
+        return self._study.get_trials(deepcopy=False)[trial.key]
+
     def _handle(self, trial: Trial) -> Any:
-        frozen = self._study.get_trials(deepcopy=False)[trial.key]
-        return self._optuna.trial.Trial(self._study, frozen._trial_id)
+        return self._optuna.trial.Trial(self._study, self._frozen(trial)._trial_id)
 
 
 def _create(optuna: Any, storage: str, name: str, minimise: bool) -> Any:

@@ -43,7 +43,7 @@ def better_first(trials: Sequence[Trial], metric: str, rung: int | None = None) 
 
 def best_of(trials: Sequence[Trial], metric: str) -> Trial | None:
     """The best whole run so far, else the best of those under way."""
-    scored = [trial for trial in trials if trial.outcome is not None and trial.outcome.scores]
+    scored = [t for t in trials if t.status != "failed" and t.outcome is not None and t.outcome.scores]
     whole = [trial for trial in scored if trial.status == "done"]
     return next(iter(better_first(whole or scored, metric)), None)
 
