@@ -14,7 +14,7 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.errors import BudgetError, UserError
 from rankwise.runs.folder import HISTORY_COLUMNS
-from rankwise.training import job, loop, proof
+from rankwise.training import execution, loop, proof
 
 TEXTS = ["the striker scored a goal for the team", "shares of the bank fell", "a new planet in orbit"]
 
@@ -101,7 +101,7 @@ def test_plain_peft_loads_the_adapter_with_equal_logits(shared_run):
 
 
 def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(job.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(execution.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
     config["budget"]["max_trainable"] = 1000
     with pytest.raises(BudgetError, match="the largest rank that fits is"):
         rankwise.train(config, out=tmp_path / "run")
@@ -151,7 +151,7 @@ def test_a_run_killed_at_its_very_end_is_finished_by_a_resume(config, tmp_path, 
     def killed(run):
         raise SystemExit
 
-    monkeypatch.setattr(job.calibrate, "calibrate", killed)
+    monkeypatch.setattr(execution.calibrate, "calibrate", killed)
     with pytest.raises(SystemExit):
         rankwise.train(config, out=tmp_path / "run")
     monkeypatch.undo()
@@ -159,6 +159,38 @@ def test_a_run_killed_at_its_very_end_is_finished_by_a_resume(config, tmp_path, 
     assert run.result["status"] == "finished"
     assert "temperature" in run.result["calibration"]
     assert "## Scores" in (run.adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_resume_finds_its_rows_where_they_lie_now(config, tmp_path, monkeypatch):
+    whole = rankwise.train(config, out=tmp_path / "whole")
+    stop_after(monkeypatch, steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(config, out=tmp_path / "cut")
+    monkeypatch.undo()
+    cut = rankwise.Run(tmp_path / "cut")
+    cut.write_result({**cut.result, "timing": {**cut.result["timing"], "total_s": 1000.0}})
+    moved = tmp_path / "elsewhere.csv"
+    moved.write_bytes(Path(config["data"]["train"]).read_bytes())
+    config["data"]["train"] = str(moved)
+    resumed = rankwise.train(config, out=tmp_path / "cut", resume=True)
+    assert resumed.history == whole.history
+    assert resumed.config.data.train == str(moved)
+    assert 1000 < resumed.result["timing"]["total_s"] < 2000  # of both sessions
+
+
+def test_a_checkpoint_is_kept_every_few_minutes_whatever_the_evaluations(config, tmp_path, monkeypatch):
+    kept = []
+    save = loop.Loop.save_checkpoint
+
+    def spy(self):
+        kept.append(self.state.step)
+        save(self)
+
+    monkeypatch.setattr(loop.Loop, "save_checkpoint", spy)
+    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    config["train"]["eval_every"] = config["train"]["steps"]
+    rankwise.train(config, out=tmp_path / "often")
+    assert kept == list(range(1, config["train"]["steps"] + 1))
 
 
 def test_a_resume_on_other_rows_is_refused(config, tmp_path):

@@ -17,7 +17,7 @@ from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.models import tokenizer_of
 from rankwise.runs import floor
-from rankwise.training import job, loop, probe
+from rankwise.training import execution, loop, probe
 from rankwise.training.examples import Augmentation
 
 
@@ -72,13 +72,13 @@ def test_augmentation_differs_by_epoch_and_repeats_by_seed(tiny_model):
 def run_and_count_tokens(config, out, monkeypatch):
     """A run, and how many tokens its training passes saw."""
     seen = []
-    collate = job.ReferenceClassifier.collate
+    collate = execution.ReferenceClassifier.collate
 
     def spy(self, texts):
         seen.extend(len(text) for text in texts if self.training)
         return collate(self, texts)
 
-    monkeypatch.setattr(job.ReferenceClassifier, "collate", spy)
+    monkeypatch.setattr(execution.ReferenceClassifier, "collate", spy)
     run = rankwise.train(config, out=out)
     monkeypatch.undo()
     return run, sum(seen)
@@ -120,7 +120,9 @@ def test_a_maximum_length_cuts_texts(config, tmp_path, monkeypatch):
 
 def quiet_dropout(monkeypatch):
     """The encoder's own dropout off, so that two ways to cut a batch meet the same numbers."""
-    monkeypatch.setattr(job.ReferenceClassifier, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    monkeypatch.setattr(
+        execution.ReferenceClassifier, "train", lambda self, mode=True: torch.nn.Module.train(self, False)
+    )
 
 
 def test_accumulation_gives_the_weights_of_the_larger_batch(config, tmp_path, monkeypatch):
@@ -408,7 +410,7 @@ IMPOSSIBLE = [
     ("options", "named"), IMPOSSIBLE, ids=lambda value: " ".join(value) if isinstance(value, dict) else ""
 )
 def test_what_cannot_apply_is_refused_before_weights_load(config, tmp_path, monkeypatch, options, named):
-    monkeypatch.setattr(job.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(execution.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
     for key, value in options.items():
         configuration.set_key(config, key, value)
     with pytest.raises(UserError) as refused:

@@ -198,7 +198,7 @@ def plan_clock(
     Raises: UserError when not even one short run fits.
     """
     from rankwise.training import proof
-    from rankwise.training.job import TRAIN_SAMPLE_ROWS
+    from rankwise.training.final import TRAIN_SAMPLE_ROWS
 
     rows = len(roles.train)
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;

@@ -34,6 +34,9 @@ from rankwise.training.objective import Objective
 from rankwise.training.progress import Progress
 from rankwise.training.schedules import Schedule
 
+# A killed run loses no more than this, however far apart its evaluations are, which keep a checkpoint each.
+CHECKPOINT_S = 300.0
+
 
 @dataclass
 class Interval:
@@ -122,6 +125,7 @@ class Loop:
         self.model, self.optimizer = accelerator.prepare(classifier, optimizer)
         self.eval_every = eval_every(train, total_steps, self.steps_per_epoch)
         self._orders: dict[int, list[np.ndarray]] = {}
+        self._saved = time.monotonic()
         accelerator.register_for_checkpointing(self.schedule, self.state, *([allocation] if allocation else []))
         accelerator.register_save_state_pre_hook(self._keep_trainable_only)
         accelerator.register_load_state_pre_hook(self._load_trainable)
@@ -142,16 +146,21 @@ class Loop:
             `time.time()` after which the run is evaluated and ends as an early stop.
         """
         last = self.total_steps if until is None else min(until, self.total_steps)
+        self._saved = time.monotonic()
         with progress:
             while self.state.step < last and not self.state.stopped_early:
                 self._train_step()
                 progress.step(self.state, self._learning_rate())
-                asked, late = self._agreed(stop.requested, deadline is not None and time.time() >= deadline)
+                asked, late, due = self._agreed(
+                    stop.requested,
+                    deadline is not None and time.time() >= deadline,
+                    time.monotonic() - self._saved >= CHECKPOINT_S,
+                )
                 self.state.stopped_early = late and self.state.step < self.total_steps
                 if self._evaluation_due() or (late and self.validation is not None):
                     self._evaluate(progress)
                     self.save_checkpoint()
-                elif asked or self.state.step == last:
+                elif asked or due or self.state.step == last:
                     self.save_checkpoint()
                 if asked:
                     break
@@ -336,6 +345,7 @@ class Loop:
         if self.accelerator.is_main_process:
             self._save_checkpoint()
         self.accelerator.wait_for_everyone()
+        self._saved = time.monotonic()
 
     def _save_checkpoint(self) -> None:
         self.checkpoints.mkdir(exist_ok=True)

@@ -1,0 +1,233 @@
+"""A job carried out: the model built, trained, saved, loaded again, proven, scored and recorded."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast
+
+from rankwise import files
+from rankwise.models import adapter_file, assemble
+from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
+from rankwise.runs import calibrate, card, tracking
+from rankwise.runs.folder import Run
+from rankwise.scoring import metrics
+from rankwise.training import allocation, final, probe, proof, record, stopping
+from rankwise.training.interrupt import StopRequest, stop_requests
+from rankwise.training.loop import Loop, State
+from rankwise.training.optimizers import optimizer
+from rankwise.training.prepare import Job
+from rankwise.training.progress import Progress
+from rankwise.training.schedules import Schedule
+
+# Texts whose activations EVA decomposes, and how many at a time.
+EVA_ROWS, EVA_BATCH = 512, 32
+
+
+class Execution:
+    """Runs a job and keeps result.json true at every moment."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.started = time.time()
+        self.earlier_s = 0.0
+        """seconds of the sessions that this one goes on from"""
+        self.main = PartialState().is_main_process
+        self.tracker: tracking.Tracker | None = None
+
+    def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: float | None = None) -> Run:
+        """Run to the end, or to a pause.
+
+        Raises: KeyboardInterrupt when the user stopped it, with a checkpoint saved.
+        """
+        job = self.job
+        files.make_writable_folder(job.run.path)
+        if resume:
+            self.earlier_s = record.total_s(job.run)
+        if self.main:
+            job.run.write_config(job.config)
+            self.tracker = tracking.open_tracker(job.config, job.run)
+        self._write("running")
+        try:
+            state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+        except KeyboardInterrupt:
+            self._write("interrupted")
+            raise
+        except BaseException as error:
+            self._write("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        PartialState().wait_for_everyone()
+        if state is None:
+            raise KeyboardInterrupt
+        return job.run
+
+    def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State | None:
+        """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
+        job = self.job
+        accelerator = Accelerator(mixed_precision="fp16" if job.config.model.precision == "fp16" else "no")
+        model = assemble.build(
+            job.config,
+            len(job.label_names),
+            job.label_names,
+            total_steps=job.total_steps,
+            batches=lambda: _activation_batches(job),
+        )
+        classifier = self._classifier(model, accelerator.device)
+        if job.config.adapter.method == "probe":
+            state = self._probe(model, classifier)
+        else:
+            loop = self._loop(model, classifier, accelerator)
+            state = self._fit(loop, model, resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+            if state.step < job.total_steps and not state.stopped_early:
+                self._write("interrupted", state, reached=record.reached(state))
+                return state if state.step == stop_at_step else None
+            if self.main and state.best:
+                loop.load_best()
+            del loop
+        if not self.main:
+            return state
+        adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
+        rows = (job.validation or job.training).tokens
+        sample = rows.take(range(min(proof.ROWS, len(rows))))
+        live = logits_of(classifier, sample, job.config.train.eval_batch_size)
+        del classifier, model
+        gc.collect()
+        reloaded = self._classifier(adapter_file.load(job.run.adapter), accelerator.device)
+        again = logits_of(reloaded, sample, job.config.train.eval_batch_size)
+        difference = proof.prove_equal(live, again, proof.tolerance_of(job.config, job.plan.engine))
+        self._score_and_record(state, reloaded, difference)
+        return state
+
+    def _classifier(self, model: torch.nn.Module, device: torch.device) -> Any:
+        job, pad = self.job, self.job.tokenizer.pad_token_id
+        return classifier_of(model, job.plan, job.config, pad_token_id=pad, steps=job.total_steps).to(device)
+
+    def _loop(self, model: Any, classifier: Any, accelerator: Accelerator) -> Loop:
+        job, train = self.job, self.job.config.train
+        named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]
+        optimizing = optimizer(named, train)
+        return Loop(
+            classifier,
+            optimizing,
+            Schedule(optimizing, train, job.total_steps),
+            job.objective,
+            train,
+            training=job.training,
+            validation=job.validation,
+            label_names=job.label_names,
+            total_steps=job.total_steps,
+            checkpoints=job.run.checkpoints,
+            accelerator=accelerator,
+            allocation=allocation.allocation_of(model),
+            on_evaluation=self._on_evaluation,
+        )
+
+    def _on_evaluation(self, state: State) -> None:
+        """Keep the history, and send its newest row to the tracker if there is one."""
+        if self.main:
+            self.job.run.write_history(state.history)
+            if self.tracker is not None:
+                self.tracker.evaluation(state.history[-1])
+
+    @contextmanager
+    def _prefix_cached(self, state: State, classifier: Any, stop: StopRequest) -> Iterator[None]:
+        """Train on cached outputs of the frozen layers, where that is asked for.
+
+        Every training text's is computed first, on the state's clock, sorted by length and in batches of their own, so
+        that what is stored does not depend on the order of training. What is saved, proven and scored afterwards is
+        the model without the cache.
+        """
+        megabytes, tokens = self.job.config.train.prefix_cache_mb, self.job.training.tokens
+        if megabytes is None:
+            yield
+            return
+        started = time.perf_counter()
+        cache = classifier.cache_prefix(files.cache("prefix"), max_mb=megabytes)
+        order, size = np.argsort(-tokens.lengths, kind="stable"), self.job.config.train.eval_batch_size
+        try:
+            for start in range(0, len(order), size):
+                if not cache.has_room or stop.requested:  # what is not stored is computed when it is met
+                    break
+                classifier.collate(tokens.take(order[start : start + size]))
+            state.train_s += time.perf_counter() - started
+            yield
+        finally:
+            classifier.forget_prefix()
+
+    def _fit(self, loop: Loop, model: Any, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State:
+        """Run the loop, from its checkpoint or from a head fitted first where that is asked for."""
+        job = self.job
+        resumed = resume and loop.resume()
+        if job.config.head.probe_first and not resumed:
+            self._fit_projection(loop.state, model, loop.classifier, probe.PROBE_FIRST_ROWS)
+        with stop_requests() as stop, self._prefix_cached(loop.state, loop.classifier, stop):
+            return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
+
+    def _probe(self, model: Any, classifier: Any) -> State:
+        """Solve the linear probe; its one evaluation stands at the solver's last iteration."""
+        job = self.job
+        state = State(stopping.Selection.of(job.config.train.select), None)
+        state.step = self._fit_projection(state, model, classifier, None)
+        state.rows_seen = len(job.training)
+        state.tokens_seen = int(job.training.tokens.lengths.sum())
+        if job.validation is not None:
+            started = time.perf_counter()
+            logits = logits_of(classifier, job.validation.tokens, job.config.train.eval_batch_size)
+            scores = metrics.evaluate(logits, job.validation.labels, job.label_names)
+            state.eval_s = time.perf_counter() - started
+            state.selection.observe(state.step, scores)
+            row = {f"validation_{name}": scores[name] for name in ("loss", "accuracy", "macro_f1")}
+            state.history = [{"step": state.step, "epoch": 1.0, **row}]
+            job.run.write_history(state.history)
+        return state
+
+    def _fit_projection(self, state: State, model: Any, classifier: Any, rows: int | None) -> int:
+        """Fit the head's projection on frozen features, on the state's clock; returns the solver's iterations."""
+        job, started = self.job, time.perf_counter()
+        train = job.config.train
+        iterations = probe.fit_projection(
+            classifier, model, job.training, job.objective, train.eval_batch_size, train.seed, rows
+        )
+        for parameter in probe.projection_of(model):  # rounding may differ between processes, weights must not
+            parameter.data = broadcast(parameter.data)
+        state.train_s += time.perf_counter() - started
+        return iterations
+
+    # --- record ---------------------------------------------------------------------------------------
+
+    def _score_and_record(self, state: State, classifier: Classifier, difference: float) -> None:
+        """What a finished run says of itself; `finished` is written last."""
+        job = self.job
+        scores = final.scores(job, state, classifier)
+        proven = {"max_logit_difference": difference}
+        # A run killed before its status is written goes on to its end again, calibration included.
+        self._write("running", state, metrics=scores, reload=proven, notes=final.notes(job, state, scores))
+        if "validation" in scores:
+            calibrate.calibrate(job.run)
+        job.run.write_result(job.run.result | {"status": "stopped_early" if state.stopped_early else "finished"})
+        card.write(job.run)
+        if self.tracker is not None:
+            self.tracker.finish(scores, state.step)
+
+    def _write(self, status: str, state: State | None = None, **more: Any) -> None:
+        """Replace result.json by what is known now."""
+        if self.main:
+            seconds = self.earlier_s + time.time() - self.started
+            self.job.run.write_result(record.result_of(self.job, status, state, seconds) | more)
+
+
+def _activation_batches(job: Job) -> list[dict[str, torch.Tensor]]:
+    """Batches of training texts, drawn by the seed, for an initialisation that looks at activations."""
+    rows = np.random.default_rng(job.config.train.seed).permutation(len(job.training))[:EVA_ROWS]
+    collate = ReferenceClassifier(
+        torch.nn.Identity(), pad_token_id=job.tokenizer.pad_token_id, precision="fp32"
+    ).collate
+    starts = range(0, len(rows), EVA_BATCH)
+    return [collate(job.training.tokens.take(rows[start : start + EVA_BATCH])) for start in starts]

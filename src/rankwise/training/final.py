@@ -1,0 +1,83 @@
+"""What is measured once a run has ended, of the adapter as it was saved."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from rankwise.models.classifier import Classifier, logits_of
+from rankwise.runs import floor
+from rankwise.scoring import metrics, predictions
+from rankwise.scoring.calibration import apply_temperature
+from rankwise.training import stopping
+from rankwise.training.loop import State
+from rankwise.training.prepare import Job
+
+# Training rows scored without dropout at the end, beside validation: how far apart the two are is overfitting.
+TRAIN_SAMPLE_ROWS = 1_000
+
+
+def scores(job: Job, state: State, classifier: Classifier) -> dict[str, Any]:
+    """The metrics of validation, of its last evaluation, of a sample of training rows, and the floor's."""
+    started = time.perf_counter()
+    found: dict[str, Any] = {}
+    if job.validation is not None:
+        found["validation"] = _validation(job, state, classifier)
+        found["validation_last"] = _last(state)
+    found["train_sample"] = _train_sample(job, classifier)
+    state.eval_s += time.perf_counter() - started
+    return found | _floor(job)
+
+
+def notes(job: Job, state: State, found: dict[str, Any]) -> list[str]:
+    """What a reader of the scores should know."""
+    said = stopping.warnings(state.history, state.selection, state.step, stopped_early=state.stopped_early)
+    if "validation" in found and "floor" not in found:
+        said.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
+    if job.config.adapter.method == "probe":
+        said.append("adapter.method: probe is solved at once: optimizer, schedule and steps of train do not apply")
+    return said
+
+
+def _validation(job: Job, state: State, classifier: Classifier) -> dict[str, Any]:
+    """The metrics at the chosen evaluation; every row's prediction is kept beside them."""
+    examples, rows = job.validation, job.roles.validation
+    assert examples is not None
+    assert rows is not None
+    logits = logits_of(classifier, examples.tokens, job.config.train.eval_batch_size)
+    predictions.write(
+        job.run.path,
+        "validation",
+        job.label_names,
+        rows_sha256=rows.sha256,
+        ids=rows.ids,
+        labels=examples.labels,
+        probabilities=apply_temperature(logits, 1.0, multi_label=job.config.data.multi_label),
+    )
+    step = state.selection.step or state.step
+    return {"step": step, **metrics.evaluate(logits, examples.labels, job.label_names)}
+
+
+def _last(state: State) -> dict[str, Any]:
+    """The last evaluation's scores, beside the chosen one's."""
+    row = state.history[-1]
+    return {"step": row["step"], "accuracy": row["validation_accuracy"], "loss": row["validation_loss"]}
+
+
+def _train_sample(job: Job, classifier: Classifier) -> dict[str, Any]:
+    """The metrics of some training rows as they are, without dropout and augmentation."""
+    count = min(TRAIN_SAMPLE_ROWS, len(job.training))
+    rows = np.sort(np.random.default_rng(job.config.train.seed).choice(len(job.training), count, replace=False))
+    logits = logits_of(classifier, job.training.tokens.take(rows), job.config.train.eval_batch_size)
+    return metrics.evaluate(logits, job.training.labels[rows], job.label_names)
+
+
+def _floor(job: Job) -> dict[str, Any]:
+    """`floor` with the scores on validation; those on test rows wait in the cache until they are asked for."""
+    others = {role: rows for role, rows in job.roles.named().items() if role != "train"}
+    assert job.roles.train is not None
+    found = floor.scores(job.roles.train, others, job.label_names)
+    found.pop("test", None)
+    return {"floor": found} if found else {}

@@ -1,0 +1,131 @@
+"""From a configuration to a job that can run: the plan, the rows, their tokens, and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise import data, files, planning
+from rankwise.config import Config
+from rankwise.data.tokens import Tokens, tokenise
+from rankwise.errors import UserError
+from rankwise.models import tokenizer_of
+from rankwise.models.classifier import compiles, precision_of
+from rankwise.models.sources import locate
+from rankwise.runs.folder import Run
+from rankwise.training import allocation
+from rankwise.training.examples import Augmentation, Examples
+from rankwise.training.loop import total_steps
+from rankwise.training.objective import Objective, objective
+from rankwise.training.optimizers import check_optimizer
+from rankwise.training.schedules import warmup_steps
+
+# Where rows lie may change between a run and its resume; which rows they are may not, and that is checked.
+_PLACES = ("train", "validation", "test")
+
+
+@dataclass
+class Job:
+    """What is settled before training starts. `config` is resolved: it has numbers for rank, alpha and lengths."""
+
+    config: Config
+    run: Run
+    plan: planning.Plan
+    roles: data.Roles
+    tokenizer: Any
+    training: Examples
+    validation: Examples | None
+    objective: Objective
+    total_steps: int
+    console: Console
+
+    @property
+    def label_names(self) -> list[str]:
+        return self.roles.label_names
+
+
+def prepare(config: Config, run: Run, console: Console, load_data: Callable[..., data.Roles]) -> Job:
+    """Everything before training, cheapest checks first; nothing is written.
+
+    Raises: UserError for anything the user can mend, BudgetError before any weight is read.
+    """
+    if config.data.train is None:
+        raise UserError("data.train is missing: name a file, a folder, a Hub data set or packaged:bbc-news")
+    if config.data.num_labels is not None:
+        planning.require_fit(planning.plan(config))
+    names = ["train"] + (["validation"] if config.train.evaluate else [])
+    roles = load_data(config.data, roles=[*names, "test"])
+    plan = planning.plan(config, num_labels=len(roles.label_names))
+    planning.require_fit(plan)
+    if not config.model.random_weights:
+        locate(config.model)  # checks the files before anything is tokenised or written
+    tokenizer = tokenizer_of(config.model)
+    assert roles.train is not None
+    steps = total_steps(len(roles.train), config.train)
+    loss = _check_options(plan, roles.train, steps)
+    training = _training(roles.train, tokenizer, plan)
+    length = training.tokens.max_length
+    validation = None
+    if roles.validation is not None:
+        validation = Examples(_tokens(roles.validation, tokenizer, length, plan), roles.validation.labels)
+        roles.report.add_tokens("validation", validation.tokens)
+    roles.report.add_tokens("train", training.tokens)
+    sizes = msgspec.structs.replace(plan.config.data, num_labels=len(roles.label_names), max_length=length)
+    resolved = msgspec.structs.replace(plan.config, data=sizes)
+    _same_as_before(run, resolved, roles)
+    return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, steps, console)
+
+
+def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objective:
+    """The loss, after refusing what the plan cannot know to be impossible: before texts are tokenised or weights read.
+
+    Raises: UserError.
+    """
+    config = plan.config
+    precision_of(config.model.precision, plan.engine)
+    compiles(config.train.compile, plan.engine, steps)
+    allocation.check(plan)
+    check_optimizer(config.train)
+    warmup_steps(config.train, steps)
+    return objective(config.train, train.labels, plan.num_labels, multi_label=config.data.multi_label)
+
+
+def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: planning.Plan) -> Tokens:
+    """Tokenised rows, from the cache when these texts met this tokenizer before."""
+    return tokenise(rows.texts, tokenizer, max_length, files.cache("tokens"), positions=plan.positions)
+
+
+def _training(rows: data.Rows, tokenizer: Any, plan: planning.Plan) -> Examples:
+    """The training rows, which alone are augmented."""
+    config = plan.config
+    tokens = _tokens(rows, tokenizer, config.data.max_length, plan)
+    if not config.data.augment:
+        return Examples(tokens, rows.labels)
+    changes = Augmentation(rows.texts, config.data.augment, tokenizer, tokens.max_length, config.train.seed)
+    return Examples(tokens, rows.labels, changes)
+
+
+def _same_as_before(run: Run, resolved: Config, roles: data.Roles) -> None:
+    """A resume must be of the same run: the schedule, the order of rows and the model depend on every key and row."""
+    if not (run.path / "config.yaml").exists():
+        return
+    before, now = configuration.to_dict(run.config), configuration.to_dict(resolved)
+    recorded = run.result["data"] if (run.path / "result.json").exists() else {}
+    if recorded:
+        before["data"] |= {place: now["data"][place] for place in _PLACES if place in recorded}
+    changed = [
+        f"{section}.{key}" if isinstance(value, dict) else section
+        for section, value in now.items()
+        for key in (value if isinstance(value, dict) else [section])
+        if (before[section][key] != value[key] if isinstance(value, dict) else before[section] != value)
+    ]
+    if changed:
+        raise UserError(f"{run.path} was started with another {changed[0]}: resume with the same configuration")
+    for role, rows in roles.named().items():
+        if role != "test" and role in recorded and recorded[role]["sha256"] != rows.sha256:
+            raise UserError(f"{run.path} was started with other {role} rows: resume with the data as they were")
