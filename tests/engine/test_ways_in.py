@@ -139,6 +139,25 @@ def test_one_writes_the_cache_and_the_others_read_what_it_has_stored(tmp_path):
     assert third.cache_prefix(tmp_path).writes
 
 
+def test_other_texts_make_way_for_a_run_that_needs_the_room(tmp_path):
+    megabytes = sum(len(text) for text in texts()) * 32 * 2 / 2**20  # of width 32
+    first, others = FastClassifier.from_peft(upper()).eval(), [text[::-1].copy() for text in texts()]
+    cache = first.cache_prefix(tmp_path, max_mb=megabytes)
+    expected = first(first.collate(texts()))
+    cache.make_room(texts())  # all there: nothing is forgotten
+    assert len(cache) == len(texts())
+    first.forget_prefix()
+    second, reader = FastClassifier.from_peft(upper()).eval(), FastClassifier.from_peft(upper()).eval()
+    writing, reading = second.cache_prefix(tmp_path, max_mb=megabytes), reader.cache_prefix(tmp_path)
+    writing.make_room(others)
+    assert len(writing) == 0
+    second.collate(others)
+    assert len(writing) == len(others)
+    assert torch.equal(reader(reader.collate(texts())), expected)  # what it had mapped is still its own
+    assert len(reading) == len(texts())
+    assert len(list(tmp_path.rglob("rows.bf16"))) == 1
+
+
 def test_a_record_cut_short_by_a_kill_is_dropped(tmp_path):
     first = FastClassifier.from_peft(upper()).eval()
     first.cache_prefix(tmp_path)

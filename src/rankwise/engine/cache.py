@@ -8,6 +8,7 @@ It is another model than without: in training nothing is dropped in the prefix, 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,21 +29,21 @@ class PrefixCache:
 
     Texts that no longer fit are computed each time. A folder belongs to one prefix of one model. Of those who open it
     at a time, the first writes, until it is closed; the others read what it has stored, and compute the rest.
+
+    The files lie in a numbered folder within it. Starting over takes the next number, so that a reader's mapping never
+    shows rows that its index does not know.
     """
 
     def __init__(self, folder: Path, hidden: int, max_mb: float) -> None:
         """
         folder
-            Where `rows.bf16` and `index` lie, made when absent.
+            Where the numbered folder of `rows.bf16` and `index` lies, made when absent.
         max_mb
             Largest size of the rows, in 2^20 bytes; an existing file may grow to it, and never shrinks.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._hidden = hidden
-        self._index_path, self._rows_path = folder / "index", folder / "rows.bf16"
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._used = self._known = 0
-        self._full = False
+        self._folder, self._hidden = folder, hidden
+        self._size = int(max_mb * 2**20) // (2 * hidden) * 2 * hidden
         self._lock = FileLock(folder / ".lock")  # let go by the system when the process ends, however it ends
         try:
             self._lock.acquire(timeout=0)
@@ -50,9 +51,35 @@ class PrefixCache:
             self.writes = False
         else:
             self.writes = True
-            self._make(int(max_mb * 2**20) // (2 * hidden) * 2 * hidden)
+        self._open(max(_numbered(folder), default=0))
+
+    def _open(self, number: int) -> None:
+        """Read, and as the writer make, the files of this number."""
+        place = self._folder / str(number)
+        self._number = number
+        self._index_path, self._rows_path = place / "index", place / "rows.bf16"
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._used = self._known = 0
+        self._full = False
+        if self.writes:
+            self._make()
         self._rows = self._mapped()
         self._read_index()
+
+    def make_room(self, texts: Sequence[np.ndarray]) -> None:
+        """Forget what is stored, when it is of other texts too and leaves these no room.
+
+        texts
+            token ids of everything that will be fetched
+        """
+        if not self.writes:
+            return
+        wanted = {_digest(text): len(text) for text in texts}
+        missing = sum(tokens for digest, tokens in wanted.items() if digest not in self._places)
+        if self._used + missing > len(self._rows) and any(digest not in wanted for digest in self._places):
+            old = self._rows_path.parent
+            self._open(self._number + 1)
+            shutil.rmtree(old, ignore_errors=True)  # those who read it keep their mapping
 
     def fetch(self, texts: Sequence[np.ndarray], compute: Callable[[list[int]], list[Tensor]]) -> list[Tensor]:
         """The prefix output of every text, computed where it is not stored.
@@ -89,13 +116,14 @@ class PrefixCache:
         """How many texts are stored."""
         return len(self._places)
 
-    def _make(self, size: int) -> None:
-        """The files as a writer needs them: rows of this many bytes at least, an index of whole records."""
+    def _make(self) -> None:
+        """The files as a writer needs them: rows of the budget's size at least, an index of whole records."""
+        self._rows_path.parent.mkdir(exist_ok=True)
         if not self._rows_path.exists():
             self._index_path.unlink(missing_ok=True)
         with self._rows_path.open("ab") as file:
-            if file.tell() < size:
-                file.truncate(size)  # sparse: takes space as it fills
+            if file.tell() < self._size:
+                file.truncate(self._size)  # sparse: takes space as it fills
         with self._index_path.open("ab") as file:  # a killed writer may have cut the last record short
             file.truncate(file.tell() // _RECORD.itemsize * _RECORD.itemsize)
 
@@ -161,6 +189,10 @@ def in_packed_order(outputs: Sequence[Tensor], batch: Packed) -> Tensor:
     order = batch.given.argsort().tolist()
     idle = outputs[0].new_zeros(len(batch.ids) - batch.tokens, outputs[0].shape[1])
     return torch.cat([*(outputs[number] for number in order), idle])
+
+
+def _numbered(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
 def _digest(text: np.ndarray) -> bytes:

@@ -150,6 +150,7 @@ class Execution:
             return
         started = time.perf_counter()
         cache = classifier.cache_prefix(files.cache("prefix"), max_mb=megabytes)
+        cache.make_room(tokens)
         order, size = np.argsort(-tokens.lengths, kind="stable"), self.job.config.train.eval_batch_size
         try:
             for start in range(0, len(order), size):
