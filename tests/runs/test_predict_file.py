@@ -59,6 +59,14 @@ def test_the_papers_hidden_test_file(run, texts, tmp_path):
     assert [tuple(map(int, line.split(","))) for line in lines[1:]] == list(enumerate(expected))
 
 
+def test_a_header_is_refused_where_the_format_has_none(run, texts, tmp_path, capsys):
+    source, _ = texts
+    words = ["predict", str(run.path), str(source), str(tmp_path / "out.csv"), "--kaggle-header", "ID,label"]
+    assert main(words) == 2
+    assert "a kaggle header cannot apply to csv: add --format kaggle" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_an_adapter_folder_alone_predicts_the_same(run, texts, tmp_path):
     _, rows = texts
     alone, whole = rankwise.load(run.adapter), rankwise.load(run)

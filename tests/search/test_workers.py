@@ -115,6 +115,8 @@ def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_pat
     assert pq.read_table(tmp_path / "verb")["predicted"].to_pylist() == table["predicted"]
     assert cli.main([*words, "--format", "kaggle"]) == 2
     assert "--format kaggle cannot apply with --ray" in capsys.readouterr().err
+    assert cli.main([*words, "--kaggle-header", "ID,label"]) == 2
+    assert "--kaggle-header cannot apply with --ray" in capsys.readouterr().err
     assert cli.main(words) == 2
     assert "exists already" in capsys.readouterr().err
     assert cli.main([*words[:2], str(tmp_path / "no-*.csv"), *words[3:]]) == 2

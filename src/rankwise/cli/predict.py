@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kaggle-header",
         metavar="LINE",
-        default="ID,Label",
-        help="first line of the kaggle format: ID,Label or ID,label",
+        help="first line of the kaggle format: ID,Label (the default) or ID,label",
     )
     parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperature fitted by rankwise calibrate"
@@ -68,6 +67,8 @@ def _over_ray(args: argparse.Namespace) -> int:
     """The same over a cluster, for more files than one machine cares to read."""
     if args.format not in (None, "parquet"):
         raise UserError(f"--format {args.format} cannot apply with --ray, which writes a folder of Parquet files")
+    if args.kaggle_header is not None:
+        raise UserError("--kaggle-header cannot apply with --ray, which writes a folder of Parquet files")
     from rankwise.search import bulk
 
     rows = bulk.predict(args.run, args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.data import sources
-from rankwise.runs.folder import open_run
-from rankwise.runs.predictor import load
+from rankwise.errors import UserError
+from rankwise.runs.predictor import load, text_columns
 from rankwise.scoring import writers
 
 # Texts read before any is scored: enough that sorting by length inside the window leaves little padding.
@@ -23,7 +23,7 @@ def predict_file(
     *,
     format: str | None = None,
     text: Sequence[str] | None = None,
-    kaggle_header: str = writers.KAGGLE_HEADERS[0],
+    kaggle_header: str | None = None,
     calibrated: bool = False,
 ) -> dict[str, Any]:
     """Label every text of a file and write the predictions in the same order.
@@ -33,32 +33,31 @@ def predict_file(
     text
         Text columns; by default those the run was trained on.
     kaggle_header
-        The first line of the kaggle format: competitions differ in it.
+        The first line of the kaggle format, ID,Label by default: competitions differ in it.
     calibrated
         Probabilities at the temperature kept with the adapter.
 
     Returns: rows, output, seconds, texts_per_s.
-    Raises: UserError for a missing file or column, or an ending that names no format; no output is left then.
+    Raises: UserError for a missing file or column, an ending that names no format, or a header that the format does not
+    have; no output is left then.
     """
     target = Path(output)
     chosen = writers.format_of(target, format)
-    batches = sources.stream(Path(source), text or _text_columns(run), WINDOW_ROWS)
+    if kaggle_header is not None and chosen != "kaggle":
+        raise UserError(f"a kaggle header cannot apply to {chosen}: add --format kaggle, or leave the header out")
+    batches = sources.stream(Path(source), text or text_columns(run), WINDOW_ROWS)
     predictor = load(run, calibrated=calibrated)
     started = time.perf_counter()
     rows = 0
     with writers.open_writer(
-        target, chosen, predictor.label_names, multi_label=predictor.multi_label, kaggle_header=kaggle_header
+        target,
+        chosen,
+        predictor.label_names,
+        multi_label=predictor.multi_label,
+        kaggle_header=kaggle_header or writers.KAGGLE_HEADERS[0],
     ) as file:
         for batch in batches:
             file.add(batch.ids, predictor.predict_proba(batch.texts))
             rows += len(batch.texts)
     seconds = time.perf_counter() - started
     return {"rows": rows, "output": str(target), "seconds": round(seconds, 3), "texts_per_s": round(rows / seconds, 1)}
-
-
-def _text_columns(run: str | Path) -> list[str]:
-    """The columns the run was trained on; `text` for an adapter without a run."""
-    if (Path(run) / "adapter_config.json").is_file():
-        return ["text"]
-    column = open_run(run).config.data.text
-    return [column] if isinstance(column, str) else column

@@ -64,6 +64,15 @@ class Predictor:
         return [self.label_names[label] for label in probabilities.argmax(axis=1)]
 
 
+def text_columns(path: str | Path) -> list[str]:
+    """The columns that a run, a search's winner or an adapter was trained on; `text` when nothing says it."""
+    from rankwise.models.adapter_details import details
+
+    adapter = (Path(path) / "adapter_config.json").is_file()
+    column = (details(Path(path)).config if adapter else open_run(path).config).data.text
+    return [column] if isinstance(column, str) else list(column)
+
+
 def load(path: str | Path | Run, *, calibrated: bool = False) -> Predictor:
     """The predictor of a run's folder, a search's (its winner) or any PEFT adapter folder.
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.errors import UserError
-from rankwise.models.adapter_details import details
-from rankwise.runs.folder import open_run
+from rankwise.runs.predictor import text_columns
 from rankwise.search.ray_workers import connect
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
@@ -49,7 +48,7 @@ def predict(
     from ray.data import ActorPoolStrategy
 
     rows: Any = getattr(reading, _READERS[suffix])(paths)
-    columns = [text] if isinstance(text, str) else text or _columns(run)
+    columns = [text] if isinstance(text, str) else text or text_columns(run)
     missing = [column for column in columns if column not in rows.schema().names]
     if missing:
         raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(rows.schema().names)}")
@@ -92,15 +91,6 @@ def _matching(pattern: str) -> list[Path]:
     path = Path(pattern)
     start = Path(path.anchor) if path.is_absolute() else Path()
     return sorted(start.glob(str(path.relative_to(start))))
-
-
-def _columns(run: str | Path) -> list[str]:
-    """The text columns the run was trained on; of an adapter folder alone, what its own record says."""
-    if (Path(run) / "adapter_config.json").is_file():
-        column = details(Path(run)).config.data.text
-    else:
-        column = open_run(run).config.data.text
-    return [column] if isinstance(column, str) else list(column)
 
 
 class _Labeller:
