@@ -61,7 +61,7 @@ def work(there: Connection) -> None:
         marks.append(time.perf_counter())
         planned = planning.plan(config, len(roles.label_names))
         tokenizer = tokenizer_of(config.model)
-        tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.encoder.max_tokens)
+        tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.positions)
         marks.append(time.perf_counter())
         model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
         marks.append(time.perf_counter())

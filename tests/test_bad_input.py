@@ -151,6 +151,12 @@ def test_over_budget_in_plan_still_prints_the_json(capsys):
     assert "largest rank that fits is 22" in printed.err
 
 
+@pytest.mark.parametrize("budget", ["250k", "250_000"])
+def test_a_budget_in_words_is_tabled(capsys, budget):
+    assert main(["plan", "model.name=roberta-base", "data.num_labels=4", f"budget.max_trainable={budget}"]) == 0
+    assert "largest rank within 250,000 trainable parameters" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "predict", "compare"])
 def test_a_folder_that_is_no_run(told, tmp_path, verb):
     (tmp_path / "in.csv").write_text("text\nhello\n")

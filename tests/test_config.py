@@ -3,7 +3,7 @@
 import pytest
 
 from rankwise import config as configuration
-from rankwise import recipes
+from rankwise import planning, recipes
 from rankwise.config import Config
 from rankwise.errors import UserError
 
@@ -79,6 +79,38 @@ def test_a_file_that_is_missing_or_no_mapping_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="holds a list, expected keys"):
         configuration.load(tmp_path / "list.yaml")
+
+
+UNUSED = [
+    ("adapter.rank=8", "adapter.method: bitfit", "lora"),
+    ("adapter.rank=8", "adapter.method: ia3", "vera"),
+    ("adapter.alpha=8", "adapter.method: vera", "adalora"),
+    ("adapter.scope=all", "adapter.method: head", "ia3"),
+    ("adapter.dropout=0.3", "adapter.method: prompt", "lora"),
+    ("adapter.virtual_tokens=5", "adapter.method: lora", "prefix"),
+    ("head.rank=4", "head.kind: output", "low_rank"),
+    ("train.betas=[0.8, 0.9]", "train.optimizer: sgd", "muon"),
+    ("train.epsilon=1.0e-6", "train.optimizer: sgd", "rmsprop"),
+    ("train.cycles=4", "train.schedule: linear", "step"),
+    ("train.decay=0.1", "train.schedule: cosine", "plateau"),
+    ("train.power=1", "train.schedule: cosine", "polynomial"),
+    ("train.plateau_patience=3", "train.schedule: step", "plateau"),
+    ("train.eval_every=5", "train.evaluate: false", "true"),
+    ("train.select={metric: loss}", "train.evaluate: false", "true"),
+    ("data.validation=some.csv", "train.evaluate: false", "true"),
+    ("data.label_separator=;", "data.multi_label: false", "true"),
+]
+
+
+@pytest.mark.parametrize(("set_to", "left_by", "used_by"), UNUSED, ids=lambda value: str(value))
+def test_a_key_that_another_leaves_without_a_use_is_told(set_to, left_by, used_by):
+    deciding, _, value = left_by.partition(": ")
+    words = ["model.name=roberta-base", "data.num_labels=4", set_to]
+    told = planning.plan(configuration.load(None, [*words, f"{deciding}={value}"]))
+    key = set_to.partition("=")[0]
+    assert f"{key} has no effect with {left_by}" in told.notes
+    used = planning.plan(configuration.load(None, [*words, f"{deciding}={used_by}"]))
+    assert not any(note.startswith(key) for note in used.notes)
 
 
 def test_every_key_has_help():

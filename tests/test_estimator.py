@@ -83,6 +83,14 @@ def test_columns_follow_classes_of_any_type(make, rows):
     assert model.score(texts, numbers) > 0.6
 
 
+@pytest.mark.parametrize("classes", [[0.0, 1.0], ["1.0", "2.0"], [" sports", "news"]], ids=str)
+def test_classes_that_a_file_would_read_otherwise_keep_their_names(make, rows, classes):
+    texts, topics = rows
+    model = make(steps=5).fit(texts, np.where(topics == "sport", *classes))
+    assert set(model.classes_) == set(classes)
+    assert set(model.predict(texts)) <= set(classes)
+
+
 @pytest.mark.parametrize("dump", ["pickle", "joblib"])
 def test_a_copy_needs_no_path(fitted, rows, dump):
     """The adapter's folder is gone since fit ended; the copy predicts from the bytes alone."""

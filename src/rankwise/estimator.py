@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankwise import config as configuration
+from rankwise.data.labels import name_of
 from rankwise.errors import missing_extra
 
 try:
@@ -207,7 +208,7 @@ def _texts(X: Any) -> list[str]:
 
 
 def _names(classes: NDArray[Any]) -> list[str]:
-    """Label names for the adapter: the classes in words, or their numbers where words would not tell them apart."""
+    """Label names for the adapter: the classes in words, or their numbers where words would be read otherwise."""
     names = [str(value) for value in classes]
-    clear = len({name.strip() for name in names}) == len(names) and all(name.strip() for name in names)
+    clear = all(name_of(name, None) == name for name in names) and len(set(names)) == len(names)
     return names if clear else [str(place) for place in range(len(names))]

@@ -82,6 +82,28 @@ def test_an_adapter_that_changes_its_base_is_refused(tmp_path):
         FastClassifier.from_files(tmp_path / "base", tmp_path / "adapter")
 
 
+@pytest.mark.parametrize(
+    "targets", [["query", "word_embeddings"], ["query", "word_embeddings", "pooler.dense"]], ids=len
+)
+def test_an_adapter_on_what_the_engine_does_not_know_is_refused(tmp_path, targets):
+    peft = adapted(tiny("bert"), targets)
+    peft.save_pretrained(str(tmp_path / "adapter"))
+    tiny("bert").save_pretrained(str(tmp_path / "base"))
+    with pytest.raises(UserError, match="it adapts 'bert.embeddings.word_embeddings.lora_embedding_A'"):
+        FastClassifier.from_files(tmp_path / "base", tmp_path / "adapter")
+
+
+def test_a_base_in_shards_is_read(tmp_path):
+    peft = adapted(tiny("bert"), ["query", "pooler.dense"])
+    peft.save_pretrained(str(tmp_path / "adapter"))
+    base = tiny("bert")
+    base.save_pretrained(str(tmp_path / "one"))
+    base.save_pretrained(str(tmp_path / "many"), max_shard_size="10KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
+    one, many = (FastClassifier.from_files(tmp_path / name, tmp_path / "adapter") for name in ("one", "many"))
+    assert torch.equal(one(one.collate(texts())), many(many.collate(texts())))
+
+
 # --- the frozen prefix --------------------------------------------------------------------------------
 
 

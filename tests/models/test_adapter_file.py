@@ -96,6 +96,15 @@ def test_saving_needs_only_the_trained_parameters(folders, inputs, tmp_path):
     assert all(torch.equal(whole[key], emptied[key]) for key in whole)
 
 
+@pytest.mark.parametrize(
+    "options", ["adapter.rank=1", "adapter.rank=8", "adapter.rank=8 adapter.alpha=3", "adapter.method=head"]
+)
+def test_a_low_rank_heads_scale_is_its_own(folders, options):
+    model = build(folders["roberta"], f"head.kind=low_rank {options}")
+    dense = model.get_base_model().classifier.modules_to_save["default"].dense
+    assert dense.scaling["default"] == 2.0
+
+
 def test_adalora_is_saved_with_the_ranks_it_kept(folders, inputs, tmp_path):
     tree = {"model": {"name": str(folders["bert"])}, "adapter": {"method": "adalora", "rank": 6, "dropout": 0.0}}
     model = assemble.build(configuration.from_dict(tree), 3, LABELS, total_steps=12)

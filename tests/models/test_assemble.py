@@ -51,7 +51,7 @@ def adapters(draw) -> dict:
     )
     section: dict = {"method": method, "scope": draw(st.lists(st.sampled_from(SCOPE_WORDS), min_size=1, unique=True))}
     if method in ("lora", "adalora", "vera"):
-        section["rank"] = draw(st.integers(1, 6))
+        section["rank"] = draw(st.integers(2 if method == "adalora" else 1, 6))
     if method in ("prompt", "prefix"):
         section["virtual_tokens"] = draw(st.integers(1, 5))
     if method in ("lora", "adalora"):

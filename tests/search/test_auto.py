@@ -103,6 +103,15 @@ def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path,
     assert "rankwise search --out" in capsys.readouterr().err
     assert main(["auto", str(news["train"]), "train.epochs=2", "--out", str(tmp_path / "b")]) == 2
     assert "train.epochs is what auto plans" in capsys.readouterr().err
+    assert main(["auto", str(news["train"]), "budget.max_trainable=2M", "--out", str(tmp_path / "b")]) == 2
+    assert "budget.max_trainable cannot be given beside --max-params" in capsys.readouterr().err
+
+
+def test_speed_is_measured_whatever_the_start(config):
+    # EVA's start needs activations of training texts, which a measurement has no use for.
+    tree = {**config, "adapter": {**config["adapter"], "init": "eva"}}
+    found = module.load_data(load(tree).data, ["train", "validation"])
+    assert module.measure(load(tree), found, 0.2).step_s > 0
 
 
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):

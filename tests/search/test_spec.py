@@ -7,7 +7,7 @@ import pytest
 
 import rankwise
 from rankwise import config as configuration
-from rankwise import planning
+from rankwise import planning, recipes
 from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.constraints import violated
@@ -26,7 +26,7 @@ def test_a_search_file_is_saved_with_its_base_and_reads_back_the_same(tmp_path, 
     assert spec.fingerprint(read) != spec.fingerprint(spec.load(tmp_path / "search.yaml"))
 
 
-@pytest.mark.parametrize("name", spec.names())
+@pytest.mark.parametrize("name", recipes.search_names())
 def test_shipped_searches_are_sound(name):
     search = spec.load(name)
     space = Space.of(search)
@@ -61,7 +61,7 @@ def test_an_override_of_an_axis_is_refused(sweep):
 
 def test_ranges_with_steps_are_lists_and_dependent_sets_change_together(sweep):
     sweep["axes"] = {
-        "train.learning_rate": {"low": 1e-4, "high": 8e-4, "log": True, "step": 2},
+        "train.weight_decay": {"low": 1e-4, "high": 8e-4, "log": True, "step": 2},
         "adapter.rank": {"low": 2, "high": 8, "step": 3},
         "optimizer": [
             {"train.optimizer": "sgd", "train.learning_rate": 0.1},
@@ -75,6 +75,18 @@ def test_ranges_with_steps_are_lists_and_dependent_sets_change_together(sweep):
     tree = space.tree(next(iter(space.every_point())))
     assert (tree["train"]["optimizer"], tree["train"]["learning_rate"]) == ("sgd", 0.1)
     assert tree["data"] == sweep["base"]["data"]
+
+
+def test_no_key_is_set_by_two(sweep):
+    sweep["axes"] = {
+        "train.learning_rate": [1e-4, 1e-3],
+        "optimizer": [{"train.optimizer": "sgd", "train.learning_rate": 0.1}],
+    }
+    with pytest.raises(UserError, match=r"axes.train.learning_rate and axes.optimizer both set train.learning_rate"):
+        Space.of(spec.load(sweep))
+    del sweep["axes"]["train.learning_rate"]
+    with pytest.raises(UserError, match=r"train.optimizer is an axis of this search: change .* axes.optimizer="):
+        spec.load(sweep, ["train.optimizer=adamw"])
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,13 @@ def test_what_scales_is_not_decayed():
         assert group["weight_decay"] == 0.0
 
 
+def test_muon_takes_matrices_alone():
+    shapes = {"matrix": (4, 2), "ia3_l": (1, 8), "lora_E": (4, 1), "bias": (3,)}
+    named = [(name, Parameter(torch.ones(shape))) for name, shape in shapes.items()]
+    by_muon = [half for half in optimizer(named, Train(optimizer="muon"))._halves if isinstance(half, torch.optim.Muon)]
+    assert [tuple(p.shape) for half in by_muon for group in half.param_groups for p in group["params"]] == [(4, 2)]
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "adagrad", "muon"])
 def test_every_optimizer_moves_every_parameter_and_resumes(name):
     train = Train(optimizer=name, learning_rate=0.01, momentum=0.9)

@@ -14,7 +14,9 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.errors import BudgetError, UserError
 from rankwise.runs.folder import HISTORY_COLUMNS
+from rankwise.scoring import predictions
 from rankwise.training import execution, loop, proof
+from support import sentences, write_csv
 
 TEXTS = ["the striker scored a goal for the team", "shares of the bank fell", "a new planet in orbit"]
 
@@ -142,9 +144,25 @@ def test_a_resume_with_another_configuration_is_refused(config, tmp_path, key, v
     rankwise.train(config, out=tmp_path / "run")
     config["train"][key] = value
     run = tmp_path / "run"
-    (run / "result.json").write_text(json.dumps({**json.loads((run / "result.json").read_text()), "status": "running"}))
     with pytest.raises(UserError, match=f"another train.{key}"):
         rankwise.train(config, out=run, resume=True)
+
+
+def test_a_failed_run_says_how_far_it_came(config, tmp_path, monkeypatch):
+    train_step = loop.Loop._train_step
+
+    def broken(self):
+        if self.state.step == 9:
+            raise OSError("no space left on device")
+        train_step(self)
+
+    monkeypatch.setattr(loop.Loop, "_train_step", broken)
+    with pytest.raises(OSError, match="no space"):
+        rankwise.train(config, out=tmp_path / "run")
+    result = rankwise.Run(tmp_path / "run").result
+    assert (result["status"], result["timing"]["steps"]) == ("failed", 9)
+    assert result["timing"]["train_s"] > 0
+    assert result["error"] == "OSError: no space left on device"
 
 
 def test_a_run_killed_at_its_very_end_is_finished_by_a_resume(config, tmp_path, monkeypatch):
@@ -253,6 +271,27 @@ def test_evaluation_is_recorded_and_test_rows_are_kept_apart(config, news, tmp_p
     assert rankwise.evaluate(run, [f"data.test={news['test']}"])["looks"] == 2
     assert run.result["metrics"]["test"]["accuracy"] == first["accuracy"]
     assert run.predictions("test").is_file()
+
+
+@pytest.mark.parametrize(
+    "word", ["data.test_size=20", "data.split_seed=1", "data.max_length=8", "data.preprocess=[stem]"]
+)
+def test_evaluation_cannot_split_or_clean_anew(shared_run, word):
+    with pytest.raises(UserError, match="cannot change at evaluation: only data.test"):
+        rankwise.evaluate(shared_run, [word])
+
+
+def test_texts_are_cleaned_once_wherever_they_are_scored(config, news, tmp_path):
+    # A stem's stem is another word: "increases" -> "increas" -> "increa".
+    config["data"] |= {"preprocess": ["stem"], "test": str(tmp_path / "test.csv")}
+    config["train"] |= {"steps": 8}
+    rows = [(f"increases of databases {text}", label) for text, label in sentences(60, seed=2)]
+    write_csv(tmp_path / "test.csv", rows)
+    run = rankwise.train(config, out=tmp_path / "run")
+    predictor = rankwise.load(run)
+    expected = predictor.predict_proba([text for text, _ in rows])
+    rankwise.evaluate(run)
+    np.testing.assert_allclose(predictions.read(run.path, "test").probabilities, expected, atol=1e-6)
 
 
 def test_the_config_tree_of_a_run_is_resolved(shared_run):

@@ -143,6 +143,8 @@ def test_the_history_shows_each_schedule_and_a_plateau_cuts_the_rate(config, tmp
         return [row["learning_rate"] for row in run.history]
 
     peak = 5e-3
+    # The adapter's rate, whatever the head's is.
+    assert rates(schedule="constant", head_learning_rate=1e-2) == pytest.approx([peak] * 4)
     assert rates(schedule="linear") == pytest.approx([peak * (1 - step / 24) for step in (6, 12, 18, 24)], rel=1e-6)
     assert rates(schedule="cosine", warmup_steps=6)[0] == pytest.approx(peak)
     nothing_learnt = {"learning_rate": 1e-12, "schedule": "plateau", "plateau_patience": 0, "decay": 0.5}

@@ -85,5 +85,6 @@ def test_a_resumed_schedule_goes_on_where_it_was(shape):
 
 def test_a_ratio_rounds_up_and_a_warm_up_longer_than_the_run_is_refused():
     assert warmup_steps(Train(warmup_ratio=0.1), 1001) == 101
+    assert warmup_steps(Train(warmup_ratio=0.1), 1) == 0, "a step is left that trains"
     with pytest.raises(UserError, match="the whole run has 10 steps"):
         warmup_steps(Train(warmup_steps=10), 10)

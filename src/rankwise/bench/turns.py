@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from rankwise.bench.command import Setting
+from rankwise.runs import environment
 
 
 class Turns:
@@ -54,9 +54,7 @@ class End(Exception):
 
 def report(*, tokens: int, trainable: int) -> None:
     """The last answer."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kilobytes on Linux, bytes on macOS.
-    answer(peak_mb=round(peak / (2**20 if sys.platform == "darwin" else 2**10)), tokens=tokens, trainable=trainable)
+    answer(peak_mb=round(environment.peak_mb()), tokens=tokens, trainable=trainable)
 
 
 def answer(**values: Any) -> None:

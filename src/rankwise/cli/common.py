@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from rankwise import config as configuration
-from rankwise.config import Config
 from rankwise.errors import UserError
 
 
@@ -38,15 +38,17 @@ def source_and_overrides(words: list[str]) -> tuple[str | None, list[str]]:
     return (sources[0] if sources else None), [word for word in words if "=" in word]
 
 
-def config_of(words: list[str]) -> Config:
-    """The configuration the words describe."""
-    source, overrides = source_and_overrides(words)
-    return configuration.load(source, overrides)
-
-
 def key_help() -> str:
-    """Every configuration key with its default and help, one a line."""
-    return "\n".join(f"  {key} = {_shown(default)}\n      {text}" for key, text, default in configuration.every_key())
+    """Every configuration key with its default, its help and the words it may be."""
+    lines = []
+    for key, text, default in configuration.every_key():
+        words = configuration.choices(key)
+        told = f"{text} ({', '.join(words)})" if len(words) > 1 else text
+        lines += [
+            f"  {key} = {_shown(default)}",
+            *textwrap.wrap(told, 74, initial_indent=" " * 6, subsequent_indent=" " * 6),
+        ]
+    return "\n".join(lines)
 
 
 def _shown(default: Any) -> str:

@@ -1,7 +1,7 @@
 """The shipped configurations, and the tables of the papers as search files: list, show, or copy one to edit.
 
 rankwise recipes list                the recipes with their exact counts
-rankwise recipes show NAME           of a recipe or a table
+rankwise recipes show NAME           a recipe, a table, or the search scope-sweep
 rankwise recipes copy NAME FILE
 rankwise recipes tables              the tables; run one with  rankwise search NAME --out DIR
 rankwise recipes table NAME [DIR]    the paper's numbers beside those of the runs in DIR
@@ -23,7 +23,7 @@ EXAMPLE = "rankwise recipes copy noppe-brandon mine.yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("action", choices=["list", "show", "copy", "tables", "table"])
-    parser.add_argument("name", metavar="NAME", nargs="?", help="of the recipe or table")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the recipe, table or search")
     parser.add_argument("file", metavar="FILE|DIR", nargs="?", type=Path, help="where to copy it, or where runs are")
     common.add_json(parser)
 
@@ -85,9 +85,9 @@ def _table(name: str, folder: Path | None, *, as_json: bool) -> None:
 
 
 def _path(name: str) -> Path:
-    found = recipes.path(name) or recipes.table_path(name)
+    found = recipes.path(name) or recipes.search_path(name)
     if found is None:
-        known = [*recipes.names(), *recipes.table_names()]
+        known = [*recipes.names(), *recipes.search_names()]
         raise UserError(f"no recipe '{name}'{nearest(name, known) or '; rankwise recipes list shows them'}")
     return found
 
@@ -100,4 +100,5 @@ def _copy(source: Path, target: Path) -> None:
         raise UserError(f"{target} exists already: choose another name") from error
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}") from error
-    print(f"{target}: edit it, then  rankwise train {target}")
+    verb = "train" if source.stem in recipes.names() else "search"
+    print(f"{target}: edit it, then  rankwise {verb} {target}")

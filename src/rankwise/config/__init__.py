@@ -5,7 +5,7 @@ resolved beside every result, where it runs again as it is.
 """
 
 from rankwise.config.checking import from_dict
-from rankwise.config.keys import apply_overrides, every_key, set_key
+from rankwise.config.keys import apply_overrides, choices, every_key, set_key
 from rankwise.config.reading import ConfigLike, config_hash, load, to_dict, to_yaml, tree_of
 from rankwise.config.tree import (
     SCOPE_WORDS,
@@ -27,6 +27,7 @@ from rankwise.config.tree import (
     Select,
     Train,
 )
+from rankwise.config.unused import unused
 from rankwise.config.values import alpha_of, max_trainable, parse_count
 from rankwise.config.yaml_text import parse_yaml, read_yaml
 
@@ -52,6 +53,7 @@ __all__ = [
     "Train",
     "alpha_of",
     "apply_overrides",
+    "choices",
     "config_hash",
     "every_key",
     "from_dict",
@@ -64,4 +66,5 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "tree_of",
+    "unused",
 ]

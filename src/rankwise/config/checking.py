@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
-from rankwise.config.keys import check_tree, section_type
+from rankwise.config.keys import check_tree, choices, section_type
 from rankwise.config.tree import Config
 from rankwise.config.values import alpha_of, max_trainable
 from rankwise.errors import UserError
@@ -45,30 +45,11 @@ def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
             value = value.get(part)
         elif isinstance(value, list) and part.isdigit():
             value = value[int(part)]
-    choices = ""
+    expected = ""
     if message.startswith("Invalid enum value"):
-        message, choices = "unknown value", _choices(dotted)
-    return f"{dotted}: {message[0].lower()}{message[1:]}, got {value!r}{choices}"
-
-
-def _choices(dotted: str) -> str:
-    annotation: Any = Config
-    for part in re.findall(r"[^.\[\]]+", dotted.split("[")[0]):
-        section = section_type(annotation)
-        if section is None:
-            break
-        annotation = get_type_hints(section)[part]
-    words: list[str] = []
-
-    def collect(node: Any) -> None:
-        for arg in get_args(node):
-            if isinstance(arg, str):
-                words.append(arg)
-            else:
-                collect(arg)
-
-    collect(annotation)
-    return f"; expected one of {', '.join(dict.fromkeys(words))}" if words else ""
+        words = choices(dotted)
+        message, expected = "unknown value", f"; expected one of {', '.join(words)}" if words else ""
+    return f"{dotted}: {message[0].lower()}{message[1:]}, got {value!r}{expected}"
 
 
 def _check_together(config: Config) -> None:
@@ -78,6 +59,8 @@ def _check_together(config: Config) -> None:
         raise UserError("train.steps and train.epochs are both given: keep one")
     if train.warmup_steps is not None and train.warmup_ratio is not None:
         raise UserError("train.warmup_steps and train.warmup_ratio are both given: keep one")
+    if train.steps is not None and train.warmup_steps is not None and train.warmup_steps >= train.steps:
+        raise UserError(f"train.warmup_steps is {train.warmup_steps}, the whole run has {train.steps} steps")
     if not train.evaluate and train.early_stopping is not None:
         raise UserError("train.early_stopping needs train.evaluate: true, there is nothing to watch without it")
     if not train.evaluate and train.schedule == "plateau":
@@ -122,7 +105,7 @@ def _check_together(config: Config) -> None:
         raise UserError(
             "train.prefix_cache_mb cannot apply with data.augment: a text that changes every epoch is never met again"
         )
-    if config.adapter.scope == []:
+    if config.adapter.scope == [] and config.adapter.method != "head":
         raise UserError("adapter.scope is empty: name layers, or use adapter.method: head to train the head alone")
     max_trainable(config)
     alpha_of(config.adapter.alpha, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
@@ -25,7 +26,7 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of the tree with `dotted.key=value` words applied; values are YAML."""
-    result: dict[str, Any] = msgspec.to_builtins(tree)
+    result: dict[str, Any] = msgspec.to_builtins(tree, enc_hook=str)  # a Path becomes its text
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals or not key:
@@ -57,6 +58,27 @@ def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tup
         )
         default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
         yield f"{prefix}{field.name}", help_text, default
+
+
+def choices(dotted: str) -> list[str]:
+    """The words a key may be, or its items or keys where it holds several; none for numbers and free text."""
+    annotation: Any = Config
+    for part in re.findall(r"[^.\[\]]+", dotted.split("[")[0]):
+        section = section_type(annotation)
+        if section is None:
+            break
+        annotation = get_type_hints(section)[part]
+    words: list[str] = []
+
+    def collect(node: Any) -> None:
+        for arg in get_args(node):
+            if isinstance(arg, str):
+                words.append(arg)
+            else:
+                collect(arg)
+
+    collect(annotation)
+    return list(dict.fromkeys(words))
 
 
 def check_key(dotted: str, section: type[Section] = Config, prefix: str = "") -> None:

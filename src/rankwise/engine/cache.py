@@ -129,19 +129,21 @@ class PrefixCache:
 
     def _mapped(self) -> npt.NDArray[np.int16]:
         """The store in memory; numpy has no bf16, so its bits travel as int16. Shape: (rows, hidden)"""
-        if not self._rows_path.exists() or self._rows_path.stat().st_size == 0:
+        try:
+            # Copy on write: torch takes no read-only memory, and nobody writes here.
+            return np.memmap(self._rows_path, dtype=np.int16, mode="c").reshape(-1, self._hidden)
+        except (FileNotFoundError, ValueError):  # a writer has not made it yet, or it is empty
             return np.empty((0, self._hidden), dtype=np.int16)
-        # Copy on write: torch takes no read-only memory, and nobody writes here.
-        return np.memmap(self._rows_path, dtype=np.int16, mode="c").reshape(-1, self._hidden)
 
     def _read_index(self) -> None:
         """Learn of the texts stored since it was last read."""
-        if not self._index_path.exists():
+        try:
+            whole = self._index_path.stat().st_size // _RECORD.itemsize
+            unread = np.fromfile(
+                self._index_path, dtype=_RECORD, count=whole - self._known, offset=self._known * _RECORD.itemsize
+            )
+        except FileNotFoundError:  # the writer has not made it yet, or started over elsewhere
             return
-        whole = self._index_path.stat().st_size // _RECORD.itemsize
-        unread = np.fromfile(
-            self._index_path, dtype=_RECORD, count=whole - self._known, offset=self._known * _RECORD.itemsize
-        )
         self._known = whole
         for digest, start, tokens in unread:
             if start + tokens <= len(self._rows):

@@ -1,8 +1,9 @@
-"""The arithmetic of the frozen products, and which one this machine is fast in."""
+"""The arithmetic of the frozen products, which one this machine is fast in, and whether it can compile."""
 
 from __future__ import annotations
 
 import platform
+import shutil
 
 import torch
 
@@ -33,6 +34,11 @@ def fastest() -> str:
         # oneDNN says yes to any AVX-512, with or without the bf16 instructions.
         return "bf16" if any(_has(feature) for feature in ("avx512_bf16", "amx_tile")) else "fp32"
     return "bf16"
+
+
+def has_compiler() -> bool:
+    """Whether `torch.compile` finds a compiler: Inductor writes C++ for a processor, and for a GPU it brings Triton."""
+    return torch.cuda.is_available() or any(shutil.which(name) for name in ("g++", "clang++", "cl"))
 
 
 def _has(feature: str) -> bool:

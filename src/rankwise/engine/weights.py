@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rankwise.engine.families import FAMILIES, Family
 from rankwise.errors import UserError
+
+_ADAPTER = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+"""what PEFT puts before the names of the model it wraps"""
 
 
 @dataclass(frozen=True)
@@ -211,15 +216,14 @@ class Files:
 
     def __init__(self, base: Path, adapter: Path) -> None:
         self.config: Mapping[str, Any] = _read_json(base / "config.json")
-        self._adapter_config = _read_json(adapter / "adapter_config.json")
-        reason = unreadable(self._adapter_config)
+        self._family = FAMILIES[str(self.config["model_type"])]
+        reason = unreadable(adapter, self._family)
         if reason is not None:
             raise UserError(f"{adapter} cannot be read without peft: {reason}")
-        self._tensors = {_modern(name): value for name, value in load_file(base / "model.safetensors").items()}
-        self._family = FAMILIES[str(self.config["model_type"])]
-        prefix = "base_model.model."
-        saved = load_file(adapter / "adapter_model.safetensors")
-        self._adapters = {name.removeprefix(prefix): value for name, value in saved.items()}
+        self._adapter_config = _read_json(adapter / "adapter_config.json")
+        self._tensors = {_modern(name): value for name, value in _of_base(base)}
+        saved = load_file(adapter / _ADAPTER)
+        self._adapters = {name.removeprefix(_PREFIX): value for name, value in saved.items()}
 
     def has(self, path: str) -> bool:
         """Whether there is a module of that path."""
@@ -273,8 +277,18 @@ class Files:
         return alpha / math.sqrt(rank) if self._adapter_config.get("use_rslora") else alpha / rank
 
 
-def unreadable(adapter_config: Mapping[str, Any]) -> str | None:
-    """Why `Files` cannot read an adapter of this configuration; None when it can."""
+def _of_base(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """A base's tensors, of its one file or of the shards its index names."""
+    index = folder / "model.safetensors.index.json"
+    single = (folder / "model.safetensors").is_file() or not index.is_file()
+    names = ["model.safetensors"] if single else sorted(set(_read_json(index)["weight_map"].values()))
+    for name in names:
+        yield from load_file(folder / name).items()
+
+
+def unreadable(adapter: Path, family: Family) -> str | None:
+    """Why `Files` cannot read the adapter in a folder, on an encoder of this family; None when it can."""
+    adapter_config = _read_json(adapter / "adapter_config.json")
     if adapter_config.get("peft_type") != "LORA":
         return f"its type is {adapter_config.get('peft_type')}, not LORA"
     if adapter_config.get("init_lora_weights", True) not in (True, False, "gaussian"):
@@ -282,7 +296,15 @@ def unreadable(adapter_config: Mapping[str, Any]) -> str | None:
     for key in ("fan_in_fan_out", "lora_bias", "layer_replication", "target_parameters", "trainable_token_indices"):
         if adapter_config.get(key):
             return f"{key} is set"
-    return None
+    with safe_open(adapter / _ADAPTER, "pt") as file:
+        updates = [key.removeprefix(_PREFIX) for key in file.keys() if ".lora_" in key]  # noqa: SIM118 (not a dict)
+    sites = [re.escape(f"{family.layer}.{site}").replace(re.escape("{}"), r"\d+") for site in family.sites.values()]
+    known = re.compile(
+        rf"({'|'.join([*sites, re.escape(family.dense), re.escape(family.projection)])})"
+        r"\.lora_(A\.weight|B\.weight|magnitude_vector)"
+    )
+    other = next((key for key in updates if not known.fullmatch(key)), None)
+    return None if other is None else f"it adapts '{other}', which is none of the linear layers known here"
 
 
 def _by_pattern(patterns: Mapping[str, float], path: str, default: float) -> float:

@@ -18,14 +18,14 @@ from safetensors.torch import save_file
 
 from rankwise import config as configuration
 from rankwise import files
-from rankwise.config import alpha_of
+from rankwise.config.methods import MUTATING, PROMPTING
 from rankwise.errors import UserError
 from rankwise.models.adapter_details import DETAILS, WEIGHTS, check_adapter, details
 from rankwise.models.assemble import Assembly, peft_config
 from rankwise.models.base import base_model, quiet, seed_everything
 from rankwise.models.sources import ensure_config
 from rankwise.planning import encoder_of
-from rankwise.planning.ledger import MUTATING, PROMPTING, Entry, file_key, head_kind
+from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, Entry, file_key, head_kind
 
 # --- saving -------------------------------------------------------------------------------------------
 
@@ -76,11 +76,9 @@ def tensors_of(model: Any) -> dict[str, torch.Tensor]:
 
 def _merge_dense(values: dict[str, torch.Tensor], assembly: Assembly) -> None:
     """W + scale B A, in place of a frozen dense layer and its update."""
-    config, dense = assembly.plan.config, assembly.plan.encoder.family.dense
-    rank = config.head.rank
-    scale = alpha_of(config.adapter.alpha, rank) / rank
+    dense = assembly.plan.encoder.family.dense
     update = values[f"{dense}.lora_B.weight"].float() @ values[f"{dense}.lora_A.weight"].float()
-    values[f"{dense}.weight"] = values[f"{dense}.weight"].to(update.device) + scale * update
+    values[f"{dense}.weight"] = values[f"{dense}.weight"].to(update.device) + LOW_RANK_HEAD_SCALE * update
 
 
 def _undo_mutation(values: dict[str, torch.Tensor], assembly: Assembly) -> None:

@@ -25,9 +25,10 @@ from peft import (
 from torch import nn
 
 from rankwise.config import Config, alpha_of
+from rankwise.config.methods import MUTATING, PROMPTING
 from rankwise.models.base import base_model, quiet, seed_everything
 from rankwise.planning import Plan, plan, require_fit
-from rankwise.planning.ledger import MUTATING, PROMPTING, head_kind, wrapped_modules
+from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind, wrapped_modules
 from rankwise.planning.places import sites_of
 
 NO_SITES = "dummy-target-modules"
@@ -198,9 +199,7 @@ def _adapt_dense(model: Any, planned: Plan) -> None:
     PEFT never adapts a module it also saves whole, so this is a second injection into that copy; saving merges it.
     """
     dense, rank = planned.encoder.family.dense, planned.config.head.rank
-    options = LoraConfig(
-        r=rank, lora_alpha=_whole(alpha_of(planned.config.adapter.alpha, rank)), target_modules=["dense"]
-    )
+    options = LoraConfig(r=rank, lora_alpha=LOW_RANK_HEAD_SCALE * rank, target_modules=["dense"])
     wrapper = next(m for n, m in model.named_modules() if n.endswith(planned.encoder.family.head_modules[0]))
     holder = wrapper.modules_to_save
     if isinstance(holder["default"], nn.Linear):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
 
@@ -125,7 +123,7 @@ def compiles(wanted: str, engine: str, steps: int) -> bool:
 
     Raises: UserError when it is asked for and there is no compiler, or no fast engine.
     """
-    from rankwise.engine.precision import fastest
+    from rankwise.engine.precision import fastest, has_compiler
 
     if wanted == "off" or (wanted == "auto" and (engine != "fast" or steps < STEPS_THAT_REPAY_COMPILING)):
         return False
@@ -133,13 +131,11 @@ def compiles(wanted: str, engine: str, steps: int) -> bool:
         return False
     if engine != "fast":
         raise UserError("train.compile: on is for the fast engine, and this run takes the reference path: use auto")
-    # Inductor writes C++ for a processor; for a GPU it brings Triton, which has a compiler of its own.
-    compiler = torch.cuda.is_available() or any(shutil.which(name) for name in ("g++", "clang++", "cl"))
-    if wanted == "on" and not compiler:
+    if wanted == "on" and not has_compiler():
         raise UserError(
             "train.compile: on needs a C++ compiler, and there is no g++ or clang++: install one, or use off"
         )
-    return bool(compiler)
+    return has_compiler()
 
 
 def precision_of(wanted: str, engine: str) -> str:
@@ -184,6 +180,7 @@ def prediction_classifier(folder: Path, config: Config, *, pad_token_id: int) ->
 
 
 def _fast_can_read(folder: Path, config: Config) -> bool:
+    from rankwise.engine.families import FAMILIES
     from rankwise.engine.support import why_not
     from rankwise.engine.weights import unreadable
     from rankwise.models.sources import ensure_config
@@ -194,4 +191,4 @@ def _fast_can_read(folder: Path, config: Config) -> bool:
     ensure_config(config.model)
     encoder = encoder_of(config.model)
     reason = why_not(encoder.model_type, encoder.hf_config, config)
-    return reason is None and unreadable(files.read_json(folder / "adapter_config.json")) is None
+    return reason is None and unreadable(folder, FAMILIES[encoder.model_type]) is None

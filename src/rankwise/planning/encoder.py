@@ -58,22 +58,15 @@ class Encoder:
     @property
     def positions(self) -> int:
         """Tokens of the longest text the encoder takes, special tokens included."""
-        # RoBERTa and its kin count positions from behind the padding index.
-        padded = self.family.prefix in ("roberta", "mpnet")
-        return self.dims.positions - (int(self.hf_config.get("pad_token_id") or 0) + 1 if padded else 0)
+        # RoBERTa and its kin count positions from behind the padding index, 1 where the configuration leaves it out.
+        padding = self.hf_config.get("pad_token_id")
+        first = 1 + (1 if padding is None else int(padding)) if self.family.prefix in ("roberta", "mpnet") else 0
+        return self.dims.positions - first
 
     @property
     def layers(self) -> int:
         """Layers with weights of their own (ALBERT's layers share theirs)."""
         return self.dims.layers
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of a text the model takes: its positions, less those that stand before the first."""
-        positions = self.dims.positions
-        if self.model_type in ("roberta", "xlm-roberta", "mpnet"):
-            return positions - int(self.hf_config.get("pad_token_id", 1)) - 1
-        return positions
 
     def tensors(self, num_labels: int) -> tuple[Tensor, ...]:
         """Every parameter of the classification model."""

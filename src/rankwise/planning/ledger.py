@@ -8,20 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rankwise.config import SCOPE_WORDS, Adapter, Config
+from rankwise.config.methods import MUTATING, SCALED, SITED
 from rankwise.errors import UserError
 from rankwise.planning.encoder import Encoder
 from rankwise.planning.families import Tensor
 from rankwise.planning.places import Place, places_of, sites_of
 
 Group = Literal["adapter", "dora", "bias", "head", "encoder"]
-RANKED = ("lora", "adalora", "vera")
-"""methods that a rank sizes"""
-SITED = (*RANKED, "ia3")
-"""methods that sit on the sites of a scope"""
-PROMPTING = ("prompt", "prefix")
-"""methods that add trained tokens, or keys and values, in front of a text"""
-MUTATING = ("pissa", "olora")
-"""initialisations that change the frozen weight, so that the saved update has twice the rank"""
+# What a low-rank head's update is multiplied by, whatever the adapter's alpha: what alpha is by default, over its rank.
+LOW_RANK_HEAD_SCALE = 2
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ def _rest(config: Config, encoder: Encoder, num_labels: int, taken: set[str]) ->
                 yield Entry(f"{site.module}.base_layer.bias", (site.d_out,), "bias")
     if not (biases or adapter.method == "full"):
         return
-    adapted = {site.module for site in sites_of(adapter, encoder)} if adapter.method in ("lora", "adalora") else set()
+    adapted = {site.module for site in sites_of(adapter, encoder)} if adapter.method in SCALED else set()
     for tensor in encoder.tensors(num_labels):
         module, _, leaf = tensor.name.rpartition(".")
         if tensor.name in taken or (adapter.method != "full" and leaf != "bias"):

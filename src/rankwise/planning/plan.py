@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from rankwise.config import Adapter, Config, alpha_of, max_trainable
+from rankwise.config import Adapter, Config, alpha_of, max_trainable, unused
+from rankwise.config.methods import MUTATING, PROMPTING, RANKED, SCALED, SITED
 from rankwise.engine.support import why_not
 from rankwise.errors import BudgetError, UserError
 from rankwise.planning.encoder import Encoder, encoder_of
-from rankwise.planning.ledger import MUTATING, PROMPTING, RANKED, SITED, Entry, file_bytes, head_kind, ledger
+from rankwise.planning.ledger import Entry, file_bytes, head_kind, ledger
 from rankwise.planning.places import Place, places_of, sites_of, solves_rank
 
 GROUPS = ("adapter", "dora", "bias", "head")
@@ -98,7 +99,7 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
     total = sum(tensor.size for tensor in encoder.tensors(labels))
     resolved = _resolved(config, rank, labels)
     places = places_of(config.adapter, encoder, rank) if config.adapter.method in RANKED and rank else ()
-    _check_directions(config, places)
+    _check_ranks(config, rank, places)
     engine, reason = _engine(resolved, encoder)
     frozen_layers = _frozen_layers(entries, encoder)
     _check_prefix(config, engine, frozen_layers)
@@ -110,7 +111,7 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
         largest_rank=largest,
         adapter_bytes=file_bytes(entries, config.adapter.method in PROMPTING),
         rank=rank,
-        alpha=alpha_of(config.adapter.alpha, rank) if rank and config.adapter.method in ("lora", "adalora") else None,
+        alpha=alpha_of(config.adapter.alpha, rank) if rank and config.adapter.method in SCALED else None,
         frozen=total - sum(entry.size for entry in entries if entry.group and _is_model_tensor(entry)),
         engine=engine,
         engine_reason=reason,
@@ -183,9 +184,14 @@ def _rank(config: Config, encoder: Encoder, largest: int | None) -> int | None:
     return max(1, largest)
 
 
-def _check_directions(config: Config, places: tuple[Place, ...]) -> None:
-    """Refuse an initialisation from a layer's own directions where it has fewer of them than the rank."""
+def _check_ranks(config: Config, rank: int | None, places: tuple[Place, ...]) -> None:
+    """Refuse a rank from which AdaLoRA can take nothing, and one above the directions that an initialisation has."""
     init = config.adapter.init
+    if config.adapter.method == "adalora" and rank is not None and rank < 2:
+        raise UserError(
+            f"adapter.rank: {rank} cannot apply to adapter.method: adalora, which takes a third of it away: "
+            "use 2 or more"
+        )
     for place in places if init in (*MUTATING, "eva") else ():
         most = min(place.site.d_in, place.site.d_out)
         if place.rank > most:
@@ -202,8 +208,9 @@ def _resolved(config: Config, rank: int | None, num_labels: int) -> Config:
     """
     adapter = config.adapter
     if rank is not None:
-        alpha = adapter.alpha if adapter.rank_pattern else alpha_of(adapter.alpha, rank)
-        adapter = msgspec.structs.replace(adapter, rank=rank, alpha=alpha)
+        adapter = msgspec.structs.replace(adapter, rank=rank)
+        if adapter.method in SCALED and not adapter.rank_pattern:
+            adapter = msgspec.structs.replace(adapter, alpha=alpha_of(adapter.alpha, rank))
     data = msgspec.structs.replace(config.data, num_labels=num_labels)
     return msgspec.structs.replace(config, adapter=adapter, data=data)
 
@@ -262,7 +269,7 @@ def _notes(config: Config, encoder: Encoder, rank: int | None) -> list[str]:
     kept = head_kind(config) == "full" and not encoder.dense_is_new
     if kept and adapter.method != "full":
         notes.append(f"{encoder.family.dense} is pretrained and stays frozen: only the projection is new")
-    return notes
+    return [*notes, *unused(config)]
 
 
 def _fused_note(adapter: Adapter, encoder: Encoder) -> list[str]:
@@ -295,7 +302,8 @@ def _advice(planned: Plan) -> str:
     if planned.largest_rank:
         return f"the largest rank that fits is {planned.largest_rank} (adapter.rank)"
     if planned.largest_rank == 0:
-        return f"no rank fits this scope; the head alone takes {head:,}, head.kind: output takes less"
+        less = "" if head_kind(planned.config) == "output" else ", head.kind: output takes less"
+        return f"no rank fits this scope; the head alone takes {head:,}{less}"
     if method in RANKED:
         return "adapter.rank_pattern fixes every rank: lower its numbers"
     return f"adapter.method: {method} has no rank to lower; raise the budget, or lift it with null"

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from rankwise.config import Adapter, Bias, Config, HeadKind
+from rankwise.config import Adapter, Bias, Config, HeadKind, max_trainable
 from rankwise.errors import UserError
 from rankwise.planning.encoder import Encoder, encoder_of
 from rankwise.planning.ledger import file_bytes, ledger
@@ -116,7 +116,7 @@ def table(config: Config, num_labels: int | None = None) -> str:
     """The options as a table for a terminal: largest rank, and in brackets what it trains."""
     rows = options(config, num_labels)
     titles = [title for title, _, _ in VARIANTS if any(row["variant"] == title for row in rows)]
-    lines = [f"largest rank within {config.budget.max_trainable:,} trainable parameters, {config.model.name}"]
+    lines = [f"largest rank within {max_trainable(config):,} trainable parameters, {config.model.name}"]
     for kind in get_args(HeadKind):
         lines += ["", f"{'head.kind: ' + kind:<36}" + "".join(f"{title:>16}" for title in titles)]
         for scope in SCOPES:

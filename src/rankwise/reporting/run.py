@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rankwise import config as configuration
+from rankwise.config.methods import RANKED
 from rankwise.runs.folder import Run
 from rankwise.runs.texts import scored_texts
 from rankwise.scoring import calibration, ledger, predictions
@@ -80,7 +81,7 @@ def _plan_words(config: Mapping[str, Any]) -> str:
     """The adapter in one line."""
     adapter = config["adapter"]
     words = [adapter["method"]]
-    if adapter["method"] in ("lora", "adalora", "vera"):
+    if adapter["method"] in RANKED:
         scope = adapter["scope"]
         words += [
             scope if isinstance(scope, str) else " ".join(scope),

@@ -8,6 +8,7 @@ from typing import Any
 
 from rankwise import files
 from rankwise.config import Config
+from rankwise.config.methods import RANKED
 from rankwise.runs.folder import Run, open_run
 
 GROUPS = (
@@ -70,12 +71,15 @@ def _what(result: Mapping[str, Any], config: Config) -> str:
     many = "any number of" if config.data.multi_label else "one of"
     adapter = config.adapter
     scope = adapter.scope if isinstance(adapter.scope, str) else ", ".join(adapter.scope)
-    rank = f" of rank {adapter.rank} on {scope}" if adapter.method == "lora" else ""
-    return (
-        f"Gives a text {many} {len(result['labels'])} labels: {', '.join(map(_cell, result['labels']))}.\n\n"
-        f"It is a {adapter.method} adapter{rank} with its classification head; the encoder `{_base_name(config)}` is "
-        "frozen and not in this folder."
-    )
+    rank = f" of rank {adapter.rank} on {scope}" if adapter.method in RANKED else ""
+    if adapter.method == "full":
+        made = f"It is the whole encoder `{_base_name(config)}`, fine-tuned, with its classification head."
+    else:
+        made = (
+            f"It is a {adapter.method} adapter{rank} with its classification head; the encoder "
+            f"`{_base_name(config)}` is frozen and not in this folder."
+        )
+    return f"Gives a text {many} {len(result['labels'])} labels: {', '.join(map(_cell, result['labels']))}.\n\n{made}"
 
 
 def _scores(result: Mapping[str, Any]) -> str:
@@ -135,15 +139,16 @@ def _parameters(parameters: Mapping[str, Any]) -> str:
 def _data(result: Mapping[str, Any], config: Config) -> str:
     lines = ["| role | source | rows | sha256 of the rows |", "|---|---|---:|---|"]
     for role, rows in result["data"].items():
-        source = getattr(config.data, role) or f"held out of {config.data.train}"
-        lines.append(f"| {role} | {_cell(_source(source))} | {rows['rows']:,} | `{rows['sha256'][:16]}` |")
+        named = rows.get("source") or getattr(config.data, role)
+        source = _source(named) if named else f"held out of {_source(str(config.data.train))}"
+        lines.append(f"| {role} | {_cell(source)} | {rows['rows']:,} | `{rows['sha256'][:16]}` |")
     columns = config.data.text if isinstance(config.data.text, str) else " + ".join(config.data.text)
     return "\n".join(lines) + f"\n\nText column: `{columns}`; label column: `{config.data.label}`."
 
 
 def _source(source: str) -> str:
     """A file by its name: where it lay on one machine says nothing on another."""
-    return Path(source).name if Path(source).exists() or "/" in source.removeprefix("held out of ") else source
+    return Path(source).name if Path(source).exists() or "/" in source else source
 
 
 def _limits(result: Mapping[str, Any], config: Config) -> str:
@@ -178,6 +183,11 @@ def _weak_classes(result: Mapping[str, Any]) -> list[str]:
 
 def _use(labels: Sequence[str], *, multi_label: bool) -> str:
     kind = ', problem_type="multi_label_classification"' if multi_label else ""
+    told = (
+        "print([label for label, logit in zip(labels, logits[0]) if logit > 0])"
+        if multi_label
+        else "print(labels[logits.argmax(-1).item()])"
+    )
     return f"""With Rankwise:
 
 ```python
@@ -196,7 +206,7 @@ labels = {list(labels)!r}
 model = AutoPeftModelForSequenceClassification.from_pretrained("THIS_FOLDER", num_labels={len(labels)}{kind})
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 logits = model(**tokenizer(["a text"], truncation=True, return_tensors="pt")).logits
-print(labels[logits.argmax(-1).item()])
+{told}
 ```"""
 
 

@@ -29,31 +29,19 @@ def describe() -> dict[str, Any]:
 
 
 def capabilities() -> dict[str, tuple[bool, str]]:
-    """What the processor and the tools here can do for the fast engine: present or not, and what it means."""
-    import shutil
-
+    """What this machine and its tools can do for the fast engine: present or not, and what it means."""
     import torch
 
-    flags = _cpu_flags()
+    from rankwise.engine.precision import fastest, has_compiler
+
     return {
-        "bf16 (avx512)": ("avx512_bf16" in flags, "bf16 matrix products in vector units: about four times fp32"),
-        "bf16 (amx)": ("amx_bf16" in flags, "bf16 matrix products in matrix units: faster still"),
-        "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
-        "compiler": (
-            shutil.which("g++") is not None or shutil.which("clang++") is not None,
-            "torch.compile on long runs",
+        "bf16": (
+            fastest() == "bf16",
+            "instructions for bf16 products: on a processor about four times as fast as fp32",
         ),
+        "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
+        "compiler": (has_compiler(), "torch.compile on long runs"),
     }
-
-
-def _cpu_flags() -> set[str]:
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return set()
-    for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("flags"):
-            return set(line.partition(":")[2].split())
-    return set()
 
 
 def peak_mb() -> float:

@@ -15,20 +15,27 @@ from rankwise.runs.predictor import load
 from rankwise.scoring import ledger, metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 
+# The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
+_MAY_CHANGE = ("data.test", "data.text", "data.label", "data.label_separator")
+
 
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Score a run's test role, record the look, save the predictions, and put the scores into result.json.
 
     overrides
-        `data.*` keys, such as data.test=FILE, on top of the run's configuration.
+        Where the test rows are, on top of the run's configuration: data.test=FILE, and data.text, data.label and
+        data.label_separator where its columns have other names.
 
     Returns: the metrics of the test role.
-    Raises: UserError when there is no test set, or an override is not about data.
+    Raises: UserError when there is no test set, or an override is about anything else: another split would score rows
+    that the run was trained on.
     """
     run = open_run(path)
     for word in overrides:
-        if not word.startswith("data."):
-            raise UserError(f"'{word}' cannot change at evaluation: only data.* keys may, the rest is the run's")
+        if word.partition("=")[0] not in _MAY_CHANGE:
+            raise UserError(
+                f"'{word}' cannot change at evaluation: only {', '.join(_MAY_CHANGE)} may, the rest is the run's"
+            )
     config = configuration.load(run.config, overrides)
     if config.data.test is None and config.data.test_size is None:
         raise UserError("there is no test set: name one with data.test=FILE, or train with data.test_size")
@@ -36,7 +43,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     rows = roles.test
     assert rows is not None
     predictor = load(run)
-    logits = predictor.logits(rows.texts)
+    logits = predictor.logits_of_cleaned(rows.texts)
     scores = metrics.evaluate(logits, rows.labels, predictor.label_names)
     command = " ".join(["rankwise evaluate", str(path), *overrides])
     looks = ledger.record(run.path, command=command, rows_sha256=rows.sha256, metrics=scores)
@@ -54,7 +61,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     lowest = floor.of_test(config, result["data"]["train"]["sha256"], rows, predictor.label_names)
     if lowest is not None:
         result["metrics"].setdefault("floor", {"method": floor.METHOD})["test"] = lowest
-    result["data"]["test"] = {"rows": len(rows.texts), "sha256": rows.sha256}
+    result["data"]["test"] = {"rows": len(rows.texts), "sha256": rows.sha256, "source": config.data.test}
     run.write_result(result)
     if run.adapter.is_dir():
         card.write(run)

@@ -1,6 +1,6 @@
-"""The layout of a run's folder and its result.
+"""The layout of a run's folder, and its result.
 
-Every path in it is named here and nowhere else.
+Prediction files, the ledger of looks and a tracker's files are named where they are written.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class Run:
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # people write it as a string
 
     @property
     def adapter(self) -> Path:

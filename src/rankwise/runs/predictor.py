@@ -34,18 +34,25 @@ class Predictor:
     preprocess: tuple[str, ...] = ()
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Raw scores, float32. Shape: (texts, classes)"""
+        """Raw scores, float32. Shape: (texts, classes)
+
+        Raises: UserError when a text is not a string.
+        """
         from rankwise.data.text import preprocess
-        from rankwise.data.tokens import encode
-        from rankwise.models.classifier import logits_of
 
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise UserError(f"text {row} is a {type(text).__name__}, expected a string")
+        return self.logits_of_cleaned(preprocess(texts, self.preprocess))
+
+    def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
+        """Raw scores of texts that went through `data.preprocess` when they were read. Shape: (texts, classes)"""
+        from rankwise.data.tokens import encode
+        from rankwise.models.classifier import logits_of
+
         if not texts:
             return np.zeros((0, len(self.label_names)), dtype=np.float32)
-        tokens = encode(preprocess(texts, self.preprocess), self.tokenizer, self.max_length)
-        return logits_of(self.classifier, tokens, EVAL_BATCH)
+        return logits_of(self.classifier, encode(texts, self.tokenizer, self.max_length), EVAL_BATCH)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities, float64. Shape: (texts, classes)"""
@@ -105,6 +112,7 @@ def _of_adapter(folder: Path, config: Config | None = None) -> Predictor:
     from rankwise.models import tokenizer_of
     from rankwise.models.adapter_details import details
     from rankwise.models.classifier import prediction_classifier
+    from rankwise.planning import encoder_of
 
     told = details(folder)
     config = config or told.config
@@ -113,7 +121,7 @@ def _of_adapter(folder: Path, config: Config | None = None) -> Predictor:
         prediction_classifier(folder, config, pad_token_id=tokenizer.pad_token_id),
         tokenizer,
         told.label_names,
-        config.data.max_length or told.max_length or tokenizer.model_max_length,
+        config.data.max_length or told.max_length or encoder_of(config.model).positions,
         multi_label=config.data.multi_label,
         preprocess=tuple(config.data.preprocess),
     )

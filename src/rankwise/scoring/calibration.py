@@ -32,10 +32,6 @@ class Temperature:
     loss_after: float
     at_bound: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> Temperature:
     """The one number that logits are divided by to minimise the loss (Guo et al. 2017, section 4.2).

@@ -26,7 +26,7 @@ _KEPT = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "ece")
 def record(
     folder: Path, *, command: str, rows_sha256: str, metrics: Mapping[str, Any], when: datetime | None = None
 ) -> int:
-    """Append one look to a run's ledger and return how many there are now.
+    """Append one look to a run's ledger and return how many there are now at these rows.
 
     Two processes that look at once both stay recorded: they take turns at a lock, and the ledger is replaced whole,
     so a reader never meets half a line.
@@ -53,7 +53,7 @@ def record(
         with FileLock(folder / f".{FILE}.lock"):
             before = path.read_text(encoding="utf-8") if path.exists() else ""
             write_text(path, before + json.dumps(entry) + "\n")
-            return len(looks(folder))
+            return sum(look["rows_sha256"] == rows_sha256 for look in looks(folder))
 
 
 def looks(folder: Path) -> list[dict[str, Any]]:

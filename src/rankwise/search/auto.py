@@ -102,6 +102,9 @@ def auto(
     for key in ("train.epochs", "train.eval_every"):
         if any(word.startswith(f"{key}=") for word in overrides):
             raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
+    for key, instead in (("budget.max_trainable", "--max-params"), ("data.train", "the data's own place")):
+        if any(word.startswith(f"{key}=") for word in overrides):
+            raise UserError(f"{key} cannot be given beside {instead}: name it there")
     ends = started + 60 * max_minutes
     tree, fixed = _base(data, overrides, max_params)
     config = configuration.from_dict(tree)
@@ -140,7 +143,7 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[d
         "data": {"train": data},
         "train": {"learning_rate": 1e-3, "schedule": "linear", "warmup_ratio": 0.1, "weight_decay": 0.01},
     }
-    if not {"data.text", "data.label"} <= fixed and "data.train" not in fixed:
+    if not {"data.text", "data.label"} <= fixed:
         text, label = guess(data)
         tree["data"] |= {"text": text, "label": label}
     return configuration.apply_overrides(tree, overrides), fixed
@@ -160,7 +163,7 @@ def _fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) ->
         tokenizer_of(config.model),
         given,
         storage.cache("tokens"),
-        positions=planned.encoder.max_tokens,
+        positions=planned.positions,
     )
     named = tree.get("train", {})
     batch = named.get("batch_size") or (32 if len(roles.train) >= _LARGE_ROWS else 16)

@@ -38,6 +38,7 @@ def predict(
     Raises: UserError for a source that cannot be read or lacks the text columns, and for an output that exists.
     """
     paths = _paths(source)
+    target = str(output) if "://" in str(output) else str(Path(output).resolve())  # a worker may stand elsewhere
     if Path(output).is_file() or (Path(output).is_dir() and any(Path(output).iterdir())):
         raise UserError(f"{output} exists already: name a folder to be made")
     suffix = Path(paths[0]).suffix
@@ -62,14 +63,14 @@ def predict(
         num_cpus=1,
     )
     try:
-        labelled.write_parquet(str(output))
+        labelled.write_parquet(target)
     except ray.exceptions.RayError as error:
         # The labeller's own sentence stands at the end of what Ray says.
         told = [line for line in str(error).splitlines() if "UserError: " in line]
         if not told:
             raise
         raise UserError(told[-1].partition("UserError: ")[2]) from error
-    written: int = reading.read_parquet(str(output)).count()
+    written: int = reading.read_parquet(target).count()
     return written
 
 

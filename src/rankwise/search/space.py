@@ -65,6 +65,11 @@ class Axis:
             return IntDistribution(int(self.range.low), int(self.range.high), log=self.range.log)
         return FloatDistribution(self.range.low, self.range.high, log=self.range.log)
 
+    @property
+    def sets(self) -> set[str]:
+        """Every configuration key that some choice sets."""
+        return {self.name} if self.range is not None else {key for keys in self.settings.values() for key in keys}
+
     def keys(self, value: Scalar) -> dict[str, Any]:
         """The configuration keys that a value sets."""
         return {self.name: value} if self.range is not None else self.settings[value]
@@ -105,10 +110,17 @@ class Space:
     def of(cls, search: Search) -> Space:
         """The space of a search file.
 
-        Raises: UserError for unknown keys, empty axes and values that read alike.
+        Raises: UserError for unknown keys, empty axes, values that read alike, and a key that two axes set.
         """
         assert isinstance(search.base, dict)
-        return cls(search.base, tuple(_axis(name, values) for name, values in search.axes.items()))
+        axes = tuple(_axis(name, values) for name, values in search.axes.items())
+        owners: dict[str, str] = {}
+        for axis in axes:
+            for key in axis.sets:
+                other = owners.setdefault(key, axis.name)
+                if other != axis.name:
+                    raise UserError(f"axes.{other} and axes.{axis.name} both set {key}: leave it to one of them")
+        return cls(search.base, axes)
 
     def axis(self, name: str) -> Axis:
         """The axis of a name."""

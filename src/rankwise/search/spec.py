@@ -22,7 +22,6 @@ from rankwise.errors import UserError, nearest
 
 StrategyName = Literal["one_at_a_time", "grid", "factorial", "random", "tpe"]
 Metric = Literal["accuracy", "loss", "macro_f1"]
-_SHIPPED = Path(__file__).parent / "shipped"
 
 
 class Range(Section, frozen=True):
@@ -114,11 +113,6 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     return msgspec.structs.replace(search, base=configuration.tree_of(_base(search.base, here), of_base))
 
 
-def names() -> list[str]:
-    """Names of the shipped searches, the papers' tables among them."""
-    return sorted([*(file.stem for file in _SHIPPED.glob("*.yaml")), *recipes.table_names()])
-
-
 def to_yaml(search: Search) -> str:
     """The search as YAML that reads back to the same search."""
     return yaml.safe_dump(msgspec.to_builtins(search), sort_keys=False, allow_unicode=True)
@@ -134,11 +128,11 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]
     if isinstance(source, Mapping):
         return msgspec.to_builtins(source), Path()
     path = Path(source)
-    shipped = recipes.table_path(str(source)) or _SHIPPED / f"{source}.yaml"
-    if not path.is_file() and str(source) in names():
-        path = shipped
     if not path.is_file():
-        hint = nearest(str(source), names()) or f"; shipped searches: {', '.join(names())}"
+        path = recipes.search_path(str(source)) or path
+    if not path.is_file():
+        known = recipes.search_names()
+        hint = nearest(str(source), known) or f"; shipped searches: {', '.join(known)}"
         raise UserError(f"no search file '{source}'{hint}")
     return configuration.read_yaml(path), path.parent
 
@@ -181,8 +175,11 @@ def _check(search: Search, of_base: Sequence[str]) -> None:
         raise UserError(
             f"strategy.trials cannot apply to {search.strategy.name}, which runs every point: use grid or random"
         )
-    varied = set(search.axes)
+    varied = {name: name for name in search.axes}
+    for name, values in search.axes.items():  # an axis of another name sets the keys of its choices
+        if isinstance(values, list):
+            varied |= {str(key): name for value in values if isinstance(value, Mapping) for key in value}
     for word in of_base:
         key = word.partition("=")[0]
         if key in varied:
-            raise UserError(f"{key} is an axis of this search: change its values with  axes.{key}=[...]")
+            raise UserError(f"{key} is an axis of this search: change its values with  axes.{varied[key]}=[...]")

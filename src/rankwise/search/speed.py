@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rankwise.config import Config
@@ -42,9 +43,11 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     from rankwise.training.optimizers import optimizer
 
     started = time.perf_counter()
+    # Any start is as fast as another, and EVA's would need activations first.
+    config = msgspec.structs.replace(config, adapter=msgspec.structs.replace(config.adapter, init="default"))
     planned = planning.plan(config, len(roles.label_names))
     tokenizer = tokenizer_of(config.model)
-    positions = planned.encoder.max_tokens
+    positions = planned.positions
     tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, files.cache("tokens"), positions=positions)
     tokenised = time.perf_counter()
     model = assemble.build(planned.config, len(roles.label_names), roles.label_names)

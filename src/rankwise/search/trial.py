@@ -174,10 +174,11 @@ def warm(config: Config) -> None:
     from rankwise import files
     from rankwise.data.tokens import tokenise
     from rankwise.models import tokenizer_of
-    from rankwise.planning import encoder_of
+    from rankwise.planning import plan
 
     roles = load_data(config.data, ["train", "validation", "test"])
     tokenizer = tokenizer_of(config.model)
+    positions = plan(config, len(roles.label_names)).positions
     for rows in (roles.train, roles.validation):
         if rows is not None:
             tokenise(
@@ -185,5 +186,5 @@ def warm(config: Config) -> None:
                 tokenizer,
                 config.data.max_length,
                 files.cache("tokens"),
-                positions=encoder_of(config.model).max_tokens,
+                positions=positions,
             )

@@ -10,21 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankwise.errors import UserError
-from rankwise.planning import Plan
-
-
-def check(plan: Plan) -> None:
-    """Refuse a rank from which nothing can be taken.
-
-    Raises: UserError for AdaLoRA of rank 1.
-    """
-    if plan.config.adapter.method == "adalora" and (plan.rank or 0) < 2:
-        raise UserError(
-            f"adapter.rank: {plan.rank} cannot apply to adapter.method: adalora, which takes a third of it away: "
-            "use 2 or more"
-        )
-
 
 class Allocation:
     """The budget of ranks over the layers of an AdaLoRA model (Zhang et al. 2023, sections 3.1 to 3.3)."""

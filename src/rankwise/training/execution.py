@@ -40,6 +40,8 @@ class Execution:
         self.earlier_s = 0.0
         """seconds of the sessions that this one goes on from"""
         self.main = PartialState().is_main_process
+        self.state: State | None = None
+        """of the loop, once there is one"""
         self.tracker: tracking.Tracker | None = None
 
     def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: float | None = None) -> Run:
@@ -58,10 +60,10 @@ class Execution:
         try:
             state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
         except KeyboardInterrupt:
-            self._write("interrupted")
+            self._write("interrupted", self.state)
             raise
         except BaseException as error:
-            self._write("failed", error=f"{type(error).__name__}: {error}")
+            self._write("failed", self.state, error=f"{type(error).__name__}: {error}")
             raise
         PartialState().wait_for_everyone()
         if state is None:
@@ -84,6 +86,7 @@ class Execution:
             state = self._probe(model, classifier)
         else:
             loop = self._loop(model, classifier, accelerator)
+            self.state = loop.state
             state = self._fit(loop, model, resume=resume, stop_at_step=stop_at_step, deadline=deadline)
             if state.step < job.total_steps and not state.stopped_early:
                 self._write("interrupted", state, reached=record.reached(state))
@@ -150,7 +153,8 @@ class Execution:
             return
         started = time.perf_counter()
         cache = classifier.cache_prefix(files.cache("prefix"), max_mb=megabytes)
-        cache.make_room(tokens)
+        scored = self.job.validation.tokens if self.job.validation is not None else []
+        cache.make_room([*tokens, *scored])
         order, size = np.argsort(-tokens.lengths, kind="stable"), self.job.config.train.eval_batch_size
         try:
             for start in range(0, len(order), size):

@@ -58,10 +58,10 @@ def train(
     if not processes.is_main_process:
         console = Console(quiet=True)
     run = _open_folder(config, out, resume=resume)
+    job = prepare(config, run, console, load_data)
     if resume and _ended(run):
         console.print(f"{run.path} is finished already")
         return run
-    job = prepare(config, run, console, load_data)
     console.print(job.plan.text(), highlight=False)
     console.print(job.roles.report.render())
     processes.wait_for_everyone()  # nobody writes before all have looked at the folder

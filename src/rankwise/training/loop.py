@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rankwise import files
 from rankwise.config import Train
-from rankwise.data.batches import batch_order
+from rankwise.data.batches import batch_order, micro_batches
 from rankwise.data.tokens import Tokens
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.scoring import metrics
@@ -146,7 +146,6 @@ class Loop:
             `time.time()` after which the run is evaluated and ends as an early stop.
         """
         last = self.total_steps if until is None else min(until, self.total_steps)
-        self._saved = time.monotonic()
         with progress:
             while self.state.step < last and not self.state.stopped_early:
                 self._train_step()
@@ -240,10 +239,9 @@ class Loop:
 
     def _micro_batches(self, rows: np.ndarray) -> list[np.ndarray]:
         """This process's share of a step's rows, cut into forward passes."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        own = rows[rank::world]
-        size = max(1, self.train.batch_size // world)
-        return [own[start : start + size] for start in range(0, len(own), size)]
+        return micro_batches(
+            rows, self.train.batch_size, self.accelerator.process_index, self.accelerator.num_processes
+        )
 
     def _dropout_step(self, micro_batch: int, of: int) -> int:
         step = self.state.step * max(of, self.train.accumulate) + micro_batch
@@ -251,7 +249,9 @@ class Loop:
         return step * world + rank
 
     def _learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The adapter's rate; the head's where nothing else trains."""
+        groups = self.optimizer.param_groups
+        return float(next((group for group in groups if group.get("role") != "head"), groups[0])["lr"])
 
     def _trainable(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -133,5 +133,6 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
 
 def _only(group: dict[str, Any], *, matrices: bool) -> dict[str, Any]:
-    members = [parameter for parameter in group["params"] if (parameter.ndim == 2) == matrices]
+    # One column or row is a vector: IA3's factors and AdaLoRA's singular values are kept so.
+    members = [p for p in group["params"] if (p.ndim == 2 and min(p.shape) > 1) == matrices]
     return {**group, "params": members}

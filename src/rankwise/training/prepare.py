@@ -18,7 +18,6 @@ from rankwise.models import tokenizer_of
 from rankwise.models.classifier import compiles, precision_of
 from rankwise.models.sources import locate
 from rankwise.runs.folder import Run
-from rankwise.training import allocation
 from rankwise.training.examples import Augmentation, Examples
 from rankwise.training.loop import total_steps
 from rankwise.training.objective import Objective, objective
@@ -89,7 +88,6 @@ def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objecti
     config = plan.config
     precision_of(config.model.precision, plan.engine)
     compiles(config.train.compile, plan.engine, steps)
-    allocation.check(plan)
     check_optimizer(config.train)
     warmup_steps(config.train, steps)
     return objective(config.train, train.labels, plan.num_labels, multi_label=config.data.multi_label)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from rankwise.config import Config
+from rankwise.config.methods import MUTATING
 from rankwise.models.classifier import precision_of
-from rankwise.planning.ledger import MUTATING, head_kind
+from rankwise.planning.ledger import head_kind
 
 # Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same
 # arithmetic on the same path, so anything above rounding means that something trained is not in the file.

@@ -16,13 +16,16 @@ from rankwise.errors import UserError
 
 
 def warmup_steps(train: Train, total_steps: int) -> int:
-    """Steps of linear warm-up; the papers' ratios are rounded up, as the Trainer does."""
+    """Steps of linear warm-up; the papers' ratios are rounded up, as the Trainer does, and leave one step at least.
+
+    Raises: UserError when `train.warmup_steps` leaves none.
+    """
     if train.warmup_steps is not None:
         if train.warmup_steps >= total_steps:
             raise UserError(f"train.warmup_steps is {train.warmup_steps}, the whole run has {total_steps} steps")
         return train.warmup_steps
     ratio = train.warmup_ratio if train.warmup_ratio is not None else 0.0
-    return -int(-ratio * total_steps // 1)
+    return min(-int(-ratio * total_steps // 1), total_steps - 1)
 
 
 class Schedule:

@@ -1,0 +1,52 @@
+"""Keys that were set and that another choice leaves without a use.
+
+They are told, not refused: a search over methods or schedules shares one base, in which each of them has its keys.
+What contradicts something else is refused, in `checking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from rankwise.config.methods import PROMPTING, RANKED, SCALED, SITED
+from rankwise.config.tree import Config
+
+# key, the key that decides, and the values of that one with which the first has an effect
+_USES: tuple[tuple[str, str, Collection[Any]], ...] = (
+    ("adapter.scope", "adapter.method", SITED),
+    ("adapter.rank", "adapter.method", RANKED),
+    ("adapter.alpha", "adapter.method", SCALED),
+    ("adapter.dropout", "adapter.method", RANKED),
+    ("adapter.virtual_tokens", "adapter.method", PROMPTING),
+    ("head.rank", "head.kind", ("low_rank",)),
+    ("train.betas", "train.optimizer", ("adamw", "adam", "muon")),
+    ("train.epsilon", "train.optimizer", ("adamw", "adam", "rmsprop", "adagrad", "muon")),
+    ("train.cycles", "train.schedule", ("cosine_restarts", "step")),
+    ("train.decay", "train.schedule", ("step", "plateau")),
+    ("train.power", "train.schedule", ("polynomial",)),
+    ("train.plateau_patience", "train.schedule", ("plateau",)),
+    ("train.eval_every", "train.evaluate", (True,)),
+    ("train.select", "train.evaluate", (True,)),
+    ("data.validation", "train.evaluate", (True,)),
+    ("data.label_separator", "data.multi_label", (True,)),
+)
+
+
+def unused(config: Config) -> list[str]:
+    """A sentence for each key that differs from its default and has no effect."""
+    default = Config()
+    return [
+        f"{key} has no effect with {other}: {_shown(_value(config, other))}"
+        for key, other, values in _USES
+        if _value(config, other) not in values and _value(config, key) != _value(default, key)
+    ]
+
+
+def _value(config: Config, dotted: str) -> Any:
+    section, _, key = dotted.partition(".")
+    return getattr(getattr(config, section), key)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
