@@ -6,6 +6,7 @@ python benchmarks/reproduction_table.py
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import numpy as np
 
 from rankwise import files
 from rankwise.scoring import paired
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reproduction import BASE, ON_BASE, ON_SMALL, SMALL
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "reproduction"
@@ -27,8 +31,8 @@ out of train, and the test rows were scored once, when a run had ended.
 
 What differs from the papers, and why it matters: they train 125 million frozen parameters on 120,000 rows, and 5e-5 is
 a rate for fine-tuning all of them. On a small encoder with adapters alone, the recipes that keep that rate are still far
-from done when their steps end, some of them below the floor of no encoder at all; those with rates of 1e-3 are not. The
-minutes were taken with as many threads as are named below a table.
+from done when their steps end; below the *floor* they say less than no encoder at all. The minutes were taken with as
+many threads as are named below a table.
 
 *against {anchor}*: the difference in test accuracy in points, the rows that only one of the two has right, and the
 exact McNemar probability, corrected for the comparisons of one encoder (Holm). *floor*: TF-IDF and logistic
@@ -59,6 +63,8 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     for model in dict.fromkeys(result["model"] for result in results):
         mine = [result for result in results if result["model"] == model]
         parts += [f"## {model.removeprefix('packaged:')}", table(mine), *remarks(mine)]
+    if not any(result["model"] == BASE for result in results):
+        parts.append(f"## {BASE.removeprefix('packaged:')}\n\nNot run yet.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -125,7 +131,12 @@ def remarks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     first = results[0]
     engine = ", ".join(sorted({result["engine"]["path"] for result in results}))
     cpu = first["environment"].get("cpu")
-    lines = [f"Engine: {engine}; {first['environment'].get('threads')} threads of {cpu}."]
+    threads = first["environment"].get("threads")
+    lines = [f"Engine: {engine}; {threads} thread{'s' if threads != 1 else ''} of {cpu}."]
+    wanted = ON_BASE if first["model"] == BASE else ON_SMALL if first["model"] == SMALL else ()
+    missing = [name for name in wanted if name not in {result["recipe"] for result in results}]
+    if missing:
+        lines[0] += f" Not run yet: {', '.join(missing)}."
     lines += [f"- {result['recipe']}: {note}" for result in results for note in result["notes"]]
     return ["\n".join(lines[:1]), *(["\n".join(lines[1:])] if lines[1:] else [])]
 

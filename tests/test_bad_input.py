@@ -153,7 +153,8 @@ def test_over_budget_in_plan_still_prints_the_json(capsys):
 
 @pytest.mark.parametrize("budget", ["250k", "250_000"])
 def test_a_budget_in_words_is_tabled(capsys, budget):
-    assert main(["plan", "model.name=roberta-base", "data.num_labels=4", f"budget.max_trainable={budget}"]) == 0
+    words = ["model.name=roberta-base", "data.num_labels=4", "head.kind=output", f"budget.max_trainable={budget}"]
+    assert main(["plan", *words]) == 0
     assert "largest rank within 250,000 trainable parameters" in capsys.readouterr().out
 
 

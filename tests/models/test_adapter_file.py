@@ -100,7 +100,7 @@ def test_saving_needs_only_the_trained_parameters(folders, inputs, tmp_path):
     "options", ["adapter.rank=1", "adapter.rank=8", "adapter.rank=8 adapter.alpha=3", "adapter.method=head"]
 )
 def test_a_low_rank_heads_scale_is_its_own(folders, options):
-    model = build(folders["roberta"], f"head.kind=low_rank {options}")
+    model = build(folders["roberta"], "head.kind=low_rank", *options.split())
     dense = model.get_base_model().classifier.modules_to_save["default"].dense
     assert dense.scaling["default"] == 2.0
 
