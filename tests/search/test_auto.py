@@ -11,10 +11,13 @@ import rankwise
 from rankwise.cli import main
 from rankwise.config import load
 from rankwise.errors import UserError
-from rankwise.search import auto as module
+from rankwise.search import clock
+from rankwise.search.auto import auto
 from rankwise.search.columns import guess
-from rankwise.search.speed import Speed
+from rankwise.search.designs import designs_for, usual_rate
+from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost
+from rankwise.search.trial import load_data
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def roles(train, validation, test=0):
 @pytest.mark.parametrize(("minutes", "designs"), [(30, 9), (2.6, 6), (2, 3), (0.5, 1)])
 def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
-    schedule = module.plan_clock(speed, roles(2000, 200), 16, 60 * minutes, 60 * minutes)
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, 60 * minutes, 60 * minutes)
     assert schedule.designs == designs
     # What is planned, with setting up and the end, is within the clock.
     rungs, evaluations = (3, 9) if designs > 1 else (1, 4)
@@ -58,7 +61,7 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
 
 def test_a_clock_too_short_for_anything_is_refused():
     with pytest.raises(UserError, match="the clock is too short"):
-        module.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
+        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
 
 
 def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monkeypatch):
@@ -68,11 +71,11 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monke
         lengths.append(config.data.max_length)
         return Speed(step_s=5.0 if config.data.max_length > 128 else 0.1, score_s=1e-3, setup_s=0.1)
 
-    monkeypatch.setattr(module, "measure", measured)
+    monkeypatch.setattr(clock, "measure", measured)
     monkeypatch.setattr("rankwise.data.tokens.automatic_max_length", lambda *_: 200)
     tree = {**config, "data": {**config["data"], "max_length": None}}
-    found = module.load_data(load(tree).data, ["train", "validation"])
-    planned, _, schedule = module._fit_clock(tree, found, time.time() + 30, 30)
+    found = load_data(load(tree).data, ["train", "validation"])
+    planned, _, schedule = clock.fit_clock(tree, found, time.time() + 30, 30)
     assert lengths == [200, 128]
     assert planned.data.max_length == 128
     assert (schedule.steps, schedule.designs) == (24, 9), "the user's own number of steps is kept"
@@ -80,23 +83,23 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monke
 
 def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):
     config = load({"model": {"name": str(tiny_model)}, "budget": {"max_trainable": 3000}})
-    designs = module._designs(config, set(), 3, steps=600)
+    designs = designs_for(config, set(), 3, steps=600)
     for design in designs:
         words = [f"{key}={json.dumps(value)}" for key, value in {"adapter.rank": "max", **design}.items()]
         plan = rankwise.plan(config, words, num_labels=3)
         assert plan.fits
         assert plan.rank == plan.largest_rank
     assert len({json.dumps(design, sort_keys=True) for design in designs}) == len(designs) >= 6
-    fixed = module._designs(config, {"train.learning_rate", "adapter.scope"}, 3, steps=600)
+    fixed = designs_for(config, {"train.learning_rate", "adapter.scope"}, 3, steps=600)
     assert all("train.learning_rate" not in design and "adapter.scope" not in design for design in fixed)
 
 
 def test_shorter_runs_start_from_higher_rates():
-    assert [module.usual_rate(steps) for steps in (1, 60, 600, 2400, 10**6)] == [3e-3, 3e-3, 1e-3, 5e-4, 3e-4]
+    assert [usual_rate(steps) for steps in (1, 60, 600, 2400, 10**6)] == [3e-3, 3e-3, 1e-3, 5e-4, 3e-4]
 
 
 def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(clock, "measure", lambda *_: pytest.fail("measured"))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "search.yaml").write_text("base: {}")
     assert main(["auto", str(news["train"]), "--out", str(tmp_path / "a")]) == 2
@@ -110,8 +113,8 @@ def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path,
 def test_speed_is_measured_whatever_the_start(config):
     # EVA's start needs activations of training texts, which a measurement has no use for.
     tree = {**config, "adapter": {**config["adapter"], "init": "eva"}}
-    found = module.load_data(load(tree).data, ["train", "validation"])
-    assert module.measure(load(tree), found, 0.2).step_s > 0
+    found = load_data(load(tree).data, ["train", "validation"])
+    assert measure(load(tree), found, 0.2).step_s > 0
 
 
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
@@ -140,13 +143,13 @@ def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypa
         step(self)
 
     monkeypatch.setattr(Loop, "_train_step", slow)
-    monkeypatch.setattr(module, "measure", lambda *_: Speed(step_s=0.001, score_s=1e-3, setup_s=1.0))
+    monkeypatch.setattr(clock, "measure", lambda *_: Speed(step_s=0.001, score_s=1e-3, setup_s=1.0))
     words = [
         f"model.name={config['model']['name']}",
         "engine=reference",
         f"data.validation={config['data']['validation']}",
     ]
-    record = module.auto(
+    record = auto(
         config["data"]["train"],
         words,
         max_params="20k",

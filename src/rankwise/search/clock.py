@@ -1,0 +1,155 @@
+"""What fits the clock: how many designs may compete, how long a whole run is, and how long its texts.
+
+Steps and scored texts are timed on this machine first; what the end of a run needs is kept back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from rankwise import config as configuration
+from rankwise import files, planning
+from rankwise.config import Config
+from rankwise.errors import UserError
+from rankwise.search.speed import Speed, measure
+from rankwise.search.strategies import Round, cost, survivors
+
+FACTOR = 3
+RUNGS = 3
+# Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.
+_MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.04, 0.02
+_END_S = 4.0
+_FLOOR_S = 3e-4
+"""of a training row"""
+_SLOWER = 1.3
+"""How much slower than measured the end may score."""
+_FIELDS = (9, 6, 3, 1)
+"""Designs that may compete; fewer when the runs would become too short."""
+_WANTED_EPOCHS, _MOST_EPOCHS = 2.5, 12.0
+_FEWEST_STEPS = 120
+"""Below either, fewer designs compete; above the most epochs, time is left rather than spent."""
+_EVALUATIONS = FACTOR ** (RUNGS - 1)
+_EVALUATIONS_ALONE = 4
+"""of a whole run: where designs compete, the rungs need one each; a design alone spends its time on training"""
+_LENGTHS = (256, 128, 64)
+"""Tokens kept of long texts, the fewer the less time there is."""
+_ENOUGH_STEPS = 300
+"""that an epoch of 128 tokens must have; shorter texts are for those that cannot"""
+_LARGE_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class ClockPlan:
+    """What fits the clock."""
+
+    designs: int
+    steps: int
+    epochs: float
+    eval_every: int
+    train_s: float
+    reserve_s: float
+
+
+def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> tuple[Config, Speed, ClockPlan]:
+    """Measure, and plan steps; long texts are cut to 256 tokens, to 128 or 64 when there is no time for more.
+
+    tree
+        The configuration all designs share; its scope should be the largest that will be tried.
+    ends
+        `time.time()` at which everything must be over.
+    clock_s
+        Seconds of the whole clock.
+
+    Returns: the configuration with its length of texts and its batch, the speed, and what fits.
+    Raises: UserError when not even one short run fits.
+    """
+    from rankwise.data.tokens import tokenise
+    from rankwise.models import tokenizer_of
+
+    config = configuration.from_dict(tree)
+    planned = planning.plan(config, len(roles.label_names))
+    given = config.data.max_length
+    tokens = tokenise(
+        roles.train.texts,
+        tokenizer_of(config.model),
+        given,
+        files.cache("tokens"),
+        positions=planned.positions,
+    )
+    named = tree.get("train", {})
+    batch = named.get("batch_size") or (32 if len(roles.train) >= _LARGE_ROWS else 16)
+    longest = given or min(tokens.max_length, _LENGTHS[0])
+    lengths = [longest] if given else [longest, *(length for length in _LENGTHS if length < longest)]
+    for length in lengths:
+        config = _with(config, length, batch)
+        speed = measure(config, roles, min(20.0, _MEASURE_SHARE * clock_s))
+        try:
+            fits = plan_clock(speed, roles, batch, ends - time.time(), clock_s, steps=config.train.steps)
+        except UserError:
+            if length == lengths[-1]:
+                raise
+            continue
+        if fits.designs == _FIELDS[0] or fits.epochs >= 2 * _WANTED_EPOCHS:
+            break
+        if length <= _LENGTHS[1] and fits.epochs >= 1 and fits.steps >= _ENOUGH_STEPS:
+            break
+    return config, speed, fits
+
+
+def _with(config: Config, length: int, batch: int) -> Config:
+    replace = msgspec.structs.replace
+    return replace(config, data=replace(config.data, max_length=length), train=replace(config.train, batch_size=batch))
+
+
+def plan_clock(
+    speed: Speed, roles: Any, batch: int, left_s: float, clock_s: float, *, steps: int | None = None
+) -> ClockPlan:
+    """How many designs compete and how long a whole run is, so that all of it ends within `left_s`.
+
+    steps
+        The user's own number of steps, when given: then only the number of designs is planned.
+
+    Raises: UserError when not even one short run fits.
+    """
+    from rankwise.training import proof
+    from rankwise.training.final import TRAIN_SAMPLE_ROWS
+
+    rows = len(roles.train)
+    # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
+    # what only the end needs is imported then.
+    scored = len(roles.validation) + (len(roles.test) if roles.test is not None else 0)
+    scored += min(rows, TRAIN_SAMPLE_ROWS) + 2 * proof.ROWS
+    reserve = 2 * speed.setup_s + _SLOWER * scored * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
+    evaluation = len(roles.validation) * speed.score_s
+    found: ClockPlan | None = None
+    for designs in _FIELDS:
+        rungs, evaluations = (RUNGS, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
+        runs = cost([Round(0, designs, rungs)], FACTOR)
+        visits, alive = 0, designs
+        for _ in range(rungs):
+            visits, alive = visits + alive, survivors(alive, FACTOR)
+        room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - runs * evaluations * evaluation
+        most = max(1, round(_MOST_EPOCHS * rows / batch))
+        wanted = min(int(room / runs / speed.step_s), most) if steps is None else steps
+        if wanted < evaluations or room < wanted * runs * speed.step_s * 0.99:
+            continue
+        found = ClockPlan(
+            designs=designs,
+            steps=wanted,
+            epochs=wanted * batch / rows,
+            eval_every=-(-wanted // evaluations),
+            train_s=wanted * runs * speed.step_s + runs * evaluations * evaluation,
+            reserve_s=reserve,
+        )
+        if steps is not None or (wanted >= _FEWEST_STEPS and found.epochs >= _WANTED_EPOCHS):
+            return found
+    if found is None:
+        raise UserError(
+            f"the clock is too short: {left_s:.0f} s are left after reading and measuring, one step takes "
+            f"{speed.step_s:.2f} s and an evaluation {evaluation:.0f} s; give more --max-minutes or fewer rows"
+        )
+    return found

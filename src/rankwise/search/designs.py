@@ -1,0 +1,86 @@
+"""The designs that `auto` lets compete: where adapters sit and how fast they learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from rankwise import config as configuration
+from rankwise import planning
+from rankwise.config import Config
+from rankwise.errors import UserError
+
+_RATE, _RATE_STEPS = 1e-3, 600
+_LOWEST_RATE, _HIGHEST_RATE = 3e-4, 3e-3
+
+ALL: dict[str, Any] = {"adapter.scope": "all"}
+ATTENTION: dict[str, Any] = {"adapter.scope": ["query", "key", "value", "attention_output"]}
+QUERY_VALUE: dict[str, Any] = {"adapter.scope": ["query", "value"]}
+
+
+def usual_rate(steps: int) -> float:
+    """The learning rate to start from for a run of so many steps: the fewer, the higher.
+
+    1e-3 at 600 steps, by the square root of their number: 3e-3 won over lower ones at 60 steps; near a thousand about
+    1e-3 did better than 5e-4, in one run each (LOG.md). Two significant digits.
+    """
+    rate = _RATE * (_RATE_STEPS / steps) ** 0.5
+    return float(f"{min(max(rate, _LOWEST_RATE), _HIGHEST_RATE):.1e}")
+
+
+def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> list[dict[str, Any]]:
+    """What competes, likeliest first, without what the user fixed, what is over budget and what comes to the same.
+
+    The learning rate decides most, so it varies most, around the usual one for so many steps; then where the adapters
+    sit, always at the largest rank that fits.
+
+    fixed
+        The keys that the user has set.
+    labels
+        How many classes there are.
+    steps
+        Of a whole run.
+
+    Returns: the configuration keys of each design.
+    Raises: UserError when the budget fits none.
+    """
+    layers = planning.encoder_of(config.model).layers
+    top = {"adapter.layers": list(range(layers // 2, layers))}
+    usual = usual_rate(steps)
+
+    def at(share: float) -> dict[str, float]:
+        return {"train.learning_rate": float(f"{share * usual:.1e}")}
+
+    proposals: list[dict[str, Any]] = [
+        {**ALL, **at(1)},
+        {**ALL, **at(2)},
+        {**ATTENTION, **at(1)},
+        {**ALL, **at(0.5)},
+        {**QUERY_VALUE, **at(2)},
+        {**ALL, **at(1), "head.kind": "output"},
+        {**ATTENTION, **at(2), "adapter.dropout": 0.0},
+        {**ALL, **top, **at(1)},
+        {**QUERY_VALUE, **at(1)},
+        {**ALL, **at(3)},
+        {**ATTENTION, **at(0.5), "adapter.dropout": 0.0},
+        {**ALL, **at(0.2)},
+    ]
+    kept: dict[str, dict[str, Any]] = {}
+    for proposal in proposals:
+        design = {key: value for key, value in proposal.items() if key not in fixed}
+        tree = configuration.to_dict(config)
+        for key, value in design.items():
+            configuration.set_key(tree, key, value)
+        try:
+            planned = planning.plan(configuration.from_dict(tree), labels)
+            planning.require_fit(planned)
+        except UserError:
+            continue
+        same = (
+            msgspec.structs.replace(planned.config, head=config.head) if planned.groups["head"] == 0 else planned.config
+        )
+        kept.setdefault(f"{configuration.config_hash(same)} {planned.groups}", design)
+    if not kept:
+        raise UserError("no design fits the budget: raise --max-params, or see  rankwise plan  for what fits")
+    return list(kept.values())

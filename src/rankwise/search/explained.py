@@ -1,0 +1,58 @@
+"""What `auto` found, planned and chose, in ten lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rankwise.config import Config
+from rankwise.search.clock import ClockPlan
+from rankwise.search.speed import Speed
+
+
+def facts(
+    data: str, config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[dict[str, Any]]
+) -> list[str]:
+    """What was found and planned, before anything is trained."""
+    columns = f"text {config.data.text}, label {config.data.label}" if Path(data).is_file() else "class folders or set"
+    rates = sorted({design["train.learning_rate"] for design in designs if "train.learning_rate" in design})
+    shown = f", learning rate {rates[0]:g}" if rates else ""
+    shown = f", learning rates {rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else shown
+    count = f"{len(designs)} designs" if len(designs) > 1 else "one design"
+    return [
+        f"data      {len(roles.train):,} rows to train on, {len(roles.validation):,} to choose by, "
+        f"{len(roles.label_names)} classes ({columns})",
+        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
+        f"speed     {speed.step_s:.3f} s a step of {config.train.batch_size} texts, {1 / speed.score_s:,.0f} texts/s scored, "
+        "measured with the largest scope",
+        f"clock     {fits.train_s:.0f} s of training and evaluation, {fits.reserve_s:.0f} s kept for the end",
+        f"plan      {count} at the largest rank that fits{shown}; a whole run is {fits.steps:,} steps "
+        f"({fits.epochs:.1f} epochs)",
+    ]
+
+
+def outcome(record: dict[str, Any], seconds: float, clock_s: float) -> list[str]:
+    """What came of it.
+
+    seconds, clock_s
+        Taken, and allowed.
+    """
+    winner = record["winner"]
+    low, high = winner["chosen_ci95"]
+    others = [row for row in record["table"] if row["trial"] != winner["trial"] and row["chosen"] is not None]
+    next_best = (
+        f"; the next best design had {others[0]['chosen']:.4f} after {others[0]['steps']:,} steps" if others else ""
+    )
+    lines = [
+        f"halving   {record['counts']['done']} of {record['counts']['points']} designs were run to the end{next_best}",
+        f"winner    {winner['point']['design']}: rank {winner['rank']}, {winner['trainable']:,} trainable parameters",
+        f"score     validation accuracy {winner['chosen']:.4f} (95% {low:.4f} to {high:.4f}); "
+        f"peak {winner['peak']:.4f}, last {winner['final']:.4f}",
+    ]
+    if winner["test"]:
+        low, high = winner["test"]["accuracy_ci95"]
+        lines.append(
+            f"test      accuracy {winner['test']['accuracy']:.4f} (95% {low:.4f} to {high:.4f}), looked at once"
+        )
+    lines.append(f"time      {seconds / 60:.1f} of {clock_s / 60:g} minutes")
+    return lines
