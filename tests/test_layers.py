@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "files",
     "recipes",
+    "encoders",
     "config",
     "engine.support",
     "planning",

@@ -1,4 +1,4 @@
-"""What the encoders are called inside: one table of Hugging Face names per family, and the numbers of a config.
+"""What sets the engine's encoders apart beyond their names, and the numbers of a configuration.
 
 The families differ in names, in where positions start, in the head, and in nothing else the engine computes.
 """
@@ -6,29 +6,20 @@ The families differ in names, in where positions start, in the head, and in noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from rankwise.encoders import NAMES, Names
 
 Activation = Literal["tanh", "relu", "gelu"]
 
 
-@dataclass(frozen=True)
-class Family:
-    """Names and structure of one `model_type`. Paths are below the classification model."""
+@dataclass(frozen=True, kw_only=True)
+class Family(Names):
+    """Names and structure of one `model_type`."""
 
-    prefix: str
-    layer: str
-    """path of a layer, `{}` is its index"""
-    sites: Mapping[str, str]
-    """scope word to the path of its linear layer, below a layer"""
-    attention_norm: str
-    ffn_norm: str
-    dense: str
-    """the head's first linear layer (BERT's pooler)"""
-    projection: str
-    """the head's last linear layer"""
     activation: Activation
-    """between the two"""
+    """between the head's two linear layers"""
     dropout_before_dense: bool
     """whether the head drops its input too"""
     positions_follow_pad: bool = False
@@ -37,106 +28,26 @@ class Family:
     relative_bias: str | None = None
     """table of attention biases by distance, shared by all layers"""
     token_types: bool = True
-    spelling: Mapping[str, str] = field(default_factory=dict)
-    """this family's configuration keys where they differ from BERT's"""
-
-    def key(self, config: Mapping[str, Any], name: str, default: Any = None) -> Any:
-        """A value of the Hugging Face configuration by BERT's name for it.
-
-        `to_dict` of a live configuration and `config.json` may hold either spelling.
-        """
-        for key in (self.spelling.get(name, name), name):
-            if config.get(key) is not None:
-                return config[key]
-        return default
 
 
-_BERT_SITES = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "ffn_in": "intermediate.dense",
-    "ffn_out": "output.dense",
-}
-
-
-def _bert_like(prefix: str, *, activation: Activation = "tanh", positions_follow_pad: bool = False) -> Family:
-    """RoBERTa and ELECTRA: BERT's layers with a head of its own on the first token."""
-    return Family(
-        prefix=prefix,
-        layer=f"{prefix}.encoder.layer.{{}}",
-        sites=_BERT_SITES,
-        attention_norm="attention.output.LayerNorm",
-        ffn_norm="output.LayerNorm",
-        dense="classifier.dense",
-        projection="classifier.out_proj",
-        activation=activation,
-        dropout_before_dense=True,
-        positions_follow_pad=positions_follow_pad,
-    )
+def _family(model_type: str, **own: Any) -> Family:
+    return Family(**vars(NAMES[model_type]), **own)
 
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family(
-        prefix="bert",
-        layer="bert.encoder.layer.{}",
-        sites=_BERT_SITES,
-        attention_norm="attention.output.LayerNorm",
-        ffn_norm="output.LayerNorm",
-        dense="bert.pooler.dense",
-        projection="classifier",
-        activation="tanh",
-        dropout_before_dense=False,
-    ),
-    "roberta": _bert_like("roberta", positions_follow_pad=True),
-    "xlm-roberta": _bert_like("roberta", positions_follow_pad=True),
-    "electra": _bert_like("electra", activation="gelu"),
-    "distilbert": Family(
-        prefix="distilbert",
-        layer="distilbert.transformer.layer.{}",
-        sites={
-            "query": "attention.q_lin",
-            "key": "attention.k_lin",
-            "value": "attention.v_lin",
-            "attention_output": "attention.out_lin",
-            "ffn_in": "ffn.lin1",
-            "ffn_out": "ffn.lin2",
-        },
-        attention_norm="sa_layer_norm",
-        ffn_norm="output_layer_norm",
-        dense="pre_classifier",
-        projection="classifier",
+    "bert": _family("bert", activation="tanh", dropout_before_dense=False),
+    "roberta": _family("roberta", activation="tanh", dropout_before_dense=True, positions_follow_pad=True),
+    "xlm-roberta": _family("xlm-roberta", activation="tanh", dropout_before_dense=True, positions_follow_pad=True),
+    "electra": _family("electra", activation="gelu", dropout_before_dense=True),
+    "distilbert": _family(
+        "distilbert",
         activation="relu",
         dropout_before_dense=False,
         attention_output_dropout=False,
         token_types=False,
-        spelling={
-            "hidden_size": "dim",
-            "num_hidden_layers": "n_layers",
-            "num_attention_heads": "n_heads",
-            "intermediate_size": "hidden_dim",
-            "hidden_dropout_prob": "dropout",
-            "attention_probs_dropout_prob": "attention_dropout",
-            "classifier_dropout": "seq_classif_dropout",
-            "hidden_act": "activation",
-        },
     ),
-    "mpnet": Family(
-        prefix="mpnet",
-        layer="mpnet.encoder.layer.{}",
-        sites={
-            "query": "attention.attn.q",
-            "key": "attention.attn.k",
-            "value": "attention.attn.v",
-            "attention_output": "attention.attn.o",
-            "ffn_in": "intermediate.dense",
-            "ffn_out": "output.dense",
-        },
-        attention_norm="attention.LayerNorm",
-        ffn_norm="output.LayerNorm",
-        dense="classifier.dense",
-        projection="classifier.out_proj",
+    "mpnet": _family(
+        "mpnet",
         activation="tanh",
         dropout_before_dense=True,
         positions_follow_pad=True,

@@ -105,8 +105,8 @@ def layer_of(source: Source, family: Family, index: int) -> LayerWeights:
     path = family.layer.format(index)
     return LayerWeights(
         sites={word: source.dense(f"{path}.{site}") for word, site in family.sites.items()},
-        attention_norm=norm_of(source, f"{path}.{family.attention_norm}"),
-        ffn_norm=norm_of(source, f"{path}.{family.ffn_norm}"),
+        attention_norm=norm_of(source, f"{path}.{family.norms[0]}"),
+        ffn_norm=norm_of(source, f"{path}.{family.norms[1]}"),
     )
 
 

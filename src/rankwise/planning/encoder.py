@@ -93,7 +93,7 @@ class Encoder:
         found = []
         for layer in range(self.layers):
             for path, named in words.items():
-                module = f"{self.family.prefix}.{self.family.layer.format(layer)}.{path}"
+                module = f"{self.family.layer.format(layer)}.{path}"
                 d_out, d_in = shapes[f"{module}.weight"]
                 found.append(Site(module, tuple(named), layer, d_in, d_out, f"{module}.bias" in shapes))
         return tuple(found)
@@ -190,7 +190,7 @@ def checkpoint_tensors(folder: Path) -> set[str]:
 
 def _dims(name: str, model_type: str, family: Family, config: Mapping[str, Any]) -> Dims:
     def number(key: str, default: int | None = None) -> int:
-        value = config.get(family.aliases.get(key, key), config.get(key, default))
+        value = family.key(config, key, default)
         if not isinstance(value, int) or value < 0:
             raise UserError(f"model.name: the config.json of '{name}' gives {key} = {value!r}, expected a whole number")
         return value

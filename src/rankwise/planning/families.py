@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rankwise.encoders import NAMES, Names
+
 HFConfig = Mapping[str, Any]
 
 
@@ -44,28 +46,17 @@ class Dims:
     token_types: int
 
 
-@dataclass(frozen=True)
-class Family:
+@dataclass(frozen=True, kw_only=True)
+class Family(Names):
     """Names and shapes shared by the encoders of one `model_type`."""
 
-    prefix: str
-    layer: str
-    """path of a layer below the prefix, `{}` is its index"""
-    sites: Mapping[str, str]
-    """scope word to module path below the layer; a fused layer stands under each of its words"""
-    projection: str
-    """the head's last linear layer"""
-    dense: str
-    """the linear layer before the projection"""
     head_modules: tuple[str, ...]
     """modules the classification model adds to the encoder, dense module first, the projection's last"""
-    dense_in_checkpoint: bool
+    dense_in_checkpoint: bool = False
     """whether published checkpoints hold the dense module, so that it is pretrained and stays frozen"""
-    prefixable: bool
+    prefixable: bool = False
     """whether `transformers` lets it take keys and values from outside, as prefix tuning needs"""
     tensors: Callable[[Family, Dims, HFConfig, int], Iterator[Tensor]]
-    aliases: Mapping[str, str]
-    """this family's spelling of the usual configuration keys"""
 
 
 def _linear(name: str, d_in: int, d_out: int, bias: bool = True) -> Iterator[Tensor]:
@@ -91,9 +82,11 @@ def site_shape(word: str, dims: Dims, gated: bool = False, fused: bool = False) 
     return dims.hidden, dims.hidden * (3 if fused else 1)
 
 
-def _layer_sites(family: Family, layer: str, dims: Dims, bias: bool = True) -> Iterator[Tensor]:
+def _layer(family: Family, layer: str, dims: Dims) -> Iterator[Tensor]:
     for word, path in family.sites.items():
-        yield from _linear(f"{layer}.{path}", *site_shape(word, dims), bias)
+        yield from _linear(f"{layer}.{path}", *site_shape(word, dims))
+    for norm in family.norms:
+        yield from _norm(f"{layer}.{norm}", dims.hidden)
 
 
 def _embeddings(family: Family, dims: Dims, config: HFConfig) -> Iterator[Tensor]:
@@ -111,20 +104,13 @@ def _dense_head(family: Family, dims: Dims, num_labels: int) -> Iterator[Tensor]
     yield from _linear(family.projection, dims.hidden, num_labels)
 
 
-def _bert_like(norms: tuple[str, str]) -> Callable[[Family, Dims, HFConfig, int], Iterator[Tensor]]:
-    """Encoders that differ from BERT in names only; `norms` are the paths of a layer's two norms."""
-
-    def tensors(family: Family, dims: Dims, config: HFConfig, num_labels: int) -> Iterator[Tensor]:
-        yield from _embeddings(family, dims, config)
-        for index in range(dims.layers):
-            layer = f"{family.prefix}.{family.layer.format(index)}"
-            yield from _layer_sites(family, layer, dims)
-            for norm in norms:
-                yield from _norm(f"{layer}.{norm}", dims.hidden)
-        yield from _extras(family, dims, config)
-        yield from _dense_head(family, dims, num_labels)
-
-    return tensors
+def _bert_like(family: Family, dims: Dims, config: HFConfig, num_labels: int) -> Iterator[Tensor]:
+    """Encoders that differ from BERT in names only."""
+    yield from _embeddings(family, dims, config)
+    for index in range(dims.layers):
+        yield from _layer(family, family.layer.format(index), dims)
+    yield from _extras(family, dims, config)
+    yield from _dense_head(family, dims, num_labels)
 
 
 def _extras(family: Family, dims: Dims, config: HFConfig) -> Iterator[Tensor]:
@@ -151,10 +137,7 @@ def _albert(family: Family, dims: Dims, config: HFConfig, num_labels: int) -> It
     yield from _embeddings(family, dims, config)
     yield from _linear("albert.encoder.embedding_hidden_mapping_in", dims.embedding, dims.hidden)
     for index in range(dims.layers):
-        layer = f"{family.prefix}.{family.layer.format(index)}"
-        yield from _layer_sites(family, layer, dims)
-        yield from _norm(f"{layer}.attention.LayerNorm", dims.hidden)
-        yield from _norm(f"{layer}.full_layer_layer_norm", dims.hidden)
+        yield from _layer(family, family.layer.format(index), dims)
     yield from _dense_head(family, dims, num_labels)
 
 
@@ -165,7 +148,7 @@ def _modernbert(family: Family, dims: Dims, config: HFConfig, num_labels: int) -
     yield Tensor("model.embeddings.tok_embeddings.weight", (dims.vocabulary, dims.hidden))
     yield from _norm("model.embeddings.norm", dims.hidden, norm_bias)
     for index in range(dims.layers):
-        layer = f"{family.prefix}.{family.layer.format(index)}"
+        layer = family.layer.format(index)
         if index:  # the first layer's attention norm is the identity: the embedding norm comes just before it
             yield from _norm(f"{layer}.attn_norm", dims.hidden, norm_bias)
         yield from _linear(f"{layer}.attn.Wqkv", *site_shape("query", dims, fused=True), attention_bias)
@@ -179,126 +162,22 @@ def _modernbert(family: Family, dims: Dims, config: HFConfig, num_labels: int) -
     yield from _linear("classifier", dims.hidden, num_labels)
 
 
-_BERT_SITES = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "ffn_in": "intermediate.dense",
-    "ffn_out": "output.dense",
-}
-_BERT_TENSORS = _bert_like(("attention.output.LayerNorm", "output.LayerNorm"))
+def _family(model_type: str, **own: Any) -> Family:
+    return Family(**vars(NAMES[model_type]), **{"tensors": _bert_like, **own})
 
 
-def _family(prefix: str, **changes: Any) -> Family:
-    """A BERT-like family with RoBERTa's head (`classifier.dense`, `classifier.out_proj`), and changes."""
-    fields: dict[str, Any] = {
-        "prefix": prefix,
-        "layer": "encoder.layer.{}",
-        "sites": _BERT_SITES,
-        "projection": "classifier.out_proj",
-        "dense": "classifier.dense",
-        "head_modules": ("classifier",),
-        "dense_in_checkpoint": False,
-        "prefixable": prefix in ("bert", "roberta", "electra"),
-        "tensors": _BERT_TENSORS,
-        "aliases": {},
-    }
-    return Family(**{**fields, **changes})
-
-
-_ROBERTA = _family("roberta")
+_HEAD, _POOLER = ("classifier",), ("pooler", "classifier")
 FAMILIES: dict[str, Family] = {
-    "bert": _family(
-        "bert",
-        projection="classifier",
-        dense="bert.pooler.dense",
-        head_modules=("pooler", "classifier"),
-        dense_in_checkpoint=True,
-    ),
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "camembert": _ROBERTA,
-    "electra": _family("electra"),
-    "mpnet": _family(
-        "mpnet",
-        sites={
-            "query": "attention.attn.q",
-            "key": "attention.attn.k",
-            "value": "attention.attn.v",
-            "attention_output": "attention.attn.o",
-            "ffn_in": "intermediate.dense",
-            "ffn_out": "output.dense",
-        },
-        tensors=_bert_like(("attention.LayerNorm", "output.LayerNorm")),
-    ),
-    "distilbert": _family(
-        "distilbert",
-        layer="transformer.layer.{}",
-        sites={
-            "query": "attention.q_lin",
-            "key": "attention.k_lin",
-            "value": "attention.v_lin",
-            "attention_output": "attention.out_lin",
-            "ffn_in": "ffn.lin1",
-            "ffn_out": "ffn.lin2",
-        },
-        projection="classifier",
-        dense="pre_classifier",
-        head_modules=("pre_classifier", "classifier"),
-        tensors=_bert_like(("sa_layer_norm", "output_layer_norm")),
-        aliases={
-            "hidden_size": "dim",
-            "num_hidden_layers": "n_layers",
-            "num_attention_heads": "n_heads",
-            "intermediate_size": "hidden_dim",
-        },
-    ),
-    "deberta-v2": _family(
-        "deberta",
-        sites={
-            **_BERT_SITES,
-            "query": "attention.self.query_proj",
-            "key": "attention.self.key_proj",
-            "value": "attention.self.value_proj",
-        },
-        projection="classifier",
-        dense="pooler.dense",
-        head_modules=("pooler", "classifier"),
-    ),
-    "albert": _family(
-        "albert",
-        # Layers of a group share weights, so the index counts groups, each one layer deep.
-        layer="encoder.albert_layer_groups.{}.albert_layers.0",
-        sites={
-            "query": "attention.query",
-            "key": "attention.key",
-            "value": "attention.value",
-            "attention_output": "attention.dense",
-            "ffn_in": "ffn",
-            "ffn_out": "ffn_output",
-        },
-        projection="classifier",
-        dense="albert.pooler",
-        head_modules=("pooler", "classifier"),
-        dense_in_checkpoint=True,
-        tensors=_albert,
-    ),
+    "bert": _family("bert", head_modules=_POOLER, dense_in_checkpoint=True, prefixable=True),
+    "roberta": _family("roberta", head_modules=_HEAD, prefixable=True),
+    "xlm-roberta": _family("xlm-roberta", head_modules=_HEAD, prefixable=True),
+    "camembert": _family("camembert", head_modules=_HEAD, prefixable=True),
+    "electra": _family("electra", head_modules=_HEAD, prefixable=True),
+    "mpnet": _family("mpnet", head_modules=_HEAD),
+    "distilbert": _family("distilbert", head_modules=("pre_classifier", "classifier")),
+    "deberta-v2": _family("deberta-v2", head_modules=_POOLER),
+    "albert": _family("albert", head_modules=_POOLER, dense_in_checkpoint=True, tensors=_albert),
     "modernbert": _family(
-        "model",
-        layer="layers.{}",
-        sites={
-            "query": "attn.Wqkv",
-            "key": "attn.Wqkv",
-            "value": "attn.Wqkv",
-            "attention_output": "attn.Wo",
-            "ffn_in": "mlp.Wi",
-            "ffn_out": "mlp.Wo",
-        },
-        projection="classifier",
-        dense="head.dense",
-        head_modules=("head", "classifier"),
-        dense_in_checkpoint=True,
-        tensors=_modernbert,
+        "modernbert", head_modules=("head", "classifier"), dense_in_checkpoint=True, tensors=_modernbert
     ),
 }
