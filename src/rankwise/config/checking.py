@@ -15,7 +15,10 @@ from rankwise.errors import UserError
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
-    """The checked configuration of a nested mapping."""
+    """The checked configuration of a nested mapping.
+
+    Raises: UserError in one sentence that names the key, or both keys that contradict each other.
+    """
     for name, value in tree.items():
         if section_type(get_type_hints(Config).get(str(name))) is not None and value is None:
             raise UserError(f"section '{name}' is empty: give it keys or leave it out")

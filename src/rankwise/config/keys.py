@@ -25,7 +25,10 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of the tree with `dotted.key=value` words applied; values are YAML."""
+    """A copy of the tree with `dotted.key=value` words applied; values are YAML.
+
+    Raises: UserError for a word that is no override, an unknown key, or a value that is no YAML.
+    """
     result: dict[str, Any] = msgspec.to_builtins(tree, enc_hook=str)  # a Path becomes its text
     for word in overrides:
         key, equals, value = word.partition("=")
@@ -37,6 +40,7 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def section_type(annotation: Any) -> type[Section] | None:
+    """The section that an annotation stands for, None for a key of its own."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate
@@ -98,6 +102,7 @@ def check_key(dotted: str, section: type[Section] = Config, prefix: str = "") ->
 
 
 def check_tree(tree: Mapping[str, Any], prefix: str = "", section: type[Section] = Config) -> None:
+    """Refuse a tree with a key that does not exist, with the nearest that does."""
     fields = get_type_hints(section)
     for name, value in tree.items():
         check_key(str(name), section, prefix)

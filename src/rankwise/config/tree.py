@@ -172,8 +172,10 @@ class Train(Section, frozen=True):
         Annotated[float, Meta(gt=0)] | None, _help("rate of B over rate of A (LoRA+, Hayou et al. 2024); null is 1")
     ] = None
     momentum: Annotated[Fraction | None, _help("of sgd, rmsprop and muon; null is 0, for muon 0.95")] = None
-    betas: Annotated[tuple[Fraction, Fraction], _help("of adam and adamw")] = (0.9, 0.999)
-    epsilon: Annotated[Annotated[float, Meta(gt=0)], _help("of adam, adamw, rmsprop and adagrad")] = 1e-8
+    betas: Annotated[tuple[Fraction, Fraction], _help("of adam, adamw, and of muon's vectors")] = (0.9, 0.999)
+    epsilon: Annotated[
+        Annotated[float, Meta(gt=0)], _help("of adam, adamw, rmsprop, adagrad, and of muon's vectors")
+    ] = 1e-8
     weight_decay: Annotated[
         NonNegative, _help("decoupled where the optimizer is; never on biases, norms or magnitudes")
     ] = 0.01

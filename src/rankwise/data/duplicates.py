@@ -74,7 +74,7 @@ def audit(roles: Mapping[str, Role]) -> list[Overlap]:
 
 
 def first_of_each(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Row numbers of texts that are not an exact duplicate of an earlier one."""
+    """Row numbers of texts that are not an exact duplicate of an earlier one. Shape: (rows kept,)"""
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
         first.setdefault(" ".join(_words(text)), row)

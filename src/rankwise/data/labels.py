@@ -129,14 +129,14 @@ def to_array(labels: Sequence[Label], index: dict[str, int], classes: int, multi
 
 
 def counts(labels: NDArray[Any], classes: int) -> list[int]:
-    """Rows that carry each class."""
+    """Rows that carry each class, of class numbers (rows,) or zeros and ones (rows, classes)."""
     if labels.ndim == 2:
         return [int(count) for count in labels.sum(axis=0)]
     return [int(count) for count in np.bincount(labels, minlength=classes)]
 
 
 def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """The stratum of each row for a stratified split: its class, or its set of classes.
+    """The stratum of each row for a stratified split: its class, or its set of classes. Shape: (rows,)
 
     Sets of classes that only one row carries share a stratum, since one row cannot be in two roles.
     """

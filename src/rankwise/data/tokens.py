@@ -67,7 +67,7 @@ class Tokens(Sequence[NDArray[np.int32]]):
         return _cut(self.ids[self.offsets[index] : self.offsets[index + 1]], self.max_length, self._specials_behind)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int32]]:
-        """The token ids of several rows."""
+        """The token ids of several rows. Shape of each: (tokens,)"""
         return [self[int(row)] for row in rows]
 
 
@@ -118,13 +118,19 @@ def tokenise(
 
 
 def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
-    """Token ids of a few texts, without a cache: for prediction and for augmented rows."""
+    """Token ids of a few texts, without a cache: for prediction and for augmented rows.
+
+    Returns: int32 ids, special tokens included. Shape of each: (tokens,)
+    """
     _, behind = special_tokens(tokenizer)
     return [_cut(ids, max_length, behind) for ids in _encode(texts, tokenizer)]
 
 
 def automatic_max_length(full_lengths: NDArray[np.int64], positions: int) -> int:
-    """The 99th percentile of the lengths rounded up to a multiple of eight, at most what the model takes."""
+    """The 99th percentile of the lengths rounded up to a multiple of eight, at most what the model takes.
+
+    full_lengths: tokens of each text. Shape: (texts,)
+    """
     if not len(full_lengths):
         return positions
     quantile = int(np.quantile(full_lengths, _QUANTILE, method="higher"))

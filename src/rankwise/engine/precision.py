@@ -13,7 +13,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def as_precision(name: str) -> torch.dtype:
-    """The dtype a precision's name stands for; `auto` is the one this machine is fast in."""
+    """The dtype a precision's name stands for; `auto` is the one this machine is fast in.
+
+    Raises: UserError for a name the engine does not compute in.
+    """
     try:
         return DTYPES[fastest() if name == "auto" else name]
     except KeyError:

@@ -33,7 +33,10 @@ def locate(model: Model) -> Path:
 
 
 def folder_of(model: Model) -> Path:
-    """The local folder of a model's configuration and tokenizer, its weights not looked at."""
+    """The local folder of a model's configuration and tokenizer, its weights not looked at.
+
+    Raises: UserError when there is no such folder, or the Hub or package index cannot give it.
+    """
     if Path(model.name).is_dir():
         folder = Path(model.name)
     elif model.name.startswith("packaged:"):

@@ -129,7 +129,10 @@ def _names() -> list[str]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a model folder."""
+    """The `config.json` of a model folder.
+
+    Raises: UserError when there is none, or it cannot be read.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -154,7 +157,10 @@ def cached_snapshot(name: str, revision: str | None) -> Path | None:
 
 
 def encoder_from(name: str, config: Mapping[str, Any], folder: Path | None = None) -> Encoder:
-    """The encoder of a `config.json`; the folder, if any, tells which head modules its weights hold."""
+    """The encoder of a `config.json`; the folder, if any, tells which head modules its weights hold.
+
+    Raises: UserError when its kind is not supported.
+    """
     model_type = str(config.get("model_type", ""))
     if model_type not in FAMILIES:
         raise UserError(
@@ -164,7 +170,7 @@ def encoder_from(name: str, config: Mapping[str, Any], folder: Path | None = Non
     _check_shape(name, model_type, config)
     is_new = not family.dense_in_checkpoint
     if folder is not None and not is_new:
-        held = checkpoint_tensors(folder)
+        held = checkpoint_modules(folder)
         is_new = bool(held) and not any(f"{key}.weight".endswith(f"{_tail(family)}.weight") for key in held)
     return Encoder(name, model_type, _dims(name, model_type, family, config), config, is_new)
 
@@ -174,7 +180,7 @@ def _tail(family: Family) -> str:
     return family.dense.removeprefix(f"{family.prefix}.")
 
 
-def checkpoint_tensors(folder: Path) -> set[str]:
+def checkpoint_modules(folder: Path) -> set[str]:
     """Names of the modules in a folder's safetensors files, from their headers; empty if unreadable."""
     names: set[str] = set()
     for path in sorted(folder.glob("*.safetensors")):

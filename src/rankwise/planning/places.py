@@ -25,6 +25,8 @@ def sites_of(adapter: Adapter, encoder: Encoder) -> tuple[Site, ...]:
     """The sites that carry an adapter: the scope's words within the chosen layers.
 
     A fused layer (ModernBERT's Wqkv) is taken once, whichever of its words name it.
+
+    Raises: UserError for layers the encoder does not have.
     """
     words = set(SCOPE_WORDS) if adapter.scope == "all" else set(adapter.scope)
     layers = range(encoder.layers) if adapter.layers is None else adapter.layers

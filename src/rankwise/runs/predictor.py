@@ -72,7 +72,10 @@ class Predictor:
 
 
 def text_columns(path: str | Path) -> list[str]:
-    """The columns that a run, a search's winner or an adapter was trained on; `text` when nothing says it."""
+    """The columns that a run, a search's winner or an adapter was trained on; `text` when nothing says it.
+
+    Raises: UserError when the folder is none of these.
+    """
     from rankwise.models.adapter_details import details
 
     adapter = (Path(path) / "adapter_config.json").is_file()

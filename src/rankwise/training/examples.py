@@ -23,7 +23,10 @@ class Augmentation:
     seed: int
 
     def take(self, rows: np.ndarray, epoch: int) -> list[np.ndarray]:
-        """Token ids of some rows as they are met in an epoch, made on the spot: they are needed once."""
+        """Token ids of some rows as they are met in an epoch, made on the spot: they are needed once.
+
+        Shape of each: (tokens,)
+        """
         changed = [
             augment(self.texts[row], self.changes, seed=self.seed, epoch=epoch, row=row) for row in map(int, rows)
         ]
@@ -42,7 +45,7 @@ class Examples:
         return len(self.labels)
 
     def take(self, rows: np.ndarray, epoch: int) -> list[np.ndarray]:
-        """Token ids of some rows, augmented for the epoch where that is asked for."""
+        """Token ids of some rows, augmented for the epoch where that is asked for. Shape of each: (tokens,)"""
         if self.augmentation is not None:
             return self.augmentation.take(rows, epoch)
         return self.tokens.take(rows)

@@ -46,7 +46,11 @@ class Objective:
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.smoothing, reduction="sum")
 
     def normaliser(self, labels: np.ndarray) -> float:
-        """What the summed loss of these rows is divided by: their number, or their summed class weights."""
+        """What the summed loss of these rows is divided by: their number, or their summed class weights.
+
+        labels
+            Shape: (rows,), or (rows, classes) where a text may carry several.
+        """
         if self.class_weights is None or self.multi_label:
             return float(len(labels))
         # Rows of classes with weight zero alone have no loss to divide.
