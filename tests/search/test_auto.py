@@ -4,6 +4,7 @@ import json
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -64,21 +65,23 @@ def test_a_clock_too_short_for_anything_is_refused():
         clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
 
 
-def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monkeypatch):
+@pytest.mark.parametrize(("second_a_token", "length"), [(0.002, 128), (0.004, 64)])
+def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monkeypatch, second_a_token, length):
     lengths = []
 
     def measured(config, roles, seconds):
         lengths.append(config.data.max_length)
-        return Speed(step_s=5.0 if config.data.max_length > 128 else 0.1, score_s=1e-3, setup_s=0.1)
+        return Speed(step_s=second_a_token * config.data.max_length, score_s=1e-3, setup_s=0.1)
 
     monkeypatch.setattr(clock, "measure", measured)
-    monkeypatch.setattr("rankwise.data.tokens.automatic_max_length", lambda *_: 200)
+    texts = SimpleNamespace(max_length=200, full_lengths=np.full(240, 400), positions=512)
+    monkeypatch.setattr(clock, "tokenise", lambda *_, **__: texts)
     tree = {**config, "data": {**config["data"], "max_length": None}}
     found = load_data(load(tree).data, ["train", "validation"])
-    planned, _, schedule = clock.fit_clock(tree, found, time.time() + 30, 30)
-    assert lengths == [200, 128]
-    assert planned.data.max_length == 128
-    assert (schedule.steps, schedule.designs) == (24, 9), "the user's own number of steps is kept"
+    planned, _, fits = clock.fit_clock(tree, found, time.time() + 30, 30)
+    assert lengths == [200, length], "measured at the longest and at the chosen one"
+    assert planned.data.max_length == length
+    assert (fits.steps, fits.designs) == (24, 9), "the user's own number of steps is kept"
 
 
 def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):

@@ -6,14 +6,17 @@ Steps and scored texts are timed on this machine first; what the end of a run ne
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from rankwise import config as configuration
 from rankwise import files, planning
 from rankwise.config import Config
+from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost, survivors
@@ -67,7 +70,6 @@ def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> 
     Returns: the configuration with its length of texts and its batch, the speed, and what fits.
     Raises: UserError when not even one short run fits.
     """
-    from rankwise.data.tokens import tokenise
     from rankwise.models import tokenizer_of
 
     config = configuration.from_dict(tree)
@@ -84,20 +86,37 @@ def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> 
     batch = named.get("batch_size") or (32 if len(roles.train) >= _LARGE_ROWS else 16)
     longest = given or min(tokens.max_length, _LENGTHS[0])
     lengths = [longest] if given else [longest, *(length for length in _LENGTHS if length < longest)]
+
+    def measured(length: int) -> tuple[Config, Speed]:
+        cut = _with(config, length, batch)
+        return cut, measure(cut, roles, min(20.0, _MEASURE_SHARE * clock_s))
+
+    def planned_at(speed: Speed) -> ClockPlan:
+        return plan_clock(speed, roles, batch, ends - time.time(), clock_s, steps=config.train.steps)
+
+    resolved, speed = measured(longest)
+    # Measuring costs seconds of a short clock: a shorter length is chosen by its share of the tokens, then measured once.
+    kept = {length: float(np.minimum(tokens.full_lengths, length).sum()) for length in lengths}
     for length in lengths:
-        config = _with(config, length, batch)
-        speed = measure(config, roles, min(20.0, _MEASURE_SHARE * clock_s))
-        try:
-            fits = plan_clock(speed, roles, batch, ends - time.time(), clock_s, steps=config.train.steps)
-        except UserError:
-            if length == lengths[-1]:
-                raise
-            continue
-        if fits.designs == _FIELDS[0] or fits.epochs >= 2 * _WANTED_EPOCHS:
+        share = kept[length] / kept[longest]
+        if length == lengths[-1] or _is_enough(
+            length, Speed(share * speed.step_s, share * speed.score_s, speed.setup_s), planned_at
+        ):
             break
-        if length <= _LENGTHS[1] and fits.epochs >= 1 and fits.steps >= _ENOUGH_STEPS:
-            break
-    return config, speed, fits
+    if length != longest:
+        resolved, speed = measured(length)
+    return resolved, speed, planned_at(speed)
+
+
+def _is_enough(length: int, speed: Speed, planned_at: Callable[[Speed], ClockPlan]) -> bool:
+    """Whether a length leaves time for all designs, or for enough epochs or steps of a few."""
+    try:
+        fits = planned_at(speed)
+    except UserError:
+        return False
+    if fits.designs == _FIELDS[0] or fits.epochs >= 2 * _WANTED_EPOCHS:
+        return True
+    return length <= _LENGTHS[1] and fits.epochs >= 1 and fits.steps >= _ENOUGH_STEPS
 
 
 def _with(config: Config, length: int, batch: int) -> Config:
