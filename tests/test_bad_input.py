@@ -151,6 +151,11 @@ def test_over_budget_in_plan_still_prints_the_json(capsys):
     assert "largest rank that fits is 22" in printed.err
 
 
+def test_a_package_that_is_no_model_names_those_that_are(capsys):
+    assert main(["plan", "model.name=packaged:nothing", "data.num_labels=4"]) == 2
+    assert "expected one of packaged:all-MiniLM-L6-v2, packaged:all-mpnet-base-v2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("budget", ["250k", "250_000"])
 def test_a_budget_in_words_is_tabled(capsys, budget):
     words = ["model.name=roberta-base", "data.num_labels=4", "head.kind=output", f"budget.max_trainable={budget}"]

@@ -13,7 +13,7 @@ from typing import Any
 from rankwise.config import SCOPE_WORDS, Model
 from rankwise.errors import UserError, nearest
 from rankwise.planning.families import FAMILIES, Dims, Family, Tensor
-from rankwise.planning.known import KNOWN, full_name
+from rankwise.planning.known import KNOWN, PACKAGED, full_name
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,9 @@ def encoder_of(model: Model) -> Encoder:
     if known is not None and not folder.is_dir():
         return encoder_from(model.name, KNOWN[known])
     if not folder.is_dir():
+        if model.name.startswith("packaged:"):
+            known_names = ", ".join(PACKAGED)
+            raise UserError(f"model.name: '{model.name}' is no package known here, expected one of {known_names}")
         cached = cached_snapshot(model.name, model.revision)
         if cached is None:
             raise UserError(
