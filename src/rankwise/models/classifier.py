@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -11,13 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.config import Config
-from rankwise.errors import UserError
+from rankwise.models.arithmetic import compiles, precision_of
 
 if TYPE_CHECKING:
     from rankwise.planning import Plan
-
-STEPS_THAT_REPAY_COMPILING = 10_000
-"""Fusing saves at most 4 to 10 ms of an eager step in bf16 (LOG.md) and costs about 40 s, once a machine."""
 
 Batch = Any
 """What `collate` makes and `forward` takes; the loop only passes it on."""
@@ -116,79 +112,3 @@ def classifier_of(model: nn.Module, plan: Plan, config: Config, *, pad_token_id:
         fused = compiles(config.train.compile, plan.engine, steps)
         return FastClassifier.from_peft(model, precision=precision, compile=fused, seed=config.train.seed)
     return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision, seed=config.train.seed)
-
-
-def compiles(wanted: str, engine: str, steps: int) -> bool:
-    """Whether a run of so many steps fuses the engine's elementwise work with `torch.compile`.
-
-    Raises: UserError when it is asked for and there is no compiler, or no fast engine.
-    """
-    from rankwise.engine.precision import fastest, has_compiler
-
-    if wanted == "off" or (wanted == "auto" and (engine != "fast" or steps < STEPS_THAT_REPAY_COMPILING)):
-        return False
-    if wanted == "auto" and fastest() == "fp32":  # fused steps were slower there (benchmarks/results)
-        return False
-    if engine != "fast":
-        raise UserError("train.compile: on is for the fast engine, and this run takes the reference path: use auto")
-    if wanted == "on" and not has_compiler():
-        raise UserError(
-            "train.compile: on needs a C++ compiler, and there is no g++ or clang++: install one, or use off"
-        )
-    return has_compiler()
-
-
-def precision_of(wanted: str, engine: str) -> str:
-    """The arithmetic `auto` stands for: bf16 where it is both fast and checked, else fp32.
-
-    On a CPU the reference path stays in fp32, where it is exact; the fast engine's bf16 is held to the accuracy
-    of autocast by its own tests, and taken where the processor has instructions for it.
-
-    Raises: UserError for fp16 without a GPU.
-    """
-    if wanted == "fp16" and not torch.cuda.is_available():
-        raise UserError("model.precision: fp16 needs a GPU: use bf16, or auto")
-    if wanted != "auto":
-        return wanted
-    if engine == "fast" or torch.cuda.is_available():
-        from rankwise.engine.precision import fastest
-
-        return fastest()
-    return "fp32"
-
-
-def prediction_classifier(folder: Path, config: Config, *, pad_token_id: int) -> Any:
-    """A classifier that only predicts, from an adapter's folder.
-
-    The fast engine reads the files itself, where it can: peft alone takes seconds to import.
-
-    config
-        The run's configuration; its `engine` and `model.precision` choose the path.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if config.engine != "reference" and _fast_can_read(folder, config):
-        from rankwise.engine import FastClassifier
-        from rankwise.models.sources import locate
-
-        precision = precision_of(config.model.precision, "fast")
-        return FastClassifier.from_files(locate(config.model), folder, precision=precision).to(device)
-    from rankwise.models import adapter_file
-
-    precision = precision_of(config.model.precision, "reference")
-    model = adapter_file.load(folder)
-    return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision).to(device)
-
-
-def _fast_can_read(folder: Path, config: Config) -> bool:
-    from rankwise.engine.families import FAMILIES
-    from rankwise.engine.support import why_not
-    from rankwise.engine.weights import unreadable
-    from rankwise.models.sources import ensure_config
-    from rankwise.planning import encoder_of
-
-    if config.model.random_weights:
-        return False  # there is no file to read: the reference path makes the weights again from their seed
-    ensure_config(config.model)
-    encoder = encoder_of(config.model)
-    reason = why_not(encoder.model_type, encoder.hf_config, config)
-    return reason is None and unreadable(folder, FAMILIES[encoder.model_type]) is None

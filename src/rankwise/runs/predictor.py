@@ -114,7 +114,7 @@ def _of_adapter(folder: Path, config: Config | None = None) -> Predictor:
     """The predictor of an adapter's folder; without a run around it, the folder's own record is followed."""
     from rankwise.models import tokenizer_of
     from rankwise.models.adapter_details import details
-    from rankwise.models.classifier import prediction_classifier
+    from rankwise.models.prediction import prediction_classifier
     from rankwise.planning import encoder_of
 
     told = details(folder)

@@ -6,7 +6,7 @@ import numpy as np
 
 from rankwise.config import Config
 from rankwise.config.methods import MUTATING
-from rankwise.models.classifier import precision_of
+from rankwise.models.arithmetic import precision_of
 from rankwise.planning.ledger import head_kind
 
 # Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same

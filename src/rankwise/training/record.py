@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankwise import config as configuration
-from rankwise.models.classifier import compiles, precision_of
+from rankwise.models.arithmetic import compiles, precision_of
 from rankwise.runs import environment
 from rankwise.runs.folder import Run
 from rankwise.training.loop import State
