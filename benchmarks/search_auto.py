@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rankwise import files
+from rankwise import files, recipes
 from rankwise.runs.folder import open_run
 from rankwise.scoring import paired, predictions
 from rankwise.search.auto import auto
@@ -38,8 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     target = RESULTS / f"search_auto_{args.name}.json"
     measured = files.read_json(target) if target.exists() else measure(args)
-    paths = sorted(args.recipes.glob(args.pattern))
-    measured["recipes"] = [against(files.read_json(path), measured) for path in paths]
+    results = [files.read_json(path) for path in sorted(args.recipes.glob(args.pattern))]
+    measured["recipes"] = [against(result, measured) for result in results if recipes.path(result["recipe"])]
     files.write_json(target, measured)
     for row in measured["recipes"]:
         print(row)
