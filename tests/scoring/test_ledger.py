@@ -18,7 +18,8 @@ def test_looks_are_counted_and_kept_in_order(tmp_path):
     when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     first = ledger.record(tmp_path, command="evaluate r", rows_sha256="ab", metrics=METRICS, when=when)
     second = ledger.record(tmp_path, command="evaluate r\u2028x", rows_sha256="cd", metrics={})
-    assert (first, second) == (1, 2)
+    third = ledger.record(tmp_path, command="again", rows_sha256="ab", metrics={})
+    assert (first, second, third) == (1, 1, 2), "looks at the same rows"
     entries = ledger.looks(tmp_path)
     assert entries[0] == {
         "when": "2026-01-02T03:04:05+00:00",
