@@ -1,5 +1,6 @@
 """The configuration tree: what is read, what is refused and in which words."""
 
+import numpy as np
 import pytest
 
 from rankwise import config as configuration
@@ -30,7 +31,14 @@ def test_words_that_yaml_1_1_takes_for_booleans_stay_words():
     [
         (["adapter.rnk=8"], "unknown key 'adapter.rnk', did you mean 'adapter.rank'?"),
         (["rank=8"], "unknown key 'rank', did you mean 'adapter.rank'?"),
-        (["adapter.rank=0"], "adapter.rank: expected `int` >= 1, got 0"),
+        (["adapter.rank=0"], "adapter.rank: expected a whole number >= 1, got 0"),
+        (["adapter.rank=max8"], "unknown value, got 'max8'; expected a number or max"),
+        (["adapter.scope=value"], r"adapter.scope: expected a list, got 'value'; write"),
+        (["adapter.layers=3"], "adapter.layers: expected a list or null, got a whole number"),
+        (
+            ["data.augment={word_swp: 0.5}"],
+            "data.augment: unknown value.*expected one of sentence_shuffle, word_dropout",
+        ),
         (["adapter.scope=[vale]"], "adapter.scope.*'vale'; expected one of query, key, value"),
         (["train.optimizer=adamx"], "'adamx'; expected one of adamw"),
         (["adapter.alpha=twice"], "multiple of the rank such as '2r', got 'twice'"),
@@ -98,6 +106,7 @@ UNUSED = [
     ("train.eval_every=5", "train.evaluate: false", "true"),
     ("train.select={metric: loss}", "train.evaluate: false", "true"),
     ("data.validation=some.csv", "train.evaluate: false", "true"),
+    ("data.validation_size=0.5", "train.evaluate: false", "true"),
     ("data.label_separator=;", "data.multi_label: false", "true"),
 ]
 
@@ -111,6 +120,23 @@ def test_a_key_that_another_leaves_without_a_use_is_told(set_to, left_by, used_b
     assert f"{key} has no effect with {left_by}" in told.notes
     used = planning.plan(configuration.load(None, [*words, f"{deciding}={used_by}"]))
     assert not any(note.startswith(key) for note in used.notes)
+
+
+@pytest.mark.parametrize("tree", [{"train.steps": 3}, {"data": {"augment.word_swap": 0.3}}, {"model.name": "tiny"}])
+def test_a_dotted_key_in_a_file_is_refused(tree):
+    with pytest.raises(UserError, match="has a dot: nest it here, as "):
+        configuration.load(tree)
+
+
+def test_numbers_of_numpy_are_numbers_and_paths_are_text(tmp_path):
+    tree = {
+        "adapter": {"rank": np.int64(3), "scope": np.array(["query"])},
+        "train": {"learning_rate": np.float64(1e-3)},
+        "data": {"train": tmp_path},
+    }
+    config = configuration.load(tree)
+    assert (config.adapter.rank, config.adapter.scope, config.train.learning_rate) == (3, ["query"], 1e-3)
+    assert config.data.train == str(tmp_path)
 
 
 def test_every_key_has_help():

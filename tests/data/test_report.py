@@ -75,6 +75,20 @@ def test_many_classes_are_cut_short(tmp_path):
     assert "and 10 more classes" in console.export_text()
 
 
+def test_names_and_ids_in_brackets_are_shown_as_they_are(tmp_path):
+    from rich.console import Console
+
+    rows = "".join(f"[/x]{i},text {i % 40},{('[b]', '[/red]')[i % 2]}\n" for i in range(80))
+    (tmp_path / "a.csv").write_text("id,text,label\n" + rows)
+    roles = data.load(config.from_dict({"data": {"train": str(tmp_path / "a.csv")}}).data, ("train",))
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    console.print(roles.report.render())
+    printed = console.export_text()
+    assert "[b]" in printed
+    assert "[/red]" in printed
+    assert "for example [/x]0 and [/x]40" in printed
+
+
 def test_reading_data_needs_nothing_heavy(tmp_path):
     """pandas, torch, transformers and datasets stay unloaded until they are needed."""
     import subprocess

@@ -11,6 +11,7 @@ import pytest
 
 import rankwise
 from rankwise.cli import main
+from rankwise.errors import UserError
 from support import sentences, write_csv
 
 
@@ -65,6 +66,23 @@ def test_a_header_is_refused_where_the_format_has_none(run, texts, tmp_path, cap
     assert main(words) == 2
     assert "a kaggle header cannot apply to csv: add --format kaggle" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_texts_are_not_overwritten(run, texts, tmp_path, capsys):
+    source, _ = texts
+    (tmp_path / "mine.csv").write_bytes(source.read_bytes())
+    (tmp_path / "link.csv").symlink_to(tmp_path / "mine.csv")
+    for target in ("mine.csv", "link.csv"):
+        assert main(["predict", str(run.path), str(tmp_path / "mine.csv"), str(tmp_path / target)]) == 2
+        assert "is the file of texts itself" in capsys.readouterr().err
+    assert (tmp_path / "mine.csv").read_bytes() == source.read_bytes()
+
+
+def test_one_string_is_no_sequence_of_texts(run):
+    predictor = rankwise.load(run)
+    with pytest.raises(UserError, match="got one string"):
+        predictor.predict("hello")
+    assert len(predictor.predict(text for text in ("a", "b"))) == 2
 
 
 def test_an_adapter_folder_alone_predicts_the_same(run, texts, tmp_path):

@@ -183,6 +183,13 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(sweep, tmp_path, monk
         run(sweep, tmp_path / "none")
 
 
+def test_a_point_without_evaluation_is_refused(sweep, tmp_path):
+    sweep["axes"] = {"train.evaluate": [True, False]}
+    record = run(sweep, tmp_path / "s")
+    assert [row["status"] for row in record["table"]] == ["done", "refused"]
+    assert "a search needs train.evaluate: true" in record["table"][1]["why"]
+
+
 class Killed(Exception):
     pass
 

@@ -11,6 +11,7 @@ from rankwise import planning, recipes
 from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.constraints import violated
+from rankwise.search.driver import search
 from rankwise.search.space import Space
 from rankwise.search.strategies import Walk
 
@@ -22,7 +23,9 @@ def test_a_search_file_is_saved_with_its_base_and_reads_back_the_same(tmp_path, 
     assert read.base == {**config, "train": {**config["train"], "steps": 5}}
     assert (read.seeds, read.axes) == (3, {"adapter.rank": [2, 4]})
     (tmp_path / "copy.yaml").write_text(spec.to_yaml(read))
-    assert spec.load(tmp_path / "copy.yaml") == read
+    again = spec.load(tmp_path / "copy.yaml")
+    assert again == read
+    assert spec.fingerprint(again) == spec.fingerprint(read), "a resume without the file finds the same study"
     assert spec.fingerprint(read) != spec.fingerprint(spec.load(tmp_path / "search.yaml"))
 
 
@@ -105,6 +108,14 @@ def test_the_edge_of_an_axis(sweep, values, value, edge):
     name = "train.schedule" if values == ["linear", "cosine"] else "train.learning_rate"
     sweep["axes"] = {name: values}
     assert Space.of(spec.load(sweep)).axes[0].edge(value) == edge
+
+
+@pytest.mark.parametrize("text", ["trainabel > 3", "adapter.rnk > 1 and trainable > 3", "trainable >"])
+def test_a_constraint_that_no_plan_could_meet_leaves_nothing_behind(sweep, tmp_path, text):
+    sweep["constraints"] = [text]
+    with pytest.raises(UserError, match="constraint"):
+        search(sweep, out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 def test_constraints_compare_keys_and_planned_counts():

@@ -62,6 +62,7 @@ def _run(verb: str, words: list[str]) -> int:
         _wait_politely()
     # Notices of the libraries underneath to their own developers; a user of this command can do nothing about them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft|torch")
+    warnings.filterwarnings("ignore", module=r"peft\.|sklearn\.")
     module = import_module(f"rankwise.cli.{verb}")
     parser = argparse.ArgumentParser(
         prog=f"rankwise {verb}",

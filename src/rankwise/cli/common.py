@@ -77,5 +77,6 @@ def summary(path: Path, result: dict[str, Any]) -> str:
         f"evaluation {timing['eval_s']:.0f} s, peak memory {result['memory']['peak_mb']:,.0f} MB"
     )
     lines.append(f"run: {path}  (the reloaded adapter repeats the live model)")
-    lines.append(f"next: rankwise evaluate {path}  |  rankwise predict {path} new.csv predictions.csv")
+    rows = "" if "test" in result["data"] else " data.test=held_out.csv"
+    lines.append(f"next: rankwise evaluate {path}{rows}  |  rankwise predict {path} new.csv predictions.csv")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Label the texts of a file, or of a folder of text files, in constant memory; the order of rows is kept.
 
-The output's format follows its ending: .csv, .jsonl or .parquet; kaggle is a CSV of ID and integer Label.
+The output's format follows its ending: .csv, .jsonl or .parquet; kaggle is a CSV of ID and Label,
+both counted from 0: rows in their order, labels in that of `rankwise evaluate`.
 With --ray a cluster labels the files of a pattern into a folder of Parquet files.
 """
 

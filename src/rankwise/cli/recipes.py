@@ -39,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "table":
         _table(args.name, args.file, as_json=args.json)
     elif args.action == "show":
-        print(_path(args.name).read_text(encoding="utf-8"), end="")
+        text = _path(args.name).read_text(encoding="utf-8")
+        common.print_json({"name": args.name, "yaml": text}) if args.json else print(text, end="")
     elif args.file is None:
         raise UserError(f"copy it where? rankwise recipes copy {args.name} FILE")
     else:
-        _copy(_path(args.name), args.file)
+        _copy(_path(args.name), args.file, as_json=args.json)
     return 0
 
 
@@ -92,7 +93,7 @@ def _path(name: str) -> Path:
     return found
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, *, as_json: bool) -> None:
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(source.read_text(encoding="utf-8"))
@@ -100,5 +101,8 @@ def _copy(source: Path, target: Path) -> None:
         raise UserError(f"{target} exists already: choose another name") from error
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}") from error
+    if as_json:
+        common.print_json({"file": str(target)})
+        return
     verb = "train" if source.stem in recipes.names() else "search"
     print(f"{target}: edit it, then  rankwise {verb} {target}")

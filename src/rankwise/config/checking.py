@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from rankwise.config.keys import check_tree, choices, section_type
+from rankwise.config.keys import check_tree, choices, section_type, takes_numbers
 from rankwise.config.tree import Config
 from rankwise.config.values import alpha_of, max_trainable
 from rankwise.errors import UserError
@@ -38,10 +38,27 @@ def _with_text_keys(tree: Any) -> Any:
     return {str(key): _with_text_keys(value) for key, value in tree.items()}
 
 
+_TYPES = {
+    "int": "a whole number",
+    "int | null": "a whole number or null",
+    "float": "a number",
+    "float | null": "a number or null",
+    "str": "text",
+    "str | null": "text or null",
+    "bool": "true or false",
+    "array": "a list",
+    "array | null": "a list or null",
+    "object": "a mapping",
+    "object | null": "a mapping or null",
+}
+"""what msgspec calls a type, in words"""
+
+
 def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
     """msgspec's message with our dotted key and the value that came."""
-    message, _, path = str(error).partition(" - at `$.")
-    dotted = path.rstrip("`")
+    # A value is "at `$.train.steps`", a mapping's key "at `key` in `$.data.augment`".
+    message, _, path = str(error).partition(" - at `")
+    dotted = path.removeprefix("key` in `").removeprefix("$").removeprefix(".").rstrip("`")
     value: Any = tree
     for part in re.findall(r"[^.\[\]]+", dotted):
         if isinstance(value, Mapping):
@@ -52,6 +69,12 @@ def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
     if message.startswith("Invalid enum value"):
         words = choices(dotted)
         message, expected = "unknown value", f"; expected one of {', '.join(words)}" if words else ""
+        if value in words:  # the word is right, but stands alone
+            message, expected = "expected a list", f"; write [{value}]"
+        elif takes_numbers(dotted):
+            expected = f"; expected a number or {', '.join(words)}"
+    for python, plain in _TYPES.items():
+        message = message.replace(f"`{python}`", plain)
     return f"{dotted}: {message[0].lower()}{message[1:]}, got {value!r}{expected}"
 
 

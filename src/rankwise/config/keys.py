@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -29,7 +29,7 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
     Raises: UserError for a word that is no override, an unknown key, or a value that is no YAML.
     """
-    result: dict[str, Any] = msgspec.to_builtins(tree, enc_hook=str)  # a Path becomes its text
+    result: dict[str, Any] = msgspec.to_builtins(tree, enc_hook=plain)
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals or not key:
@@ -37,6 +37,12 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         check_key(key)
         set_key(result, key, parse_yaml(value, f"the value of {key}"))
     return result
+
+
+def plain(value: Any) -> Any:
+    """What a value from Python is in YAML: a number of numpy's the number, a Path its text."""
+    item = getattr(value, "tolist", None)  # numpy's scalars and arrays have it
+    return item() if item is not None else str(value)
 
 
 def section_type(annotation: Any) -> type[Section] | None:
@@ -66,12 +72,7 @@ def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tup
 
 def choices(dotted: str) -> list[str]:
     """The words a key may be, or its items or keys where it holds several; none for numbers and free text."""
-    annotation: Any = Config
-    for part in re.findall(r"[^.\[\]]+", dotted.split("[")[0]):
-        section = section_type(annotation)
-        if section is None:
-            break
-        annotation = get_type_hints(section)[part]
+    annotation = _annotation(dotted)
     words: list[str] = []
 
     def collect(node: Any) -> None:
@@ -83,6 +84,28 @@ def choices(dotted: str) -> list[str]:
 
     collect(annotation)
     return list(dict.fromkeys(words))
+
+
+def takes_numbers(dotted: str) -> bool:
+    """Whether a key may be a number, beside the words it may be."""
+
+    def found(node: Any) -> bool:
+        if node in (int, float):
+            return True
+        whole = get_origin(node) not in (list, tuple, dict)  # those hold numbers, but are none
+        return whole and any(found(arg) for arg in get_args(node) if not isinstance(arg, str))
+
+    return found(_annotation(dotted))
+
+
+def _annotation(dotted: str) -> Any:
+    annotation: Any = Config
+    for part in re.findall(r"[^.\[\]]+", dotted.split("[")[0]):
+        section = section_type(annotation)
+        if section is None:
+            break
+        annotation = get_type_hints(section)[part]
+    return annotation
 
 
 def check_key(dotted: str, section: type[Section] = Config, prefix: str = "") -> None:
@@ -105,6 +128,9 @@ def check_tree(tree: Mapping[str, Any], prefix: str = "", section: type[Section]
     """Refuse a tree with a key that does not exist, with the nearest that does."""
     fields = get_type_hints(section)
     for name, value in tree.items():
+        if "." in str(name):
+            first, _, rest = str(name).partition(".")
+            raise UserError(f"key '{prefix}{name}' has a dot: nest it here, as {first}: {{{rest}: ...}}")
         check_key(str(name), section, prefix)
         nested = section_type(fields[str(name)])
         if nested is not None and isinstance(value, Mapping):

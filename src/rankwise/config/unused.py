@@ -29,6 +29,7 @@ _USES: tuple[tuple[str, str, Collection[Any]], ...] = (
     ("train.eval_every", "train.evaluate", (True,)),
     ("train.select", "train.evaluate", (True,)),
     ("data.validation", "train.evaluate", (True,)),
+    ("data.validation_size", "train.evaluate", (True,)),
     ("data.label_separator", "data.multi_label", (True,)),
 )
 

@@ -51,22 +51,25 @@ class Report:
     def render(self) -> RenderableType:
         """Tables for the terminal."""
         from rich.console import Group
+        from rich.text import Text
 
         parts: list[RenderableType] = [self._balance_table()]
         if self.tokens:
             parts.append(self._token_table())
-        parts.extend(_sentence(overlap) for overlap in self.duplicates if overlap.exact or overlap.near)
+        # Names and ids are shown as they are: rich would read "[b]" as an instruction.
+        parts.extend(Text(_sentence(overlap)) for overlap in self.duplicates if overlap.exact or overlap.near)
         return Group(*parts)
 
     def _balance_table(self) -> RenderableType:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
         table.add_column("rows")
         for role, count in self.rows.items():
             table.add_column(f"{role} {count:,}", justify="right")
         for i, name in enumerate(self.classes[:_CLASSES_SHOWN]):
-            table.add_row(name, *(f"{self.balance[role][i]:,}" for role in self.rows))
+            table.add_row(Text(name), *(f"{self.balance[role][i]:,}" for role in self.rows))
         if len(self.classes) > _CLASSES_SHOWN:
             table.add_row(f"and {len(self.classes) - _CLASSES_SHOWN:,} more classes")
         return table

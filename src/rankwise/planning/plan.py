@@ -302,7 +302,11 @@ def _advice(planned: Plan) -> str:
     if planned.largest_rank:
         return f"the largest rank that fits is {planned.largest_rank} (adapter.rank)"
     if planned.largest_rank == 0:
-        less = "" if head_kind(planned.config) == "output" else ", head.kind: output takes less"
+        output = msgspec.structs.replace(
+            planned.config, head=msgspec.structs.replace(planned.config.head, kind="output")
+        )
+        least = _groups(tuple(ledger(output, planned.encoder, planned.num_labels, 1)))["head"]
+        less = ", head.kind: output takes less" if least < head else ""
         return f"no rank fits this scope; the head alone takes {head:,}{less}"
     if method in RANKED:
         return "adapter.rank_pattern fixes every rank: lower its numbers"

@@ -45,6 +45,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     predictor = load(run)
     logits = predictor.logits_of_cleaned(rows.texts)
     scores = metrics.evaluate(logits, rows.labels, predictor.label_names)
+    lowest = floor.of_test(config, run.result["data"]["train"]["sha256"], rows, predictor.label_names)
     command = " ".join(["rankwise evaluate", str(path), *overrides])
     looks = ledger.record(run.path, command=command, rows_sha256=rows.sha256, metrics=scores)
     predictions.write(
@@ -58,7 +59,6 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     )
     result = run.result
     result["metrics"]["test"] = {"step": result["metrics"].get("validation", {}).get("step"), "looks": looks, **scores}
-    lowest = floor.of_test(config, result["data"]["train"]["sha256"], rows, predictor.label_names)
     if lowest is not None:
         result["metrics"].setdefault("floor", {"method": floor.METHOD})["test"] = lowest
     result["data"]["test"] = {"rows": len(rows.texts), "sha256": rows.sha256, "source": config.data.test}

@@ -45,6 +45,8 @@ def predict_file(
     chosen = writers.format_of(target, format)
     if kaggle_header is not None and chosen != "kaggle":
         raise UserError(f"a kaggle header cannot apply to {chosen}: add --format kaggle, or leave the header out")
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UserError(f"{output} is the file of texts itself: name another file to write")
     batches = sources.stream(Path(source), text or text_columns(run), WINDOW_ROWS)
     predictor = load(run, calibrated=calibrated)
     started = time.perf_counter()

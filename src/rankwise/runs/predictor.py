@@ -40,6 +40,9 @@ class Predictor:
         """
         from rankwise.data.text import preprocess
 
+        if isinstance(texts, str):
+            raise UserError("expected a sequence of texts, got one string: wrap it in a list")
+        texts = list(texts)
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise UserError(f"text {row} is a {type(text).__name__}, expected a string")

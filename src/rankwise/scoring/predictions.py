@@ -94,7 +94,8 @@ def read(folder: Path, role: str) -> Predictions:
 
     path = path_of(folder, role)
     if not path.is_file():
-        raise UserError(f"{folder} holds no predictions for {role}: run  rankwise evaluate {folder}  first")
+        first = f"run  rankwise evaluate {folder}  first" if role == "test" else f"it was trained without {role} rows"
+        raise UserError(f"{folder} holds no predictions for {role}: {first}")
     try:
         table = pq.read_table(path)
         metadata = json.loads((table.schema.metadata or {})[b"rankwise"])

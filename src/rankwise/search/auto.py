@@ -6,6 +6,7 @@ halving, finishes the best one, and says why. Every choice is made on validation
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,8 @@ def auto(
     """
     started = started or time.time()
     console = console or Console(stderr=True)
-    if max_minutes <= 0:
-        raise UserError(f"--max-minutes must be above zero, got {max_minutes:g}")
+    if not 0 < max_minutes < math.inf:
+        raise UserError(f"--max-minutes must be a number above zero, got {max_minutes:g}")
     folder = Path(out) if out else Path("searches") / f"auto-{Path(data).stem or data}"
     if (folder / COPY).is_file():
         raise UserError(

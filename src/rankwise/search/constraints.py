@@ -12,6 +12,7 @@ from rankwise.errors import UserError, nearest
 from rankwise.planning import Plan
 
 _PLANNED = ("trainable", "rank", "largest_rank", "alpha", "adapter_bytes", "frozen")
+_WORDS = {"true": True, "false": False, "null": None}
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -28,6 +29,35 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.USub: operator.neg,
     ast.Not: operator.not_,
 }
+
+
+def check(constraints: list[str]) -> None:
+    """Refuse constraints that no plan could be held to, before any is made.
+
+    Raises: UserError for what is no expression, and for a name that is neither a key nor planned.
+    """
+    keys = [key for key, _, _ in configuration.every_key()]
+    for text in constraints:
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+        except SyntaxError as error:
+            raise UserError(
+                f"constraint '{text}' cannot be read: {error.msg}; write for example trainable >= 500_000"
+            ) from error
+        for name in _names_in(tree.body):
+            if name not in (*_PLANNED, *keys, *_WORDS):
+                raise UserError(_unknown(name))
+
+
+def _names_in(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Name | ast.Attribute):
+        return [ast.unparse(node)]
+    return [name for child in ast.iter_child_nodes(node) for name in _names_in(child)]
+
+
+def _unknown(name: str) -> str:
+    known = [*_PLANNED, *(key for key, _, _ in configuration.every_key())]
+    return f"constraints name '{name}', which is no configuration key{nearest(name, known)}"
 
 
 def violated(constraints: list[str], planned: Plan) -> str | None:
@@ -75,14 +105,13 @@ def _value(node: ast.AST, values: Mapping[str, Any], tree: Mapping[str, Any]) ->
 
 
 def _named(name: str, values: Mapping[str, Any], tree: Mapping[str, Any]) -> Any:
-    if name in ("true", "false", "null"):
-        return {"true": True, "false": False, "null": None}[name]
+    if name in _WORDS:
+        return _WORDS[name]
     if name in values:
         return values[name]
     node: Any = tree
     for part in name.split("."):
         if not isinstance(node, Mapping) or part not in node:
-            known = [*values, *(key for key, _, _ in configuration.every_key())]
-            raise UserError(f"constraints name '{name}', which is no configuration key{nearest(name, known)}")
+            raise UserError(_unknown(name))
         node = node[part]
     return node

@@ -20,8 +20,8 @@ from rankwise import config as configuration
 from rankwise import files, planning
 from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.search import constraints
 from rankwise.search import spec as specs
-from rankwise.search.constraints import violated
 from rankwise.search.progress import Progress
 from rankwise.search.space import Point, Space
 from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, stops, survivors
@@ -62,6 +62,7 @@ def search(
         raise UserError("which search? name a search file, or a folder to go on with: --out DIR --resume")
     folder = Path(out) if out else Path("searches") / _name(source)
     wanted = specs.load(folder / COPY if source is None else source, overrides)
+    constraints.check(wanted.constraints)
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
@@ -118,8 +119,7 @@ class Sweep:
         self.space = Space.of(wanted)
         self.walk = Walk.of(wanted, self.space)
         # Refused before anything is stored: what is wrong with the base is wrong with every point.
-        if not configuration.from_dict(self.space.tree({})).train.evaluate:
-            raise UserError("a search needs train.evaluate: true, it chooses by validation scores")
+        _check_evaluates(configuration.from_dict(self.space.tree({})))
         name = f"{folder.name}-{specs.fingerprint(wanted)}"
         self.study = Study(folder, name, self.space, wanted.metric, wanted.storage)
         self.trials = self.study.load()
@@ -180,7 +180,8 @@ class Sweep:
             planned = self._plan(config)
             trial.trainable, trial.rank = planned.trainable, planned.rank
             planning.require_fit(planned)
-            broken = violated(self.spec.constraints, planned)
+            _check_evaluates(config)
+            broken = constraints.violated(self.spec.constraints, planned)
             if broken:
                 raise UserError(f"constraint not met: {broken}")
         except UserError as error:
@@ -320,6 +321,11 @@ class Sweep:
         known = run.result["metrics"].get("test")
         scores = known or evaluate(run)
         return {name: scores[name] for name in ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")}
+
+
+def _check_evaluates(config: Config) -> None:
+    if not config.train.evaluate:
+        raise UserError("a search needs train.evaluate: true, it chooses by validation scores")
 
 
 def _roles(config: Config) -> Any:

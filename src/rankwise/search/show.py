@@ -35,7 +35,7 @@ def _table(record: Mapping[str, Any], width: int) -> str:
         interval = row["chosen_ci95"]
         rows.append(
             [
-                ("* " if row["in_best_group"] else "  ") + f"{row['trial']} {described(row['point'])}",
+                ("* " if row["in_best_group"] else "- ") + f"{row['trial']} {described(row['point'])}",
                 f"{row['rank'] or '-'}",
                 f"{row['trainable']:,}",
                 f"{row['steps']:,}",

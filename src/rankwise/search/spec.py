@@ -62,8 +62,8 @@ class Halving(Section, frozen=True):
 class Resources(Section, frozen=True):
     """What one trial takes of a Ray cluster."""
 
-    cpus: Annotated[float, Meta(gt=0)] = 1
-    gpus: Annotated[float, Meta(ge=0)] = 0
+    cpus: Annotated[float, Meta(gt=0)] = 1.0
+    gpus: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Search(Section, frozen=True):

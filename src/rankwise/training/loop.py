@@ -24,6 +24,7 @@ from rankwise import files
 from rankwise.config import Train
 from rankwise.data.batches import batch_order, micro_batches
 from rankwise.data.tokens import Tokens
+from rankwise.errors import UserError
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.scoring import metrics
 from rankwise.training import stopping
@@ -36,6 +37,10 @@ from rankwise.training.schedules import Schedule
 
 # A killed run loses no more than this, however far apart its evaluations are, which keep a checkpoint each.
 CHECKPOINT_S = 300.0
+
+
+_FULL_BELOW = 2**20
+"""bytes left on a disk that a failed write leaves full"""
 
 
 @dataclass
@@ -351,7 +356,14 @@ class Loop:
         self.checkpoints.mkdir(exist_ok=True)
         target = self.checkpoints / f"step-{self.state.step:08d}"
         with files.new_folder(target) as folder:
-            self.accelerator.save_state(str(folder))
+            try:
+                self.accelerator.save_state(str(folder))
+            except (OSError, RuntimeError) as error:  # torch says of a full disk that a position is unexpected
+                if shutil.disk_usage(folder).free > _FULL_BELOW:
+                    raise
+                raise UserError(
+                    f"the checkpoint {target} cannot be written: no space is left; make room and resume"
+                ) from error
         for older in self.checkpoints.glob("step-*"):
             if older != target:
                 shutil.rmtree(older, ignore_errors=True)
