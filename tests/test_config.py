@@ -34,7 +34,7 @@ def test_words_that_yaml_1_1_takes_for_booleans_stay_words():
         (["adapter.rank=0"], "adapter.rank: expected a whole number >= 1, got 0"),
         (["adapter.rank=max8"], "unknown value, got 'max8'; expected a number or max"),
         (["adapter.scope=value"], r"adapter.scope: expected a list, got 'value'; write"),
-        (["adapter.layers=3"], "adapter.layers: expected a list or null, got a whole number"),
+        (["adapter.layers=3"], "adapter.layers: expected a list or null, got 3"),
         (
             ["data.augment={word_swp: 0.5}"],
             "data.augment: unknown value.*expected one of sentence_shuffle, word_dropout",

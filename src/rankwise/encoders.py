@@ -20,8 +20,10 @@ class Names:
     """path of a layer, `{}` is its index"""
     sites: Mapping[str, str]
     """scope word to the path of its linear layer, below a layer; a fused layer stands under each of its words"""
-    norms: tuple[str, str]
-    """paths of a layer's two norms, after attention and after the feed-forward layers, below the layer"""
+    attention_norm: str
+    """path of the norm after attention (ModernBERT: before it), below a layer"""
+    ffn_norm: str
+    """the same for the feed-forward layers"""
     dense: str
     """the head's linear layer before the projection (BERT's pooler)"""
     projection: str
@@ -48,7 +50,6 @@ _BERT_SITES = {
     "ffn_in": "intermediate.dense",
     "ffn_out": "output.dense",
 }
-_BERT_NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 
 
 def _bert_like(prefix: str, **changes: Any) -> Names:
@@ -56,7 +57,8 @@ def _bert_like(prefix: str, **changes: Any) -> Names:
     usual = {
         "layer": f"{prefix}.encoder.layer.{{}}",
         "sites": _BERT_SITES,
-        "norms": _BERT_NORMS,
+        "attention_norm": "attention.output.LayerNorm",
+        "ffn_norm": "output.LayerNorm",
         "dense": "classifier.dense",
         "projection": "classifier.out_proj",
     }
@@ -80,7 +82,8 @@ NAMES: Mapping[str, Names] = {
             "ffn_in": "intermediate.dense",
             "ffn_out": "output.dense",
         },
-        norms=("attention.LayerNorm", "output.LayerNorm"),
+        attention_norm="attention.LayerNorm",
+        ffn_norm="output.LayerNorm",
     ),
     "distilbert": Names(
         prefix="distilbert",
@@ -93,7 +96,8 @@ NAMES: Mapping[str, Names] = {
             "ffn_in": "ffn.lin1",
             "ffn_out": "ffn.lin2",
         },
-        norms=("sa_layer_norm", "output_layer_norm"),
+        attention_norm="sa_layer_norm",
+        ffn_norm="output_layer_norm",
         dense="pre_classifier",
         projection="classifier",
         spelling={
@@ -130,7 +134,8 @@ NAMES: Mapping[str, Names] = {
             "ffn_in": "ffn",
             "ffn_out": "ffn_output",
         },
-        norms=("attention.LayerNorm", "full_layer_layer_norm"),
+        attention_norm="attention.LayerNorm",
+        ffn_norm="full_layer_layer_norm",
         dense="albert.pooler",
         projection="classifier",
     ),
@@ -145,7 +150,8 @@ NAMES: Mapping[str, Names] = {
             "ffn_in": "mlp.Wi",
             "ffn_out": "mlp.Wo",
         },
-        norms=("attn_norm", "mlp_norm"),  # before their blocks, not after
+        attention_norm="attn_norm",
+        ffn_norm="mlp_norm",
         dense="head.dense",
         projection="classifier",
     ),

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place and moved into it."""
+"""Files that are whole or absent: written beside their place and moved into it; and which files a model's weights are."""
 
 from __future__ import annotations
 
@@ -112,3 +112,22 @@ def cache(kind: str) -> Path:
     folder = (root if os.environ.get("RANKWISE_CACHE") else root / "rankwise") / kind
     make_writable_folder(folder)
     return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder: one, or the shards its index names; none where there is neither.
+
+    Raises: UserError for an index that cannot be read or names a file that is absent.
+    """
+    single = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    if single.is_file() or not index.is_file():
+        return [single] if single.is_file() else []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"model.name: {index} is no safetensors index: {error}") from error
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise UserError(f"model.name: {index} names {absent[0]}, which is not in the folder: copy all shards")
+    return [folder / name for name in names]

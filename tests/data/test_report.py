@@ -1,9 +1,11 @@
 """The report says what the data is like, as values and as tables."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rankwise import config, data
 from rankwise.data.report import token_summary
@@ -14,6 +16,13 @@ def tokens_of(lengths, max_length):
     lengths = np.array(lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return Tokens(np.zeros(offsets[-1], np.int32), offsets, lengths, max_length, 1)
+
+
+def shown(report, width):
+    """What a terminal of this width shows of a report."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(report.render())
+    return console.export_text()
 
 
 def test_what_truncation_cuts_is_counted():
@@ -34,8 +43,6 @@ def test_what_truncation_cuts_is_counted():
 
 
 def test_a_report_as_values_and_as_text(tmp_path):
-    from rich.console import Console
-
     texts = [f"the {i} story of number {i} and the people of town {i}" for i in range(100)]
     rows = [{"text": text, "label": "ab"[i % 4 == 0]} for i, text in enumerate(texts)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -56,9 +63,7 @@ def test_a_report_as_values_and_as_text(tmp_path):
     assert between["examples"][0]["ids"] == [5, 0]
     assert values["tokens"]["train"]["texts_cut"] == 1
 
-    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
-    console.print(roles.report.render())
-    printed = console.export_text()
+    printed = shown(roles.report, 200)
     assert "train 100" in printed
     assert "2 of 2 rows of test repeat one of train (2 exactly, 0 nearly; 1 with another label)" in printed
     assert "0.49%" in printed
@@ -66,24 +71,16 @@ def test_a_report_as_values_and_as_text(tmp_path):
 
 
 def test_many_classes_are_cut_short(tmp_path):
-    from rich.console import Console
-
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"text {i},{i % 30}\n" for i in range(90)))
     roles = data.load(config.from_dict({"data": {"train": str(tmp_path / "a.csv")}}).data, ("train",), audit=False)
-    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
-    console.print(roles.report.render())
-    assert "and 10 more classes" in console.export_text()
+    assert "and 10 more classes" in shown(roles.report, 100)
 
 
 def test_names_and_ids_in_brackets_are_shown_as_they_are(tmp_path):
-    from rich.console import Console
-
     rows = "".join(f"[/x]{i},text {i % 40},{('[b]', '[/red]')[i % 2]}\n" for i in range(80))
     (tmp_path / "a.csv").write_text("id,text,label\n" + rows)
     roles = data.load(config.from_dict({"data": {"train": str(tmp_path / "a.csv")}}).data, ("train",))
-    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
-    console.print(roles.report.render())
-    printed = console.export_text()
+    printed = shown(roles.report, 200)
     assert "[b]" in printed
     assert "[/red]" in printed
     assert "for example [/x]0 and [/x]40" in printed

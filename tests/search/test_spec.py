@@ -10,7 +10,7 @@ from rankwise import config as configuration
 from rankwise import planning, recipes
 from rankwise.errors import UserError
 from rankwise.search import spec
-from rankwise.search.constraints import violated
+from rankwise.search.constraints import check, violated
 from rankwise.search.driver import search
 from rankwise.search.space import Space
 from rankwise.search.strategies import Walk
@@ -116,6 +116,10 @@ def test_a_constraint_that_no_plan_could_meet_leaves_nothing_behind(sweep, tmp_p
     with pytest.raises(UserError, match="constraint"):
         search(sweep, out=tmp_path / "s")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_section_that_may_be_null_is_compared_as_a_whole(sweep):
+    check(["train.early_stopping == null", "not adapter.dora"])
 
 
 def test_constraints_compare_keys_and_planned_counts():

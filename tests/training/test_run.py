@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 import rankwise
 from rankwise import config as configuration
+from rankwise.data import tokens
 from rankwise.errors import BudgetError, UserError
 from rankwise.runs.folder import HISTORY_COLUMNS
 from rankwise.scoring import predictions
@@ -281,17 +283,54 @@ def test_evaluation_cannot_split_or_clean_anew(shared_run, word):
         rankwise.evaluate(shared_run, [word])
 
 
-def test_texts_are_cleaned_once_wherever_they_are_scored(config, news, tmp_path):
+def test_texts_are_cleaned_once_wherever_they_are_scored(config, tmp_path, monkeypatch):
     # A stem's stem is another word: "increases" -> "increas" -> "increa".
     config["data"] |= {"preprocess": ["stem"], "test": str(tmp_path / "test.csv")}
     config["train"] |= {"steps": 8}
     rows = [(f"increases of databases {text}", label) for text, label in sentences(60, seed=2)]
     write_csv(tmp_path / "test.csv", rows)
     run = rankwise.train(config, out=tmp_path / "run")
-    predictor = rankwise.load(run)
-    expected = predictor.predict_proba([text for text, _ in rows])
+    encoded = []
+    encode = tokens.encode
+    monkeypatch.setattr(tokens, "encode", lambda texts, *more: encoded.append(list(texts)) or encode(texts, *more))
+    expected = rankwise.load(run).predict_proba([text for text, _ in rows])
     rankwise.evaluate(run)
+    assert encoded[0] == encoded[1] != []
+    assert encoded[0][0].startswith("increas of databas ")
     np.testing.assert_allclose(predictions.read(run.path, "test").probabilities, expected, atol=1e-6)
+
+
+def test_rows_held_out_of_a_train_that_has_changed_are_not_scored(config, tmp_path):
+    config["data"] = {"train": str(tmp_path / "t.csv"), "test_size": 20, "validation_size": 20, "max_length": 32}
+    config["train"] |= {"steps": 4}
+    rows = sentences(90, seed=2)
+    write_csv(tmp_path / "t.csv", rows)
+    run = rankwise.train(config, out=tmp_path / "run")
+    write_csv(tmp_path / "u.csv", sentences(12, seed=9))
+    assert rankwise.evaluate(run)["examples"] == 20
+    assert rankwise.evaluate(run, [f"data.test={tmp_path / 'u.csv'}"])["examples"] == 12
+    with pytest.raises(UserError, match="columns may only change beside data.test=FILE"):
+        rankwise.evaluate(run, ["data.text=label"])
+    write_csv(tmp_path / "t.csv", rows[1:])
+    with pytest.raises(UserError, match="has changed since the run was trained"):
+        rankwise.evaluate(run)
+    write_csv(tmp_path / "t.csv", rows)
+    assert rankwise.evaluate(run)["looks"] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_is_said_in_one_sentence_and_room_lets_the_run_go_on(config, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        with pytest.raises(UserError, match="no space is left; make room and resume"):
+            rankwise.train(config, out=disk / "run")
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        assert rankwise.train(config, out=disk / "run", resume=True).result["status"] == "finished"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_the_config_tree_of_a_run_is_resolved(shared_run):

@@ -1,7 +1,7 @@
 """The shipped configurations, and the tables of the papers as search files: list, show, or copy one to edit.
 
 rankwise recipes list                the recipes with their exact counts
-rankwise recipes show NAME           a recipe, a table, or the search scope-sweep
+rankwise recipes show NAME           a recipe, a table, or another search (scope-sweep, probe-first)
 rankwise recipes copy NAME FILE
 rankwise recipes tables              the tables; run one with  rankwise search NAME --out DIR
 rankwise recipes table NAME [DIR]    the paper's numbers beside those of the runs in DIR
@@ -39,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "table":
         _table(args.name, args.file, as_json=args.json)
     elif args.action == "show":
-        text = _path(args.name).read_text(encoding="utf-8")
-        common.print_json({"name": args.name, "yaml": text}) if args.json else print(text, end="")
+        _show(args.name, as_json=args.json)
     elif args.file is None:
         raise UserError(f"copy it where? rankwise recipes copy {args.name} FILE")
     else:
@@ -91,6 +90,14 @@ def _path(name: str) -> Path:
         known = [*recipes.names(), *recipes.search_names()]
         raise UserError(f"no recipe '{name}'{nearest(name, known) or '; rankwise recipes list shows them'}")
     return found
+
+
+def _show(name: str, *, as_json: bool) -> None:
+    text = _path(name).read_text(encoding="utf-8")
+    if as_json:
+        common.print_json({"name": name, "yaml": text})
+    else:
+        print(text, end="")
 
 
 def _copy(source: Path, target: Path, *, as_json: bool) -> None:

@@ -13,6 +13,21 @@ from rankwise.config.tree import Config
 from rankwise.config.values import alpha_of, max_trainable
 from rankwise.errors import UserError
 
+_TYPES = {
+    "int": "a whole number",
+    "int | null": "a whole number or null",
+    "float": "a number",
+    "float | null": "a number or null",
+    "str": "text",
+    "str | null": "text or null",
+    "bool": "true or false",
+    "array": "a list",
+    "array | null": "a list or null",
+    "object": "a mapping",
+    "object | null": "a mapping or null",
+}
+"""what msgspec calls a type, in words"""
+
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
     """The checked configuration of a nested mapping.
@@ -38,22 +53,6 @@ def _with_text_keys(tree: Any) -> Any:
     return {str(key): _with_text_keys(value) for key, value in tree.items()}
 
 
-_TYPES = {
-    "int": "a whole number",
-    "int | null": "a whole number or null",
-    "float": "a number",
-    "float | null": "a number or null",
-    "str": "text",
-    "str | null": "text or null",
-    "bool": "true or false",
-    "array": "a list",
-    "array | null": "a list or null",
-    "object": "a mapping",
-    "object | null": "a mapping or null",
-}
-"""what msgspec calls a type, in words"""
-
-
 def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
     """msgspec's message with our dotted key and the value that came."""
     # A value is "at `$.train.steps`", a mapping's key "at `key` in `$.data.augment`".
@@ -73,8 +72,9 @@ def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
             message, expected = "expected a list", f"; write [{value}]"
         elif takes_numbers(dotted):
             expected = f"; expected a number or {', '.join(words)}"
-    for python, plain in _TYPES.items():
-        message = message.replace(f"`{python}`", plain)
+    message = message.partition(", got `")[0]  # the type that came: the value itself follows
+    for python, words_for in _TYPES.items():
+        message = message.replace(f"`{python}`", words_for)
     return f"{dotted}: {message[0].lower()}{message[1:]}, got {value!r}{expected}"
 
 

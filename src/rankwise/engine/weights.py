@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rankwise.engine.families import FAMILIES, Family
 from rankwise.errors import UserError
+from rankwise.files import weight_files
 
 _ADAPTER = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -105,8 +106,8 @@ def layer_of(source: Source, family: Family, index: int) -> LayerWeights:
     path = family.layer.format(index)
     return LayerWeights(
         sites={word: source.dense(f"{path}.{site}") for word, site in family.sites.items()},
-        attention_norm=norm_of(source, f"{path}.{family.norms[0]}"),
-        ffn_norm=norm_of(source, f"{path}.{family.norms[1]}"),
+        attention_norm=norm_of(source, f"{path}.{family.attention_norm}"),
+        ffn_norm=norm_of(source, f"{path}.{family.ffn_norm}"),
     )
 
 
@@ -278,12 +279,9 @@ class Files:
 
 
 def _of_base(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """A base's tensors, of its one file or of the shards its index names."""
-    index = folder / "model.safetensors.index.json"
-    single = (folder / "model.safetensors").is_file() or not index.is_file()
-    names = ["model.safetensors"] if single else sorted(set(_read_json(index)["weight_map"].values()))
-    for name in names:
-        yield from load_file(folder / name).items()
+    """A base's tensors, of its one file or of its shards."""
+    for path in weight_files(folder):
+        yield from load_file(path).items()
 
 
 def unreadable(adapter: Path, family: Family) -> str | None:
@@ -298,13 +296,16 @@ def unreadable(adapter: Path, family: Family) -> str | None:
             return f"{key} is set"
     with safe_open(adapter / _ADAPTER, "pt") as file:
         updates = [key.removeprefix(_PREFIX) for key in file.keys() if ".lora_" in key]  # noqa: SIM118 (not a dict)
-    sites = [re.escape(f"{family.layer}.{site}").replace(re.escape("{}"), r"\d+") for site in family.sites.values()]
-    known = re.compile(
-        rf"({'|'.join([*sites, re.escape(family.dense), re.escape(family.projection)])})"
-        r"\.lora_(A\.weight|B\.weight|magnitude_vector)"
-    )
+    known = _updates_of(family)
     other = next((key for key in updates if not known.fullmatch(key)), None)
     return None if other is None else f"it adapts '{other}', which is none of the linear layers known here"
+
+
+def _updates_of(family: Family) -> re.Pattern[str]:
+    """The names of LoRA's and DoRA's tensors on a family's linear layers, its head's among them."""
+    sites = [re.escape(f"{family.layer}.{site}").replace(re.escape("{}"), r"\d+") for site in family.sites.values()]
+    layers = "|".join([*sites, re.escape(family.dense), re.escape(family.projection)])
+    return re.compile(rf"({layers})\.lora_(A\.weight|B\.weight|magnitude_vector)")
 
 
 def _by_pattern(patterns: Mapping[str, float], path: str, default: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rankwise.config import Model
 from rankwise.errors import UserError
+from rankwise.files import weight_files
 from rankwise.models import packaged
 from rankwise.planning.encoder import cached_snapshot, read_config
 from rankwise.planning.known import PACKAGED, full_name
@@ -102,8 +103,8 @@ def check_weights(folder: Path) -> None:
     Raises:
         UserError: says what the folder holds instead of whole safetensors files.
     """
-    files = _weight_files(folder)
-    if not files:
+    found = weight_files(folder)
+    if not found:
         pickles = [name for name in _PICKLES if (folder / name).is_file()]
         if pickles:
             raise UserError(
@@ -115,24 +116,8 @@ def check_weights(folder: Path) -> None:
             f"model.name: {folder} holds no weights, expected model.safetensors "
             "(model.random_weights: true builds the architecture without them)"
         )
-    for path in files:
+    for path in found:
         check_safetensors(path)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model: one, or the shards its index names."""
-    single = folder / "model.safetensors"
-    index = folder / "model.safetensors.index.json"
-    if single.is_file() or not index.is_file():
-        return [single] if single.is_file() else []
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"model.name: {index} is no safetensors index: {error}") from error
-    absent = [name for name in names if not (folder / name).is_file()]
-    if absent:
-        raise UserError(f"model.name: {index} names {absent[0]}, which is not in the folder: copy all shards")
-    return [folder / name for name in names]
 
 
 def check_safetensors(path: Path) -> None:

@@ -85,7 +85,7 @@ def site_shape(word: str, dims: Dims, gated: bool = False, fused: bool = False) 
 def _layer(family: Family, layer: str, dims: Dims) -> Iterator[Tensor]:
     for word, path in family.sites.items():
         yield from _linear(f"{layer}.{path}", *site_shape(word, dims))
-    for norm in family.norms:
+    for norm in (family.attention_norm, family.ffn_norm):
         yield from _norm(f"{layer}.{norm}", dims.hidden)
 
 

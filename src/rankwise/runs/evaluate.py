@@ -8,6 +8,7 @@ from typing import Any
 
 from rankwise import config as configuration
 from rankwise import data
+from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.runs import card, floor
 from rankwise.runs.folder import Run, open_run
@@ -16,7 +17,8 @@ from rankwise.scoring import ledger, metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
-_MAY_CHANGE = ("data.test", "data.text", "data.label", "data.label_separator")
+_COLUMNS = ("data.text", "data.label", "data.label_separator")
+_MAY_CHANGE = ("data.test", *_COLUMNS)
 
 
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -27,8 +29,8 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
         data.label_separator where its columns have other names.
 
     Returns: the metrics of the test role.
-    Raises: UserError when there is no test set, or an override is about anything else: another split would score rows
-    that the run was trained on.
+    Raises: UserError when there is no test set, an override is about anything else, or the rows held out of train are no
+    longer those set apart then: another split would score rows that the run was trained on.
     """
     run = open_run(path)
     for word in overrides:
@@ -39,9 +41,13 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     config = configuration.load(run.config, overrides)
     if config.data.test is None and config.data.test_size is None:
         raise UserError("there is no test set: name one with data.test=FILE, or train with data.test_size")
+    if config.data.test is None and any(word.partition("=")[0] in _COLUMNS for word in overrides):
+        raise UserError("columns may only change beside data.test=FILE: the rows held out of train keep theirs")
     roles = data.load(config.data, roles=("test",), label_names=run.result["labels"])
     rows = roles.test
     assert rows is not None
+    set_apart = _set_apart(run)
+    _check_set_apart(config, rows, set_apart)
     predictor = load(run)
     logits = predictor.logits_of_cleaned(rows.texts)
     scores = metrics.evaluate(logits, rows.labels, predictor.label_names)
@@ -61,9 +67,30 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     result["metrics"]["test"] = {"step": result["metrics"].get("validation", {}).get("step"), "looks": looks, **scores}
     if lowest is not None:
         result["metrics"].setdefault("floor", {"method": floor.METHOD})["test"] = lowest
-    result["data"]["test"] = {"rows": len(rows.texts), "sha256": rows.sha256, "source": config.data.test}
+    result["data"]["test"] = {
+        "rows": len(rows.texts),
+        "sha256": rows.sha256,
+        "source": config.data.test,
+        "set_apart": set_apart,
+    }
     run.write_result(result)
     if run.adapter.is_dir():
         card.write(run)
     scored: dict[str, Any] = result["metrics"]["test"]
     return scored
+
+
+def _set_apart(run: Run) -> str | None:
+    """The hash of the rows held out as test when the run was trained; an evaluation of another file keeps it."""
+    recorded = run.result["data"].get("test", {})
+    hashed: str | None = recorded.get("set_apart", recorded.get("sha256"))  # before any evaluation the hash is theirs
+    return hashed if run.config.data.test is None else None
+
+
+def _check_set_apart(config: Config, rows: data.Rows, set_apart: str | None) -> None:
+    """Refuse rows held out of a train that has changed since: some of them may have been trained on."""
+    if config.data.test is None and set_apart not in (None, rows.sha256):
+        raise UserError(
+            f"{config.data.train} has changed since the run was trained, so that other rows would be held out of it: "
+            "name a file with data.test=FILE"
+        )

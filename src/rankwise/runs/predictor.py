@@ -36,7 +36,7 @@ class Predictor:
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores, float32. Shape: (texts, classes)
 
-        Raises: UserError when a text is not a string.
+        Raises: UserError when a text is not a string, or all of them are one.
         """
         from rankwise.data.text import preprocess
 

@@ -94,7 +94,9 @@ def read(folder: Path, role: str) -> Predictions:
 
     path = path_of(folder, role)
     if not path.is_file():
-        first = f"run  rankwise evaluate {folder}  first" if role == "test" else f"it was trained without {role} rows"
+        first = (
+            f"run  rankwise evaluate {folder}  first" if role == "test" else f"it has not ended, or has no {role} rows"
+        )
         raise UserError(f"{folder} holds no predictions for {role}: {first}")
     try:
         table = pq.read_table(path)

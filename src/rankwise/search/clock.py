@@ -6,7 +6,6 @@ Steps and scored texts are timed on this machine first; what the end of a run ne
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,26 +93,23 @@ def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> 
     def planned_at(speed: Speed) -> ClockPlan:
         return plan_clock(speed, roles, batch, ends - time.time(), clock_s, steps=config.train.steps)
 
+    def enough(length: int) -> bool:
+        share = np.minimum(tokens.full_lengths, length).sum() / np.minimum(tokens.full_lengths, longest).sum()
+        try:
+            return _is_enough(length, planned_at(speed.at(float(share))))
+        except UserError:
+            return False
+
     resolved, speed = measured(longest)
     # Measuring costs seconds of a short clock: a shorter length is chosen by its share of the tokens, then measured once.
-    kept = {length: float(np.minimum(tokens.full_lengths, length).sum()) for length in lengths}
-    for length in lengths:
-        share = kept[length] / kept[longest]
-        if length == lengths[-1] or _is_enough(
-            length, Speed(share * speed.step_s, share * speed.score_s, speed.setup_s), planned_at
-        ):
-            break
-    if length != longest:
-        resolved, speed = measured(length)
+    chosen = next((length for length in lengths[:-1] if enough(length)), lengths[-1])
+    if chosen != longest:
+        resolved, speed = measured(chosen)
     return resolved, speed, planned_at(speed)
 
 
-def _is_enough(length: int, speed: Speed, planned_at: Callable[[Speed], ClockPlan]) -> bool:
+def _is_enough(length: int, fits: ClockPlan) -> bool:
     """Whether a length leaves time for all designs, or for enough epochs or steps of a few."""
-    try:
-        fits = planned_at(speed)
-    except UserError:
-        return False
     if fits.designs == _FIELDS[0] or fits.epochs >= 2 * _WANTED_EPOCHS:
         return True
     return length <= _LENGTHS[1] and fits.epochs >= 1 and fits.steps >= _ENOUGH_STEPS

@@ -38,15 +38,21 @@ def check(constraints: list[str]) -> None:
     """
     keys = [key for key, _, _ in configuration.every_key()]
     for text in constraints:
-        try:
-            tree = ast.parse(text.strip(), mode="eval")
-        except SyntaxError as error:
-            raise UserError(
-                f"constraint '{text}' cannot be read: {error.msg}; write for example trainable >= 500_000"
-            ) from error
-        for name in _names_in(tree.body):
-            if name not in (*_PLANNED, *keys, *_WORDS):
+        for name in _names_in(_parsed(text)):
+            # A section that may be null is compared as a whole: train.early_stopping == null.
+            if name not in (*_PLANNED, *keys, *_WORDS) and not any(key.startswith(f"{name}.") for key in keys):
                 raise UserError(_unknown(name))
+
+
+def _parsed(text: str) -> ast.AST:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise UserError(_unreadable(text, error)) from error
+
+
+def _unreadable(text: str, error: Exception) -> str:
+    return f"constraint '{text}' cannot be read: {error}; write for example trainable >= 500_000"
 
 
 def _names_in(node: ast.AST) -> list[str]:
@@ -74,11 +80,9 @@ def violated(constraints: list[str], planned: Plan) -> str | None:
     tree = configuration.to_dict(planned.config)
     for text in constraints:
         try:
-            holds = _value(ast.parse(text.strip(), mode="eval").body, values, tree)
-        except (SyntaxError, TypeError, ZeroDivisionError) as error:
-            raise UserError(
-                f"constraint '{text}' cannot be read: {error}; write for example trainable >= 500_000"
-            ) from error
+            holds = _value(_parsed(text), values, tree)
+        except (TypeError, ZeroDivisionError) as error:
+            raise UserError(_unreadable(text, error)) from error
         if not holds:
             return text
     return None

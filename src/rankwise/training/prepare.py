@@ -45,6 +45,7 @@ class Job:
 
     @property
     def label_names(self) -> list[str]:
+        """The classes, in the order of the logits."""
         return self.roles.label_names
 
 
