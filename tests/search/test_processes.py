@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,26 +14,43 @@ from safetensors.numpy import load_file
 import rankwise
 
 
-def launch(config, folder, *words):
+def launch(*words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def launch_train(config, folder, *words):
     file = folder.parent / "config.yaml"
     file.write_text(msgspec.yaml.encode(config).decode())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "rankwise", "train", str(file), "--out", str(folder), "--json", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    printed = launch("-m", "rankwise", "train", str(file), "--out", str(folder), "--json", *words)
+    assert json.loads(printed)["status"] == "finished", "one process prints, and only JSON"
+    return rankwise.Run(folder)
+
+
+def without_dropout(model, folder):
+    """A copy of a model whose own dropout is off: every process draws its own masks, which one process cannot."""
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return str(folder)
 
 
 @pytest.mark.slow
-def test_two_gloo_processes_train_as_one(config, tmp_path):
+@pytest.mark.parametrize(("engine", "accumulate"), [("reference", 1), ("fast", 1), ("fast", 2)])
+def test_two_gloo_processes_train_as_one(config, engine, accumulate, tmp_path):
     # 240 rows in steps of 14 leave a last step of 2: one row for each process.
     config["adapter"]["dropout"] = 0.0
-    config["train"] |= {"batch_size": 14, "accumulate": 1, "steps": 20, "eval_every": 5}
-    config["model"]["precision"] = "fp32"
-    done = launch(config, tmp_path / "two")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout)["status"] == "finished", "one process prints, and only JSON"
+    config["train"] |= {"batch_size": 14 // accumulate, "accumulate": accumulate, "steps": 20, "eval_every": 5}
+    name = without_dropout(config["model"]["name"], tmp_path / "model")
+    config["model"] |= {"name": name, "precision": "fp32"}
+    config["engine"] = engine
+    two = launch_train(config, tmp_path / "two")
     one = rankwise.train(config, out=tmp_path / "one")
-    two = rankwise.Run(tmp_path / "two")
+    assert (one.result["processes"], two.result["processes"]) == (1, 2)
     assert two.result["timing"]["steps"] == one.result["timing"]["steps"]
     for here, there in zip(one.history, two.history, strict=True):
         assert here.keys() == there.keys()
@@ -44,3 +62,29 @@ def test_two_gloo_processes_train_as_one(config, tmp_path):
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (one, two))
     for name, value in ours.items():
         np.testing.assert_allclose(theirs[name], value, atol=2e-5, err_msg=name)
+
+
+PAUSED = """
+import sys
+import rankwise
+run = rankwise.train(sys.argv[1], out=sys.argv[2], stop_at_step=7)
+"""
+
+
+@pytest.mark.slow
+def test_a_resumed_run_on_two_processes_equals_one_that_was_not_paused(config, tmp_path):
+    config["head"] = {"probe_first": True}
+    config["train"] |= {"batch_size": 12, "accumulate": 1, "steps": 16, "eval_every": 4}
+    config["model"]["precision"] = "fp32"
+    config["engine"] = "fast"
+    whole = launch_train(config, tmp_path / "whole")
+    script = tmp_path / "paused.py"
+    script.write_text(PAUSED)
+    launch(str(script), str(tmp_path / "config.yaml"), str(tmp_path / "paused"))
+    assert rankwise.Run(tmp_path / "paused").result["status"] == "interrupted"
+    resumed = launch_train(config, tmp_path / "paused", "--resume")
+    assert resumed.result["processes"] == 2
+    assert resumed.history == whole.history
+    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
+    for name, value in ours.items():
+        np.testing.assert_array_equal(theirs[name], value, err_msg=name)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from rankwise.bench.command import Setting
@@ -16,6 +15,7 @@ from rankwise.bench.material import Material, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
 from rankwise.engine import FastClassifier
 from rankwise.engine.linear import Sites
+from rankwise.processes import this_process
 
 LEARNING_RATE = 5e-5
 
@@ -89,7 +89,7 @@ def _grouping() -> dict[str, Any]:
 
 def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
     """Our step with the same optimizer and gradient clipping as the Trainer's defaults."""
-    device = PartialState().device  # where the Trainer puts the peer's model
+    device = this_process().device  # where the Trainer puts the peer's model
     classifier = FastClassifier.from_peft(model, compile=variant == "engine-compiled", seed=setting.seed)
     classifier.to(device).train()
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE)
@@ -117,14 +117,14 @@ def _products(model: nn.Module, material: Material, setting: Setting, turns: Tur
 
     The engine makes just these: no input gradient below the lowest adapter, and first tokens alone in the last layer.
     """
-    classifier = FastClassifier.from_peft(model).to(PartialState().device).train()
+    classifier = FastClassifier.from_peft(model).to(this_process().device).train()
     layers = [[module for module in layer.modules() if isinstance(module, Sites)] for layer in classifier.layers]
     lowest = min(setting.layers) if setting.layers else 0
     inputs: dict[tuple[int, int], Tensor] = {}
 
     def random(rows: int, columns: int) -> Tensor:
         if (rows, columns) not in inputs:
-            drawn = torch.randn(rows, columns, device=PartialState().device)
+            drawn = torch.randn(rows, columns, device=this_process().device)
             inputs[rows, columns] = drawn.to(classifier.precision)
         return inputs[rows, columns]
 

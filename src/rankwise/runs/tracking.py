@@ -12,6 +12,7 @@ from typing import Any
 from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.errors import missing_extra
+from rankwise.processes import this_process
 from rankwise.runs.folder import Run
 
 FOLDER = "tracking"
@@ -51,14 +52,13 @@ def open_tracker(config: Config, run: Run) -> Tracker | None:
     """
     if config.track is None:
         return None
-    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     try:
         __import__(_PACKAGES[config.track])
     except ImportError as error:
         raise missing_extra(_PACKAGES[config.track], f"track-{config.track}") from error
-    PartialState()  # accelerate's trackers ask it which process this is
+    this_process()  # accelerate's trackers ask it which process this is
     options = _options(config.track, run)
     tracker = LOGGER_TYPE_TO_CLASS[config.track](**options)
     tracker.start()

@@ -37,12 +37,12 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
         Its scope should be the largest that will be tried: smaller ones are faster.
     """
     import torch
-    from accelerate import PartialState
 
     from rankwise import files, planning
     from rankwise.data.tokens import tokenise
     from rankwise.models import assemble, tokenizer_of
     from rankwise.models.classifier import classifier_of, logits_of
+    from rankwise.processes import this_process
     from rankwise.training.objective import objective
     from rankwise.training.optimizers import optimizer
 
@@ -55,7 +55,7 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, files.cache("tokens"), positions=positions)
     tokenised = time.perf_counter()
     model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
-    device = PartialState().device  # where a run would train
+    device = this_process().device  # where a run would train
     classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id).to(device)
     # Once more for the tokens' own lookup, which every run repeats.
     setup_s = 2 * (time.perf_counter() - tokenised) + 0.2 * (tokenised - started)

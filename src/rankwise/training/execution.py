@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from rankwise import files
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
+from rankwise.processes import this_process
 from rankwise.runs import calibrate, card, tracking
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
@@ -39,7 +40,7 @@ class Execution:
         self.started = time.time()
         self.earlier_s = 0.0
         """seconds of the sessions that this one goes on from"""
-        self.main = PartialState().is_main_process
+        self.main = this_process().is_main_process
         self.state: State | None = None
         """of the loop, once there is one"""
         self.tracker: tracking.Tracker | None = None
@@ -65,7 +66,6 @@ class Execution:
         except BaseException as error:
             self._write("failed", self.state, error=f"{type(error).__name__}: {error}")
             raise
-        PartialState().wait_for_everyone()
         if state is None:
             raise KeyboardInterrupt
         return job.run

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from accelerate import PartialState
 from rich.console import Console
 
 from rankwise import config as configuration
 from rankwise import data
 from rankwise.config import Config, ConfigLike
 from rankwise.errors import UserError
+from rankwise.processes import this_process
 from rankwise.runs.folder import Run
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare
@@ -48,17 +48,19 @@ def train(
     load_data
         `data.load`, or what stands in for it where many runs share their rows.
 
-    Started on several processes (torchrun, accelerate launch), they share each step's rows; one of them writes.
+    Started on several processes (torchrun, accelerate launch), they share each step's rows; the first one
+    scores and writes, and the others return when training has ended.
 
     Raises: UserError for anything the user can mend, BudgetError before any weight is read.
     """
     console = console or Console(stderr=True)
     config = configuration.load(source, overrides)
-    processes = PartialState()
+    processes = this_process()
     if not processes.is_main_process:
         console = Console(quiet=True)
     run = _open_folder(config, out, resume=resume)
-    job = prepare(config, run, console, load_data)
+    with processes.main_process_first():  # the others find the tokens in the cache
+        job = prepare(config, run, console, load_data)
     if resume and _ended(run):
         console.print(f"{run.path} is finished already")
         return run

@@ -302,13 +302,14 @@ class Loop:
         return whole
 
     def _sum_interval(self) -> None:
-        """Add up the interval over all processes."""
+        """Add up the interval over all processes; the first one keeps the sum, the others go on from nothing."""
         if self.accelerator.num_processes == 1:
             return
         mine = self.state.interval
         values = torch.tensor([mine.loss, mine.weight, mine.correct, mine.rows], dtype=torch.float64)
         loss, weight, correct, rows = self.accelerator.reduce(values.to(self.accelerator.device), "sum").tolist()
-        self.state.interval = Interval(loss, weight, int(correct), int(rows))
+        summed = Interval(loss, weight, int(correct), int(rows))
+        self.state.interval = summed if self.accelerator.is_main_process else Interval()
 
     def _history_row(self, scores: dict[str, Any]) -> dict[str, Any]:
         """A row of history.csv; the train columns are of this interval's training rows, as seen with dropout."""
@@ -347,6 +348,7 @@ class Loop:
 
     def save_checkpoint(self) -> None:
         """Save all that a resume needs; the folder appears whole, and only then do older ones go."""
+        self._sum_interval()  # one process writes the state, for all of them
         if self.accelerator.is_main_process:
             self._save_checkpoint()
         self.accelerator.wait_for_everyone()
@@ -374,6 +376,8 @@ class Loop:
         if not found:
             return False
         self.accelerator.load_state(str(found[-1]))
+        if not self.accelerator.is_main_process:
+            self.state.interval = Interval()
         return True
 
     def _keep_trainable_only(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rankwise import config as configuration
 from rankwise.models.arithmetic import compiles, precision_of
+from rankwise.processes import this_process
 from rankwise.runs import environment
 from rankwise.runs.folder import Run
 from rankwise.training.loop import State
@@ -37,6 +38,7 @@ def result_of(job: Job, status: str, state: State | None, total_s: float) -> dic
             "examples_per_s": round(state.rows_seen / train_s, 2) if state and train_s else None,
             "tokens_per_s": round(state.tokens_seen / train_s, 1) if state and train_s else None,
         },
+        "processes": this_process().num_processes,
         "memory": {"peak_mb": environment.peak_mb()},
         "seed": job.config.train.seed,
         "config_hash": configuration.config_hash(job.config),
