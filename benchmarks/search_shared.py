@@ -45,11 +45,14 @@ def measured(count: int) -> list[dict[str, Any]]:
 
 
 def work(there: Connection) -> None:
-    """Set two trials up, then tell how much of the weights' file is in memory, and how much of that is this one's."""
+    """Set two trials up, then tell how large the frozen weights are that the classifier computes with, how much
+    of their file is in memory, and how much of that is this one's.
+    """
     from rankwise import config as configuration
     from rankwise import planning
     from rankwise.data.tokens import tokenise
     from rankwise.models import assemble, tokenizer_of
+    from rankwise.models.classifier import classifier_of
     from rankwise.search.trial import load_data
 
     search = spec.load("scope-sweep")
@@ -64,18 +67,20 @@ def work(there: Connection) -> None:
         tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.positions)
         marks.append(time.perf_counter())
         model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
+        classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id)
         marks.append(time.perf_counter())
         names = ("rows_s", "tokens_s", "model_s")
         times.append({name: round(b - a, 4) for name, a, b in zip(names, marks, marks[1:], strict=False)})
-    total = sum(float(parameter.detach().sum()) for parameter in model.parameters())  # touches every weight
+    frozen = [*classifier.buffers(), *(value for value in classifier.parameters() if not value.requires_grad)]
+    total = sum(float(value.detach().double().sum()) for value in frozen)  # touches every weight
     there.send({"first": times[0], "again": times[1], "checksum": round(total, 3)})
     there.recv()
-    there.send(weights_in_memory())
+    there.send({"frozen_mb": round(sum(value.nbytes for value in frozen) / 2**20, 1), **weights_in_memory()})
     there.recv() if there.poll(2) else None
 
 
 def weights_in_memory() -> dict[str, float]:
-    """Megabytes of mapped safetensors files: resident, and this process's share of them (Linux)."""
+    """Mebibytes of mapped safetensors files: resident, and this process's share of them (Linux)."""
     resident = share = 0
     inside = False
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():

@@ -21,6 +21,7 @@ from engine.parity import (
     tiny,
 )
 from rankwise.engine import FastClassifier
+from rankwise.engine.linear import FrozenLinear
 from rankwise.errors import UserError
 
 EVERYTHING = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
@@ -162,6 +163,31 @@ def test_training_leaves_frozen_weights_bitwise_equal():
     assert len(before) > 20
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not torch.equal(classifier.eval()(batch), logits)
+
+
+def test_fp32_computes_with_the_models_own_frozen_weights():
+    peft = adapted(tiny("bert"), modules("bert", "query", "value"))
+    sites = ("query", "key", "value", "dense")
+    layers = [
+        value
+        for name, value in peft.named_parameters()
+        if ".layer." in name
+        and not value.requires_grad
+        and name.endswith(".weight")
+        and name.split(".")[-2] != "LayerNorm"
+        if any(site in name for site in sites)
+    ]
+    places = {value.data_ptr() for value in layers}
+    classifier = FastClassifier.from_peft(peft, precision="fp32")
+    assert len(places) == len(layers) > 6
+    assert places <= {value.data_ptr() for value in classifier.buffers()}, "shared with the file, not copied"
+
+
+def test_away_from_cpus_matrices_are_joined():
+    linear = FrozenLinear([torch.ones(3, 4), torch.zeros(2, 4)], torch.float32).to("meta")
+    assert linear(torch.ones(6, 4, device="meta"), torch.ones(5, device="meta")).shape == (6, 5)
+    assert linear.backward(torch.ones(6, 5, device="meta")).shape == (6, 4)
+    assert [value.shape for value in linear.buffers()] == [(5, 4)]
 
 
 def _frozen_tensors(classifier):

@@ -16,7 +16,7 @@ from rankwise.errors import UserError
 if TYPE_CHECKING:
     from rankwise.search.workers import Workers
 
-EXAMPLE = "rankwise search scope-sweep train.steps=120 --workers 2 --out searches/scopes"
+EXAMPLE = "rankwise search scope-sweep train.steps=60 --workers 2 --out searches/scopes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
