@@ -132,6 +132,7 @@ def plan_clock(
     """
     from rankwise.training import proof
     from rankwise.training.final import TRAIN_SAMPLE_ROWS
+    from rankwise.training.probe import PROBE_FIRST_ROWS
 
     rows = len(roles.train)
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
@@ -140,6 +141,7 @@ def plan_clock(
     scored += min(rows, TRAIN_SAMPLE_ROWS) + 2 * proof.ROWS
     reserve = 2 * speed.setup_s + _SLOWER * scored * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
+    head_first = _SLOWER * min(rows, PROBE_FIRST_ROWS) * speed.score_s
     found: ClockPlan | None = None
     for designs in _FIELDS:
         rungs, evaluations = (RUNGS, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
@@ -147,7 +149,8 @@ def plan_clock(
         visits, alive = 0, designs
         for _ in range(rungs):
             visits, alive = visits + alive, survivors(alive, FACTOR)
-        room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - runs * evaluations * evaluation
+        room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - designs * head_first
+        room -= runs * evaluations * evaluation
         most = max(1, round(_MOST_EPOCHS * rows / batch))
         wanted = min(int(room / runs / speed.step_s), most) if steps is None else steps
         if wanted < evaluations or room < wanted * runs * speed.step_s * 0.99:
@@ -157,7 +160,7 @@ def plan_clock(
             steps=wanted,
             epochs=wanted * batch / rows,
             eval_every=-(-wanted // evaluations),
-            train_s=wanted * runs * speed.step_s + runs * evaluations * evaluation,
+            train_s=wanted * runs * speed.step_s + designs * head_first + runs * evaluations * evaluation,
             reserve_s=reserve,
         )
         if steps is not None or (wanted >= _FEWEST_STEPS and found.epochs >= _WANTED_EPOCHS):

@@ -1,4 +1,4 @@
-"""The designs that `auto` lets compete: where adapters sit and how fast they learn."""
+"""The designs that `auto` lets compete: where adapters sit, how fast they learn and how the head starts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _LOWEST_RATE, _HIGHEST_RATE = 3e-4, 3e-3
 ALL: dict[str, Any] = {"adapter.scope": "all"}
 ATTENTION: dict[str, Any] = {"adapter.scope": ["query", "key", "value", "attention_output"]}
 QUERY_VALUE: dict[str, Any] = {"adapter.scope": ["query", "value"]}
+FITTED: dict[str, Any] = {"head.probe_first": True}
+"""the head fitted on frozen features first: 6.8 points in 60 steps on BBC News (LOG.md)"""
 
 
 def usual_rate(steps: int) -> float:
@@ -33,7 +35,7 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
     """What competes, likeliest first, without what the user fixed, what is over budget and what comes to the same.
 
     The learning rate decides most, so it varies most, around the usual one for so many steps; then where the adapters
-    sit, always at the largest rank that fits.
+    sit, always at the largest rank that fits. Most start from a fitted head.
 
     fixed
         The keys that the user has set.
@@ -53,18 +55,20 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
         return {"train.learning_rate": float(f"{share * usual:.1e}")}
 
     proposals: list[dict[str, Any]] = [
+        {**ALL, **at(1), **FITTED},
+        {**ALL, **at(2), **FITTED},
+        {**ATTENTION, **at(1), **FITTED},
         {**ALL, **at(1)},
+        {**ALL, **at(0.5), **FITTED},
+        {**QUERY_VALUE, **at(2), **FITTED},
+        {**ALL, **at(1), **FITTED, "head.kind": "output"},
+        {**ATTENTION, **at(2), **FITTED, "adapter.dropout": 0.0},
+        {**ALL, **top, **at(1), **FITTED},
         {**ALL, **at(2)},
-        {**ATTENTION, **at(1)},
-        {**ALL, **at(0.5)},
-        {**QUERY_VALUE, **at(2)},
-        {**ALL, **at(1), "head.kind": "output"},
-        {**ATTENTION, **at(2), "adapter.dropout": 0.0},
-        {**ALL, **top, **at(1)},
-        {**QUERY_VALUE, **at(1)},
-        {**ALL, **at(3)},
-        {**ATTENTION, **at(0.5), "adapter.dropout": 0.0},
-        {**ALL, **at(0.2)},
+        {**QUERY_VALUE, **at(1), **FITTED},
+        {**ALL, **at(3), **FITTED},
+        {**ATTENTION, **at(0.5), **FITTED, "adapter.dropout": 0.0},
+        {**ALL, **at(0.2), **FITTED},
     ]
     kept: dict[str, dict[str, Any]] = {}
     for proposal in proposals:
