@@ -47,9 +47,16 @@ def test_shipped_searches_are_sound(name):
         ({"axes": {"adapter.rank": [2, 2]}}, "holds 2 twice"),
         ({"axes": {"adapter.rank": {"low": 4, "high": 2}}}, "low must be below high"),
         ({"axes": {"both": [{"adapter.rang": 2}]}}, "unknown configuration key 'adapter.rang', did you mean"),
-        ({"strategy": {"name": "gird"}}, "unknown strategy 'gird'; expected one of one_at_a_time, grid"),
+        (
+            {"strategy": {"name": "gird"}},
+            "strategy.name: unknown value, got 'gird'; expected one of one_at_a_time, grid",
+        ),
+        ({"metric": "acc"}, "metric: unknown value, got 'acc'; expected one of accuracy, loss, macro_f1"),
+        ({"strategy": {"trials": "many"}}, "strategy.trials: expected a whole number or null, got 'many'"),
+        ({"axes": {"adapter.rank": 3}}, "axes.adapter.rank: expected a list or a mapping, got 3"),
+        ({"axes": {"adapter.rank": {"low": 1}}}, "axes.adapter.rank: needs 'high', got {'low': 1}"),
         ({"strategy": {"name": "factorial", "trials": 3}}, "strategy.trials cannot apply to factorial"),
-        ({"halving": {"factor": 1}}, "halving.factor: expected `int` >= 2"),
+        ({"halving": {"factor": 1}}, "halving.factor: expected a whole number >= 2, got 1"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(sweep, change, message):

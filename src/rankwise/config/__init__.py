@@ -4,7 +4,7 @@ A configuration comes from YAML, a dict or `key=value` overrides, is checked as 
 resolved beside every result, where it runs again as it is.
 """
 
-from rankwise.config.checking import from_dict
+from rankwise.config.checking import from_dict, readable
 from rankwise.config.keys import apply_overrides, choices, every_key, set_key
 from rankwise.config.reading import ConfigLike, config_hash, load, to_dict, to_yaml, tree_of
 from rankwise.config.tree import (
@@ -62,6 +62,7 @@ __all__ = [
     "parse_count",
     "parse_yaml",
     "read_yaml",
+    "readable",
     "set_key",
     "to_dict",
     "to_yaml",

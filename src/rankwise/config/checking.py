@@ -25,6 +25,8 @@ _TYPES = {
     "array | null": "a list or null",
     "object": "a mapping",
     "object | null": "a mapping or null",
+    "object | array": "a list or a mapping",
+    "str | object": "text or a mapping",
 }
 """what msgspec calls a type, in words"""
 
@@ -41,7 +43,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     try:
         config = msgspec.convert(_with_text_keys(tree), Config)
     except msgspec.ValidationError as error:
-        raise UserError(_readable(error, tree)) from error
+        raise UserError(readable(error, tree)) from error
     _check_together(config)
     return config
 
@@ -53,8 +55,12 @@ def _with_text_keys(tree: Any) -> Any:
     return {str(key): _with_text_keys(value) for key, value in tree.items()}
 
 
-def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
-    """msgspec's message with our dotted key and the value that came."""
+def readable(error: msgspec.ValidationError, tree: Any, root: type = Config) -> str:
+    """msgspec's message with our dotted key and the value that came.
+
+    root
+        The structure that the tree was to become.
+    """
     # A value is "at `$.train.steps`", a mapping's key "at `key` in `$.data.augment`".
     message, _, path = str(error).partition(" - at `")
     dotted = path.removeprefix("key` in `").removeprefix("$").removeprefix(".").rstrip("`")
@@ -66,12 +72,14 @@ def _readable(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
             value = value[int(part)]
     expected = ""
     if message.startswith("Invalid enum value"):
-        words = choices(dotted)
+        words = choices(dotted, root)
         message, expected = "unknown value", f"; expected one of {', '.join(words)}" if words else ""
         if value in words:  # the word is right, but stands alone
             message, expected = "expected a list", f"; write [{value}]"
-        elif takes_numbers(dotted):
+        elif takes_numbers(dotted, root):
             expected = f"; expected a number or {', '.join(words)}"
+    if message.startswith("Object missing required field"):
+        message = message.replace("Object missing required field", "needs").replace("`", "'")
     message = message.partition(", got `")[0]  # the type that came: the value itself follows
     for python, words_for in _TYPES.items():
         message = message.replace(f"`{python}`", words_for)

@@ -70,9 +70,13 @@ def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tup
         yield f"{prefix}{field.name}", help_text, default
 
 
-def choices(dotted: str) -> list[str]:
-    """The words a key may be, or its items or keys where it holds several; none for numbers and free text."""
-    annotation = _annotation(dotted)
+def choices(dotted: str, root: type = Config) -> list[str]:
+    """The words a key may be, or its items or keys where it holds several; none for numbers and free text.
+
+    root
+        The structure that the key is a key of.
+    """
+    annotation = _annotation(dotted, root)
     words: list[str] = []
 
     def collect(node: Any) -> None:
@@ -86,7 +90,7 @@ def choices(dotted: str) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def takes_numbers(dotted: str) -> bool:
+def takes_numbers(dotted: str, root: type = Config) -> bool:
     """Whether a key may be a number, beside the words it may be."""
 
     def found(node: Any) -> bool:
@@ -95,11 +99,11 @@ def takes_numbers(dotted: str) -> bool:
         whole = get_origin(node) not in (list, tuple, dict)  # those hold numbers, but are none
         return whole and any(found(arg) for arg in get_args(node) if not isinstance(arg, str))
 
-    return found(_annotation(dotted))
+    return found(_annotation(dotted, root))
 
 
-def _annotation(dotted: str) -> Any:
-    annotation: Any = Config
+def _annotation(dotted: str, root: type) -> Any:
+    annotation: Any = root
     for part in re.findall(r"[^.\[\]]+", dotted.split("[")[0]):
         section = section_type(annotation)
         if section is None:
