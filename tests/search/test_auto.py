@@ -135,6 +135,8 @@ def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsy
     assert record["winner"]["trainable"] <= 20_000
     assert record["winner"]["test"]["looks"] == 1
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
+    assert main(["search", "--out", str(tmp_path / "a"), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["auto"]["schedule"] == record["auto"]["schedule"], "a resume keeps it"
 
 
 def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypatch):
@@ -165,3 +167,7 @@ def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypa
         console=Console(quiet=True),
     )
     assert record["winner"]["chosen"] is not None
+    steps = record["auto"]["schedule"]["steps"]
+    assert any(
+        "the clock ended it after" in line and f"of {steps:,} steps" in line for line in record["auto"]["explanation"]
+    )

@@ -75,20 +75,24 @@ def auto(
     lines = facts(data, config, roles, speed, fits, designs)
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    origin = {
+        "max_params": max_params,
+        "max_minutes": max_minutes,
+        "speed": msgspec.to_builtins(speed),
+        "schedule": msgspec.to_builtins(fits),
+        "explanation": lines,
+    }
     record = search(
         _search_tree(tree, config, fits, designs),
         out=folder,
         console=console,
         deadline=ends - fits.reserve_s,
+        origin=origin,
     )
-    lines += outcome(record, time.time() - started, 60 * max_minutes)
-    record["auto"] = {
-        "max_params": max_params,
-        "max_minutes": max_minutes,
-        "minutes": round((time.time() - started) / 60, 2),
-        "speed": msgspec.to_builtins(speed),
-        "schedule": msgspec.to_builtins(fits),
-        "explanation": lines,
+    seconds = time.time() - started
+    record["auto"] |= {
+        "minutes": round(seconds / 60, 2),
+        "explanation": lines + outcome(record, seconds, 60 * max_minutes, fits.steps),
     }
     files.write_json(folder / RECORD, record)
     return record

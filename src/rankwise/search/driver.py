@@ -43,6 +43,7 @@ def search(
     workers: Workers | None = None,
     console: Console | None = None,
     deadline: float | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run a search and return what its search.json says.
 
@@ -54,6 +55,8 @@ def search(
         Go on from the folder's state; at most the running trials fall back, to their last checkpoint.
     deadline
         `time.time()` at which a running trial ends as an early stop.
+    origin
+        What `auto` found before it made this search: kept in search.json under `auto`, by a resume too.
 
     Raises: UserError for anything the user can mend.
     """
@@ -66,7 +69,7 @@ def search(
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
-            return Sweep(wanted, folder, chosen, console, deadline, resume=resume).run()
+            return Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin).run()
         finally:
             chosen.close()
 
@@ -111,6 +114,7 @@ class Sweep:
         deadline: float | None = None,
         *,
         resume: bool = False,
+        origin: dict[str, Any] | None = None,
     ) -> None:
         self.spec = wanted
         self.folder = folder
@@ -130,6 +134,8 @@ class Sweep:
             )
         self.progress = Progress(console, self.walk, wanted, self.trials)
         self._warmed: set[str] = set()
+        before = files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+        self.origin = {"auto": origin} if origin else {key: before[key] for key in ("auto",) if key in before}
 
     def run(self) -> dict[str, Any]:
         """Everything that is left to do."""
@@ -141,6 +147,7 @@ class Sweep:
         self.study.settle(self.trials)
         judged = judge(self.spec, self.space, self.trials, self.folder)
         record = judged.to_dict(status="finished") | {"timing": {"session_s": round(time.time() - started, 1)}}
+        record |= self.origin
         winner = record["winner"]
         winner["test"] = self._look_at_test(winner)
         files.write_json(self.folder / RECORD, record)
@@ -286,7 +293,7 @@ class Sweep:
 
     def _save(self, trial: Trial) -> None:
         self.study.save(trial)
-        files.write_json(self.folder / RECORD, self._interim().to_dict(status="running"))
+        files.write_json(self.folder / RECORD, self._interim().to_dict(status="running") | self.origin)
 
     def _interim(self) -> Judged:
         return Judged(self.spec, self.space, self.trials)

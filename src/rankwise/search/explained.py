@@ -31,11 +31,13 @@ def facts(
     ]
 
 
-def outcome(record: dict[str, Any], seconds: float, clock_s: float) -> list[str]:
+def outcome(record: dict[str, Any], seconds: float, clock_s: float, steps: int) -> list[str]:
     """What came of it.
 
     seconds, clock_s
         Taken, and allowed.
+    steps
+        Planned for a whole run.
     """
     winner = record["winner"]
     low, high = winner["chosen_ci95"]
@@ -43,9 +45,12 @@ def outcome(record: dict[str, Any], seconds: float, clock_s: float) -> list[str]
     next_best = (
         f"; the next best design had {others[0]['chosen']:.4f} after {others[0]['steps']:,} steps" if others else ""
     )
+    reached = next(row["steps"] for row in record["table"] if row["trial"] == winner["trial"])
+    cut = f"; the clock ended it after {reached:,} of {steps:,} steps" if reached < steps else ""
     lines = [
         f"halving   {record['counts']['done']} of {record['counts']['points']} designs were run to the end{next_best}",
-        f"winner    {winner['point']['design']}: rank {winner['rank']}, {winner['trainable']:,} trainable parameters",
+        f"winner    {winner['point']['design']}: rank {winner['rank']}, {winner['trainable']:,} trainable parameters"
+        f"{cut}",
         f"score     validation accuracy {winner['chosen']:.4f} (95% {low:.4f} to {high:.4f}); "
         f"peak {winner['peak']:.4f}, last {winner['final']:.4f}",
     ]
