@@ -3,7 +3,7 @@
 python benchmarks/search_halving.py
 
 The grid is run in full. What halving does is then read off the grid's own runs: a promoted trial is the same run as
-one that was never stopped (a test holds that), so its score at a rung is the grid run's best evaluation up to there.
+one that was never stopped (a test holds that), so its loss at a rung is the grid run's there.
 """
 
 from __future__ import annotations
@@ -59,19 +59,24 @@ def replay(record: dict[str, Any], folder: Path, factor: int, rungs: int) -> dic
     places = stops(total, int(histories[done[0]["trial"]][0]["step"] or 1), rungs, factor)
     alive, steps, before = sorted(histories), 0, 0
 
-    def best(number: int, until: int) -> tuple[float, float]:
-        seen = [row for row in histories[number] if (row["step"] or 0) <= until]
-        return max((row["validation_accuracy"] or 0.0, -(row["validation_loss"] or 0.0)) for row in seen)
+    def best(number: int) -> tuple[float, float]:
+        return max((row["validation_accuracy"] or 0.0, -(row["validation_loss"] or 0.0)) for row in histories[number])
 
-    for place in places:
+    def loss(number: int, at: int) -> float:
+        return next(row["validation_loss"] or 0.0 for row in histories[number] if row["step"] == at)
+
+    for place in places[:-1]:
         steps += len(alive) * (place - before)
-        ranked = sorted(alive, key=lambda number: (*(-value for value in best(number, place)), number))
-        alive, before = ranked[: survivors(len(ranked), factor)] if place < total else ranked, place
-    scores = {number: best(number, total)[0] for number in histories}
+        ranked = sorted(alive, key=lambda number: (loss(number, place), number))
+        alive, before = ranked[: survivors(len(ranked), factor)], place
+    steps += len(alive) * (total - before)
+    alive = sorted(alive, key=lambda number: (*(-value for value in best(number)), number))
+    scores = {number: best(number)[0] for number in histories}
     return {
         "configurations": len(done),
         "grid_best": max(scores.values()),
         "halving_best": scores[alive[0]],
+        "whole_runs": len(alive),
         "points_below_grid": round(100 * (max(scores.values()) - scores[alive[0]]), 3),
         "grid_steps": total * len(done),
         "halving_steps": steps,

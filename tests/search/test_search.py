@@ -18,6 +18,7 @@ from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.search import trial as trials
 from rankwise.search.driver import search
+from rankwise.search.table import better_first
 from rankwise.search.workers import InProcess
 
 QUIET = Console(quiet=True)
@@ -151,6 +152,25 @@ def test_halving_promotes_the_better_and_they_end_as_if_never_stopped(sweep, tmp
     promoted = rankwise.Run(tmp_path / "s" / winner["run"])
     assert promoted.history == straight.history
     assert promoted.result["metrics"] == straight.result["metrics"]
+
+
+def test_rungs_are_judged_by_the_loss_unless_an_axis_changes_it(sweep, tmp_path, monkeypatch):
+    judged = []
+
+    def spied(trials, metric, rung=None):
+        judged.extend([metric] if rung is not None else [])
+        return better_first(trials, metric, rung)
+
+    monkeypatch.setattr("rankwise.search.driver.better_first", spied)
+    sweep["axes"] = {"train.learning_rate": [1e-4, 1e-2]}
+    sweep["halving"] = {"factor": 2, "rungs": 2}
+    record = run(sweep, tmp_path / "loss")
+    histories = [rankwise.Run(tmp_path / "loss" / trial["run"]).history for trial in record["trials"]]
+    losses = [next(row["validation_loss"] for row in history if row["step"] == 8) for history in histories]
+    assert record["winner"]["trial"] == int(losses[1] < losses[0])
+    run(sweep | {"halving": {**sweep["halving"], "by": "metric"}}, tmp_path / "metric")
+    run(sweep | {"axes": {"train.label_smoothing": [0.0, 0.2]}}, tmp_path / "smoothing")
+    assert judged == ["last_loss", "accuracy", "accuracy"]
 
 
 def test_hyperband_gives_fewer_trials_a_longer_start(sweep, tmp_path):

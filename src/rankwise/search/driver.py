@@ -31,6 +31,8 @@ from rankwise.search.trial import Outcome, Task, load_data, warm
 from rankwise.search.workers import InProcess, Workers
 
 RECORD = "search.json"
+_CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
+"""keys after whose change equal predictions come with another confidence, and losses no longer compare"""
 COPY = "search.yaml"
 
 
@@ -245,13 +247,25 @@ class Sweep:
             ]
             if last or not alive:
                 return
-            ranked = better_first(alive, self.spec.metric, rung)
+            ranked = better_first(alive, self._rung_metric(), rung)
             kept = ranked[: self._affordable(ranked, rung, each.rungs, factor)]
             for trial in alive:
                 if trial not in kept and not trial.has_ended:
                     trial.status, trial.halved_at = "halved", rung
                     self._save(trial)
             alive = sorted(kept, key=lambda trial: trial.number)
+
+    def _rung_metric(self) -> str:
+        """The score that rungs are judged by.
+
+        Early accuracies of a few hundred rows are noise around chance where losses already tell runs apart: over twelve
+        runs the rank correlation with the final accuracy was -0.71 for the accuracy at a ninth of the steps, 0.96 for
+        the loss there (LOG.md).
+        """
+        by = self.spec.halving.by if self.spec.halving else None
+        if by is None and any(axis.sets & _CHANGE_THE_LOSS for axis in self.space.axes):
+            by = "metric"
+        return self.spec.metric if by == "metric" else "last_loss"
 
     def _affordable(self, ranked: Sequence[Trial], rung: int, rungs: int, factor: int) -> int:
         """How many of a rung's trials go on: by the factor, and fewer when the clock would cut the last one short."""

@@ -26,6 +26,8 @@ from rankwise.search.study import Trial
 def better_first(trials: Sequence[Trial], metric: str, rung: int | None = None) -> list[Trial]:
     """Trials from best to worst; ties go to the lower loss, then to the earlier trial.
 
+    metric
+        The name of a score (`Outcome.scores`); losses are better the lower they are.
     rung
         Compare the scores that were reached at this rung; None compares the last ones.
     """
@@ -34,7 +36,7 @@ def better_first(trials: Sequence[Trial], metric: str, rung: int | None = None) 
         scores = trial.scores_at(rung)
         value = scores.get(metric, math.nan)
         worst = math.inf
-        ordered = worst if value != value else value if metric == "loss" else -value
+        ordered = worst if value != value else value if metric in ("loss", "last_loss") else -value
         loss = scores.get("loss", math.nan)
         return ordered, worst if loss != loss else loss, trial.number
 

@@ -41,7 +41,8 @@ class Outcome:
     status
         paused, finished, stopped_early, failed, or late (left out).
     scores
-        Validation accuracy, loss and macro_f1 at the chosen evaluation, with its step.
+        Validation accuracy, loss and macro_f1 at the chosen evaluation, with its step, and last_loss, the loss at the
+        newest one.
     peak, final
         The highest validation accuracy of all evaluations, and the last one.
     """
@@ -121,7 +122,7 @@ def standing(task: Task) -> Outcome | None:
         task.number,
         "paused",
         reached["step"],
-        {name: best[name] for name in ("accuracy", "loss", "macro_f1", "step")},
+        {name: best[name] for name in ("accuracy", "loss", "macro_f1", "step")} | {"last_loss": last["loss"]},
         peak=_peak(task, best["accuracy"]),
         final=last["accuracy"],
         seconds=seconds,
@@ -129,16 +130,16 @@ def standing(task: Task) -> Outcome | None:
 
 
 def _ended(task: Task, result: dict[str, Any], seconds: float) -> Outcome:
-    chosen = result["metrics"]["validation"]
+    chosen, last = result["metrics"]["validation"], result["metrics"]["validation_last"]
     low, high = chosen["accuracy_ci95"]
     return Outcome(
         task.number,
         result["status"],
         result["timing"]["steps"],
-        {name: chosen[name] for name in ("accuracy", "loss", "macro_f1", "step")},
+        {name: chosen[name] for name in ("accuracy", "loss", "macro_f1", "step")} | {"last_loss": last["loss"]},
         interval=(low, high),
         peak=_peak(task, chosen["accuracy"]),
-        final=result["metrics"]["validation_last"]["accuracy"],
+        final=last["accuracy"],
         seconds=seconds,
     )
 
