@@ -47,10 +47,9 @@ def plain(value: Any) -> Any:
 
 def section_type(annotation: Any) -> type[Section] | None:
     """The section that an annotation stands for, None for a key of its own."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := section_type(part)) is not None), None)
 
 
 def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -59,15 +58,19 @@ def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tup
     for field in msgspec.structs.fields(section):
         annotation = hints[field.name]
         nested = section_type(annotation)
+        if nested is None or field.default is None:
+            help_text = next(
+                (
+                    m.description
+                    for m in getattr(annotation, "__metadata__", ())
+                    if isinstance(m, Meta) and m.description
+                ),
+                "",
+            )
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            yield f"{prefix}{field.name}", help_text, default
         if nested is not None:
             yield from every_key(nested, f"{prefix}{field.name}.")
-            continue
-        help_text = next(
-            (m.description for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Meta) and m.description),
-            "",
-        )
-        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-        yield f"{prefix}{field.name}", help_text, default
 
 
 def choices(dotted: str, root: type = Config) -> list[str]:

@@ -213,7 +213,7 @@ class Train(Section, frozen=True):
     ] = None
     evaluate: Annotated[bool, _help("evaluate on validation during training")] = True
     select: Select = Select()
-    early_stopping: EarlyStopping | None = None
+    early_stopping: Annotated[EarlyStopping | None, _help("off when null; any of its keys turns it on")] = None
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**32)], _help("of the head, the adapter, the order of rows and dropout")
     ] = 0
