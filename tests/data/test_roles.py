@@ -162,6 +162,15 @@ def test_cleaning_reaches_every_role(train):
         assert rows.texts == [text.lower() for text in upper.named()[role].texts]
 
 
+def test_numbers_taken_for_positions_are_said_to_be(tmp_path):
+    train = write(tmp_path / "train.jsonl", [("x", "sport"), ("y", "art"), ("v", "art")])
+    numbered = write(tmp_path / "numbered.jsonl", [("z", 1), ("w", 0)])
+    named = write(tmp_path / "named.jsonl", [("z", "sport"), ("w", "art")])
+    loaded = data.load(settings(train=train, validation=numbered, test=named), roles.ROLES)
+    assert loaded.validation.labels.tolist() == loaded.test.labels.tolist() == [1, 0]
+    assert loaded.report.notes == ["validation numbers its labels, taken as positions: 0 is art, 1 is sport"]
+
+
 # --- mistakes -----------------------------------------------------------------------------------------
 
 

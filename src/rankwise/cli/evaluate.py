@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
         common.print_json({"metrics": {"test": scores}})
     else:
         print(report.full(scores))
+        for note in scores.get("notes", []):
+            print(f"\nnote: {note}")
         if scores["looks"] > 1:
             print(
                 f"\nThese test rows have been looked at {scores['looks']} times: choosing by them makes them validation rows."

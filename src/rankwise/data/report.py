@@ -27,6 +27,7 @@ class Report:
         balance: for each role, rows that carry each class.
         duplicates: repeats within train and between roles.
         tokens: for each role, length quantiles and what truncation cuts.
+        notes: what was assumed of the data.
     """
 
     rows: dict[str, int]
@@ -34,6 +35,7 @@ class Report:
     balance: dict[str, list[int]] = field(default_factory=dict)
     duplicates: list[Overlap] = field(default_factory=list)
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add_tokens(self, role: str, tokens: Tokens) -> None:
         """Record the token lengths of a role."""
@@ -46,6 +48,7 @@ class Report:
             "balance": {role: dict(zip(self.classes, counts, strict=True)) for role, counts in self.balance.items()},
             "duplicates": [overlap.to_dict() for overlap in self.duplicates],
             "tokens": dict(self.tokens),
+            "notes": list(self.notes),
         }
 
     def render(self) -> RenderableType:
@@ -58,6 +61,7 @@ class Report:
             parts.append(self._token_table())
         # Names and ids are shown as they are: rich would read "[b]" as an instruction.
         parts.extend(Text(_sentence(overlap)) for overlap in self.duplicates if overlap.exact or overlap.near)
+        parts.extend(Text(f"note        {note}") for note in self.notes)
         return Group(*parts)
 
     def _balance_table(self) -> RenderableType:

@@ -24,6 +24,7 @@ from rankwise.errors import UserError
 ROLES = ("train", "validation", "test")
 MAX_VALIDATION_ROWS = 5_000
 """Rows held out at most by default: 91% measured on 5,000 rows is known to 0.8 points (95%)."""
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def load(
         raise UserError(f"there are no {' or '.join(roles)} rows: name a source with data.{roles[0]}")
     report = Report(rows={role: len(r) for role, r in rows.items()}, classes=classes)
     report.balance = {role: labels.counts(r.labels, len(classes)) for role, r in rows.items()}
+    report.notes = [note for role in rows if (note := _positions(parts[role], role, classes))]
     if audit:
         report.duplicates = duplicates.audit({role: (r.texts, r.ids, r.labels) for role, r in rows.items()})
     return Roles(rows.get("train"), rows.get("validation"), rows.get("test"), classes, report)
@@ -213,6 +215,15 @@ def _rows(part: sources.Source, role: str, classes: list[str], data: Data) -> Ro
         ids=part.ids,
         sha256=_content_hash(part.texts, [[classes[index[n]] for n in label] for label in part.labels]),
     )
+
+
+def _positions(part: sources.Source, role: str, classes: Sequence[str]) -> str | None:
+    """What numbers were taken for when a role numbers the classes that training names."""
+    used = {name for label in part.labels for name in label}
+    if not used or used & set(classes):
+        return None
+    shown = ", ".join(f"{i} is {name}" for i, name in enumerate(classes[:_SHOWN]))
+    return f"{role} numbers its labels, taken as positions: {shown}{', ...' if len(classes) > _SHOWN else ''}"
 
 
 def _content_hash(texts: Sequence[str], names: Sequence[Sequence[str]]) -> str:

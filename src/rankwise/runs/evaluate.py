@@ -65,6 +65,8 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     )
     result = run.result
     result["metrics"]["test"] = {"step": result["metrics"].get("validation", {}).get("step"), "looks": looks, **scores}
+    if roles.report.notes:
+        result["metrics"]["test"]["notes"] = roles.report.notes
     if lowest is not None:
         result["metrics"].setdefault("floor", {"method": floor.METHOD})["test"] = lowest
     result["data"]["test"] = {
