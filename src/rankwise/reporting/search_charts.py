@@ -113,6 +113,7 @@ def _parallel(facts: Facts, scored: Sequence[int]) -> Chart:
                           ha="left" if x < last else "right", bbox=behind)  # fmt: skip
         axes.set_xticks(range(last + 1), [*(key.rpartition(".")[2].replace("_", " ") for key in varied), "score"])
         axes.set_yticks([])
+        axes.set_xlim(-0.1, last + 0.1)
         axes.set_ylim(-0.08, 1.08)
         axes.spines["bottom"].set_visible(False)
         plain_axes(axes, palette, grid="")
