@@ -14,18 +14,23 @@ from safetensors.numpy import load_file
 import rankwise
 
 
-def launch(*words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+# --multi_gpu is accelerate's word for several processes, also where they compute on the processor.
+ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+
+
+def launch(*words, launcher=TORCHRUN):
+    command = [sys.executable, "-m", *launcher, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-def launch_train(config, folder, *words):
+def launch_train(config, folder, *words, launcher=TORCHRUN):
     file = folder.parent / "config.yaml"
     file.write_text(msgspec.yaml.encode(config).decode())
-    printed = launch("-m", "rankwise", "train", str(file), "--out", str(folder), "--json", *words)
+    printed = launch("-m", "rankwise", "train", str(file), "--out", str(folder), "--json", *words, launcher=launcher)
     assert json.loads(printed)["status"] == "finished", "one process prints, and only JSON"
     return rankwise.Run(folder)
 
@@ -40,15 +45,19 @@ def without_dropout(model, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "accumulate"), [("reference", 1), ("fast", 1), ("fast", 2)])
-def test_two_gloo_processes_train_as_one(config, engine, accumulate, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "accumulate", "launcher"),
+    [("reference", 1, TORCHRUN), ("fast", 1, ACCELERATE), ("fast", 2, TORCHRUN)],
+    ids=["reference", "fast-accelerate", "fast-accumulated"],
+)
+def test_two_gloo_processes_train_as_one(config, engine, accumulate, launcher, tmp_path):
     # 240 rows in steps of 14 leave a last step of 2: one row for each process.
     config["adapter"]["dropout"] = 0.0
     config["train"] |= {"batch_size": 14 // accumulate, "accumulate": accumulate, "steps": 20, "eval_every": 5}
     name = without_dropout(config["model"]["name"], tmp_path / "model")
     config["model"] |= {"name": name, "precision": "fp32"}
     config["engine"] = engine
-    two = launch_train(config, tmp_path / "two")
+    two = launch_train(config, tmp_path / "two", launcher=launcher)
     one = rankwise.train(config, out=tmp_path / "one")
     assert (one.result["processes"], two.result["processes"]) == (1, 2)
     assert two.result["timing"]["steps"] == one.result["timing"]["steps"]
