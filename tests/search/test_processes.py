@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 import rankwise
 
-
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 # --multi_gpu is accelerate's word for several processes, also where they compute on the processor.
 ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
