@@ -388,13 +388,18 @@ def wait_for(condition, process, seconds=300):
 # --- the command ----------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_table_or_one_json_object(sweep, tmp_path, capsys):
+def test_the_command_prints_a_table_or_one_json_object(sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     sweep["axes"] = {"train.learning_rate": [1e-4, 1e-2]}
+    sweep["metric"] = "loss"
     file = tmp_path / "sweep.yaml"
     file.write_text(msgspec.yaml.encode(sweep).decode())
     assert main(["search", str(file), "train.steps=8", "--out", str(tmp_path / "s")]) == 0
     shown = capsys.readouterr()
-    assert "peak  chosen" in shown.out
+    table = [line for line in shown.out.splitlines() if line.startswith(("trial: ", "* ", "- "))][:3]
+    assert table[0].endswith("final    loss"), "the metric has a column of its own"
+    assert {line.split()[2] for line in table[1:]} == {"0.0001", "0.01"}
+    assert max(map(len, table)) <= 80
     assert "winner: trial " in shown.out
     assert "2/2  trial 1 done at step 8" in shown.err
     assert "about 0 s left" in shown.err

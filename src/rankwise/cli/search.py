@@ -7,6 +7,7 @@ SEARCH is a YAML file or a shipped search. Its folder holds one run a trial, the
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.print_json(record)
     else:
-        print(text(record))
+        print(text(record, width=shutil.get_terminal_size((110, 24)).columns))
         if str(source) in recipes.table_names():
             folder = Path(args.out) if args.out else Path("searches") / str(source)
             print(f"\n{paper_table.load(str(source), folder).text()}")

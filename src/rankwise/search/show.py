@@ -11,7 +11,11 @@ _MOST_ROWS = 40
 
 
 def text(record: Mapping[str, Any], width: int = 110) -> str:
-    """The table with its groups, the finalists over their seeds, the notes and the winner."""
+    """The table with its groups, the finalists over their seeds, the notes and the winner.
+
+    width
+        Columns of the terminal.
+    """
     counts = record["counts"]
     head = f"{counts['points']} points: {counts['done']} run to the end"
     head += "".join(
@@ -29,24 +33,30 @@ def text(record: Mapping[str, Any], width: int = 110) -> str:
 
 
 def _table(record: Mapping[str, Any], width: int) -> str:
-    rows = []
+    rows, metric = [], record["metric"]
     started = [row for row in record["table"] if row["status"] not in ("refused", "duplicate")]
+    # Where every point says something of every axis, the axes are named once.
+    named = all(row["point"].keys() >= set(record["axes"]) for row in started)
+    axes = ", ".join(name.rpartition(".")[2] for name in record["axes"])
     for row in started[:_MOST_ROWS]:
+        point = ", ".join(_value(row["point"][name]) for name in record["axes"]) if named else described(row["point"])
         interval = row["chosen_ci95"]
         rows.append(
             [
-                ("* " if row["in_best_group"] else "- ") + f"{row['trial']} {described(row['point'])}",
+                ("* " if row["in_best_group"] else "- ") + f"{row['trial']} {point}",
                 f"{row['rank'] or '-'}",
                 f"{row['trainable']:,}",
                 f"{row['steps']:,}",
                 *(_percent(row[name]) for name in ("peak", "chosen")),
                 f"{100 * interval[0]:.2f}-{100 * interval[1]:.2f}" if interval else row["status"],
                 _percent(row["final"]),
+                *([_metric(row, metric)] if metric != "accuracy" else []),
             ]
         )
+    header = [f"trial: {axes}" if named else "trial", "rank", "trainable", "steps", "peak", "chosen", "(95%)", "final"]
+    header += [metric.replace("_", " ")] if metric != "accuracy" else []
     if len(started) > _MOST_ROWS:
-        rows.append([f"  ... {len(started) - _MOST_ROWS} more in search.json", *[""] * 7])
-    header = ["trial", "rank", "trainable", "steps", "peak", "chosen", "(95%)", "final"]
+        rows.append([f"  ... {len(started) - _MOST_ROWS} more in search.json", *[""] * (len(header) - 1)])
     return report.table(header, rows, width)
 
 
@@ -84,15 +94,18 @@ def _winner(winner: Mapping[str, Any]) -> str:
 
 def described(point: Mapping[str, Any]) -> str:
     """A point in words; keys by their last part."""
-    words = [
-        f"{name.rpartition('.')[2]} {value:g}" if _is_number(value) else f"{name.rpartition('.')[2]} {value}"
-        for name, value in point.items()
-    ]
+    words = [f"{name.rpartition('.')[2]} {_value(value)}" for name, value in point.items()]
     return ", ".join(words) or "the base"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _value(value: Any) -> str:
+    """A value of an axis; numbers without idle zeros."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _metric(row: Mapping[str, Any], name: str) -> str:
+    """What the search was judged by, where that is not the accuracy."""
+    return "-" if row[name] is None else f"{row[name]:.4f}" if name == "loss" else _percent(row[name])
 
 
 def _percent(value: float | None) -> str:
