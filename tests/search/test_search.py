@@ -396,7 +396,7 @@ def test_the_command_prints_a_table_or_one_json_object(sweep, tmp_path, capsys, 
     file.write_text(msgspec.yaml.encode(sweep).decode())
     assert main(["search", str(file), "train.steps=8", "--out", str(tmp_path / "s")]) == 0
     shown = capsys.readouterr()
-    table = [line for line in shown.out.splitlines() if line.startswith(("trial: ", "* ", "- "))][:3]
+    table = [line for line in shown.out.splitlines() if line.startswith(("tri", "* ", "- "))][:3]
     assert table[0].endswith("final    loss"), "the metric has a column of its own"
     assert {line.split()[2] for line in table[1:]} == {"0.0001", "0.01"}
     assert max(map(len, table)) <= 80
