@@ -435,7 +435,35 @@ def test_what_is_saved_in_another_form_is_proven_in_bf16_too(config, tmp_path, e
     tree = with_keys(config, **keys, model__precision="bf16", train__steps=6) | {"engine": engine}
     run = rankwise.train(tree, out=tmp_path / "run")
     assert run.result["status"] == "finished"
-    assert run.result["reload"]["max_logit_difference"] < 0.05
+    assert run.result["reload"]["max_logit_difference"] < 1e-5
+    assert run.result["engine"]["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"model__precision": "bf16"}]
+    + [
+        {"model__precision": "bf16", **form}
+        for form in ({"adapter__init": "pissa"}, {"adapter__init": "olora"}, {"head__kind": "low_rank"})
+    ],
+    ids=lambda keys: " ".join(map(str, keys.values())) or "fp32",
+)
+def test_an_adapter_lost_on_the_way_to_the_file_is_no_success(config, tmp_path, monkeypatch, engine, keys):
+    load = execution.adapter_file.load
+
+    def without_update(folder):
+        model = load(folder)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if "lora_B" in name:
+                    value.zero_()
+        return model
+
+    monkeypatch.setattr(execution.adapter_file, "load", without_update)
+    with pytest.raises(RuntimeError, match="does not repeat the live model"):
+        rankwise.train(with_keys(config, **keys, train__steps=6) | {"engine": engine}, out=tmp_path / "run")
+    assert rankwise.Run(tmp_path / "run").result["status"] == "failed"
 
 
 @pytest.mark.parametrize("method", ["lora", "probe", "prefix", "full"])

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from rankwise import files
+from rankwise.config import Config
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
 from rankwise.processes import this_process
@@ -41,6 +42,8 @@ class Execution:
         self.earlier_s = 0.0
         """seconds of the sessions that this one goes on from"""
         self.main = this_process().is_main_process
+        self.sessions: list[int] = []
+        """the step that every session began from, this one's last"""
         self.state: State | None = None
         """of the loop, once there is one"""
         self.tracker: tracking.Tracker | None = None
@@ -53,7 +56,7 @@ class Execution:
         job = self.job
         files.make_writable_folder(job.run.path)
         if resume:
-            self.earlier_s = record.total_s(job.run)
+            self.earlier_s, self.sessions = record.total_s(job.run), record.sessions(job.run)
         if self.main:
             job.run.write_config(job.config)
             self.tracker = tracking.open_tracker(job.config, job.run)
@@ -74,13 +77,7 @@ class Execution:
         """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
         job = self.job
         accelerator = Accelerator(mixed_precision="fp16" if job.config.model.precision == "fp16" else "no")
-        model = assemble.build(
-            job.config,
-            len(job.label_names),
-            job.label_names,
-            total_steps=job.total_steps,
-            batches=lambda: _activation_batches(job),
-        )
+        model = self._built(job.config)
         classifier = self._classifier(model, accelerator.device)
         if job.config.adapter.method == "probe":
             state = self._probe(model, classifier)
@@ -97,20 +94,52 @@ class Execution:
         if not self.main:
             return state
         adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
-        rows = (job.validation or job.training).tokens
-        sample = rows.take(range(min(proof.ROWS, len(rows))))
-        live = logits_of(classifier, sample, job.config.train.eval_batch_size)
+        live = self._live_logits(model, classifier, accelerator.device)
         del classifier, model
         gc.collect()
-        reloaded = self._classifier(adapter_file.load(job.run.adapter), accelerator.device)
-        again = logits_of(reloaded, sample, job.config.train.eval_batch_size)
-        difference = proof.prove_equal(live, again, proof.tolerance_of(job.config, job.plan.engine))
+        reloaded, difference = self._reloaded(live, accelerator.device)
         self._score_and_record(state, reloaded, difference)
         return state
 
-    def _classifier(self, model: torch.nn.Module, device: torch.device) -> Any:
+    def _live_logits(self, model: Any, classifier: Any, device: torch.device) -> np.ndarray:
+        """What the saved adapter has to repeat. Shape: (rows, classes)"""
+        compared = proof.config_of(self.job.config)
+        if compared.model.precision != self.job.config.model.precision:
+            again = self._built(compared)
+            with torch.no_grad():
+                for name, value in again.assembly.trainable.items():
+                    value.copy_(model.assembly.trainable[name])
+            classifier = self._classifier(again, device, compared)
+        return self._logits_to_prove(classifier)
+
+    def _reloaded(self, live: np.ndarray, device: torch.device) -> tuple[Any, float]:
+        """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference."""
+        compared = proof.config_of(self.job.config)
+        reloaded = self._classifier(adapter_file.load(self.job.run.adapter), device, compared)
+        difference = proof.prove_equal(live, self._logits_to_prove(reloaded))
+        if compared.model.precision != self.job.config.model.precision:
+            reloaded = self._classifier(adapter_file.load(self.job.run.adapter), device)
+        return reloaded, difference
+
+    def _logits_to_prove(self, classifier: Any) -> np.ndarray:
+        rows = (self.job.validation or self.job.training).tokens
+        sample = rows.take(range(min(proof.ROWS, len(rows))))
+        return logits_of(classifier, sample, self.job.config.train.eval_batch_size)
+
+    def _built(self, config: Config) -> Any:
+        """The PEFT model of this job under a configuration of it."""
+        job = self.job
+        return assemble.build(
+            config,
+            len(job.label_names),
+            job.label_names,
+            total_steps=job.total_steps,
+            batches=lambda: _activation_batches(job),
+        )
+
+    def _classifier(self, model: torch.nn.Module, device: torch.device, config: Config | None = None) -> Any:
         job, pad = self.job, self.job.tokenizer.pad_token_id
-        return classifier_of(model, job.plan, job.config, pad_token_id=pad, steps=job.total_steps).to(device)
+        return classifier_of(model, job.plan, config or job.config, pad_token_id=pad, steps=job.total_steps).to(device)
 
     def _loop(self, model: Any, classifier: Any, accelerator: Accelerator) -> Loop:
         job, train = self.job, self.job.config.train
@@ -170,6 +199,8 @@ class Execution:
         """Run the loop, from its checkpoint or from a head fitted first where that is asked for."""
         job = self.job
         resumed = resume and loop.resume()
+        self.sessions.append(loop.state.step)
+        self._write("running", loop.state)
         if job.config.head.probe_first and not resumed:
             self._fit_projection(loop.state, model, loop.classifier, probe.PROBE_FIRST_ROWS)
         with stop_requests() as stop, self._prefix_cached(loop.state, loop.classifier, stop):
@@ -179,6 +210,7 @@ class Execution:
         """Solve the linear probe; its one evaluation stands at the solver's last iteration."""
         job = self.job
         state = State(stopping.Selection.of(job.config.train.select), None)
+        self.sessions.append(0)
         state.step = self._fit_projection(state, model, classifier, None)
         state.rows_seen = len(job.training)
         state.tokens_seen = int(job.training.tokens.lengths.sum())
@@ -225,7 +257,8 @@ class Execution:
         """Replace result.json by what is known now."""
         if self.main:
             seconds = self.earlier_s + time.time() - self.started
-            self.job.run.write_result(record.result_of(self.job, status, state, seconds) | more)
+            known = record.result_of(self.job, status, state, seconds) | {"sessions": self.sessions}
+            self.job.run.write_result(known | more)
 
 
 def _activation_batches(job: Job) -> list[dict[str, torch.Tensor]]:

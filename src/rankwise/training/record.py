@@ -60,6 +60,11 @@ def total_s(run: Run) -> float:
     return float(run.result["timing"]["total_s"]) if (run.path / "result.json").exists() else 0.0
 
 
+def sessions(run: Run) -> list[int]:
+    """The step that each session of a run so far began from."""
+    return list(run.result.get("sessions", [])) if (run.path / "result.json").exists() else []
+
+
 def reached(state: State) -> dict[str, Any]:
     """Where a run stands that is not finished: its step, its best evaluation so far and its last."""
     scores = [
