@@ -94,10 +94,21 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
                 result["reported"] or "",
             ]
         )
-    lowest = next((result["floor"]["test"] for result in ordered if "test" in result["floor"]), None)
-    if lowest is not None:
-        lines.append(["*floor*", "", percent(lowest), *[""] * 6])
+    of_all = floors(ordered)
+    usual = max(of_all, key=lambda lowest: len(of_all[lowest]), default=None)
+    for lowest, names in of_all.items():
+        of = "" if lowest == usual else f" of {', '.join(names)}"
+        lines.append([f"*floor{of}*", "", percent(lowest), *[""] * 6])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def floors(results: Sequence[Mapping[str, Any]]) -> dict[float, list[str]]:
+    """The floors, highest first, and whose they are: recipes hold out other numbers of rows, and clean texts otherwise."""
+    found: dict[float, list[str]] = {}
+    for result in results:
+        if "test" in result["floor"]:
+            found.setdefault(result["floor"]["test"], []).append(result["recipe"])
+    return dict(sorted(found.items(), reverse=True))
 
 
 def comparisons(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -131,8 +142,13 @@ def remarks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     first = results[0]
     engine = ", ".join(sorted({result["engine"]["path"] for result in results}))
     cpu = first["environment"].get("cpu")
-    threads = first["environment"].get("threads")
-    lines = [f"Engine: {engine}; {threads} thread{'s' if threads != 1 else ''} of {cpu}."]
+    by_threads: dict[int, list[str]] = {}
+    for result in results:
+        by_threads.setdefault(int(result["environment"].get("threads") or 0), []).append(result["recipe"])
+    usual = max(by_threads, key=lambda count: len(by_threads[count]))
+    others = [f"{', '.join(names)}: {count}, at least in part" for count, names in by_threads.items() if count != usual]
+    shown = "; ".join([f"{usual} thread{'s' if usual != 1 else ''} of {cpu}", *others])
+    lines = [f"Engine: {engine}; {shown}."]
     wanted = ON_BASE if first["model"] == BASE else ON_SMALL if first["model"] == SMALL else ()
     missing = [name for name in wanted if name not in {result["recipe"] for result in results}]
     if missing:

@@ -75,22 +75,42 @@ def work(there: Connection) -> None:
     total = sum(float(value.detach().double().sum()) for value in frozen)  # touches every weight
     there.send({"first": times[0], "again": times[1], "checksum": round(total, 3)})
     there.recv()
-    there.send({"frozen_mb": round(sum(value.nbytes for value in frozen) / 2**20, 1), **weights_in_memory()})
+    there.send(memory_of(frozen))
     there.recv() if there.poll(2) else None
 
 
-def weights_in_memory() -> dict[str, float]:
-    """Mebibytes of mapped safetensors files: resident, and this process's share of them (Linux)."""
-    resident = share = 0
+def memory_of(frozen: list[Any]) -> dict[str, float]:
+    """Mebibytes of frozen weights, of those that lie in mapped safetensors files, and what this process shares (Linux).
+
+    share
+        of the mapped files: every resident page over the number of processes that have it
+    private
+        of the whole process: pages that it has written, of which a copy of the weights would be a part
+    """
+    places, resident, share, private = [], 0, 0, 0
     inside = False
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
-        if "-" in line.split(" ")[0] and ":" not in line.split(" ")[0]:
+        first = line.split(" ")[0]
+        if "-" in first and ":" not in first:
             inside = line.endswith(".safetensors")
+            if inside:
+                start, end = (int(part, 16) for part in first.split("-"))
+                places.append(range(start, end))
+        elif line.startswith("Private_Dirty:"):
+            private += int(line.split()[1])
         elif inside and line.startswith("Rss:"):
             resident += int(line.split()[1])
         elif inside and line.startswith("Pss:"):
             share += int(line.split()[1])
-    return {"weights_resident_mb": round(resident / 1024, 1), "weights_share_mb": round(share / 1024, 1)}
+    mapped = [value for value in frozen if any(value.data_ptr() in place for place in places)]
+    mebibytes = {
+        "frozen_mb": sum(value.nbytes for value in frozen) / 2**20,
+        "frozen_mapped_mb": sum(value.nbytes for value in mapped) / 2**20,
+        "weights_resident_mb": resident / 1024,
+        "weights_share_mb": share / 1024,
+        "process_private_mb": private / 1024,
+    }
+    return {name: round(value, 1) for name, value in mebibytes.items()}
 
 
 if __name__ == "__main__":

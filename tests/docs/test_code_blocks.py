@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TOPICS, sentences, write_csv
+from rankwise import config as configuration
 from rankwise.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -88,10 +89,12 @@ def test_blocks_run(page, workplace):
 
 
 def keep(text: str) -> None:
-    """A YAML block whose first line names a file becomes that file."""
+    """A YAML block whose first line names a file becomes that file; any other is part of a configuration."""
     name = re.match(r"# (\S+\.yaml)\n", text)
     if name:
         Path(name[1]).write_text(text, encoding="utf-8")
+    elif "cluster_name" not in text:  # Ray's own file
+        configuration.from_dict(configuration.parse_yaml(text, "the block"))
 
 
 def run_console(text: str, where: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from transformers import AutoModelForSequenceClassification
 
 from engine.parity import (
     CLASSES,
@@ -20,7 +23,7 @@ from engine.parity import (
     texts,
     tiny,
 )
-from rankwise.engine import FastClassifier
+from rankwise.engine import FastClassifier, layer
 from rankwise.engine.linear import FrozenLinear
 from rankwise.errors import UserError
 
@@ -165,8 +168,9 @@ def test_training_leaves_frozen_weights_bitwise_equal():
     assert not torch.equal(classifier.eval()(batch), logits)
 
 
-def test_fp32_computes_with_the_models_own_frozen_weights():
-    peft = adapted(tiny("bert"), modules("bert", "query", "value"))
+def test_fp32_computes_with_the_frozen_weights_as_they_are_mapped_from_the_file(tmp_path):
+    tiny("bert").save_pretrained(tmp_path)
+    peft = adapted(AutoModelForSequenceClassification.from_pretrained(tmp_path), modules("bert", "query", "value"))
     sites = ("query", "key", "value", "dense")
     layers = [
         value
@@ -180,7 +184,12 @@ def test_fp32_computes_with_the_models_own_frozen_weights():
     places = {value.data_ptr() for value in layers}
     classifier = FastClassifier.from_peft(peft, precision="fp32")
     assert len(places) == len(layers) > 6
-    assert places <= {value.data_ptr() for value in classifier.buffers()}, "shared with the file, not copied"
+    assert places <= {value.data_ptr() for value in classifier.buffers()}, "not copied"
+    if sys.platform == "linux":
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        files = [line.split()[0].split("-") for line in maps if line.endswith("model.safetensors")]
+        spans = [range(int(start, 16), int(end, 16)) for start, end in files]
+        assert all(any(place in span for span in spans) for place in places), "mapped from the file"
 
 
 def test_away_from_cpus_matrices_are_joined():
@@ -200,20 +209,31 @@ def _frozen_tensors(classifier):
 # --- other devices ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """Calls of the library's fused attention so far."""
+    calls = []
+    call = layer.fused_attention
+    monkeypatch.setattr(layer, "fused_attention", lambda *given: calls.append(1) or call(*given))
+    return calls
+
+
 @families
-def test_fused_attention_gives_the_same(model_type):
+def test_fused_attention_gives_the_same(model_type, fused_calls):
     peft = adapted(tiny(model_type), modules(model_type, "query", "key", "value"))
     expected = engine(peft, texts()).tensors()
     fused = copy.deepcopy(peft)
     classifier = FastClassifier.from_peft(fused, precision="fp32").train()
+    assert not fused_calls, "on a processor it is not the way of itself"
     classifier.fused_attention = True
     ours = result_of(fused, classifier(classifier.collate(texts()))).tensors()
+    assert len(fused_calls) == len(classifier.layers)
     scale = max(float(value.norm()) for name, value in expected.items() if name not in ("logits", "loss"))
     for name, value in expected.items():
         assert float((ours[name] - value).norm()) < TOLERANCE["fp32"] * max(float(value.norm()), 1e-3 * scale), name
 
 
-def test_fused_attention_drops_as_a_function_of_seed_and_step():
+def test_fused_attention_drops_as_a_function_of_seed_and_step(fused_calls):
     model = tiny("bert", attention_probs_dropout_prob=0.4, hidden_dropout_prob=0.0)
     classifier = FastClassifier.from_peft(adapted(model, modules("bert", "query")), precision="fp32", seed=3)
     batch = classifier.collate(texts())
@@ -223,6 +243,7 @@ def test_fused_attention_drops_as_a_function_of_seed_and_step():
     for step in (1, 2, 1):
         classifier.set_step(step)
         drawn.append(classifier(batch).detach())
+    assert len(fused_calls) == 3 * len(classifier.layers)
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.allclose(drawn[0], exact, atol=1e-3)

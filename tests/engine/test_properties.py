@@ -13,6 +13,7 @@ from engine.parity import adapted, distance, engine, error, families, modules, p
 from rankwise.engine import FastClassifier
 from rankwise.engine.dropout import Mask, Stream, multiplier
 from rankwise.engine.fused import numbers_of
+from rankwise.engine.linear import FrozenLinear, Site, can_pack
 
 ROWS, COLUMNS = 1500, 768
 
@@ -89,35 +90,62 @@ def test_query_and_value_draw_masks_of_their_own():
     assert not any(torch.equal(one.rows[:6], other.rows[:6]) for one, other in itertools.pairwise(adapters))
 
 
+KINDS = {
+    "A": "lora_A",
+    "B": "lora_B",
+    "magnitude": "magnitude",
+    "bias": ".sites.",
+    "norm": "norm",
+    "head": "classifier.",
+}
+
+
+def kind_of(name):
+    return next((kind for kind, part in KINDS.items() if part in name), "embeddings")
+
+
 @pytest.mark.parametrize("dora", [False, True])
 @families
-def test_gradients_with_dropout_match_finite_differences(model_type, dora):
+def test_gradients_with_dropout_match_finite_differences(model_type, dora, monkeypatch):
     targets = modules(model_type, "query", "value", "attention_output", "ffn_in", "ffn_out")
     peft = adapted(tiny(model_type, dropout=True), targets, lora_dropout=0.2, use_dora=dora, bias="all")
     classifier = FastClassifier.from_peft(peft, precision="fp32").train()
     batch = classifier.collate(texts())
+    gain, norms = Site.gain, {}
+
+    def with_constant_norm(site, frozen, precision):
+        # DoRA's norm counts as a constant in the gradient: it must be one in the differences too.
+        if site not in norms:
+            norms[site] = site.there("magnitude") / gain(site, frozen, precision)
+        return site.there("magnitude") / norms[site]
+
+    monkeypatch.setattr(Site, "gain", with_constant_norm)
 
     def loss() -> torch.Tensor:
         classifier.set_step(3)
         return classifier(batch).double().square().sum()
 
-    trained = list(classifier.parameters())
-    if dora:  # the norm counts as a constant in the gradient, but not in a difference: move what it does not hold
-        trained = [value for name, value in classifier.named_parameters() if "lora" not in name]
-    gradients = torch.autograd.grad(loss(), trained)
+    named = dict(classifier.named_parameters())
+    gradients = dict(zip(named, torch.autograd.grad(loss(), list(named.values())), strict=True))
     torch.manual_seed(2)
-    directions = [torch.randn_like(gradient) * (gradient.abs() + gradient.std()) for gradient in gradients]
-    expected = sum(float((g.double() * d).sum()) for g, d in zip(gradients, directions, strict=True))
-    length = sum(float(d.norm() ** 2) for d in directions) ** 0.5
-    epsilon = 1e-3 / length
-    with torch.no_grad():
-        for value, direction in zip(trained, directions, strict=True):
-            value += epsilon * direction
-        above = float(loss())
-        for value, direction in zip(trained, directions, strict=True):
-            value -= 2 * epsilon * direction
-        below = float(loss())
-    assert (above - below) / (2 * epsilon) == pytest.approx(expected, rel=0.02)
+    kinds = {kind_of(name) for name in named}
+    assert kinds >= {"A", "B", "bias", "norm", "head"} | ({"magnitude"} if dora else set())
+    for kind in kinds:  # each in a direction of its own, which owes nothing to the gradient that is judged
+        moved = {name: torch.randn_like(value) * value.std().clamp(min=0.1) for name, value in named.items()
+                 if kind_of(name) == kind}  # fmt: skip
+        expected = sum(float((gradients[name].double() * direction).sum()) for name, direction in moved.items())
+        epsilon = 1e-2 / sum(float(direction.norm() ** 2) for direction in moved.values()) ** 0.5
+        values = []
+        for share in (1, -2):
+            with torch.no_grad():
+                for name, direction in moved.items():
+                    named[name] += share * epsilon * direction
+            values.append(float(loss()))
+        with torch.no_grad():
+            for name, direction in moved.items():
+                named[name] += epsilon * direction
+        above, below = values
+        assert (above - below) / (2 * epsilon) == pytest.approx(expected, rel=0.02, abs=0.01), kind
 
 
 def test_dropout_acts_in_training_only():
@@ -149,8 +177,11 @@ def test_bf16_is_no_further_from_fp32_than_autocast(model_type):
     assert np.mean(ours) <= np.mean(theirs)
 
 
+@pytest.mark.skipif(not can_pack(torch.zeros(8, 8, dtype=torch.bfloat16)), reason="no bf16 products to pack for here")
 def test_packed_weights_change_nothing_but_rounding(monkeypatch):
     peft = adapted(tiny("bert"), modules("bert", "query", "value"))
+    made = FastClassifier.from_peft(copy.deepcopy(peft), precision="bf16")
+    assert all(one._packed is not None for one in made.modules() if isinstance(one, FrozenLinear))
     packed = engine(peft, texts(), "bf16").tensors()
     monkeypatch.setattr("rankwise.engine.linear.can_pack", lambda weight: False)
     plain = engine(peft, texts(), "bf16").tensors()

@@ -119,8 +119,11 @@ def test_cached_prefix_gives_the_same_gradients(tmp_path):
     classifier = FastClassifier.from_peft(cached_model, precision="fp32").train()
     assert classifier.frozen_layers == 1
     classifier.cache_prefix(tmp_path)
-    for _ in range(2):  # computed, then read; the prefix alone is rounded to bf16
-        ours = result_of(cached_model, classifier(classifier.collate(texts()))).tensors()
+    for computes in (True, False):  # computed, then read; the prefix alone is rounded to bf16
+        batch = classifier.collate(texts())
+        if not computes:
+            classifier.layers[0].forward = lambda *_: pytest.fail("a frozen layer was computed")
+        ours = result_of(cached_model, classifier(batch)).tensors()
         assert max(error(ours[name], value) for name, value in exact.items()) < 0.03
 
 
@@ -211,6 +214,7 @@ def test_compiled_kernels_equal_eager_ones_dropout_included():
     eager, compiled = (
         FastClassifier.from_peft(copy.deepcopy(peft), precision="bf16", compile=on) for on in (False, True)
     )
+    assert all(getattr(eager.kernels, name) is not made for name, made in vars(compiled.kernels).items())
     # The kernels are compiled at the first batch; sizes that were equal, or one, in it are not so in the others.
     for lengths in ((4, 4, 4, 4), LENGTHS, (1,), (32,) * 9, (3,), (7, 1)):
         batch = eager.collate(texts(lengths))

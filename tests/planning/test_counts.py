@@ -231,3 +231,32 @@ def test_a_prompt_takes_its_share_of_the_positions():
     assert plan(f"model.name={'bert-base-uncased'}").positions == 512
     assert plan("adapter.method=prompt").positions == 512 - 20
     assert planning.encoder_of(Model(name="ModernBERT-base")).positions == 8192
+
+
+# --- which path ---------------------------------------------------------------------------------------
+
+FAST = ["lora", "head", "probe", "bitfit"]
+REFERENCE = ["ia3", "vera", "adalora", "prompt", "prefix", "full"]
+
+
+@pytest.mark.parametrize("method", FAST + REFERENCE)
+def test_the_plan_names_the_path_and_why(method):
+    planned = plan(f"adapter.method={method}", "budget.max_trainable=null")
+    assert planned.engine == ("fast" if method in FAST else "reference")
+    assert (planned.engine_reason is None) == (method in FAST)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["adapter.dora=true", "adapter.rslora=true", "adapter.init=olora", "adapter.bias=all", "head.kind=low_rank"],
+)
+def test_every_option_of_lora_takes_the_fast_path(option):
+    assert plan(option).engine == "fast"
+
+
+@pytest.mark.parametrize("model", sorted(KNOWN))
+def test_encoders_of_the_engines_families_take_the_fast_path(model):
+    planned = plan(f"model.name={model}")
+    known = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")
+    assert (planned.engine == "fast") == (planned.encoder.model_type in known)
+    assert plan(f"model.name={model}", "engine=reference").engine == "reference"

@@ -2,6 +2,7 @@
 
 import pytest
 
+import rankwise
 from rankwise import config as configuration
 from rankwise.errors import UserError
 from rankwise.runs.folder import Run
@@ -30,6 +31,20 @@ def test_tensorboard(tmp_path):
     assert [(e.step, e.value) for e in events.Scalars("validation_accuracy")] == [(4, 0.5), (8, 0.75)]
     assert [e.value for e in events.Scalars("validation/accuracy")] == [0.75]
     assert "loss_ratio" not in events.Tags()["scalars"]
+
+
+def test_a_run_sends_its_evaluations(config, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config["train"] |= {"steps": 8, "eval_every": 4}
+    run = rankwise.train({**config, "track": "tensorboard"}, out=tmp_path / "run")
+    events = EventAccumulator(str(run.path / "tracking" / "run"))
+    events.Reload()
+    for name in ("train_loss", "validation_accuracy", "learning_rate"):
+        sent = [(event.step, event.value) for event in events.Scalars(name)]
+        assert sent == [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in run.history]
+    assert [event.step for event in events.Scalars("validation/accuracy")] == [8]
 
 
 def test_mlflow(tmp_path, monkeypatch):

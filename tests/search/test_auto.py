@@ -16,9 +16,10 @@ from rankwise.search import clock
 from rankwise.search.auto import auto
 from rankwise.search.columns import guess
 from rankwise.search.designs import designs_for, usual_rate
+from rankwise.search.driver import Sweep
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost
-from rankwise.search.trial import load_data
+from rankwise.search.trial import Task, carry_out, load_data
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,20 @@ def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsy
     assert json.loads(capsys.readouterr().out)["auto"]["schedule"] == record["auto"]["schedule"], "a resume keeps it"
 
 
+def test_near_the_end_of_the_clock_fewer_go_on(tmp_path):
+    def affordable(seconds_left):
+        outcome = SimpleNamespace(step=10, seconds=10.0)  # a second a step
+        ranked = [SimpleNamespace(total_steps=90, eval_every=10, outcome=outcome) for _ in range(9)]
+        sweep = SimpleNamespace(trials=ranked, deadline=None if seconds_left is None else time.time() + seconds_left)
+        return Sweep._affordable(sweep, ranked, 0, 3, 3)
+
+    # Each to step 30, and the best of them to step 90: 20 s a trial, and 60 s.
+    assert [affordable(seconds) for seconds in (None, 1000, 110, 50)] == [3, 3, 2, 1]
+    late = Task(0, {}, str(tmp_path / "late"), until=10, deadline=time.time() - 1, optional=True)
+    assert carry_out(late).status == "late"
+    assert not (tmp_path / "late").exists()
+
+
 def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypatch):
     """The plan believes steps to be a hundred times faster than they are."""
     from rankwise.training.loop import Loop
@@ -167,6 +182,7 @@ def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypa
         console=Console(quiet=True),
     )
     assert record["winner"]["chosen"] is not None
+    assert record["auto"]["minutes"] <= 1.2 * 0.25
     steps = record["auto"]["schedule"]["steps"]
     assert any(
         "the clock ended it after" in line and f"of {steps:,} steps" in line for line in record["auto"]["explanation"]

@@ -59,6 +59,7 @@ def test_two_gloo_processes_train_as_one(config, engine, accumulate, launcher, t
     two = launch_train(config, tmp_path / "two", launcher=launcher)
     one = rankwise.train(config, out=tmp_path / "one")
     assert (one.result["processes"], two.result["processes"]) == (1, 2)
+    assert two.result["engine"]["path"] == engine
     assert two.result["timing"]["steps"] == one.result["timing"]["steps"]
     for here, there in zip(one.history, two.history, strict=True):
         assert here.keys() == there.keys()
@@ -89,9 +90,10 @@ def test_a_resumed_run_on_two_processes_equals_one_that_was_not_paused(config, t
     script = tmp_path / "paused.py"
     script.write_text(PAUSED)
     launch(str(script), str(tmp_path / "config.yaml"), str(tmp_path / "paused"))
-    assert rankwise.Run(tmp_path / "paused").result["status"] == "interrupted"
+    paused = rankwise.Run(tmp_path / "paused").result
+    assert (paused["status"], paused["processes"]) == ("interrupted", 2)
     resumed = launch_train(config, tmp_path / "paused", "--resume")
-    assert resumed.result["processes"] == 2
+    assert (resumed.result["processes"], resumed.result["sessions"]) == (2, [0, 7])
     assert resumed.history == whole.history
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
     for name, value in ours.items():

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from rich.console import Console
 
 import rankwise
 from rankwise.cli import main
 from rankwise.errors import UserError
+from rankwise.search import spec
 from rankwise.search import trial as trials
 from rankwise.search.driver import search
 from rankwise.search.table import better_first
@@ -363,8 +365,13 @@ def test_killed_with_its_workers_at_work_a_search_ends_with_the_same_table(sweep
     file.write_text(msgspec.yaml.encode(sweep).decode())
     process = start(file, tmp_path / "cut", "--workers", "2")
     wait_for(lambda: list((tmp_path / "cut").glob("trials/*/checkpoints/step-*")), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+    assert len(workers) == 2
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    # A resumed search must not meet an orphan in a trial's folder.
+    assert not psutil.wait_procs(workers, timeout=30)[1]
     before = (
         json.loads((tmp_path / "cut" / "search.json").read_text()) if (tmp_path / "cut/search.json").exists() else {}
     )
@@ -383,6 +390,16 @@ def wait_for(condition, process, seconds=300):
         assert process.poll() is None, process.stderr.read().decode()[-2000:]
         assert time.time() < deadline, "nothing came of it"
         time.sleep(0.05)
+
+
+def test_the_command_takes_the_workers_it_is_told():
+    from rankwise.cli.search import _workers
+    from rankwise.search.workers import Processes
+
+    assert _workers(1, None, spec.Resources()) is None
+    made = _workers(2, None, spec.Resources())
+    assert isinstance(made, Processes)
+    assert made.count == 2
 
 
 # --- the command ----------------------------------------------------------------------------------------

@@ -65,6 +65,11 @@ def children():
     return found
 
 
+def went_on(record, folder):
+    """Whether a trial was taken over from its checkpoint."""
+    return any(max(rankwise.Run(folder / trial["run"]).result["sessions"]) > 0 for trial in record["trials"])
+
+
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
     folder = tmp_path / "s"
@@ -74,6 +79,7 @@ def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
     assert killed
     assert [row["status"] for row in record["table"]] == ["done", "done"]
     assert record["counts"]["steps"] == 2 * 120
+    assert went_on(record, folder)
     alone = search(long_sweep, out=tmp_path / "alone", console=QUIET, workers=InProcess())
     assert record["table"] == alone["table"]
 
@@ -133,10 +139,12 @@ def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_pat
 @needs_ray
 @pytest.mark.slow
 def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
+    from rankwise.cli.search import _workers
     from rankwise.search.ray_workers import RayWorkers
 
     folder = tmp_path / "s"
-    workers = RayWorkers("local", spec.Resources(cpus=1))
+    workers = _workers(1, "local", spec.Resources(cpus=1))  # as rankwise search --ray local has them
+    assert isinstance(workers, RayWorkers)
 
     def trials():
         return [
@@ -152,6 +160,7 @@ def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
     assert killed
     assert [row["status"] for row in record["table"]] == ["done", "done"]
     assert record["counts"]["steps"] == 2 * 120
+    assert went_on(record, folder)
     for trial in record["trials"]:
         result = json.loads((folder / trial["run"] / "result.json").read_text())
         assert result["status"] == "finished"

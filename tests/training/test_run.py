@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,30 @@ def test_plain_peft_loads_the_adapter_with_equal_logits(shared_run):
     np.testing.assert_allclose(predictor.logits(TEXTS), expected, atol=1e-5)
 
 
+WITHOUT_PEFT = """
+import sys
+import rankwise
+predictor = rankwise.load(sys.argv[1])
+assert predictor.predict(["the team"])[0] in predictor.label_names
+assert "peft" not in sys.modules
+"""
+
+
+def test_a_run_of_the_fast_engine_predicts_without_peft(config, tmp_path):
+    config["train"] |= {"steps": 4, "eval_every": 4}
+    run = rankwise.train({**config, "engine": "auto"}, out=tmp_path / "run")
+    assert run.result["engine"]["path"] == "fast"
+    subprocess.run([sys.executable, "-c", WITHOUT_PEFT, str(run.path)], check=True)
+
+
+@pytest.mark.parametrize("method", ["adalora", "prefix"])
+def test_what_the_engine_does_not_know_runs_on_the_reference_path(config, tmp_path, method):
+    config["adapter"] = {"method": method}
+    run = rankwise.train({**config, "engine": "auto"}, out=tmp_path / "run")
+    assert run.result["engine"]["path"] == "reference"
+    assert method in run.result["engine"]["reason"]
+
+
 def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypatch):
     monkeypatch.setattr(execution.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
     config["budget"]["max_trainable"] = 1000
@@ -112,8 +137,9 @@ def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("schedule", ["linear", "plateau"])
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path, monkeypatch, schedule):
+@pytest.mark.parametrize(("schedule", "engine"), [("linear", "fast"), ("plateau", "reference")])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path, monkeypatch, schedule, engine):
+    config["engine"] = engine
     config["train"] |= {"schedule": schedule, "accumulate": 2, "early_stopping": {"patience": 4}, "plateau_patience": 0}
     whole = rankwise.train(config, out=tmp_path / "whole")
     stop_after(monkeypatch, steps=10)
@@ -122,6 +148,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path
     assert json.loads((tmp_path / "cut" / "result.json").read_text())["status"] == "interrupted"
     monkeypatch.undo()
     resumed = rankwise.train(config, out=tmp_path / "cut", resume=True)
+    assert resumed.result["engine"]["path"] == engine
+    assert resumed.result["sessions"] == [0, 10], "it went on, and did not begin again"
     assert resumed.result["metrics"] == whole.result["metrics"]
     assert resumed.history == whole.history
     one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
@@ -194,6 +222,7 @@ def test_a_resume_finds_its_rows_where_they_lie_now(config, tmp_path, monkeypatc
     config["data"]["train"] = str(moved)
     resumed = rankwise.train(config, out=tmp_path / "cut", resume=True)
     assert resumed.history == whole.history
+    assert resumed.result["sessions"] == [0, 10], "it went on, and did not begin again"
     assert resumed.config.data.train == str(moved)
     assert 1000 < resumed.result["timing"]["total_s"] < 2000  # of both sessions
 

@@ -241,6 +241,7 @@ def test_a_head_fitted_first_starts_lower(config, tmp_path, engine):
     config = with_keys(config, train__steps=1, train__learning_rate=1e-9) | {"engine": engine}
     plain = rankwise.train(config, out=tmp_path / "plain")
     first = rankwise.train(with_keys(config, head__probe_first=True), out=tmp_path / "first")
+    assert first.result["engine"]["path"] == plain.result["engine"]["path"] == engine
     assert first.history[0]["validation_loss"] < plain.history[0]["validation_loss"] - 0.1
     assert first.history[0]["validation_accuracy"] > plain.history[0]["validation_accuracy"] + 0.1
 
@@ -348,7 +349,9 @@ def test_a_cached_prefix_is_computed_once_a_text_and_a_resumed_run_equals_the_wh
     with pytest.raises(KeyboardInterrupt):
         rankwise.train(cached(config), out=tmp_path / "cut")
     monkeypatch.undo()
-    assert equal(whole, rankwise.train(cached(config), out=tmp_path / "cut", resume=True))
+    resumed = rankwise.train(cached(config), out=tmp_path / "cut", resume=True)
+    assert equal(whole, resumed)
+    assert (whole.result["sessions"], resumed.result["sessions"]) == ([0], [0, 9])
 
 
 def tokens_of(config, role):
