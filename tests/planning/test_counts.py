@@ -241,7 +241,7 @@ REFERENCE = ["ia3", "vera", "adalora", "prompt", "prefix", "full"]
 
 @pytest.mark.parametrize("method", FAST + REFERENCE)
 def test_the_plan_names_the_path_and_why(method):
-    planned = plan(f"adapter.method={method}", "budget.max_trainable=null")
+    planned = plan(f"adapter.method={method}", "adapter.rank=4", "budget.max_trainable=null")
     assert planned.engine == ("fast" if method in FAST else "reference")
     assert (planned.engine_reason is None) == (method in FAST)
 
