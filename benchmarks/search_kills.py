@@ -1,6 +1,9 @@
 """A search and its workers killed at random moments, again and again: is the table the undisturbed one?
 
 python benchmarks/search_kills.py
+
+Every trial keeps a checkpoint at each of its evaluations, every other step. `sessions` are the steps that its runs began
+from: a rung of halving is one, and so is every time that a kill made another worker take it over.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 import psutil
 
 from rankwise import files
+from rankwise.runs.folder import Run
 
 RESULT = Path(__file__).parent / "results" / "search_kills.json"
 WORDS = [
@@ -26,7 +30,7 @@ WORDS = [
     "seeds=1",
     "data.max_length=32",
     "train.steps=54",
-    "train.eval_every=6",
+    "train.eval_every=2",
     "strategy.trials=8",
 ]
 
@@ -46,7 +50,7 @@ def main() -> None:
         process = start(args.runs / "cut", resume=(args.runs / "cut" / "search.yaml").exists())
         after = chance.uniform(2.0, args.longest)
         victim = "search" if number % 2 else "worker"
-        kills.append({"victim": victim, "after_s": round(after, 1), "hit": strike(process, victim, after)})
+        kills.append({"after_s": round(after, 1), "killed": strike(process, victim, after)})
         print(kills[-1], flush=True)
     cut = finish(args.runs / "cut", resume=True)
     files.write_json(
@@ -56,9 +60,8 @@ def main() -> None:
             "table_equal": cut["table"] == whole["table"],
             "groups_equal": cut["groups"] == whole["groups"],
             "points": cut["counts"]["points"],
-            "configurations_run_twice": len(cut["trials"]) - len({t["config_hash"] for t in cut["trials"]}),
-            "steps_whole": whole["counts"]["steps"],
-            "steps_cut": cut["counts"]["steps"],
+            "sessions_whole": sessions(args.runs / "whole", whole),
+            "sessions_cut": sessions(args.runs / "cut", cut),
             "undisturbed_s": round(undisturbed_s, 1),
         },
     )
@@ -69,23 +72,33 @@ def start(folder: Path, *, resume: bool) -> subprocess.Popen[bytes]:
     """The search with two workers, in a session of its own."""
     command = [sys.executable, "-m", "rankwise", "search", *WORDS, "--out", str(folder), "--workers", "2", "--json"]
     return subprocess.Popen(
-        [*command, *(["--resume"] if resume else [])], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*command, *(["--resume"] if resume else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
 
 
-def strike(process: subprocess.Popen[bytes], victim: str, after: float) -> bool:
-    """Kill the search, or one of its workers and then the search; False when it had ended before."""
+def strike(process: subprocess.Popen[bytes], victim: str, after: float) -> list[str]:
+    """Kill the search, or one of its workers and later the search; returns which of them were there to be killed."""
+    killed = []
     time.sleep(after)
-    if process.poll() is not None:
-        return False
-    if victim == "worker":
+    if victim == "worker" and process.poll() is None:
         children = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
         if children:
             os.kill(children[0].pid, signal.SIGKILL)
+            killed.append("worker")
             time.sleep(after)
-    process.kill()
+    if process.poll() is None:
+        process.kill()
+        killed.append("search")
     process.wait()
-    return True
+    return killed
+
+
+def sessions(folder: Path, record: dict[str, Any]) -> list[list[int]]:
+    """Of every trial that was run, the steps that its sessions began from."""
+    return [Run(folder / trial["run"]).result["sessions"] for trial in record["trials"] if trial["run"]]
 
 
 def finish(folder: Path, *, resume: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from rankwise import config, data
-from rankwise.data import labels, roles
+from rankwise.data import duplicates, labels, roles
 from rankwise.errors import UserError
 
 
@@ -169,6 +169,27 @@ def test_numbers_taken_for_positions_are_said_to_be(tmp_path):
     loaded = data.load(settings(train=train, validation=numbered, test=named), roles.ROLES)
     assert loaded.validation.labels.tolist() == loaded.test.labels.tolist() == [1, 0]
     assert loaded.report.notes == ["validation numbers its labels, taken as positions: 0 is art, 1 is sport"]
+
+
+def test_duplicates_of_the_same_rows_are_counted_once(tmp_path, train, monkeypatch):
+    monkeypatch.setattr(roles, "_CACHED_AUDIT_ROWS", 1)
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    counted = []
+    audit = duplicates.audit
+    monkeypatch.setattr(duplicates, "audit", lambda given: counted.append(1) or audit(given))
+
+    def overlaps(**keys):
+        return data.load(settings(train=train, **keys)).report.duplicates
+
+    first = overlaps()
+    assert overlaps() == first
+    assert len(counted) == 1
+    overlaps(preprocess=["lowercase"])
+    overlaps(split_seed=7)
+    assert len(counted) == 3, "other texts, or others in a role"
+    for file in (tmp_path / "cache" / "duplicates").iterdir():
+        file.write_text("[{", encoding="utf-8")
+    assert overlaps() == first
 
 
 # --- mistakes -----------------------------------------------------------------------------------------

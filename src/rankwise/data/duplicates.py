@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 NEAR = 0.7
 """Jaccard similarity of three-word shingles from which two texts count as nearly the same."""
 
+VERSION = 1
+"""of what is counted: raised with every change to it, so that stored counts are of this code"""
+
 _BANDS, _ROWS_PER_BAND = 16, 4
 _SHINGLE = 3
 _CHUNK_TEXTS = 8192
