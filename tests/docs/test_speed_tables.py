@@ -1,6 +1,7 @@
 """The tables of measured speed say what the files of `rankwise bench` say."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -25,4 +26,5 @@ def test_the_pages_are_what_the_files_make_them(script):
 
 def test_a_changed_number_is_seen(script):
     page = script.PAGES[1].read_text(encoding="utf-8")
-    assert script.filled(page.replace("18.3", "99.9")) == page != page.replace("18.3", "99.9")
+    changed = re.sub(r"\| \d+\.\d \|", "| 99.9 |", page, count=1)
+    assert script.filled(changed) == page != changed
