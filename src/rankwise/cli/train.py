@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from rankwise.cli import common
 
@@ -22,11 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and print what was reached."""
+    from rankwise.processes import this_process
     from rankwise.training.job import train
 
     source, overrides = common.source_and_overrides(args.words)
     trained = train(source or {}, overrides, out=args.out, resume=args.resume)
-    if os.environ.get("RANK", "0") != "0":
+    if not this_process().is_main_process:
         return 0  # one of several processes of torchrun: the first one speaks for all
     result = trained.result
     if args.json:

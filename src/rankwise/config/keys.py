@@ -53,24 +53,21 @@ def section_type(annotation: Any) -> type[Section] | None:
 
 
 def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Every dotted key with its help and default, in the order of the tree."""
+    """Every dotted key with its help and default, in the order of the tree; a section that may be null before its keys."""
     hints = get_type_hints(section, include_extras=True)
     for field in msgspec.structs.fields(section):
         annotation = hints[field.name]
         nested = section_type(annotation)
         if nested is None or field.default is None:
-            help_text = next(
-                (
-                    m.description
-                    for m in getattr(annotation, "__metadata__", ())
-                    if isinstance(m, Meta) and m.description
-                ),
-                "",
-            )
             default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-            yield f"{prefix}{field.name}", help_text, default
+            yield f"{prefix}{field.name}", _help_of(annotation), default
         if nested is not None:
             yield from every_key(nested, f"{prefix}{field.name}.")
+
+
+def _help_of(annotation: Any) -> str:
+    said = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, Meta))
+    return next((text for text in said if text), "")
 
 
 def choices(dotted: str, root: type = Config) -> list[str]:

@@ -97,19 +97,23 @@ def order(labels: Iterable[Label], where: str) -> list[str]:
     return present
 
 
+def by_position(role_names: set[str], classes: Sequence[str]) -> bool:
+    """Whether a role numbers the classes that training names, as a CSV file beside a Hub data set does."""
+    numbers = {str(i) for i in range(len(classes))}
+    return bool(role_names) and role_names <= numbers and not role_names & set(classes)
+
+
 def translator(role_names: set[str], classes: Sequence[str], role: str, where: str) -> dict[str, int]:
     """The index of every class name that a role uses.
 
-    Whole numbers stand for classes by position when training names its classes and the role does not, as in a
-    CSV file beside a Hub data set. Raises `UserError` for a class that training does not know.
+    Whole numbers stand for classes by position when training names its classes and the role does not. Raises `UserError` for a class that training does not know.
     """
     index = {name: i for i, name in enumerate(classes)}
     unseen = sorted(role_names - set(index))
     if not unseen:
         return index
-    by_position = {str(i): i for i in range(len(classes))}
-    if role_names <= set(by_position) and not role_names & set(index):
-        return by_position
+    if by_position(role_names, classes):
+        return {str(i): i for i in range(len(classes))}
     shown = ", ".join(f"'{name}'" for name in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
     raise UserError(
         f"{where} ({role}) holds {'a label' if len(unseen) == 1 else f'{len(unseen)} labels'} "

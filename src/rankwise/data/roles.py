@@ -227,9 +227,12 @@ def _take(source: sources.Source, rows: NDArray[np.int64]) -> sources.Source:
 # --- classes ------------------------------------------------------------------------------------------
 
 
+def _used(part: sources.Source) -> set[str]:
+    return {name for label in part.labels for name in label}
+
+
 def _rows(part: sources.Source, role: str, classes: list[str], data: Data) -> Rows:
-    used = {name for label in part.labels for name in label}
-    index = labels.translator(used, classes, role, part.where)
+    index = labels.translator(_used(part), classes, role, part.where)
     return Rows(
         texts=text.preprocess(part.texts, data.preprocess),
         labels=labels.to_array(part.labels, index, len(classes), data.multi_label),
@@ -240,8 +243,7 @@ def _rows(part: sources.Source, role: str, classes: list[str], data: Data) -> Ro
 
 def _positions(part: sources.Source, role: str, classes: Sequence[str]) -> str | None:
     """What numbers were taken for when a role numbers the classes that training names."""
-    used = {name for label in part.labels for name in label}
-    if not used or used & set(classes):
+    if not labels.by_position(_used(part), classes):
         return None
     shown = ", ".join(f"{i} is {name}" for i, name in enumerate(classes[:_SHOWN]))
     return f"{role} numbers its labels, taken as positions: {shown}{', ...' if len(classes) > _SHOWN else ''}"

@@ -52,7 +52,7 @@ class FrozenLinear(nn.Module):
     On a CPU in bf16 they live in oneDNN's layout, as one matrix, once for the forward pass and once transposed for
     the backward pass, where there is one: 10 to 40% faster a call than the plain matrix, which is not kept. On other
     devices they are joined as well. On a CPU in fp32 they stay the tensors they are, mapped from the model's file:
-    nothing is copied, and processes of one machine share them. Joining them there saves 1% of a step.
+    nothing is copied, and processes of one machine share them. Joining them there would save 1 to 2% of the products.
     """
 
     def __init__(self, weights: Sequence[Tensor], precision: torch.dtype) -> None:

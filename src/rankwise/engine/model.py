@@ -66,8 +66,7 @@ class FastClassifier(nn.Module):
 
         precision
             Of the products of frozen weights and adapters: bf16, fp32, or auto, which is bf16 where the machine has
-            instructions for it. Residual stream, norms, softmax, head and
-            trained parameters are fp32 in any case.
+            instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
         compile
             Fuse the elementwise regions with torch.compile: tens of seconds at the first steps, for long runs.
         """

@@ -39,8 +39,7 @@ def check(constraints: list[str]) -> None:
     keys = [key for key, _, _ in configuration.every_key()]
     for text in constraints:
         for name in _names_in(_parsed(text)):
-            # A section that may be null is compared as a whole: train.early_stopping == null.
-            if name not in (*_PLANNED, *keys, *_WORDS) and not any(key.startswith(f"{name}.") for key in keys):
+            if name not in (*_PLANNED, *keys, *_WORDS):
                 raise UserError(_unknown(name))
 
 

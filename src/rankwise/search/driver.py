@@ -31,9 +31,9 @@ from rankwise.search.trial import Outcome, Task, load_data, warm
 from rankwise.search.workers import InProcess, Workers
 
 RECORD = "search.json"
+COPY = "search.yaml"
 _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
 """keys after whose change equal predictions come with another confidence, and losses no longer compare"""
-COPY = "search.yaml"
 
 
 def search(
@@ -137,7 +137,8 @@ class Sweep:
         self.progress = Progress(console, self.walk, wanted, self.trials)
         self._warmed: set[str] = set()
         before = files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-        self.origin = {"auto": origin} if origin else {key: before[key] for key in ("auto",) if key in before}
+        found = origin or before.get("auto")
+        self.origin = {"auto": found} if found else {}
 
     def run(self) -> dict[str, Any]:
         """Everything that is left to do."""

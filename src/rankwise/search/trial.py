@@ -122,7 +122,7 @@ def standing(task: Task) -> Outcome | None:
         task.number,
         "paused",
         reached["step"],
-        {name: best[name] for name in ("accuracy", "loss", "macro_f1", "step")} | {"last_loss": last["loss"]},
+        _scores(best, last),
         peak=_peak(task, best["accuracy"]),
         final=last["accuracy"],
         seconds=seconds,
@@ -136,12 +136,16 @@ def _ended(task: Task, result: dict[str, Any], seconds: float) -> Outcome:
         task.number,
         result["status"],
         result["timing"]["steps"],
-        {name: chosen[name] for name in ("accuracy", "loss", "macro_f1", "step")} | {"last_loss": last["loss"]},
+        _scores(chosen, last),
         interval=(low, high),
         peak=_peak(task, chosen["accuracy"]),
         final=last["accuracy"],
         seconds=seconds,
     )
+
+
+def _scores(chosen: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
+    return {name: chosen[name] for name in ("accuracy", "loss", "macro_f1", "step")} | {"last_loss": last["loss"]}
 
 
 def _peak(task: Task, chosen: float) -> float:

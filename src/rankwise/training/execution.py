@@ -94,17 +94,21 @@ class Execution:
         if not self.main:
             return state
         adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
-        live = self._live_logits(model, classifier, accelerator.device)
+        compared = proof.config_of(job.config, job.plan.engine)
+        live = self._live_logits(model, classifier, accelerator.device, compared)
         del classifier, model
         gc.collect()
-        reloaded, difference = self._reloaded(live, accelerator.device)
+        reloaded, difference = self._reloaded(live, accelerator.device, compared)
         self._score_and_record(state, reloaded, difference)
         return state
 
-    def _live_logits(self, model: Any, classifier: Any, device: torch.device) -> np.ndarray:
-        """What the saved adapter has to repeat. Shape: (rows, classes)"""
-        compared = proof.config_of(self.job.config)
-        if compared.model.precision != self.job.config.model.precision:
+    def _live_logits(self, model: Any, classifier: Any, device: torch.device, compared: Config) -> np.ndarray:
+        """What the saved adapter has to repeat. Shape: (rows, classes)
+
+        compared
+            `proof.config_of` the run's; where it is another one, the trained parameters go into a base of it.
+        """
+        if compared is not self.job.config:
             again = self._built(compared)
             with torch.no_grad():
                 for name, value in again.assembly.trainable.items():
@@ -112,12 +116,11 @@ class Execution:
             classifier = self._classifier(again, device, compared)
         return self._logits_to_prove(classifier)
 
-    def _reloaded(self, live: np.ndarray, device: torch.device) -> tuple[Any, float]:
+    def _reloaded(self, live: np.ndarray, device: torch.device, compared: Config) -> tuple[Any, float]:
         """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference."""
-        compared = proof.config_of(self.job.config)
         reloaded = self._classifier(adapter_file.load(self.job.run.adapter), device, compared)
         difference = proof.prove_equal(live, self._logits_to_prove(reloaded))
-        if compared.model.precision != self.job.config.model.precision:
+        if compared is not self.job.config:
             reloaded = self._classifier(adapter_file.load(self.job.run.adapter), device)
         return reloaded, difference
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from rankwise.config import Config
 from rankwise.config.methods import MUTATING
+from rankwise.models.arithmetic import precision_of
 from rankwise.planning.ledger import head_kind
 
 # Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same
@@ -15,14 +16,15 @@ ROWS = 64
 TOLERANCE = 1e-5
 
 
-def config_of(config: Config) -> Config:
-    """The configuration under which the live and the reloaded model are compared.
+def config_of(config: Config, engine: str) -> Config:
+    """The configuration under which the live and the reloaded model are compared: almost always the run's own.
 
     Where the file holds the trained update in another form than the live model (PiSSA and OLoRA as plain LoRA, a
     low-rank head merged), the two are other sums of the same numbers. In half precision they round apart by more than
     a lost tensor of a short run would, so both are computed in fp32.
     """
-    if config.adapter.init not in MUTATING and head_kind(config) != "low_rank":
+    converted = config.adapter.init in MUTATING or head_kind(config) == "low_rank"
+    if not converted or precision_of(config.model.precision, engine) == "fp32":
         return config
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, precision="fp32"))
 
