@@ -1,15 +1,14 @@
 """The elementwise arithmetic of a layer, each region one function: eager torch, or fused by `torch.compile`.
 
 The functions know nothing of layers or autograd. `kernels(compile=True)` gives the same functions compiled, which
-pays only over many steps. Norms, softmax and sums are fp32 whatever comes in.
+pays only over many steps; `native` has its own. Norms, softmax and sums are fp32 whatever comes in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.fx.experimental._config
@@ -74,7 +73,7 @@ def add_norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `add_norm` for both of its outputs' gradients.
 
-    Returns: those of update (low precision) and residual (fp32), and the outputs' summed, of which the bias is the
+    Returns: those of update (low precision) and residual (fp32), and the outputs' summed, of which the bias's is the
     column sum.
     """
     if grad is None or grad_low is None:
@@ -129,44 +128,75 @@ def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
     return below
 
 
-@dataclass(frozen=True)
+class Term(NamedTuple):
+    """A low-rank term of a product: dropout(low up), added to some of its columns."""
+
+    low: Tensor
+    """as `Kernels.down` returns it. Shape: (tokens, rank)"""
+    up: Tensor
+    """Shape: (rank, columns)"""
+    columns: slice
+    mask: MaskNumbers = None
+
+
 class Kernels:
-    """The functions of this module, eager or compiled."""
+    """The functions of this module, and what is made of them: the elementwise regions of a layer in plain torch."""
 
-    dropped: Callable[..., Tensor]
-    plus_dropped: Callable[..., Tensor]
-    add_norm: Callable[..., Any]
-    add_norm_backward: Callable[..., Any]
-    probabilities: Callable[..., Any]
-    probabilities_backward: Callable[..., Tensor]
-    gelu: Callable[..., Tensor]
-    gelu_backward: Callable[..., Tensor]
+    dropped: Callable[..., Tensor] = staticmethod(dropped)
+    plus_dropped: Callable[..., Tensor] = staticmethod(plus_dropped)
+    add_norm: Callable[..., Any] = staticmethod(add_norm)
+    add_norm_backward: Callable[..., Any] = staticmethod(add_norm_backward)
+    probabilities: Callable[..., Any] = staticmethod(probabilities)
+    probabilities_backward: Callable[..., Tensor] = staticmethod(probabilities_backward)
+    gelu: Callable[..., Tensor] = staticmethod(gelu)
+    gelu_backward: Callable[..., Tensor] = staticmethod(gelu_backward)
+
+    def down(self, x: Tensor, A: Tensor, mask: MaskNumbers) -> Tensor:
+        """dropout(x) A^T. Shape: x (tokens, d_in), A (rank, d_in), result (tokens, rank)"""
+        return self.dropped(x, mask) @ A.t()
+
+    def outer(self, low: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
+        """low^T dropout(x), summed over tokens, fp32. Shape: low (tokens, rank), x (tokens, d), result (rank, d)"""
+        return (low.t() @ self.dropped(x, mask)).float()
+
+    def plus_term(self, total: Tensor, term: Term) -> Tensor:
+        """A product with a term added; its memory may be reused. Shape: (tokens, all columns)"""
+        update = term.low @ term.up
+        if term.mask is not None:
+            return self.plus_dropped(total, update, term.mask)  # masks are of all columns
+        total[:, term.columns].add_(update)
+        return total
 
 
-_FUNCTIONS = (
-    dropped,
-    plus_dropped,
-    add_norm,
-    add_norm_backward,
-    probabilities,
-    probabilities_backward,
-    gelu,
-    gelu_backward,
-)
+class CompiledKernels(Kernels):
+    """The same functions compiled, each for any number of tokens.
+
+    Compiling takes a few seconds a function, at its first call, and needs a C++ compiler.
+    """
+
+    NAMES = (
+        "dropped",
+        "plus_dropped",
+        "add_norm",
+        "add_norm_backward",
+        "probabilities",
+        "probabilities_backward",
+        "gelu",
+        "gelu_backward",
+    )
+
+    def __init__(self) -> None:
+        standalone = hasattr(torch._inductor, "standalone_compile")  # torch 2.8
+        for name in self.NAMES:
+            function = getattr(Kernels, name)
+            compiled = Fused(function) if standalone else torch.compile(function, dynamic=True, fullgraph=True)
+            setattr(self, name, compiled)
 
 
 @cache
 def kernels(*, compile: bool) -> Kernels:
-    """The functions, compiled for any number of tokens when asked.
-
-    Compiling takes a few seconds a function, at its first call, and needs a C++ compiler.
-    """
-    if not compile:
-        return Kernels(*_FUNCTIONS)
-    if not hasattr(torch._inductor, "standalone_compile"):  # torch before 2.8
-        compiled: list[Any] = [torch.compile(function, dynamic=True, fullgraph=True) for function in _FUNCTIONS]
-        return Kernels(*compiled)
-    return Kernels(*(Fused(function) for function in _FUNCTIONS))
+    """The functions, compiled when asked."""
+    return CompiledKernels() if compile else Kernels()
 
 
 class Fused:

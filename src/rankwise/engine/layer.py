@@ -17,6 +17,7 @@ from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.families import Numbers
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Sites, hold
+from rankwise.engine.native.calls import NativeAttention, NativeKernels
 from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
@@ -123,6 +124,7 @@ class EncoderLayer(nn.Module):
         *,
         firsts_only: bool,
         attention_output_dropout: bool,
+        native: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.head_width = sizes.heads, sizes.head_width
@@ -131,13 +133,14 @@ class EncoderLayer(nn.Module):
         self.attention_output_dropout = sizes.hidden_dropout if attention_output_dropout else 0.0
         self.firsts_only = firsts_only
         self.sources = tuple(
-            Sites([weights.sites[word] for word in words], precision) for words in _joint(weights, firsts_only)
+            Sites([weights.sites[word] for word in words], precision, native=native)
+            for words in _joint(weights, firsts_only)
         )
         self.inputs = nn.ModuleList(self.sources)
-        self.attention_output = Sites([weights.sites["attention_output"]], precision)
+        self.attention_output = Sites([weights.sites["attention_output"]], precision, native=native)
         self.attention_norm = Norm(weights.attention_norm, sizes.epsilon)
-        self.ffn_in = Sites([weights.sites["ffn_in"]], precision)
-        self.ffn_out = Sites([weights.sites["ffn_out"]], precision)
+        self.ffn_in = Sites([weights.sites["ffn_in"]], precision, native=native)
+        self.ffn_out = Sites([weights.sites["ffn_out"]], precision, native=native)
         self.ffn_norm = Norm(weights.ffn_norm, sizes.epsilon)
 
     def forward(self, x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
@@ -174,7 +177,8 @@ class EncoderLayer(nn.Module):
         call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
         if shared.fused:
             return fused_attention(call, 0.0 if shared.stream is None else self.attention_dropout, *sources)
-        context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
+        function = NativeAttention if isinstance(shared.kernels, NativeKernels) else Attention
+        context: Tensor = function.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
 
     def _mask_of(self, group: Group, shared: Pass) -> Mask | None:
@@ -184,9 +188,6 @@ class EncoderLayer(nn.Module):
 
     def _activated(self, low: Tensor, shared: Pass) -> Tensor:
         """gelu(ffn_in(low)). Shape: (tokens, intermediate)"""
-        if self.ffn_in.plain and not torch.is_grad_enabled():
-            y: Tensor = self.ffn_in.frozen(low, self.ffn_in.bias(), "gelu")
-            return y
         h: Tensor = Gelu.apply(  # type: ignore[no-untyped-call]
             self._linear(self.ffn_in, low, shared), shared.kernels
         )

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.engine.dropout import Mask
-from rankwise.engine.fused import Kernels, numbers_of
+from rankwise.engine.fused import Kernels, Term, numbers_of
+from rankwise.engine.native import calls as native
 from rankwise.engine.weights import Adapter, Dense
 
 # Rows that oneDNN is told to expect when it packs a weight; any number runs.
@@ -49,49 +50,60 @@ def can_pack(weight: Tensor) -> bool:
 class FrozenLinear(nn.Module):
     """W of y = x W^T, never trained; the rows of W are those of several matrices, one upon another.
 
-    On a CPU in bf16 they live in oneDNN's layout, as one matrix, once for the forward pass and once transposed for
-    the backward pass, where there is one: 10 to 40% faster a call than the plain matrix, which is not kept. On other
-    devices they are joined as well. On a CPU in fp32 they stay the tensors they are, mapped from the model's file:
-    nothing is copied, and processes of one machine share them. Joining them there would save 1 to 2% of the products.
+    On a CPU in bf16 they live in the layout of our own kernels (`native`) or of oneDNN, as one matrix, once for the
+    forward pass and once transposed for the backward pass, where there is one: 10 to 40% faster a call than the plain
+    matrix, which is not kept. On other devices they are joined as well. On a CPU in fp32 they stay the tensors they
+    are, mapped from the model's file: nothing is copied, and processes of one machine share them. Joining them there
+    would save 1 to 2% of the products.
     """
 
-    def __init__(self, weights: Sequence[Tensor], precision: torch.dtype) -> None:
+    def __init__(self, weights: Sequence[Tensor], precision: torch.dtype, *, native: bool = False) -> None:
         """weights: in any precision; kept in the one to compute in. Shape of each: (d_out, d_in)"""
         super().__init__()
         self.width = sum(weight.shape[0] for weight in weights)
+        self.native = native
         self._count = 0
         self._packed: Tensor | None = None
         self._packed_transposed: Tensor | None = None
         self._keep([weight.detach().to(precision) for weight in weights])
         self._pack()
 
-    def forward(self, x: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-        """x W^T + bias, through gelu when named. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, kernels: Kernels | None = None, terms: Sequence[Term] = ()
+    ) -> Tensor:
+        """x W^T + bias + terms, which need `kernels`. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
         packed = self._pack()
-        if packed is not None:
-            algorithm = "none" if activation == "gelu" else ""  # erf, not tanh
-            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, activation, [], algorithm)
-            return y
-        y = self._product(x, bias)
-        return F.gelu(y) if activation == "gelu" else y
+        if packed is None:
+            y = self._product(x, bias)
+        elif self.native:
+            return native.linear(x, packed, bias, terms)
+        else:
+            y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        return _with_terms(y, kernels, terms)
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """The input's gradient, grad W. Shape: grad (tokens, d_out), result (tokens, d_in)"""
+    def backward(self, grad: Tensor, kernels: Kernels | None = None, terms: Sequence[Term] = ()) -> Tensor:
+        """The input's gradient, grad W + terms. Shape: grad (tokens, d_out), result (tokens, d_in)"""
         self.prepare_backward()
-        if self._packed_transposed is not None:
-            below: Tensor = torch.ops.mkldnn._linear_pointwise(grad, self._packed_transposed, None, "none", [], "")
-            return below
-        weights = self._plain()
-        (first, weight), *others = zip(columns_of(weights), weights, strict=True)
-        below = grad[:, first] @ weight
-        for columns, weight in others:
-            below.addmm_(grad[:, columns], weight)
-        return below
+        if self._packed_transposed is None:
+            weights = self._plain()
+            (first, weight), *others = zip(columns_of(weights), weights, strict=True)
+            below = grad[:, first] @ weight
+            for columns, weight in others:
+                below.addmm_(grad[:, columns], weight)
+        elif self.native:
+            return native.linear(grad, self._packed_transposed, None, terms)
+        else:
+            below = torch.ops.mkldnn._linear_pointwise(grad, self._packed_transposed, None, "none", [], "")
+        return _with_terms(below, kernels, terms)
 
     def prepare_backward(self) -> None:
         """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
         packed = self._pack()
-        if packed is not None and self._packed_transposed is None:
+        if packed is None or self._packed_transposed is not None:
+            return
+        if self.native:
+            self._packed_transposed = native.panel(native.matrix_of(packed).t())
+        else:
             transposed = packed.to_dense().t().contiguous()
             self._packed_transposed = torch.ops.mkldnn._reorder_linear_weight(transposed, TYPICAL_TOKENS)
 
@@ -130,7 +142,10 @@ class FrozenLinear(nn.Module):
         """The packed weight where there is one; the plain ones are given up for it."""
         if self._packed is None:
             weights = self._kept()
-            if weights and can_pack(weights[0]):
+            if weights and weights[0].device.type == "cpu" and self.native:
+                self._packed = native.panel(torch.cat(weights).t())
+                self._keep([])
+            elif weights and can_pack(weights[0]):
                 self._packed = torch.ops.mkldnn._reorder_linear_weight(torch.cat(weights), TYPICAL_TOKENS)
                 self._keep([])
         return self._packed
@@ -138,10 +153,18 @@ class FrozenLinear(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> FrozenLinear:
         """Move (`nn.Module.to`): packed layouts stay behind and are made anew where they help."""
         if self._packed is not None:
-            self._keep([self._packed.to_dense()])
+            plain = native.matrix_of(self._packed).t().contiguous() if self.native else self._packed.to_dense()
+            self._keep([plain])
             self._packed = self._packed_transposed = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def _with_terms(y: Tensor, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+    for term in terms:
+        assert kernels is not None
+        y = kernels.plus_term(y, term)
+    return y
 
 
 class Site(nn.Module):
@@ -190,8 +213,8 @@ class Site(nn.Module):
         return self.there("lora_A").to(precision)
 
     def up(self, precision: torch.dtype) -> Tensor:
-        """scale B, in the precision to compute in. Shape: (d_out, rank)"""
-        return (self.there("lora_B") * self.scale).to(precision)
+        """scale B^T, in the precision to compute in. Shape: (rank, d_out)"""
+        return (self.there("lora_B").t() * self.scale).to(precision)
 
     def gain(self, frozen: FrozenLinear, precision: torch.dtype) -> Tensor:
         """DoRA's magnitude over the norm of every row of W + scale B A.
@@ -216,14 +239,14 @@ class Sites(nn.Module):
     A DoRA layer runs alone, since its frozen weight also meets the dropped input.
     """
 
-    def __init__(self, layers: Sequence[Dense], precision: torch.dtype) -> None:
+    def __init__(self, layers: Sequence[Dense], precision: torch.dtype, *, native: bool = False) -> None:
         super().__init__()
         self.d_in = layers[0].weight.shape[1]
         weights = [layer.weight for layer in layers]
-        self.frozen = FrozenLinear(weights, precision)
+        self.frozen = FrozenLinear(weights, precision, native=native)
         self.parts = tuple(Site(layer, place) for layer, place in zip(layers, columns_of(weights), strict=True))
         self.sites = nn.ModuleList(self.parts)
-        self.precision = precision
+        self.bias_precision = torch.float32 if native else precision
 
     @property
     def plain(self) -> bool:
@@ -236,8 +259,8 @@ class Sites(nn.Module):
         return any(site.magnitude is not None for site in self.parts)
 
     def bias(self) -> Tensor:
-        """The joint bias in the precision to compute in; every layer of these encoders has one. Shape: (d_out,)"""
-        return torch.cat([site.there("bias").to(self.precision) for site in self.parts])
+        """The joint bias, as the frozen product takes it; every layer of these encoders has one. Shape: (d_out,)"""
+        return torch.cat([site.there("bias").to(self.bias_precision) for site in self.parts])
 
     def forward(self, x: Tensor, masks: Sequence[Mask | None], kernels: Kernels) -> Tensor:
         """x W^T + b and every site's adapter.
@@ -262,39 +285,38 @@ class LoraLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, layer: Sites, masks: Sequence[Mask | None], kernels: Kernels, *trained: Tensor | None
     ) -> Tensor:
-        y: Tensor = layer.frozen(x, layer.bias())
-        lows = []
+        terms = []
         for site, mask in zip(layer.parts, masks, strict=True):
             if site.adapted:
-                low = kernels.dropped(x, numbers_of(mask)) @ site.down(x.dtype).t()  # (tokens, rank)
-                y[:, site.columns].add_(low @ site.up(x.dtype).t())
-                lows.append(low)
+                low = kernels.down(x, site.down(x.dtype), numbers_of(mask))
+                terms.append(Term(low, site.up(x.dtype), site.columns))
+        y: Tensor = layer.frozen(x, layer.bias(), kernels, terms)
         if any(ctx.needs_input_grad):
             ctx.layer, ctx.masks, ctx.kernels = layer, masks, kernels
-            ctx.save_for_backward(x if lows else None, *lows)
+            ctx.save_for_backward(x if terms else None, *(term.low for term in terms))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, *lows = ctx.saved_tensors
         layer, kernels, need = ctx.layer, ctx.kernels, ctx.needs_input_grad
-        grad_x = layer.frozen.backward(grad) if need[0] else None
         trained: list[Tensor | None] = []
+        terms: list[Term] = []
         remaining = iter(lows)
         for site, mask in zip(layer.parts, ctx.masks, strict=True):
             needs_bias = need[4 + len(trained) + 3]
             above = grad[:, site.columns]  # (tokens, d_out)
             if site.adapted:
-                low, numbers = next(remaining), numbers_of(mask)
-                grad_B = (low.t() @ above).t().float() * site.scale  # this order: twice as fast as above^T low
-                grad_low = above @ site.up(x.dtype)  # (tokens, rank)
-                grad_A = (grad_low.t() @ kernels.dropped(x, numbers)).float()
+                numbers, up = numbers_of(mask), site.up(x.dtype)
+                grad_B = kernels.outer(next(remaining), above, None)[: len(up)].t() * site.scale
+                grad_low = kernels.down(above, up, None)  # (tokens, rank)
+                grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
                 trained += [grad_A, grad_B, None]
-                if grad_x is not None:
-                    grad_x = kernels.plus_dropped(grad_x, grad_low @ site.down(x.dtype), numbers)
+                terms.append(Term(grad_low, site.down(x.dtype), slice(None), numbers))
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
+        grad_x = layer.frozen.backward(grad, kernels, terms) if need[0] else None
         return grad_x, None, None, None, *trained
 
 
@@ -314,7 +336,7 @@ class DoraLinear(torch.autograd.Function):
         inputs = kernels.dropped(x, numbers_of(mask))
         base = layer.frozen(inputs)  # W d. Shape: (tokens, d_out)
         low = inputs @ site.down(x.dtype).t()  # (tokens, rank)
-        update = low @ site.up(x.dtype).t()  # (tokens, d_out)
+        update = low @ site.up(x.dtype)  # (tokens, d_out)
         if mask is None:
             y: Tensor = (base + update) * gain.to(x.dtype)
             y += layer.bias()
@@ -334,7 +356,7 @@ class DoraLinear(torch.autograd.Function):
         (site,) = layer.parts
         numbers = numbers_of(mask)
         scaled = grad * gain.to(grad.dtype)  # gradient of z. Shape: (tokens, d_out)
-        grad_low = scaled @ site.up(x.dtype)  # (tokens, rank)
+        grad_low = scaled @ site.up(x.dtype).t()  # (tokens, rank)
         grad_A = (grad_low.t() @ kernels.dropped(x, numbers)).float()
         grad_B = (low.t() @ scaled).t().float() * site.scale
         # d gain / d magnitude is gain / magnitude, the inverse norm.

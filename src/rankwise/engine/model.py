@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from rankwise.engine.cache import PrefixCache, in_packed_order
 from rankwise.engine.dropout import Stream, multiplier
 from rankwise.engine.families import FAMILIES, Family, Numbers, numbers
-from rankwise.engine.fused import kernels, numbers_of
+from rankwise.engine.fused import Kernels, kernels, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.linear import FrozenLinear, hold
+from rankwise.engine.native.calls import NativeKernels, usable
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.precision import as_precision
 from rankwise.engine.support import architecture_reason
@@ -60,6 +61,7 @@ class FastClassifier(nn.Module):
         *,
         precision: str = "auto",
         compile: bool = False,
+        native: bool = True,
         seed: int = 0,
     ) -> None:
         """Take an encoder over from a source, layer by layer, so that its weights never exist twice.
@@ -69,6 +71,9 @@ class FastClassifier(nn.Module):
             instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
         compile
             Fuse the elementwise regions with torch.compile: tens of seconds at the first steps, for long runs.
+        native
+            Compute with our own kernels where the processor has matrix units for bf16 and there is a C++ compiler;
+            `compile` is left out then.
         """
         super().__init__()
         reason = architecture_reason(model_type, config) if model_type in FAMILIES else f"no family {model_type}"
@@ -76,7 +81,9 @@ class FastClassifier(nn.Module):
             raise UserError(f"the fast engine cannot run this model: {reason}")
         self.family, self.sizes = FAMILIES[model_type], numbers(model_type, config)
         self.precision = as_precision(precision)
-        self.kernels = kernels(compile=compile)
+        widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
+        self.native = native and self.precision == torch.bfloat16 and usable(*widths)
+        self.kernels: Kernels = NativeKernels() if self.native else kernels(compile=compile)
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
         self.embeddings = Embeddings(source, self.family, self.sizes)
         self.layers = nn.ModuleList(self._layer(source, index) for index in range(self.sizes.layers))
@@ -96,13 +103,20 @@ class FastClassifier(nn.Module):
             self.precision,
             firsts_only=index == self.sizes.layers - 1,
             attention_output_dropout=self.family.attention_output_dropout,
+            native=self.native,
         )
         release_layer(source, self.family, index)
         return layer
 
     @classmethod
     def from_peft(
-        cls, model: nn.Module, *, precision: str = "auto", compile: bool = False, seed: int = 0
+        cls,
+        model: nn.Module,
+        *,
+        precision: str = "auto",
+        compile: bool = False,
+        native: bool = True,
+        seed: int = 0,
     ) -> FastClassifier:
         """Take over a live `transformers` classification model, with a PEFT adapter or without.
 
@@ -113,7 +127,9 @@ class FastClassifier(nn.Module):
         """
         live = LiveModel(model)
         config = dict(live.config)
-        made = cls(live, str(config["model_type"]), config, precision=precision, compile=compile, seed=seed)
+        made = cls(
+            live, str(config["model_type"]), config, precision=precision, compile=compile, native=native, seed=seed
+        )
         live.check_all_train(made)
         return made
 
@@ -177,7 +193,9 @@ class FastClassifier(nn.Module):
             if fused:  # its kernels draw from torch's own generator
                 torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
-        return Pass(batch, biases, self.kernels, stream, fused)
+        # Our own kernels are for the processor; the model may have been moved since.
+        fitting = self.kernels if device.type == "cpu" or not self.native else kernels(compile=False)
+        return Pass(batch, biases, fitting, stream, fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 
@@ -280,7 +298,8 @@ class Embeddings(nn.Module):
         """
         if self.relative is None:
             return mask
-        return mask + self.relative[distance_buckets(mask.shape[-1])].permute(2, 0, 1)
+        by_head = self.relative[distance_buckets(mask.shape[-1])].permute(2, 0, 1)
+        return mask + by_head.contiguous()  # our own kernels read it row by row
 
 
 def distance_buckets(length: int, buckets: int = 32, farthest: int = 128) -> Tensor:

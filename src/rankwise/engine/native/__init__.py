@@ -1,0 +1,7 @@
+"""The engine's arithmetic in C++ for processors with matrix units for bf16 (AMX).
+
+torch and oneDNN leave two things undone there: every small operation goes through memory, which takes longer than the
+products themselves, and a product of few columns runs on one thread. `kernels.cpp` does a whole region at once.
+`library` compiles and loads it, `calls` hands it tensors. Without such a processor or a compiler the engine computes
+with torch alone.
+"""

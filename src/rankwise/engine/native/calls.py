@@ -1,0 +1,305 @@
+"""kernels.cpp called with tensors. Shapes are those of `fused`; products are bf16 with fp32 sums."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import byref, c_float, c_int, c_int32, c_long, c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankwise.engine.attention import Call
+from rankwise.engine.fused import Kernels, MaskNumbers, Term, numbers_of
+from rankwise.engine.native.library import library
+from rankwise.engine.packing import Group
+
+BLOCK = 32
+"""rows, columns and depth that the processor's tiles take at a time"""
+
+
+class _Mask(ctypes.Structure):
+    _fields_ = (("rows", c_void_p), ("columns", c_void_p), ("limit", c_int32), ("scale", c_float))
+
+
+class _Term(ctypes.Structure):
+    _fields_ = (
+        ("low", c_void_p),
+        ("panel", c_void_p),
+        ("depth", c_long),
+        ("start", c_long),
+        ("stop", c_long),
+        ("mask", _Mask),
+    )
+
+
+class _Heads(ctypes.Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("query", "key", "value")),
+        *((name, c_long) for name in ("query_stride", "key_stride", "value_stride")),
+        ("lengths", c_void_p),
+        *((name, c_long) for name in ("texts", "heads", "width", "longest")),
+        ("firsts_only", c_int),
+        ("bias", c_void_p),
+        *((name, c_long) for name in ("bias_text", "bias_head", "bias_query")),
+        ("scale", c_float),
+        ("mask", _Mask),
+    )
+
+
+def usable(*sizes: int) -> bool:
+    """Whether the kernels are here and the model's widths are ones they can compute with."""
+    return all(size % BLOCK == 0 for size in sizes) and library() is not None
+
+
+def panel(matrix: Tensor) -> Tensor:
+    """A matrix laid out as the right operand of products; see kernels.cpp.
+
+    matrix
+        Shape: (depth, columns), both multiples of 32
+
+    Returns: bf16. Shape: (columns / 32, depth / 32, 2, 16, 16, 2)
+    """
+    depth, columns = matrix.shape
+    split = matrix.to(torch.bfloat16).reshape(depth // BLOCK, 16, 2, columns // BLOCK, 2, 16)
+    return split.permute(3, 0, 4, 1, 5, 2).contiguous()
+
+
+def matrix_of(panel: Tensor) -> Tensor:
+    """The matrix that a panel was made of. Shape: (depth, columns)"""
+    blocks, steps = panel.shape[:2]
+    return panel.permute(1, 3, 5, 0, 2, 4).reshape(steps * BLOCK, blocks * BLOCK)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term] = ()) -> Tensor:
+    """x W + bias + terms.
+
+    x
+        Shape: (tokens, depth)
+    weight
+        `panel` of W
+    bias
+        fp32. Shape: (columns,)
+
+    Returns. Shape: (tokens, columns)
+    """
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    columns = weight.shape[0] * BLOCK
+    y = x.new_empty(x.shape[0], columns)
+    panels = [_small_panel(term.up) for term in terms]
+    array = (_Term * len(terms))()
+    for place, term, up in zip(array, terms, panels, strict=True):
+        start, stop = term.columns.start or 0, columns if term.columns.stop is None else term.columns.stop
+        place.low, place.panel, place.depth = term.low.data_ptr(), up.data_ptr(), term.low.shape[1]
+        place.start, place.stop, place.mask = start, stop, _mask(term.mask)
+    _library().linear(
+        c_void_p(x.data_ptr()),
+        c_long(x.stride(0)),
+        c_long(x.shape[0]),
+        c_long(x.shape[1]),
+        c_void_p(weight.data_ptr()),
+        c_long(columns),
+        _pointer(bias),
+        byref(array) if terms else c_void_p(None),
+        c_long(len(terms)),
+        c_void_p(y.data_ptr()),
+    )
+    return y
+
+
+class NativeKernels(Kernels):
+    """The engine's regions, each one call. A low-rank input is padded to 32 columns, the depth of a tile."""
+
+    def dropped(self, x: Tensor, mask: MaskNumbers) -> Tensor:
+        if mask is None:
+            return x
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        _library().dropped(c_void_p(x.data_ptr()), _mask(mask), *_longs(x.shape), c_void_p(y.data_ptr()))
+        return y
+
+    def down(self, x: Tensor, A: Tensor, mask: MaskNumbers) -> Tensor:
+        columns = -(-A.shape[0] // BLOCK) * BLOCK
+        weight = x.new_empty(A.shape[1], columns)
+        A = A.contiguous()
+        _library().transposed_panel(c_void_p(A.data_ptr()), *_longs(A.shape), c_void_p(weight.data_ptr()))
+        low = x.new_empty(x.shape[0], columns)
+        _library().down(
+            c_void_p(x.data_ptr()),
+            *_longs((x.stride(0), *x.shape)),
+            _mask(mask),
+            c_void_p(weight.data_ptr()),
+            c_long(columns),
+            c_void_p(low.data_ptr()),
+        )
+        return low
+
+    def outer(self, low: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
+        out = torch.empty(low.shape[1], x.shape[1])
+        _library().outer(
+            c_void_p(low.data_ptr()),
+            c_long(low.shape[1]),
+            c_void_p(x.data_ptr()),
+            *_longs((x.stride(0), *x.shape)),
+            _mask(mask),
+            c_void_p(out.data_ptr()),
+        )
+        return out
+
+    def add_norm(
+        self, update: Tensor, residual: Tensor, mask: MaskNumbers, weight: Tensor, bias: Tensor, epsilon: float
+    ) -> tuple[Tensor, ...]:
+        update, residual = update.contiguous(), residual.contiguous()
+        out, low, total = torch.empty_like(residual), torch.empty_like(update), torch.empty_like(residual)
+        mean, deviation = residual.new_empty(len(residual)), residual.new_empty(len(residual))
+        _library().add_norm(
+            c_void_p(update.data_ptr()),
+            c_void_p(residual.data_ptr()),
+            _mask(mask),
+            c_void_p(weight.data_ptr()),
+            c_void_p(bias.data_ptr()),
+            c_float(epsilon),
+            *_longs(update.shape),
+            *(c_void_p(tensor.data_ptr()) for tensor in (out, low, total, mean, deviation)),
+        )
+        return out, low, total, mean, deviation
+
+    def add_norm_backward(
+        self,
+        grad: Tensor | None,
+        grad_low: Tensor | None,
+        total: Tensor,
+        mean: Tensor,
+        deviation: Tensor,
+        mask: MaskNumbers,
+        weight: Tensor,
+        low: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        grad = None if grad is None else grad.contiguous()
+        grad_low = None if grad_low is None else grad_low.contiguous()
+        update, residual = torch.empty_like(total, dtype=low), torch.empty_like(total)
+        above = torch.empty_like(total)
+        _library().add_norm_backward(
+            _pointer(grad),
+            _pointer(grad_low),
+            *(c_void_p(tensor.data_ptr()) for tensor in (total, mean, deviation)),
+            _mask(mask),
+            c_void_p(weight.data_ptr()),
+            *_longs(total.shape),
+            *(c_void_p(tensor.data_ptr()) for tensor in (update, residual, above)),
+        )
+        return update, residual, above
+
+    def gelu(self, x: Tensor) -> Tensor:
+        y = torch.empty_like(x)
+        _library().gelu(c_void_p(x.data_ptr()), c_long(x.numel()), c_void_p(y.data_ptr()))
+        return y
+
+    def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor:
+        grad, below = grad.contiguous(), torch.empty_like(x)
+        _library().gelu_backward(
+            c_void_p(grad.data_ptr()), c_void_p(x.data_ptr()), c_long(x.numel()), c_void_p(below.data_ptr())
+        )
+        return below
+
+
+class NativeAttention(torch.autograd.Function):
+    """`attention.Attention`, text by text and head by head where the tokens lie: nothing is gathered or padded.
+
+    Of the probabilities only each row's logarithm of summed exponentials is kept; the backward pass makes them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *sources: Tensor) -> Tensor:
+        """sources: see `Call.parts`. Shape: (tokens, parts * hidden)
+
+        Returns. Shape: (tokens, hidden), or (texts, hidden) when only first tokens ask
+        """
+        context = call.empty((sources[0].shape[0], call.heads * call.width), sources[0], queries=True)
+        statistics = []
+        for number, group in enumerate(call.groups):
+            queries = 1 if call.firsts_only else group.longest
+            kept = torch.empty(group.texts * call.heads * queries)
+            heads = _heads(call, number, sources)
+            target = _at(context, group.first_text if call.firsts_only else group.start)
+            _library().attention(byref(heads), target, c_long(context.stride(0)), c_void_p(kept.data_ptr()))
+            statistics.append(kept)
+        if any(ctx.needs_input_grad):
+            ctx.call = call
+            ctx.save_for_backward(*sources, *statistics)
+        return context
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        call: Call = ctx.call
+        grad = grad.contiguous()
+        sources, statistics = ctx.saved_tensors[: len(call.parts)], ctx.saved_tensors[len(call.parts) :]
+        grads = [call.empty(source.shape, source, queries=number == 0) for number, source in enumerate(sources)]
+        for number, (group, kept) in enumerate(zip(call.groups, statistics, strict=True)):
+            heads = _heads(call, number, sources)
+            above = _at(grad, group.first_text if call.firsts_only else group.start)
+            targets = [place for place, _ in _places(call, group, grads)]
+            _library().attention_backward(
+                byref(heads), above, c_long(grad.stride(0)), c_void_p(kept.data_ptr()), *targets
+            )
+        return None, *grads
+
+
+def _heads(call: Call, number: int, sources: Sequence[Tensor]) -> _Heads:
+    """A group of a call, as kernels.cpp takes it."""
+    group, bias, mask = call.groups[number], call.biases[number], call.masks[number]
+    places = _places(call, group, sources)
+    made = _Heads()
+    for name, (place, stride) in zip(("query", "key", "value"), places, strict=True):
+        setattr(made, name, place)
+        setattr(made, f"{name}_stride", stride)
+    made.lengths = group.lengths.ctypes.data
+    made.texts, made.heads, made.width, made.longest = group.texts, call.heads, call.width, group.longest
+    made.firsts_only, made.scale, made.mask = call.firsts_only, call.scale, _mask(numbers_of(mask))
+    if bias.shape[1] > 1:  # padding alone needs no table: the texts' lengths say it
+        made.bias = bias.data_ptr()
+        made.bias_text, made.bias_head, made.bias_query = bias.stride()[:3]
+    return made
+
+
+def _places(call: Call, group: Group, tensors: Sequence[Tensor]) -> list[tuple[c_void_p, int]]:
+    """Where a group's query, key and value begin, and how far apart their tokens are."""
+    hidden, places = call.heads * call.width, []
+    for number, (tensor, parts) in enumerate(zip(tensors, call.parts, strict=True)):
+        row = group.first_text if call.firsts_only and number == 0 else group.start
+        places += [(_at(tensor, row, part * hidden), tensor.stride(0)) for part in range(parts)]
+    return places
+
+
+def _library() -> ctypes.CDLL:
+    loaded = library()
+    assert loaded is not None
+    return loaded
+
+
+def _at(tensor: Tensor, row: int, column: int = 0) -> c_void_p:
+    return c_void_p(tensor.data_ptr() + (row * tensor.stride(0) + column) * tensor.element_size())
+
+
+def _pointer(tensor: Tensor | None) -> c_void_p:
+    return c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _longs(numbers: Sequence[int]) -> list[c_long]:
+    return [c_long(number) for number in numbers]
+
+
+def _small_panel(matrix: Tensor) -> Tensor:
+    """`panel` of a few rows, padded to 32. Shape of matrix: (rank, columns)"""
+    made = matrix.new_empty(-(-matrix.shape[0] // BLOCK) * BLOCK, matrix.shape[1])
+    matrix = matrix.contiguous()
+    _library().rows_panel(c_void_p(matrix.data_ptr()), *_longs(matrix.shape), c_void_p(made.data_ptr()))
+    return made
+
+
+def _mask(numbers: MaskNumbers) -> _Mask:
+    if numbers is None:
+        return _Mask()
+    rows, columns, limit, scale = numbers
+    return _Mask(rows.data_ptr(), columns.data_ptr(), int(limit), float(scale.view(torch.float32)))
