@@ -18,6 +18,11 @@ from torch import Tensor
 
 _LOW, _HIGH = -(2**31), 2**31 - 1
 
+POOL = 2**14
+"""numbers of rows drawn at once: a draw for each mask costs more than its numbers do"""
+SLACK = 32
+"""numbers behind a mask's last column that may be read in vectors, and are of no effect"""
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -66,7 +71,8 @@ class Stream:
         self.seed = seed
         self.step = 0
         self.passes = 0
-        self._columns = _odd(columns, _generator(device, seed, -1, 0))
+        self._columns = _odd(columns + SLACK, _generator(device, seed, -1, 0))
+        self._pool = self._columns[:0]
         self._generator = _generator(device, seed, 0, 0)
 
     def set_step(self, step: int) -> None:
@@ -77,6 +83,7 @@ class Stream:
         """Start a forward pass. Returns: its seed, for masks that are drawn elsewhere"""
         self._columns = self._columns.to(device)
         self._generator = _generator(device, self.seed, self.step, self.passes)
+        self._pool = self._columns[:0]
         self.passes += 1
         return self._generator.initial_seed()
 
@@ -84,7 +91,10 @@ class Stream:
         """A fresh mask, or None where nothing is dropped."""
         if rate == 0.0:
             return None
-        return Mask(_odd(rows, self._generator)[:, None], self._columns[:columns], rate)
+        if len(self._pool) < rows:
+            self._pool = _odd(max(rows, POOL), self._generator)
+        drawn, self._pool = self._pool[:rows], self._pool[rows:]
+        return Mask(drawn[:, None], self._columns[:columns], rate)
 
 
 def _odd(count: int, generator: torch.Generator) -> Tensor:

@@ -92,23 +92,6 @@ class AddNorm(torch.autograd.Function):
         return update, residual, bias, None, None, None, None
 
 
-class Gelu(torch.autograd.Function):
-    """`fused.gelu` with its backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Kernels) -> Tensor:
-        """Shape: (tokens, intermediate)"""
-        if ctx.needs_input_grad[0]:
-            ctx.kernels = kernels
-            ctx.save_for_backward(x)
-        return kernels.gelu(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        (x,) = ctx.saved_tensors
-        return ctx.kernels.gelu_backward(grad, x), None
-
-
 class EncoderLayer(nn.Module):
     """Attention and feed-forward, each followed by dropout, the residual sum and a norm.
 
@@ -159,7 +142,7 @@ class EncoderLayer(nn.Module):
         update = self._linear(self.attention_output, context, shared)
         mask = shared.mask(update.shape, self.attention_output_dropout)
         x, low = self.attention_norm(update, x, mask, shared.kernels)
-        update = self._linear(self.ffn_out, self._activated(low, shared), shared)
+        update = self._linear(self.ffn_out, self._linear(self.ffn_in, low, shared, gelu=True), shared)
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low
@@ -186,17 +169,10 @@ class EncoderLayer(nn.Module):
         queries = 1 if self.firsts_only else group.longest
         return shared.mask((group.texts * self.heads * queries, group.longest), self.attention_dropout)
 
-    def _activated(self, low: Tensor, shared: Pass) -> Tensor:
-        """gelu(ffn_in(low)). Shape: (tokens, intermediate)"""
-        h: Tensor = Gelu.apply(  # type: ignore[no-untyped-call]
-            self._linear(self.ffn_in, low, shared), shared.kernels
-        )
-        return h
-
-    def _linear(self, sites: Sites, x: Tensor, shared: Pass) -> Tensor:
-        """Sites with fresh masks for their adapters."""
+    def _linear(self, sites: Sites, x: Tensor, shared: Pass, *, gelu: bool = False) -> Tensor:
+        """Sites with fresh masks for their adapters. Shape: x (tokens, d_in), result (tokens, d_out)"""
         masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        y: Tensor = sites(x, masks, shared.kernels)
+        y: Tensor = sites(x, masks, shared.kernels, gelu=gelu)
         return y
 
 

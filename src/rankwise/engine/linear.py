@@ -81,6 +81,18 @@ class FrozenLinear(nn.Module):
             y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
         return _with_terms(y, kernels, terms)
 
+    def activated(
+        self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """`forward`, and gelu of it. The first need not be there unless `keep`. Shape of both: (tokens, d_out)"""
+        packed = self._pack()
+        if packed is not None and self.native:
+            return native.linear_gelu(x, packed, bias, terms, keep=keep)
+        if packed is not None and not keep and not terms:  # erf, not tanh
+            return None, torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
+        y = self(x, bias, kernels, terms)
+        return y, kernels.gelu(y)
+
     def backward(self, grad: Tensor, kernels: Kernels | None = None, terms: Sequence[Term] = ()) -> Tensor:
         """The input's gradient, grad W + terms. Shape: grad (tokens, d_out), result (tokens, d_in)"""
         self.prepare_backward()
@@ -247,6 +259,10 @@ class Sites(nn.Module):
         self.parts = tuple(Site(layer, place) for layer, place in zip(layers, columns_of(weights), strict=True))
         self.sites = nn.ModuleList(self.parts)
         self.bias_precision = torch.float32 if native else precision
+        if not any(isinstance(site.bias, nn.Parameter) for site in self.parts):
+            hold(self, "frozen_bias", self._joint_bias())
+        else:
+            self.frozen_bias = None
 
     @property
     def plain(self) -> bool:
@@ -260,10 +276,13 @@ class Sites(nn.Module):
 
     def bias(self) -> Tensor:
         """The joint bias, as the frozen product takes it; every layer of these encoders has one. Shape: (d_out,)"""
+        return self._joint_bias() if self.frozen_bias is None else self.frozen_bias
+
+    def _joint_bias(self) -> Tensor:
         return torch.cat([site.there("bias").to(self.bias_precision) for site in self.parts])
 
-    def forward(self, x: Tensor, masks: Sequence[Mask | None], kernels: Kernels) -> Tensor:
-        """x W^T + b and every site's adapter.
+    def forward(self, x: Tensor, masks: Sequence[Mask | None], kernels: Kernels, *, gelu: bool = False) -> Tensor:
+        """x W^T + b and every site's adapter, and gelu of it all when asked.
 
         x
             Shape: (tokens, d_in)
@@ -274,50 +293,66 @@ class Sites(nn.Module):
         """
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
-        y: Tensor = function.apply(x, self, masks, kernels, *trained)  # type: ignore[no-untyped-call]
+        y: Tensor = function.apply(x, self, masks, kernels, gelu, *trained)  # type: ignore[no-untyped-call]
         return y
 
 
 class LoraLinear(torch.autograd.Function):
-    """y = x W^T + b, and y_i += scale_i dropout_i(x) A_i^T B_i^T for every adapted site i (Hu et al. 2021, eq. 3)."""
+    """y = x W^T + b, and y_i += scale_i dropout_i(x) A_i^T B_i^T for every adapted site i (Hu et al. 2021, eq. 3);
+    or gelu(y)."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, layer: Sites, masks: Sequence[Mask | None], kernels: Kernels, *trained: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        layer: Sites,
+        masks: Sequence[Mask | None],
+        kernels: Kernels,
+        gelu: bool,
+        *trained: Tensor | None,
     ) -> Tensor:
-        terms = []
+        terms, used = [], []
         for site, mask in zip(layer.parts, masks, strict=True):
             if site.adapted:
-                low = kernels.down(x, site.down(x.dtype), numbers_of(mask))
-                terms.append(Term(low, site.up(x.dtype), site.columns))
-        y: Tensor = layer.frozen(x, layer.bias(), kernels, terms)
-        if any(ctx.needs_input_grad):
-            ctx.layer, ctx.masks, ctx.kernels = layer, masks, kernels
-            ctx.save_for_backward(x if terms else None, *(term.low for term in terms))
+                down, up = site.down(x.dtype), site.up(x.dtype)
+                terms.append(Term(kernels.down(x, down, numbers_of(mask)), up, site.columns))
+                used.append((down, up))
+        keep = any(ctx.needs_input_grad)
+        before: Tensor | None = None
+        y: Tensor
+        if gelu:
+            before, y = layer.frozen.activated(x, layer.bias(), kernels, terms, keep=keep)
+        else:
+            y = layer.frozen(x, layer.bias(), kernels, terms)
+        if keep:
+            ctx.layer, ctx.masks, ctx.kernels, ctx.used = layer, masks, kernels, used
+            ctx.save_for_backward(x if terms else None, before, *(term.low for term in terms))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, *lows = ctx.saved_tensors
+        x, before, *lows = ctx.saved_tensors
         layer, kernels, need = ctx.layer, ctx.kernels, ctx.needs_input_grad
+        if before is not None:
+            grad = kernels.gelu_backward(grad, before)
         trained: list[Tensor | None] = []
         terms: list[Term] = []
-        remaining = iter(lows)
+        remaining = zip(lows, ctx.used, strict=True)
         for site, mask in zip(layer.parts, ctx.masks, strict=True):
-            needs_bias = need[4 + len(trained) + 3]
+            needs_bias = need[5 + len(trained) + 3]
             above = grad[:, site.columns]  # (tokens, d_out)
             if site.adapted:
-                numbers, up = numbers_of(mask), site.up(x.dtype)
-                grad_B = kernels.outer(next(remaining), above, None)[: len(up)].t() * site.scale
+                (low, (down, up)), numbers = next(remaining), numbers_of(mask)
+                grad_B = kernels.outer(low, above, None)[: len(up)].t() * site.scale
                 grad_low = kernels.down(above, up, None)  # (tokens, rank)
                 grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
                 trained += [grad_A, grad_B, None]
-                terms.append(Term(grad_low, site.down(x.dtype), slice(None), numbers))
+                terms.append(Term(grad_low, down, slice(None), numbers))
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
         grad_x = layer.frozen.backward(grad, kernels, terms) if need[0] else None
-        return grad_x, None, None, None, *trained
+        return grad_x, None, None, None, None, *trained
 
 
 class DoraLinear(torch.autograd.Function):
@@ -329,7 +364,13 @@ class DoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, layer: Sites, masks: Sequence[Mask | None], kernels: Kernels, *trained: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        layer: Sites,
+        masks: Sequence[Mask | None],
+        kernels: Kernels,
+        gelu: bool,
+        *trained: Tensor | None,
     ) -> Tensor:
         (site,), (mask,) = layer.parts, masks
         gain = site.gain(layer.frozen, x.dtype)  # (d_out,)
@@ -346,13 +387,15 @@ class DoraLinear(torch.autograd.Function):
             y += update * gain.to(x.dtype)
         if any(ctx.needs_input_grad):
             ctx.layer, ctx.mask, ctx.kernels = layer, mask, kernels
-            ctx.save_for_backward(x, low, base.add_(update), gain)
-        return y
+            ctx.save_for_backward(x, low, base.add_(update), gain, y if gelu else None)
+        return kernels.gelu(y) if gelu else y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, low, z, gain = ctx.saved_tensors
+        x, low, z, gain, before = ctx.saved_tensors
         layer, mask, kernels, need = ctx.layer, ctx.mask, ctx.kernels, ctx.needs_input_grad
+        if before is not None:
+            grad = kernels.gelu_backward(grad, before)
         (site,) = layer.parts
         numbers = numbers_of(mask)
         scaled = grad * gain.to(grad.dtype)  # gradient of z. Shape: (tokens, d_out)
@@ -362,7 +405,7 @@ class DoraLinear(torch.autograd.Function):
         # d gain / d magnitude is gain / magnitude, the inverse norm.
         grad_gain = (grad * z).sum(0, dtype=torch.float32)
         grad_magnitude = grad_gain * gain / site.there("magnitude")
-        grad_bias = grad.sum(0, dtype=torch.float32) if need[7] else None
+        grad_bias = grad.sum(0, dtype=torch.float32) if need[8] else None
         grad_x = None
         if need[0]:
             through_adapter = grad_low @ site.down(x.dtype)  # (tokens, d_in)
@@ -371,4 +414,4 @@ class DoraLinear(torch.autograd.Function):
             else:
                 through_adapter += layer.frozen.backward(scaled - grad)
                 grad_x = kernels.plus_dropped(layer.frozen.backward(grad), through_adapter, numbers)
-        return grad_x, None, None, None, grad_A, grad_B, grad_magnitude, grad_bias
+        return grad_x, None, None, None, None, grad_A, grad_B, grad_magnitude, grad_bias

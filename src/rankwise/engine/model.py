@@ -32,6 +32,7 @@ from rankwise.engine.weights import (
     Files,
     LiveModel,
     Source,
+    keep_freed_memory,
     layer_of,
     norm_of,
     release_layer,
@@ -95,6 +96,8 @@ class FastClassifier(nn.Module):
             if isinstance(module, FrozenLinear):
                 module.prepare_backward()
         return_freed_memory()
+        if any(True for _ in self.parameters()):
+            keep_freed_memory()
 
     def _layer(self, source: Source, index: int) -> EncoderLayer:
         layer = EncoderLayer(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,12 @@ class Group:
     """0 on tokens, -inf on padding, to be added to scores. Shape: (texts, 1, 1, longest)"""
     _tables: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def texts(self) -> int:
         """How many texts the group has."""
         return len(self.lengths)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the group's longest text, rounded up."""
         return _up(int(self.lengths.max()), LENGTH_STEP)

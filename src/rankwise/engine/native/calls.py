@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import byref, c_float, c_int, c_int32, c_long, c_void_p
+from functools import cache
 from typing import Any
 
 import torch
@@ -84,9 +85,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term]
 
     Returns. Shape: (tokens, columns)
     """
+    y = x.new_empty(x.shape[0], weight.shape[0] * BLOCK)
+    _product(x, weight, bias, terms, y.data_ptr(), None)
+    return y
+
+
+def linear_gelu(
+    x: Tensor, weight: Tensor, bias: Tensor, terms: Sequence[Term], *, keep: bool
+) -> tuple[Tensor | None, Tensor]:
+    """`linear`, if it is to be kept, and gelu of it. Shape of both: (tokens, columns)"""
+    activated = x.new_empty(x.shape[0], weight.shape[0] * BLOCK)
+    y = torch.empty_like(activated) if keep else None
+    _product(x, weight, bias, terms, None if y is None else y.data_ptr(), activated.data_ptr())
+    return y, activated
+
+
+def _product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], y: int | None, activated: int | None
+) -> None:
     x = x if x.stride(-1) == 1 else x.contiguous()
     columns = weight.shape[0] * BLOCK
-    y = x.new_empty(x.shape[0], columns)
     panels = [_small_panel(term.up) for term in terms]
     array = (_Term * len(terms))()
     for place, term, up in zip(array, terms, panels, strict=True):
@@ -94,18 +112,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term]
         place.low, place.panel, place.depth = term.low.data_ptr(), up.data_ptr(), term.low.shape[1]
         place.start, place.stop, place.mask = start, stop, _mask(term.mask)
     _library().linear(
-        c_void_p(x.data_ptr()),
-        c_long(x.stride(0)),
-        c_long(x.shape[0]),
-        c_long(x.shape[1]),
-        c_void_p(weight.data_ptr()),
-        c_long(columns),
-        _pointer(bias),
-        byref(array) if terms else c_void_p(None),
-        c_long(len(terms)),
-        c_void_p(y.data_ptr()),
+        *(x.data_ptr(), x.stride(0), *x.shape, weight.data_ptr(), columns, _pointer(bias)),
+        *(byref(array) if terms else None, len(terms), y, activated),
     )
-    return y
 
 
 class NativeKernels(Kernels):
@@ -116,34 +125,24 @@ class NativeKernels(Kernels):
             return x
         x = x.contiguous()
         y = torch.empty_like(x)
-        _library().dropped(c_void_p(x.data_ptr()), _mask(mask), *_longs(x.shape), c_void_p(y.data_ptr()))
+        _library().dropped(x.data_ptr(), _mask(mask), *x.shape, y.data_ptr())
         return y
 
     def down(self, x: Tensor, A: Tensor, mask: MaskNumbers) -> Tensor:
         columns = -(-A.shape[0] // BLOCK) * BLOCK
         weight = x.new_empty(A.shape[1], columns)
         A = A.contiguous()
-        _library().transposed_panel(c_void_p(A.data_ptr()), *_longs(A.shape), c_void_p(weight.data_ptr()))
+        _library().transposed_panel(A.data_ptr(), *A.shape, weight.data_ptr())
         low = x.new_empty(x.shape[0], columns)
         _library().down(
-            c_void_p(x.data_ptr()),
-            *_longs((x.stride(0), *x.shape)),
-            _mask(mask),
-            c_void_p(weight.data_ptr()),
-            c_long(columns),
-            c_void_p(low.data_ptr()),
+            x.data_ptr(), x.stride(0), *x.shape, _mask(mask), weight.data_ptr(), columns, low.data_ptr()
         )
         return low
 
     def outer(self, low: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
         out = torch.empty(low.shape[1], x.shape[1])
         _library().outer(
-            c_void_p(low.data_ptr()),
-            c_long(low.shape[1]),
-            c_void_p(x.data_ptr()),
-            *_longs((x.stride(0), *x.shape)),
-            _mask(mask),
-            c_void_p(out.data_ptr()),
+            low.data_ptr(), low.shape[1], x.data_ptr(), x.stride(0), *x.shape, _mask(mask), out.data_ptr()
         )
         return out
 
@@ -152,16 +151,10 @@ class NativeKernels(Kernels):
     ) -> tuple[Tensor, ...]:
         update, residual = update.contiguous(), residual.contiguous()
         out, low, total = torch.empty_like(residual), torch.empty_like(update), torch.empty_like(residual)
-        mean, deviation = residual.new_empty(len(residual)), residual.new_empty(len(residual))
+        mean, deviation = residual.new_empty(2, len(residual)).unbind()
         _library().add_norm(
-            c_void_p(update.data_ptr()),
-            c_void_p(residual.data_ptr()),
-            _mask(mask),
-            c_void_p(weight.data_ptr()),
-            c_void_p(bias.data_ptr()),
-            c_float(epsilon),
-            *_longs(update.shape),
-            *(c_void_p(tensor.data_ptr()) for tensor in (out, low, total, mean, deviation)),
+            *(update.data_ptr(), residual.data_ptr(), _mask(mask), weight.data_ptr(), bias.data_ptr(), epsilon),
+            *(*update.shape, *(tensor.data_ptr() for tensor in (out, low, total, mean, deviation))),
         )
         return out, low, total, mean, deviation
 
@@ -181,26 +174,20 @@ class NativeKernels(Kernels):
         update, residual = torch.empty_like(total, dtype=low), torch.empty_like(total)
         above = torch.empty_like(total)
         _library().add_norm_backward(
-            _pointer(grad),
-            _pointer(grad_low),
-            *(c_void_p(tensor.data_ptr()) for tensor in (total, mean, deviation)),
-            _mask(mask),
-            c_void_p(weight.data_ptr()),
-            *_longs(total.shape),
-            *(c_void_p(tensor.data_ptr()) for tensor in (update, residual, above)),
+            *(_pointer(grad), _pointer(grad_low), total.data_ptr(), mean.data_ptr(), deviation.data_ptr()),
+            *(_mask(mask), weight.data_ptr(), *total.shape),
+            *(update.data_ptr(), residual.data_ptr(), above.data_ptr()),
         )
         return update, residual, above
 
     def gelu(self, x: Tensor) -> Tensor:
         y = torch.empty_like(x)
-        _library().gelu(c_void_p(x.data_ptr()), c_long(x.numel()), c_void_p(y.data_ptr()))
+        _library().gelu(x.data_ptr(), x.numel(), y.data_ptr())
         return y
 
     def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor:
         grad, below = grad.contiguous(), torch.empty_like(x)
-        _library().gelu_backward(
-            c_void_p(grad.data_ptr()), c_void_p(x.data_ptr()), c_long(x.numel()), c_void_p(below.data_ptr())
-        )
+        _library().gelu_backward(grad.data_ptr(), x.data_ptr(), x.numel(), below.data_ptr())
         return below
 
 
@@ -223,7 +210,7 @@ class NativeAttention(torch.autograd.Function):
             kept = torch.empty(group.texts * call.heads * queries)
             heads = _heads(call, number, sources)
             target = _at(context, group.first_text if call.firsts_only else group.start)
-            _library().attention(byref(heads), target, c_long(context.stride(0)), c_void_p(kept.data_ptr()))
+            _library().attention(byref(heads), target, context.stride(0), kept.data_ptr())
             statistics.append(kept)
         if any(ctx.needs_input_grad):
             ctx.call = call
@@ -240,9 +227,7 @@ class NativeAttention(torch.autograd.Function):
             heads = _heads(call, number, sources)
             above = _at(grad, group.first_text if call.firsts_only else group.start)
             targets = [place for place, _ in _places(call, group, grads)]
-            _library().attention_backward(
-                byref(heads), above, c_long(grad.stride(0)), c_void_p(kept.data_ptr()), *targets
-            )
+            _library().attention_backward(byref(heads), above, grad.stride(0), kept.data_ptr(), *targets)
         return None, *grads
 
 
@@ -263,7 +248,7 @@ def _heads(call: Call, number: int, sources: Sequence[Tensor]) -> _Heads:
     return made
 
 
-def _places(call: Call, group: Group, tensors: Sequence[Tensor]) -> list[tuple[c_void_p, int]]:
+def _places(call: Call, group: Group, tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
     """Where a group's query, key and value begin, and how far apart their tokens are."""
     hidden, places = call.heads * call.width, []
     for number, (tensor, parts) in enumerate(zip(tensors, call.parts, strict=True)):
@@ -272,34 +257,58 @@ def _places(call: Call, group: Group, tensors: Sequence[Tensor]) -> list[tuple[c
     return places
 
 
+@cache
 def _library() -> ctypes.CDLL:
+    """The library, told what its functions take, so that plain numbers can be handed over."""
     loaded = library()
     assert loaded is not None
+    address, size = c_void_p, c_long
+    for name, takes in {
+        "rows_panel": (address, size, size, address),
+        "transposed_panel": (address, size, size, address),
+        "linear": (address, size, size, size, address, size, address, address, size, address, address),
+        "down": (address, size, size, size, _Mask, address, size, address),
+        "outer": (address, size, address, size, size, size, _Mask, address),
+        "attention": (address, address, size, address),
+        "attention_backward": (address, address, size, address, address, address, address),
+        "gelu": (address, size, address),
+        "gelu_backward": (address, address, size, address),
+        "add_norm": (address, address, _Mask, address, address, c_float, size, size, *[address] * 5),
+        "add_norm_backward": (*[address] * 5, _Mask, address, size, size, *[address] * 3),
+        "dropped": (address, _Mask, size, size, address),
+    }.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = takes, None
     return loaded
 
 
-def _at(tensor: Tensor, row: int, column: int = 0) -> c_void_p:
-    return c_void_p(tensor.data_ptr() + (row * tensor.stride(0) + column) * tensor.element_size())
+def _at(tensor: Tensor, row: int, column: int = 0) -> int:
+    return tensor.data_ptr() + (row * tensor.stride(0) + column) * tensor.element_size()
 
 
-def _pointer(tensor: Tensor | None) -> c_void_p:
-    return c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def _longs(numbers: Sequence[int]) -> list[c_long]:
-    return [c_long(number) for number in numbers]
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _small_panel(matrix: Tensor) -> Tensor:
     """`panel` of a few rows, padded to 32. Shape of matrix: (rank, columns)"""
     made = matrix.new_empty(-(-matrix.shape[0] // BLOCK) * BLOCK, matrix.shape[1])
     matrix = matrix.contiguous()
-    _library().rows_panel(c_void_p(matrix.data_ptr()), *_longs(matrix.shape), c_void_p(made.data_ptr()))
+    _library().rows_panel(matrix.data_ptr(), *matrix.shape, made.data_ptr())
     return made
 
 
 def _mask(numbers: MaskNumbers) -> _Mask:
     if numbers is None:
-        return _Mask()
+        return _NOTHING
     rows, columns, limit, scale = numbers
-    return _Mask(rows.data_ptr(), columns.data_ptr(), int(limit), float(scale.view(torch.float32)))
+    return _Mask(rows.data_ptr(), columns.data_ptr(), *_values(limit, scale))
+
+
+@cache
+def _values(limit: Tensor, scale: Tensor) -> tuple[int, float]:
+    """Of a rate's two tensors, which `dropout` makes once a rate."""
+    return int(limit), float(scale.view(torch.float32))
+
+
+_NOTHING = _Mask()

@@ -59,10 +59,11 @@ Number* scratch(int use, size_t numbers) {
 
 inline __m512 wide(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 inline __m512 load(const bf16* x) { return wide(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))); }
-inline __m512 load(const bf16* x, __mmask16 some) { return wide(_mm256_maskz_loadu_epi16(some, x)); }
 inline __m256i narrow(__m512 x) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)); }
 inline void store(bf16* to, __m512 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x)); }
-inline void store(bf16* to, __m512 x, __mmask16 some) { _mm256_mask_storeu_epi16(to, some, narrow(x)); }
+inline void store(bf16* to, __m512 left, __m512 right) {
+    _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(right, left)));
+}
 inline __mmask16 first(long count) { return count >= 16 ? 0xffff : (1u << std::max(count, 0L)) - 1; }
 
 inline __m512 exponential(__m512 x) {
@@ -84,6 +85,11 @@ inline __m512 normal(__m512 x, __m512& bell) {
     for (float factor : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(factor));
     const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(y, t), bell), _mm512_set1_ps(0.5f));
     return _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ), one, tail);
+}
+
+inline __m512 gelu_of(__m512 x) {
+    __m512 bell;
+    return _mm512_mul_ps(x, normal(x, bell));
 }
 
 // --- dropout --------------------------------------------------------------------------------------------------
@@ -255,7 +261,7 @@ void product(const bf16* rows, long stride, long row_blocks, const bf16* panel, 
 
 // One thread's columns of y = x W + bias + terms.
 void linear_columns(const bf16* x, long stride, long count, long depth, const bf16* panel, const float* bias,
-                    const Term* terms, long term_count, long from, long to, bf16* y, long y_stride) {
+                    const Term* terms, long term_count, long from, long to, bf16* y, bf16* activated, long y_stride) {
     const long steps = depth / BLOCK, whole = count / BLOCK * BLOCK;
     bf16* tail = nullptr;
     if (whole < count) {
@@ -308,9 +314,11 @@ void linear_columns(const bf16* x, long stride, long count, long depth, const bf
                 const __m512 b0 = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
                 const __m512 b1 = bias ? _mm512_loadu_ps(bias + column + 16) : _mm512_setzero_ps();
                 for (long i = 0; i < here; ++i) {
-                    bf16* out = y + (row + i) * y_stride + column;
-                    store(out, _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK), b0));
-                    store(out + 16, _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK + 16), b1));
+                    const long place = (row + i) * y_stride + column;
+                    const __m512 left = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK), b0);
+                    const __m512 right = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK + 16), b1);
+                    if (y) store(y + place, left, right);
+                    if (activated) store(activated + place, gelu_of(left), gelu_of(right));
                 }
             }
 }
@@ -328,16 +336,16 @@ void transposed_panel(const bf16* x, long count, long columns, bf16* panel) {
     panel_of_transpose(x, columns, count, columns, panel);
 }
 
-// y (count, columns) = x (count, depth) panel + bias (columns) + terms.
+// y (count, columns) = x (count, depth) panel + bias (columns) + terms; activated = gelu(y). One of them may be null.
 void linear(const bf16* x, long stride, long count, long depth, const bf16* panel, long columns, const float* bias,
-            const Term* terms, long term_count, bf16* y) {
+            const Term* terms, long term_count, bf16* y, bf16* activated) {
     // Threads share the columns, so that each reads its part of the weights once.
 #pragma omp parallel
     {
         Tiles tiles;
         const long wide_blocks = columns / BLOCK, thread = omp_get_thread_num(), threads = omp_get_num_threads();
         linear_columns(x, stride, count, depth, panel, bias, terms, term_count, wide_blocks * thread / threads * BLOCK,
-                       wide_blocks * (thread + 1) / threads * BLOCK, y, columns);
+                       wide_blocks * (thread + 1) / threads * BLOCK, y, activated, columns);
     }
 }
 
@@ -607,11 +615,7 @@ void attention_backward(const Heads* group, const bf16* grad, long grad_stride, 
 
 void gelu(const bf16* x, long count, bf16* y) {
 #pragma omp parallel for
-    for (long i = 0; i < count; i += 16) {
-        __m512 bell;
-        const __m512 value = load(x + i);
-        store(y + i, _mm512_mul_ps(value, normal(value, bell)));
-    }
+    for (long i = 0; i < count; i += 16) store(y + i, gelu_of(load(x + i)));
 }
 
 void gelu_backward(const bf16* grad, const bf16* x, long count, bf16* below) {
