@@ -13,10 +13,9 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
-
-_LOW, _HIGH = -(2**31), 2**31 - 1
 
 POOL = 2**14
 """numbers of rows drawn at once: a draw for each mask costs more than its numbers do"""
@@ -67,13 +66,13 @@ class Stream:
     A step may have several forward passes (accumulation); `begin` counts them.
     """
 
-    def __init__(self, seed: int, columns: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, seed: int, columns: int) -> None:
         self.seed = seed
         self.step = 0
         self.passes = 0
-        self._columns = _odd(columns + SLACK, _generator(device, seed, -1, 0))
-        self._pool = self._columns[:0]
-        self._generator = _generator(device, seed, 0, 0)
+        self._columns = _odd(columns + SLACK, _generator(seed, 0, 0))
+        self.begin(self._columns.device)
+        self.passes = 0
 
     def set_step(self, step: int) -> None:
         """The next forward pass is the step's first."""
@@ -81,40 +80,27 @@ class Stream:
 
     def begin(self, device: torch.device) -> int:
         """Start a forward pass. Returns: its seed, for masks that are drawn elsewhere"""
+        self._generator = _generator(self.seed, self.step + 1, self.passes)
         self._columns = self._columns.to(device)
-        self._generator = _generator(device, self.seed, self.step, self.passes)
         self._pool = self._columns[:0]
         self.passes += 1
-        return self._generator.initial_seed()
+        return int(self._generator.integers(2**31))
 
     def mask(self, rows: int, columns: int, rate: float) -> Mask | None:
         """A fresh mask, or None where nothing is dropped."""
         if rate == 0.0:
             return None
         if len(self._pool) < rows:
-            self._pool = _odd(max(rows, POOL), self._generator)
+            self._pool = _odd(max(rows, POOL), self._generator).to(self._columns.device)
         drawn, self._pool = self._pool[:rows], self._pool[rows:]
         return Mask(drawn[:, None], self._columns[:columns], rate)
 
 
-def _odd(count: int, generator: torch.Generator) -> Tensor:
+def _odd(count: int, generator: np.random.Generator) -> Tensor:
     """Random odd int32. Shape: (count,)"""
-    drawn = torch.randint(_LOW, _HIGH, (count,), dtype=torch.int32, generator=generator, device=generator.device)
-    return drawn.bitwise_or_(1)
+    return torch.from_numpy(np.frombuffer(generator.bytes(4 * count), np.int32) | 1)
 
 
-def _generator(device: torch.device | str, seed: int, step: int, passes: int) -> torch.Generator:
-    """A generator seeded with all three numbers, mixed, since torch's CPU generator takes 32 bits of its seed."""
-    state = 0
-    for number in (seed, step, passes):
-        state = _splitmix((state ^ number) & (2**64 - 1))
-    return torch.Generator(device).manual_seed(state >> 32)
-
-
-def _splitmix(state: int) -> int:
-    """SplitMix64's output function (Steele, Lea and Flood 2014)."""
-    wide = 2**64 - 1
-    state = (state + 0x9E3779B97F4A7C15) & wide
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & wide
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & wide
-    return state ^ (state >> 31)
+def _generator(*numbers: int) -> np.random.Generator:
+    """A generator seeded with all the numbers, mixed. NumPy's SFC64 draws five times as fast as torch's on a CPU."""
+    return np.random.Generator(np.random.SFC64(numbers))

@@ -70,11 +70,13 @@ def add_norm_backward(
     mask: MaskNumbers,
     weight: Tensor,
     low: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor]:
+    *,
+    summed: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of `add_norm` for both of its outputs' gradients.
 
-    Returns: those of update (low precision) and residual (fp32), and the outputs' summed, of which the bias's is the
-    column sum.
+    Returns: those of update (low precision) and residual (fp32), and if `summed` the outputs' together, of which the
+    bias's is the column sum.
     """
     if grad is None or grad_low is None:
         above = (grad if grad is not None else grad_low).float()  # type: ignore[union-attr]
@@ -84,7 +86,7 @@ def add_norm_backward(
         above, total, [total.shape[-1]], mean, deviation, weight, None, [True, False, False]
     )
     update = residual if mask is None else multiplier(*mask).mul_(residual)
-    return update.to(low), residual, above
+    return update.to(low), residual, above if summed else None
 
 
 def probabilities(
@@ -210,8 +212,8 @@ class Fused:
         self.function = function
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
-    def __call__(self, *arguments: Any) -> Any:
-        """Call the function. arguments: tensors, tuples of tensors (masks), and constants"""
+    def __call__(self, *arguments: Any, **options: bool) -> Any:
+        """Call the function. arguments: tensors, tuples of tensors (masks), and constants; options: of the function"""
         tensors: list[Tensor] = []
         pattern: list[Any] = []
         for argument in arguments:
@@ -222,13 +224,15 @@ class Fused:
                 pattern.append((*((member.dtype, *(size == 1 for size in member.shape)) for member in members),))
             else:
                 pattern.append(argument)
-        key = tuple(pattern)
+        key = (*pattern, *options.items())
         if key not in self._compiled:
-            self._compiled[key] = self._compile(arguments, tensors)
+            self._compiled[key] = self._compile(arguments, options, tensors)
         results = self._compiled[key](*tensors)
         return results if len(results) > 1 else results[0]
 
-    def _compile(self, arguments: Sequence[Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:
+    def _compile(
+        self, arguments: Sequence[Any], options: dict[str, bool], tensors: Sequence[Tensor]
+    ) -> Callable[..., Any]:
         def flat(*inputs: Tensor) -> Any:
             remaining = iter(inputs)
             rebuilt: list[Any] = []
@@ -237,7 +241,7 @@ class Fused:
                     rebuilt.append(tuple(next(remaining) for _ in argument))
                 else:
                     rebuilt.append(next(remaining) if isinstance(argument, Tensor) else argument)
-            results = self.function(*rebuilt)
+            results = self.function(*rebuilt, **options)
             return results if isinstance(results, tuple) else (results,)
 
         # Sizes that happen to be equal now need not be equal in the next batch.

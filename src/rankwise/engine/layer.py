@@ -86,9 +86,17 @@ class AddNorm(torch.autograd.Function):
         weight, total, mean, deviation = ctx.saved_tensors
         # One of the two is there, or autograd would not have come here.
         update, residual, above = ctx.kernels.add_norm_backward(
-            grad, grad_low, total, mean, deviation, numbers_of(ctx.mask), weight, ctx.low
+            grad,
+            grad_low,
+            total,
+            mean,
+            deviation,
+            numbers_of(ctx.mask),
+            weight,
+            ctx.low,
+            summed=ctx.needs_input_grad[2],
         )
-        bias = above.sum(0) if ctx.needs_input_grad[2] else None
+        bias = None if above is None else above.sum(0)
         return update, residual, bias, None, None, None, None
 
 

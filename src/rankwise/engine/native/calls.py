@@ -134,16 +134,12 @@ class NativeKernels(Kernels):
         A = A.contiguous()
         _library().transposed_panel(A.data_ptr(), *A.shape, weight.data_ptr())
         low = x.new_empty(x.shape[0], columns)
-        _library().down(
-            x.data_ptr(), x.stride(0), *x.shape, _mask(mask), weight.data_ptr(), columns, low.data_ptr()
-        )
+        _library().down(x.data_ptr(), x.stride(0), *x.shape, _mask(mask), weight.data_ptr(), columns, low.data_ptr())
         return low
 
     def outer(self, low: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
         out = torch.empty(low.shape[1], x.shape[1])
-        _library().outer(
-            low.data_ptr(), low.shape[1], x.data_ptr(), x.stride(0), *x.shape, _mask(mask), out.data_ptr()
-        )
+        _library().outer(low.data_ptr(), low.shape[1], x.data_ptr(), x.stride(0), *x.shape, _mask(mask), out.data_ptr())
         return out
 
     def add_norm(
@@ -168,15 +164,17 @@ class NativeKernels(Kernels):
         mask: MaskNumbers,
         weight: Tensor,
         low: torch.dtype,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        *,
+        summed: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         grad = None if grad is None else grad.contiguous()
         grad_low = None if grad_low is None else grad_low.contiguous()
         update, residual = torch.empty_like(total, dtype=low), torch.empty_like(total)
-        above = torch.empty_like(total)
+        above = torch.empty_like(total) if summed else None
         _library().add_norm_backward(
             *(_pointer(grad), _pointer(grad_low), total.data_ptr(), mean.data_ptr(), deviation.data_ptr()),
             *(_mask(mask), weight.data_ptr(), *total.shape),
-            *(update.data_ptr(), residual.data_ptr(), above.data_ptr()),
+            *(update.data_ptr(), residual.data_ptr(), _pointer(above)),
         )
         return update, residual, above
 
@@ -186,8 +184,8 @@ class NativeKernels(Kernels):
         return y
 
     def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor:
-        grad, below = grad.contiguous(), torch.empty_like(x)
-        _library().gelu_backward(grad.data_ptr(), x.data_ptr(), x.numel(), below.data_ptr())
+        below = grad.contiguous()  # in place: the gradient of gelu's result is of no other use
+        _library().gelu_backward(below.data_ptr(), x.data_ptr(), x.numel(), below.data_ptr())
         return below
 
 

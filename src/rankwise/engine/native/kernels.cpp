@@ -29,7 +29,7 @@ namespace {
 constexpr long BLOCK = 32;              // rows, columns and depth of a block
 constexpr long TILE = 16 * 32;          // bf16 numbers of a tile
 constexpr long STEP = 2 * TILE;         // of a block of a panel: 32 of depth, 32 columns
-constexpr long CACHED = 1 << 20;        // bytes of the left operand that stay in a core's second cache
+constexpr long CACHED = 3 << 18;        // bytes of the left operand that stay in a core's second cache
 
 inline long blocks(long size) { return (size + BLOCK - 1) / BLOCK; }
 
@@ -241,6 +241,14 @@ inline void add_product(const bf16* rows, long stride, const bf16* panel, long s
     }
 }
 
+inline void load_tiles(const float* from, long stride) {
+    const long bytes = stride * sizeof(float);
+    _tile_loadd(0, from, bytes);
+    _tile_loadd(1, from + 16, bytes);
+    _tile_loadd(2, from + 16 * stride, bytes);
+    _tile_loadd(3, from + 16 * stride + 16, bytes);
+}
+
 inline void store_tiles(float* to, long stride) {
     const long bytes = stride * sizeof(float);
     _tile_stored(0, to, bytes);
@@ -274,14 +282,27 @@ void linear_columns(const bf16* x, long stride, long count, long depth, const bf
         padded_rows(terms[t].low + whole * terms[t].depth, terms[t].depth, count - whole, terms[t].depth, low_tails[t]);
     }
     alignas(64) float sums[BLOCK * BLOCK], extra[BLOCK * BLOCK];
-    // As many columns of the panel as stay in the core's second cache, against all rows.
+    // As many columns of the panel as stay in the core's second cache, against all rows; and of a block of rows a piece
+    // that stays in its first cache, against all these columns, whose sums wait in `partial` for the next piece.
     const long chunk = std::max(BLOCK, CACHED / (depth * (long)sizeof(bf16)) / BLOCK * BLOCK);
+    const long piece = steps <= 16 ? steps : 8;
+    float* partial = scratch<float>(0, chunk * BLOCK);
     for (long start = from; start < to; start += chunk)
         for (long row = 0; row < count; row += BLOCK)
+            for (long step = 0; step < steps; step += piece)
             for (long column = start; column < std::min(to, start + chunk); column += BLOCK) {
-                const bool last = row == whole;
-                zero_tiles();
-                add_product(last ? tail : x + row * stride, last ? depth : stride, panel + column * depth, steps);
+                const bool last = row == whole, done = step + piece >= steps;
+                const bf16* rows = (last ? tail : x + row * stride) + step * BLOCK;
+                float* waiting = partial + (column - start) * BLOCK;
+                if (step)
+                    load_tiles(waiting, BLOCK);
+                else
+                    zero_tiles();
+                add_product(rows, last ? depth : stride, panel + column * depth + step * STEP, std::min(piece, steps - step));
+                if (!done) {
+                    store_tiles(waiting, BLOCK);
+                    continue;
+                }
                 bool masked = false;
                 for (long t = 0; t < term_count; ++t) {
                     const Term& term = terms[t];

@@ -18,10 +18,7 @@ from rankwise import files
 from rankwise.errors import UserError
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
-FLAGS = (
-    "-O3 -std=c++17 -fPIC -fopenmp -fno-math-errno -Wno-maybe-uninitialized -mfma -mavx512f -mavx512bw -mavx512vl "
-    "-mavx512dq -mavx512bf16 -mamx-tile -mamx-bf16"
-).split()
+FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fopenmp", "-fno-math-errno", "-Wno-maybe-uninitialized", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
 NEEDED = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl", "avx512dq"}
 
 
@@ -49,7 +46,7 @@ def _has_tiles() -> bool:
     except OSError:
         return False
     flags = next((line for line in lines if line.startswith("flags")), "")
-    return NEEDED <= set(flags.split())
+    return set(flags.split()) >= NEEDED
 
 
 def _compiler() -> str | None:
@@ -71,5 +68,5 @@ def _compiled(compiler: str) -> Path:
         # Linked without OpenMP: its functions are found in the library that torch has loaded, so that both share one
         # pool of threads.
         subprocess.run([compiler, "-shared", str(unlinked), "-o", str(linked)], capture_output=True, check=True)
-        os.replace(linked, path)
+        linked.replace(path)
     return path
