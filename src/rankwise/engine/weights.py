@@ -348,4 +348,4 @@ def keep_freed_memory() -> None:
     if adjust is not None:
         trim_threshold, mmap_threshold = -1, -3
         adjust(trim_threshold, 2**31 - 1)
-        adjust(mmap_threshold, 2**30)
+        adjust(mmap_threshold, 2**25)  # the most it takes

@@ -401,31 +401,34 @@ void outer(const bf16* low, long rank, const bf16* x, long stride, long count, l
     bf16* turned = scratch<bf16>(3, padded * rank);
     padded_rows(low, rank, count, rank, lows);
     transpose_rows(lows, padded, rank, turned);
+    // Two blocks of columns at a time: neighbouring lines of memory come together.
+    const long step = 2 * BLOCK;
 #pragma omp parallel
     {
         Tiles tiles;
-        bf16* rows = scratch<bf16>(0, padded * BLOCK);
-        bf16* panel = scratch<bf16>(1, padded * BLOCK);
+        bf16* rows = scratch<bf16>(0, padded * step);
+        bf16* panel = scratch<bf16>(1, padded * step);
         alignas(64) float sums[BLOCK * BLOCK];
 #pragma omp for
-        for (long column = 0; column < columns; column += BLOCK) {
-            const bf16* from = x + column;
+        for (long start = 0; start < columns; start += step) {
+            const long here = std::min(step, columns - start);
             if (mask.rows) {
                 for (long row = 0; row < count; ++row) {
                     const MaskRow masked(mask, row);
-                    for (long j = 0; j < BLOCK; j += 16) store(rows + row * BLOCK + j, masked(load(from + row * stride + j), column + j));
+                    for (long j = 0; j < here; j += 16) store(rows + row * here + j, masked(load(x + row * stride + start + j), start + j));
                 }
-                panel_of(rows, BLOCK, count, BLOCK, panel);
+                panel_of(rows, here, count, here, panel);
             } else
-                panel_of(from, stride, count, BLOCK, panel);
-            for (long r = 0; r < rank; r += BLOCK) {
-                zero_tiles();
-                add_product(turned + r * padded, padded, panel, padded / BLOCK);
-                store_tiles(sums, BLOCK);
-                for (long i = 0; i < BLOCK; ++i)
-                    for (long j = 0; j < BLOCK; j += 16)
-                        _mm512_storeu_ps(out + (r + i) * columns + column + j, _mm512_load_ps(sums + i * BLOCK + j));
-            }
+                panel_of(x + start, stride, count, here, panel);
+            for (long column = 0; column < here; column += BLOCK)
+                for (long r = 0; r < rank; r += BLOCK) {
+                    zero_tiles();
+                    add_product(turned + r * padded, padded, panel + column * padded, padded / BLOCK);
+                    store_tiles(sums, BLOCK);
+                    for (long i = 0; i < BLOCK; ++i)
+                        for (long j = 0; j < BLOCK; j += 16)
+                            _mm512_storeu_ps(out + (r + i) * columns + start + column + j, _mm512_load_ps(sums + i * BLOCK + j));
+                }
         }
     }
 }
