@@ -110,6 +110,7 @@ def test_gradients_with_dropout_match_finite_differences(model_type, dora, monke
     targets = modules(model_type, "query", "value", "attention_output", "ffn_in", "ffn_out")
     peft = adapted(tiny(model_type, dropout=True), targets, lora_dropout=0.2, use_dora=dora, bias="all")
     classifier = FastClassifier.from_peft(peft, precision="fp32").train()
+    classifier.classifier.activation = torch.tanh  # DistilBERT's has a kink, which differences step over
     batch = classifier.collate(texts())
     gain, norms = Site.gain, {}
 
@@ -134,7 +135,8 @@ def test_gradients_with_dropout_match_finite_differences(model_type, dora, monke
         moved = {name: torch.randn_like(value) * value.std().clamp(min=0.1) for name, value in named.items()
                  if kind_of(name) == kind}  # fmt: skip
         expected = sum(float((gradients[name].double() * direction).sum()) for name, direction in moved.items())
-        epsilon = 1e-2 / sum(float(direction.norm() ** 2) for direction in moved.values()) ** 0.5
+        # Far enough for the loss's rounding, 1e-5 of it, to be small beside the difference.
+        epsilon = 3e-2 / sum(float(direction.norm() ** 2) for direction in moved.values()) ** 0.5
         values = []
         for share in (1, -2):
             with torch.no_grad():

@@ -211,6 +211,8 @@ class Fused:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._absent: dict[tuple[Any, ...], set[int]] = {}
+        """results that are None, which no graph may have"""
 
     def __call__(self, *arguments: Any, **options: bool) -> Any:
         """Call the function. arguments: tensors, tuples of tensors (masks), and constants; options: of the function"""
@@ -226,12 +228,14 @@ class Fused:
                 pattern.append(argument)
         key = (*pattern, *options.items())
         if key not in self._compiled:
-            self._compiled[key] = self._compile(arguments, options, tensors)
-        results = self._compiled[key](*tensors)
+            self._compiled[key] = self._compile(key, arguments, options, tensors)
+        results = list(self._compiled[key](*tensors))
+        for place in sorted(self._absent[key]):
+            results.insert(place, None)
         return results if len(results) > 1 else results[0]
 
     def _compile(
-        self, arguments: Sequence[Any], options: dict[str, bool], tensors: Sequence[Tensor]
+        self, key: tuple[Any, ...], arguments: Sequence[Any], options: dict[str, bool], tensors: Sequence[Tensor]
     ) -> Callable[..., Any]:
         def flat(*inputs: Tensor) -> Any:
             remaining = iter(inputs)
@@ -242,7 +246,9 @@ class Fused:
                 else:
                     rebuilt.append(next(remaining) if isinstance(argument, Tensor) else argument)
             results = self.function(*rebuilt, **options)
-            return results if isinstance(results, tuple) else (results,)
+            results = results if isinstance(results, tuple) else (results,)
+            self._absent[key] = {place for place, result in enumerate(results) if result is None}
+            return tuple(result for result in results if result is not None)
 
         # Sizes that happen to be equal now need not be equal in the next batch.
         with (
