@@ -25,8 +25,9 @@ TRAIN_VARIANTS = {
     "grouped": "peft + Trainer in fp32, texts of similar length together",
     "bf16": "peft + Trainer under bf16 autocast",
     "bf16-grouped": "peft + Trainer under bf16 autocast, texts of similar length together",
-    "engine": "rankwise, eager",
-    "engine-compiled": "rankwise, elementwise work fused by torch.compile",
+    "engine": "rankwise",
+    "engine-torch": "rankwise in plain torch, without its own kernels (needs AMX)",
+    "engine-compiled": "rankwise in torch, elementwise work fused by torch.compile",
     "engine-cached": "rankwise, the frozen layers below the adapters computed once (needs --layers)",
     "products": "the products of the linear layers alone, on the engine's batches",
 }
@@ -282,7 +283,7 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
             row["times_baseline"] = round(rows[BASELINE]["step_s"] / row["step_s"], 2)
             row["times_baseline_mean"] = round(rows[BASELINE]["step_s_mean"] / row["step_s_mean"], 2)
             row["memory_of_baseline"] = round(row["peak_mb"] / rows[BASELINE]["peak_mb"], 3)
-        if products and variant in ("engine", "engine-compiled"):
+        if products and variant in ("engine", "engine-torch", "engine-compiled"):
             row["share_of_products"] = round(products / row["step_s"], 3)
     # A result is published: the folders of whoever measured it say nothing to its readers.
     places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}

@@ -90,7 +90,12 @@ def _grouping() -> dict[str, Any]:
 def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
     """Our step with the same optimizer and gradient clipping as the Trainer's defaults."""
     device = this_process().device  # where the Trainer puts the peer's model
-    classifier = FastClassifier.from_peft(model, compile=variant == "engine-compiled", seed=setting.seed)
+    classifier = FastClassifier.from_peft(
+        model,
+        compile=variant == "engine-compiled",
+        native=variant not in ("engine-torch", "engine-compiled"),
+        seed=setting.seed,
+    )
     classifier.to(device).train()
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE, fused=True)
     if variant == "engine-cached":

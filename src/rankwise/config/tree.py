@@ -225,7 +225,11 @@ class Train(Section, frozen=True):
         ),
     ] = None
     compile: Annotated[
-        Literal["auto", "on", "off"], _help("fuse elementwise work with torch.compile; auto when the steps repay it")
+        Literal["auto", "on", "off"],
+        _help(
+            "compile the engine's work: its own kernels where the processor has AMX, else torch.compile of what is "
+            "elementwise, with auto when the steps repay it"
+        ),
     ] = "auto"
 
 

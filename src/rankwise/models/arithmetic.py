@@ -12,7 +12,8 @@ STEPS_THAT_REPAY_COMPILING = 10_000
 
 
 def compiles(wanted: str, engine: str, steps: int) -> bool:
-    """Whether a run of so many steps fuses the engine's elementwise work with `torch.compile`.
+    """Whether a run of so many steps fuses the engine's elementwise work with `torch.compile`. (Where the processor has
+    AMX the engine's own kernels, which take seconds to compile, stand in for it.)
 
     Raises: UserError when it is asked for and there is no compiler, or no fast engine.
     """

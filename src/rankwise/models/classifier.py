@@ -109,6 +109,11 @@ def classifier_of(model: nn.Module, plan: Plan, config: Config, *, pad_token_id:
     if plan.engine == "fast":
         from rankwise.engine import FastClassifier
 
-        fused = compiles(config.train.compile, plan.engine, steps)
-        return FastClassifier.from_peft(model, precision=precision, compile=fused, seed=config.train.seed)
+        return FastClassifier.from_peft(
+            model,
+            precision=precision,
+            compile=compiles(config.train.compile, plan.engine, steps),
+            native=config.train.compile != "off",
+            seed=config.train.seed,
+        )
     return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision, seed=config.train.seed)

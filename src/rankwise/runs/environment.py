@@ -32,6 +32,7 @@ def capabilities() -> dict[str, tuple[bool, str]]:
     """What this machine and its tools can do for the fast engine: present or not, and what it means."""
     import torch
 
+    from rankwise.engine.native.library import library
     from rankwise.engine.precision import fastest, has_compiler
 
     return {
@@ -40,7 +41,8 @@ def capabilities() -> dict[str, tuple[bool, str]]:
             "instructions for bf16 products: on a processor about four times as fast as fp32",
         ),
         "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
-        "compiler": (has_compiler(), "torch.compile on long runs"),
+        "amx": (library() is not None, "the engine's own kernels: two to three times as fast again in bf16"),
+        "compiler": (has_compiler(), "torch.compile on long runs, and the engine's own kernels"),
     }
 
 
