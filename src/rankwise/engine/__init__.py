@@ -2,8 +2,8 @@
 
 Reading order, one idea a file: `families` (what encoders are called), `packing` (texts without padding),
 `dropout` (masks that are recomputed), `linear` (frozen weights and their adapters), `attention`, `layer`,
-`model` (the classifier). `fused` holds the elementwise arithmetic, `weights` where tensors come from, `support`
-what the engine can run.
+`model` (the classifier). `fused` holds the elementwise arithmetic, `native` all of it in C++ for processors with AMX,
+`weights` where tensors come from, `support` what the engine can run.
 """
 
 from __future__ import annotations
