@@ -161,6 +161,14 @@ class Kernels:
         """low^T dropout(x), summed over tokens, fp32. Shape: low (tokens, rank), x (tokens, d), result (rank, d)"""
         return (low.t() @ self.dropped(x, mask)).float()
 
+    def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """grad gain, grad (gain - 1), and the sum over tokens of grad z, in fp32.
+
+        Shape: grad and z (tokens, d_out), gain (d_out,); results (tokens, d_out) twice, (d_out,)
+        """
+        scaled = grad * gain.to(grad.dtype)
+        return scaled, scaled - grad, (grad * z).sum(0, dtype=torch.float32)
+
     def plus_term(self, total: Tensor, term: Term) -> Tensor:
         """A product with a term added; its memory may be reused. Shape: (tokens, all columns)"""
         update = term.low @ term.up

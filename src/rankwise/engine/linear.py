@@ -373,45 +373,44 @@ class DoraLinear(torch.autograd.Function):
         *trained: Tensor | None,
     ) -> Tensor:
         (site,), (mask,) = layer.parts, masks
-        gain = site.gain(layer.frozen, x.dtype)  # (d_out,)
-        inputs = kernels.dropped(x, numbers_of(mask))
-        base = layer.frozen(inputs)  # W d. Shape: (tokens, d_out)
-        low = inputs @ site.down(x.dtype).t()  # (tokens, rank)
-        update = low @ site.up(x.dtype)  # (tokens, d_out)
+        gain, numbers = site.gain(layer.frozen, x.dtype), numbers_of(mask)  # gain: (d_out,)
+        down, up = site.down(x.dtype), site.up(x.dtype)
+        terms = [Term(kernels.down(x, down, numbers), up, slice(None))]
+        z = layer.frozen(kernels.dropped(x, numbers), None, kernels, terms)  # (tokens, d_out)
+        y: Tensor
         if mask is None:
-            y: Tensor = (base + update) * gain.to(x.dtype)
-            y += layer.bias()
+            y = z * gain.to(x.dtype)
+            y += layer.bias().to(x.dtype)
         else:
-            y = layer.frozen(x, layer.bias())
-            y += base * (gain - 1).to(x.dtype)
-            y += update * gain.to(x.dtype)
+            # W d = z - scale B A d, so y = (W x + b + scale B A d) + (g - 1) z.
+            y = layer.frozen(x, layer.bias(), kernels, terms)
+            y.addcmul_(z, (gain - 1).to(x.dtype))
         if any(ctx.needs_input_grad):
-            ctx.layer, ctx.mask, ctx.kernels = layer, mask, kernels
-            ctx.save_for_backward(x, low, base.add_(update), gain, y if gelu else None)
+            ctx.layer, ctx.mask, ctx.kernels, ctx.used = layer, mask, kernels, (down, up)
+            ctx.save_for_backward(x, terms[0].low, z, gain, y if gelu else None)
         return kernels.gelu(y) if gelu else y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, low, z, gain, before = ctx.saved_tensors
-        layer, mask, kernels, need = ctx.layer, ctx.mask, ctx.kernels, ctx.needs_input_grad
+        layer, kernels, need, numbers = ctx.layer, ctx.kernels, ctx.needs_input_grad, numbers_of(ctx.mask)
+        (site,), (down, up) = layer.parts, ctx.used
         if before is not None:
             grad = kernels.gelu_backward(grad, before)
-        (site,) = layer.parts
-        numbers = numbers_of(mask)
-        scaled = grad * gain.to(grad.dtype)  # gradient of z. Shape: (tokens, d_out)
-        grad_low = scaled @ site.up(x.dtype).t()  # (tokens, rank)
-        grad_A = (grad_low.t() @ kernels.dropped(x, numbers)).float()
-        grad_B = (low.t() @ scaled).t().float() * site.scale
+        # The gradient of z, what it has beyond W x's, and the gain's.
+        scaled, beyond, grad_gain = kernels.gains_backward(grad, z, gain)
+        grad_low = kernels.down(scaled, up, None)  # (tokens, rank)
+        grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
+        grad_B = kernels.outer(low, scaled, None)[: len(up)].t() * site.scale
         # d gain / d magnitude is gain / magnitude, the inverse norm.
-        grad_gain = (grad * z).sum(0, dtype=torch.float32)
         grad_magnitude = grad_gain * gain / site.there("magnitude")
         grad_bias = grad.sum(0, dtype=torch.float32) if need[8] else None
         grad_x = None
         if need[0]:
-            through_adapter = grad_low @ site.down(x.dtype)  # (tokens, d_in)
-            if mask is None:
-                grad_x = layer.frozen.backward(scaled) + through_adapter
+            terms = [Term(grad_low, down, slice(None), numbers)]
+            if ctx.mask is None:
+                grad_x = layer.frozen.backward(scaled, kernels, terms)
             else:
-                through_adapter += layer.frozen.backward(scaled - grad)
-                grad_x = kernels.plus_dropped(layer.frozen.backward(grad), through_adapter, numbers)
+                grad_x = layer.frozen.backward(grad, kernels, terms)
+                grad_x = kernels.plus_dropped(grad_x, layer.frozen.backward(beyond), numbers)
         return grad_x, None, None, None, None, grad_A, grad_B, grad_magnitude, grad_bias

@@ -125,8 +125,22 @@ class NativeKernels(Kernels):
             return x
         x = x.contiguous()
         y = torch.empty_like(x)
-        _library().dropped(x.data_ptr(), _mask(mask), *x.shape, y.data_ptr())
+        _library().dropped(x.data_ptr(), None, _mask(mask), *x.shape, y.data_ptr())
         return y
+
+    def plus_dropped(self, total: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
+        x, y = x.contiguous(), total.contiguous()
+        _library().dropped(x.data_ptr(), y.data_ptr(), _mask(mask), *x.shape, y.data_ptr())
+        return y
+
+    def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        grad, z, gain = grad.contiguous(), z.contiguous(), gain.contiguous()
+        scaled, beyond, along = torch.empty_like(grad), torch.empty_like(grad), torch.empty_like(gain)
+        _library().gains_backward(
+            *(grad.data_ptr(), z.data_ptr(), gain.data_ptr(), *grad.shape),
+            *(scaled.data_ptr(), beyond.data_ptr(), along.data_ptr()),
+        )
+        return scaled, beyond, along
 
     def down(self, x: Tensor, A: Tensor, mask: MaskNumbers) -> Tensor:
         columns = -(-A.shape[0] // BLOCK) * BLOCK
@@ -273,7 +287,8 @@ def _library() -> ctypes.CDLL:
         "gelu_backward": (address, address, size, address),
         "add_norm": (address, address, _Mask, address, address, c_float, size, size, *[address] * 5),
         "add_norm_backward": (*[address] * 5, _Mask, address, size, size, *[address] * 3),
-        "dropped": (address, _Mask, size, size, address),
+        "dropped": (address, address, _Mask, size, size, address),
+        "gains_backward": (address, address, address, size, size, address, address, address),
     }.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = takes, None

@@ -715,12 +715,33 @@ void add_norm_backward(const float* grad, const bf16* grad_low, const float* tot
     }
 }
 
-// Dropout of x (rows, columns).
-void dropped(const bf16* x, Mask mask, long rows, long columns, bf16* y) {
+// y = total + dropout(x) (rows, columns); total may be null, for none.
+void dropped(const bf16* x, const bf16* total, Mask mask, long rows, long columns, bf16* y) {
 #pragma omp parallel for
     for (long row = 0; row < rows; ++row) {
         const MaskRow masked(mask, row);
-        for (long j = 0; j < columns; j += 16) store(y + row * columns + j, masked(load(x + row * columns + j), j));
+        for (long place = row * columns, j = 0; j < columns; j += 16) {
+            const __m512 kept = masked(load(x + place + j), j);
+            store(y + place + j, total ? _mm512_add_ps(load(total + place + j), kept) : kept);
+        }
+    }
+}
+
+// scaled = grad gain, beyond = grad (gain - 1), along (columns) = the sum over rows of grad z.
+void gains_backward(const bf16* grad, const bf16* z, const float* gain, long rows, long columns, bf16* scaled, bf16* beyond,
+                    float* along) {
+#pragma omp parallel for
+    for (long start = 0; start < columns; start += 2 * BLOCK) {
+        const long stop = std::min(columns, start + 2 * BLOCK);
+        std::memset(along + start, 0, (stop - start) * sizeof(float));
+        for (long row = 0; row < rows; ++row)
+            for (long j = start; j < stop; j += 16) {
+                const long place = row * columns + j;
+                const __m512 g = load(grad + place), times = _mm512_loadu_ps(gain + j);
+                store(scaled + place, _mm512_mul_ps(g, times));
+                store(beyond + place, _mm512_fmsub_ps(g, times, g));
+                _mm512_storeu_ps(along + j, _mm512_fmadd_ps(g, load(z + place), _mm512_loadu_ps(along + j)));
+            }
     }
 }
 }
