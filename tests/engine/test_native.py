@@ -148,6 +148,15 @@ def test_gelu_and_its_slope_are_exact_to_bf16():
 
 
 @needs_kernels
+def test_what_is_not_a_number_stays_so():
+    """A diverged run must be seen."""
+    classifier = made(adapted_wide("mpnet"), "bf16", native=True)
+    for parameter in classifier.layers[0].parameters():
+        parameter.data.fill_(torch.nan)
+    assert classifier(classifier.collate(texts(LENGTHS))).isnan().all()
+
+
+@needs_kernels
 def test_compiled_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path))
     compiler = library._compiler()

@@ -67,7 +67,8 @@ inline void store(bf16* to, __m512 left, __m512 right) {
 inline __mmask16 first(long count) { return count >= 16 ? 0xffff : (1u << std::max(count, 0L)) - 1; }
 
 inline __m512 exponential(__m512 x) {
-    // 2^n times a polynomial of the rest, |rest| <= ln 2 / 2 (Taylor to the sixth power: 1e-7).
+    // 2^n times a polynomial of the rest, |rest| <= ln 2 / 2 (Taylor to the sixth power: 1e-7). NaN stays NaN.
+    x = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
@@ -267,81 +268,101 @@ void product(const bf16* rows, long stride, long row_blocks, const bf16* panel, 
         }
 }
 
-// One thread's columns of y = x W + bias + terms.
-void linear_columns(const bf16* x, long stride, long count, long depth, const bf16* panel, const float* bias,
-                    const Term* terms, long term_count, long from, long to, bf16* y, bf16* activated, long y_stride) {
-    const long steps = depth / BLOCK, whole = count / BLOCK * BLOCK;
-    bf16* tail = nullptr;
-    if (whole < count) {
-        tail = scratch<bf16>(0, BLOCK * depth);
-        padded_rows(x + whole * stride, stride, count - whole, depth, tail);
+// A product in full: what it is of and where it goes. One of y and activated = gelu(y) may be null.
+struct Product {
+    const bf16* x;
+    long stride, count, depth;
+    const bf16* panel;
+    long columns;
+    const float* bias;
+    const Term* terms;
+    long term_count;
+    bf16 *y, *activated;
+};
+
+// The last rows of a matrix where they do not fill a block, padded to one; null where they do.
+const bf16* tail_of(const bf16* x, long stride, long count, long width, int use) {
+    const long whole = count / BLOCK * BLOCK;
+    if (whole == count) return nullptr;
+    bf16* tail = scratch<bf16>(use, BLOCK * width);
+    padded_rows(x + whole * stride, stride, count - whole, width, tail);
+    return tail;
+}
+
+// The sums of a block, which tiles 0 to 3 hold, with the terms that reach its columns. Shape of `sums`: (32, 32)
+void add_terms(const Product& p, const std::vector<const bf16*>& tails, long row, long column, float* sums) {
+    alignas(64) float extra[BLOCK * BLOCK];
+    const long here = std::min(BLOCK, p.count - row);
+    auto add = [&](const Term& term, const bf16* tail) {
+        const bf16* low = here < BLOCK ? tail : term.low + row * term.depth;
+        add_product(low, term.depth, term.panel + (column - term.from) * term.depth, term.depth / BLOCK);
+    };
+    auto reaches = [&](const Term& term) { return column >= term.from && column < term.to; };
+    for (long t = 0; t < p.term_count; ++t)
+        if (reaches(p.terms[t]) && !p.terms[t].mask.rows) add(p.terms[t], tails[t]);
+    store_tiles(sums, BLOCK);
+    for (long t = 0; t < p.term_count; ++t) {
+        const Term& term = p.terms[t];
+        if (!reaches(term) || !term.mask.rows) continue;
+        zero_tiles();
+        add(term, tails[t]);
+        store_tiles(extra, BLOCK);
+        for (long i = 0; i < here; ++i) {
+            const MaskRow mask(term.mask, row + i);
+            for (long j = 0; j < BLOCK; j += 16) {
+                float* sum = sums + i * BLOCK + j;
+                const __m512 kept = mask(_mm512_load_ps(extra + i * BLOCK + j), column - term.from + j);
+                _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), kept));
+            }
+        }
     }
-    std::vector<bf16*> low_tails(term_count);
-    for (long t = 0; t < term_count && tail; ++t) {
-        low_tails[t] = scratch<bf16>(1 + t, BLOCK * terms[t].depth);
-        padded_rows(terms[t].low + whole * terms[t].depth, terms[t].depth, count - whole, terms[t].depth, low_tails[t]);
+}
+
+// A block's sums with the bias, and gelu of it, as bf16 where they belong.
+void write_block(const Product& p, long row, long column, const float* sums) {
+    const __m512 b0 = p.bias ? _mm512_loadu_ps(p.bias + column) : _mm512_setzero_ps();
+    const __m512 b1 = p.bias ? _mm512_loadu_ps(p.bias + column + 16) : _mm512_setzero_ps();
+    for (long i = 0; i < std::min(BLOCK, p.count - row); ++i) {
+        const long place = (row + i) * p.columns + column;
+        const __m512 left = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK), b0);
+        const __m512 right = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK + 16), b1);
+        if (p.y) store(p.y + place, left, right);
+        if (p.activated) store(p.activated + place, gelu_of(left), gelu_of(right));
     }
-    alignas(64) float sums[BLOCK * BLOCK], extra[BLOCK * BLOCK];
+}
+
+// One thread's columns, from `from` to `to`.
+void multiply(const Product& p, long from, long to) {
+    const bf16* tail = tail_of(p.x, p.stride, p.count, p.depth, 0);
+    std::vector<const bf16*> tails(p.term_count);
+    for (long t = 0; t < p.term_count; ++t)
+        tails[t] = tail_of(p.terms[t].low, p.terms[t].depth, p.count, p.terms[t].depth, 1 + t);
     // As many columns of the panel as stay in the core's second cache, against all rows; and of a block of rows a piece
     // that stays in its first cache, against all these columns, whose sums wait in `partial` for the next piece.
-    const long chunk = std::max(BLOCK, CACHED / (depth * (long)sizeof(bf16)) / BLOCK * BLOCK);
-    const long piece = steps <= 16 ? steps : 8;
+    const long steps = p.depth / BLOCK, piece = steps <= 16 ? steps : 8;
+    const long chunk = std::max(BLOCK, CACHED / (p.depth * (long)sizeof(bf16)) / BLOCK * BLOCK);
     float* partial = scratch<float>(0, chunk * BLOCK);
+    alignas(64) float sums[BLOCK * BLOCK];
     for (long start = from; start < to; start += chunk)
-        for (long row = 0; row < count; row += BLOCK)
+        for (long row = 0; row < p.count; row += BLOCK)
             for (long step = 0; step < steps; step += piece)
-            for (long column = start; column < std::min(to, start + chunk); column += BLOCK) {
-                const bool last = row == whole, done = step + piece >= steps;
-                const bf16* rows = (last ? tail : x + row * stride) + step * BLOCK;
-                float* waiting = partial + (column - start) * BLOCK;
-                if (step)
-                    load_tiles(waiting, BLOCK);
-                else
-                    zero_tiles();
-                add_product(rows, last ? depth : stride, panel + column * depth + step * STEP, std::min(piece, steps - step));
-                if (!done) {
-                    store_tiles(waiting, BLOCK);
-                    continue;
-                }
-                bool masked = false;
-                for (long t = 0; t < term_count; ++t) {
-                    const Term& term = terms[t];
-                    if (column < term.from || column >= term.to) continue;
-                    if (term.mask.rows) {
-                        masked = true;
+                for (long column = start; column < std::min(to, start + chunk); column += BLOCK) {
+                    const bool padded = p.count - row < BLOCK;
+                    const bf16* rows = (padded ? tail : p.x + row * p.stride) + step * BLOCK;
+                    float* waiting = partial + (column - start) * BLOCK;
+                    if (step)
+                        load_tiles(waiting, BLOCK);
+                    else
+                        zero_tiles();
+                    add_product(rows, padded ? p.depth : p.stride, p.panel + column * p.depth + step * STEP,
+                                std::min(piece, steps - step));
+                    if (step + piece < steps) {
+                        store_tiles(waiting, BLOCK);
                         continue;
                     }
-                    const bf16* low = last ? low_tails[t] : term.low + row * term.depth;
-                    add_product(low, term.depth, term.panel + (column - term.from) * term.depth, term.depth / BLOCK);
+                    add_terms(p, tails, row, column, sums);
+                    write_block(p, row, column, sums);
                 }
-                store_tiles(sums, BLOCK);
-                const long here = std::min(BLOCK, count - row);
-                for (long t = 0; t < term_count && masked; ++t) {
-                    const Term& term = terms[t];
-                    if (column < term.from || column >= term.to || !term.mask.rows) continue;
-                    zero_tiles();
-                    const bf16* low = last ? low_tails[t] : term.low + row * term.depth;
-                    add_product(low, term.depth, term.panel + (column - term.from) * term.depth, term.depth / BLOCK);
-                    store_tiles(extra, BLOCK);
-                    for (long i = 0; i < here; ++i) {
-                        const MaskRow mask(term.mask, row + i);
-                        for (long j = 0; j < BLOCK; j += 16) {
-                            float* sum = sums + i * BLOCK + j;
-                            const __m512 add = mask(_mm512_load_ps(extra + i * BLOCK + j), column - term.from + j);
-                            _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), add));
-                        }
-                    }
-                }
-                const __m512 b0 = bias ? _mm512_loadu_ps(bias + column) : _mm512_setzero_ps();
-                const __m512 b1 = bias ? _mm512_loadu_ps(bias + column + 16) : _mm512_setzero_ps();
-                for (long i = 0; i < here; ++i) {
-                    const long place = (row + i) * y_stride + column;
-                    const __m512 left = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK), b0);
-                    const __m512 right = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK + 16), b1);
-                    if (y) store(y + place, left, right);
-                    if (activated) store(activated + place, gelu_of(left), gelu_of(right));
-                }
-            }
 }
 
 }  // namespace
@@ -360,13 +381,13 @@ void transposed_panel(const bf16* x, long count, long columns, bf16* panel) {
 // y (count, columns) = x (count, depth) panel + bias (columns) + terms; activated = gelu(y). One of them may be null.
 void linear(const bf16* x, long stride, long count, long depth, const bf16* panel, long columns, const float* bias,
             const Term* terms, long term_count, bf16* y, bf16* activated) {
+    const Product p{x, stride, count, depth, panel, columns, bias, terms, term_count, y, activated};
     // Threads share the columns, so that each reads its part of the weights once.
 #pragma omp parallel
     {
         Tiles tiles;
         const long wide_blocks = columns / BLOCK, thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        linear_columns(x, stride, count, depth, panel, bias, terms, term_count, wide_blocks * thread / threads * BLOCK,
-                       wide_blocks * (thread + 1) / threads * BLOCK, y, activated, columns);
+        multiply(p, wide_blocks * thread / threads * BLOCK, wide_blocks * (thread + 1) / threads * BLOCK);
     }
 }
 
@@ -453,7 +474,7 @@ namespace {
 
 // One text's head: its place in the group's memory.
 struct Place {
-    long length, queries, query_blocks, key_blocks, keys, token, query_row, mask_row, statistics;
+    long length, queries, query_blocks, key_blocks, keys, token, query_row, row;  // row: of masks and statistics
     const float* bias;
 };
 
@@ -467,8 +488,7 @@ Place place_of(const Heads& h, const std::vector<long>& starts, long pair) {
     p.keys = p.key_blocks * BLOCK;
     p.token = starts[text];
     p.query_row = h.firsts_only ? text : p.token;
-    p.mask_row = pair * (h.firsts_only ? 1 : h.longest);
-    p.statistics = p.mask_row;
+    p.row = pair * (h.firsts_only ? 1 : h.longest);
     p.bias = h.bias ? h.bias + text * h.bias_text + head * h.bias_head : nullptr;
     return p;
 }
@@ -517,9 +537,9 @@ void attend(const Heads& h, const Place& p, long head, bf16* context, long conte
                 total = _mm512_add_ps(total, kept);
             }
             const float sum = _mm512_reduce_add_ps(total);
-            if (statistics) statistics[p.statistics + start + i] = top + std::log(sum);
+            if (statistics) statistics[p.row + start + i] = top + std::log(sum);
             const __m512 share = _mm512_set1_ps(1.0f / sum);
-            const MaskRow mask(h.mask, p.mask_row + start + i);
+            const MaskRow mask(h.mask, p.row + start + i);
             for (long key = 0; key < p.keys; key += 16)
                 store(chances + i * p.keys + key, mask(_mm512_mul_ps(_mm512_load_ps(row + key), share), key));
         }
@@ -566,8 +586,8 @@ void attend_backward(const Heads& h, const Place& p, long head, const bf16* grad
         for (long i = 0; i < here; ++i) {
             float *row = scores + i * p.keys, *slope = through + i * p.keys;
             const long place = (start + i) * p.keys;
-            const __m512 norm = _mm512_set1_ps(statistics[p.statistics + start + i]);
-            const MaskRow mask(h.mask, p.mask_row + start + i);
+            const __m512 norm = _mm512_set1_ps(statistics[p.row + start + i]);
+            const MaskRow mask(h.mask, p.row + start + i);
             __m512 total = _mm512_setzero_ps();
             for (long key = 0; key < p.keys; key += 16) {
                 const __m512 chance = _mm512_maskz_mov_ps(
