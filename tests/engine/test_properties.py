@@ -147,7 +147,12 @@ def test_gradients_with_dropout_match_finite_differences(model_type, dora, monke
             for name, direction in moved.items():
                 named[name] += epsilon * direction
         above, below = values
-        assert (above - below) / (2 * epsilon) == pytest.approx(expected, rel=0.02, abs=0.01), kind
+        found = (above - below) / (2 * epsilon)
+        # To 2% of what such a direction gives as a rule: it may by chance lie across the gradient.
+        sizes = [sum(float(value.double().norm() ** 2) for value in one) ** 0.5
+                 for one in ((gradients[name] for name in moved), moved.values())]  # fmt: skip
+        usual = sizes[0] * sizes[1] / sum(value.numel() for value in moved.values()) ** 0.5
+        assert found == pytest.approx(expected, rel=0.02, abs=0.02 * usual), kind
 
 
 def test_dropout_acts_in_training_only():
