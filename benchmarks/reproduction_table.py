@@ -141,13 +141,14 @@ def remarks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was run how, and what each run says of itself."""
     first = results[0]
     engine = ", ".join(sorted({result["engine"]["path"] for result in results}))
-    cpu = first["environment"].get("cpu")
-    by_threads: dict[int, list[str]] = {}
+    by_machine: dict[str, list[str]] = {}
     for result in results:
-        by_threads.setdefault(int(result["environment"].get("threads") or 0), []).append(result["recipe"])
-    usual = max(by_threads, key=lambda count: len(by_threads[count]))
-    others = [f"{', '.join(names)}: {count}, at least in part" for count, names in by_threads.items() if count != usual]
-    shown = "; ".join([f"{usual} thread{'s' if usual != 1 else ''} of {cpu}", *others])
+        threads = int(result["environment"].get("threads") or 0)
+        machine = f"{threads} thread{'s' if threads != 1 else ''} of {result['environment'].get('cpu')}"
+        by_machine.setdefault(machine, []).append(result["recipe"])
+    usual = max(by_machine, key=lambda machine: len(by_machine[machine]))
+    others = [f"{', '.join(names)}: {name}, at least in part" for name, names in by_machine.items() if name != usual]
+    shown = "; ".join([usual, *others])
     lines = [f"Engine: {engine}; {shown}."]
     wanted = ON_BASE if first["model"] == BASE else ON_SMALL if first["model"] == SMALL else ()
     missing = [name for name in wanted if name not in {result["recipe"] for result in results}]
