@@ -93,8 +93,13 @@ def gathered(run: Run, model: str, recipe: str) -> dict[str, Any]:
     numbers = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "ece")
     shipped = recipes.path(recipe)
     config = configuration.to_dict(run.config)
-    for role in ("train", "test"):  # where the rows lay on one machine is of no use on another: their hash is
+    rows = {role: dict(about) for role, about in result["data"].items()}
+    # Where the rows lay on one machine is of no use on another: their hash is.
+    for role in ("train", "test"):
         config["data"][role] = Path(config["data"][role]).name
+    for about in rows.values():
+        if about.get("source"):
+            about["source"] = Path(about["source"]).name
     return {
         "model": model,
         "recipe": Path(recipe).stem,
@@ -111,7 +116,7 @@ def gathered(run: Run, model: str, recipe: str) -> dict[str, Any]:
         "timing": timing,
         "memory": result["memory"],
         "engine": result["engine"],
-        "data": result["data"],
+        "data": rows,
         "config": config,
         "config_hash": result["config_hash"],
         "environment": {name: value for name, value in result["environment"].items() if name != "platform"},
