@@ -64,9 +64,7 @@ def add_norm(
 def add_norm_backward(
     grad: Tensor | None,
     grad_low: Tensor | None,
-    total: Tensor,
-    mean: Tensor,
-    deviation: Tensor,
+    saved: tuple[Tensor, Tensor, Tensor],
     mask: MaskNumbers,
     weight: Tensor,
     low: torch.dtype,
@@ -75,9 +73,13 @@ def add_norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of `add_norm` for both of its outputs' gradients.
 
+    saved
+        what it returned last: the sum, its mean and inverse deviation
+
     Returns: those of update (low precision) and residual (fp32), and if `summed` the outputs' together, of which the
     bias's is the column sum.
     """
+    total, mean, deviation = saved
     if grad is None or grad_low is None:
         above = (grad if grad is not None else grad_low).float()  # type: ignore[union-attr]
     else:

@@ -83,18 +83,10 @@ class AddNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
-        weight, total, mean, deviation = ctx.saved_tensors
+        weight, *saved = ctx.saved_tensors
         # One of the two is there, or autograd would not have come here.
         update, residual, above = ctx.kernels.add_norm_backward(
-            grad,
-            grad_low,
-            total,
-            mean,
-            deviation,
-            numbers_of(ctx.mask),
-            weight,
-            ctx.low,
-            summed=ctx.needs_input_grad[2],
+            grad, grad_low, tuple(saved), numbers_of(ctx.mask), weight, ctx.low, summed=ctx.needs_input_grad[2]
         )
         bias = None if above is None else above.sum(0)
         return update, residual, bias, None, None, None, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -265,11 +265,6 @@ class Sites(nn.Module):
             self.frozen_bias = None
 
     @property
-    def plain(self) -> bool:
-        """Whether no site carries an adapter."""
-        return not any(site.adapted for site in self.parts)
-
-    @property
     def dora(self) -> bool:
         """Whether it is one DoRA layer."""
         return any(site.magnitude is not None for site in self.parts)
@@ -293,8 +288,17 @@ class Sites(nn.Module):
         """
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
-        y: Tensor = function.apply(x, self, masks, kernels, gelu, *trained)  # type: ignore[no-untyped-call]
+        y: Tensor = function.apply(x, Work(self, masks, kernels, gelu), *trained)  # type: ignore[no-untyped-call]
         return y
+
+
+class Work(NamedTuple):
+    """What one pass through a `Sites` is given beside tensors."""
+
+    layer: Sites
+    masks: Sequence[Mask | None]
+    kernels: Kernels
+    gelu: bool
 
 
 class LoraLinear(torch.autograd.Function):
@@ -302,15 +306,8 @@ class LoraLinear(torch.autograd.Function):
     or gelu(y)."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        layer: Sites,
-        masks: Sequence[Mask | None],
-        kernels: Kernels,
-        gelu: bool,
-        *trained: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> Tensor:
+        layer, masks, kernels, gelu = work
         terms, used = [], []
         for site, mask in zip(layer.parts, masks, strict=True):
             if site.adapted:
@@ -325,21 +322,21 @@ class LoraLinear(torch.autograd.Function):
         else:
             y = layer.frozen(x, layer.bias(), kernels, terms)
         if keep:
-            ctx.layer, ctx.masks, ctx.kernels, ctx.used = layer, masks, kernels, used
+            ctx.work, ctx.used = work, used
             ctx.save_for_backward(x if terms else None, before, *(term.low for term in terms))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, before, *lows = ctx.saved_tensors
-        layer, kernels, need = ctx.layer, ctx.kernels, ctx.needs_input_grad
+        (layer, masks, kernels, _), need = ctx.work, ctx.needs_input_grad
         if before is not None:
             grad = kernels.gelu_backward(grad, before)
         trained: list[Tensor | None] = []
         terms: list[Term] = []
         remaining = zip(lows, ctx.used, strict=True)
-        for site, mask in zip(layer.parts, ctx.masks, strict=True):
-            needs_bias = need[5 + len(trained) + 3]
+        for site, mask in zip(layer.parts, masks, strict=True):
+            needs_bias = need[2 + len(trained) + 3]
             above = grad[:, site.columns]  # (tokens, d_out)
             if site.adapted:
                 (low, (down, up)), numbers = next(remaining), numbers_of(mask)
@@ -352,7 +349,7 @@ class LoraLinear(torch.autograd.Function):
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
         grad_x = layer.frozen.backward(grad, kernels, terms) if need[0] else None
-        return grad_x, None, None, None, None, *trained
+        return grad_x, None, *trained
 
 
 class DoraLinear(torch.autograd.Function):
@@ -363,16 +360,9 @@ class DoraLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        layer: Sites,
-        masks: Sequence[Mask | None],
-        kernels: Kernels,
-        gelu: bool,
-        *trained: Tensor | None,
-    ) -> Tensor:
-        (site,), (mask,) = layer.parts, masks
+    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> Tensor:
+        layer, (mask,), kernels, gelu = work
+        (site,) = layer.parts
         gain, numbers = site.gain(layer.frozen, x.dtype), numbers_of(mask)  # gain: (d_out,)
         down, up = site.down(x.dtype), site.up(x.dtype)
         terms = [Term(kernels.down(x, down, numbers), up, slice(None))]
@@ -386,15 +376,15 @@ class DoraLinear(torch.autograd.Function):
             y = layer.frozen(x, layer.bias(), kernels, terms)
             y.addcmul_(z, (gain - 1).to(x.dtype))
         if any(ctx.needs_input_grad):
-            ctx.layer, ctx.mask, ctx.kernels, ctx.used = layer, mask, kernels, (down, up)
+            ctx.work, ctx.used = work, (down, up)
             ctx.save_for_backward(x, terms[0].low, z, gain, y if gelu else None)
         return kernels.gelu(y) if gelu else y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, low, z, gain, before = ctx.saved_tensors
-        layer, kernels, need, numbers = ctx.layer, ctx.kernels, ctx.needs_input_grad, numbers_of(ctx.mask)
-        (site,), (down, up) = layer.parts, ctx.used
+        (layer, (mask,), kernels, _), need = ctx.work, ctx.needs_input_grad
+        (site,), (down, up), numbers = layer.parts, ctx.used, numbers_of(mask)
         if before is not None:
             grad = kernels.gelu_backward(grad, before)
         # The gradient of z, what it has beyond W x's, and the gain's.
@@ -404,13 +394,13 @@ class DoraLinear(torch.autograd.Function):
         grad_B = kernels.outer(low, scaled, None)[: len(up)].t() * site.scale
         # d gain / d magnitude is gain / magnitude, the inverse norm.
         grad_magnitude = grad_gain * gain / site.there("magnitude")
-        grad_bias = grad.sum(0, dtype=torch.float32) if need[8] else None
+        grad_bias = grad.sum(0, dtype=torch.float32) if need[5] else None
         grad_x = None
         if need[0]:
             terms = [Term(grad_low, down, slice(None), numbers)]
-            if ctx.mask is None:
+            if mask is None:
                 grad_x = layer.frozen.backward(scaled, kernels, terms)
             else:
                 grad_x = layer.frozen.backward(grad, kernels, terms)
                 grad_x = kernels.plus_dropped(grad_x, layer.frozen.backward(beyond), numbers)
-        return grad_x, None, None, None, None, grad_A, grad_B, grad_magnitude, grad_bias
+        return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias

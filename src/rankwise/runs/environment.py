@@ -41,7 +41,7 @@ def capabilities() -> dict[str, tuple[bool, str]]:
             "instructions for bf16 products: on a processor about four times as fast as fp32",
         ),
         "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
-        "amx": (library() is not None, "the engine's own kernels: two to three times as fast again in bf16"),
+        "amx": (library() is not None, "the engine's own kernels: twice as fast again in bf16"),
         "compiler": (has_compiler(), "torch.compile on long runs, and the engine's own kernels"),
     }
 

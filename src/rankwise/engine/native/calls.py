@@ -172,22 +172,19 @@ class NativeKernels(Kernels):
         self,
         grad: Tensor | None,
         grad_low: Tensor | None,
-        total: Tensor,
-        mean: Tensor,
-        deviation: Tensor,
+        saved: tuple[Tensor, Tensor, Tensor],
         mask: MaskNumbers,
         weight: Tensor,
         low: torch.dtype,
         *,
         summed: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        grad = None if grad is None else grad.contiguous()
-        grad_low = None if grad_low is None else grad_low.contiguous()
-        update, residual = torch.empty_like(total, dtype=low), torch.empty_like(total)
-        above = torch.empty_like(total) if summed else None
+        grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
+        update, residual = torch.empty_like(saved[0], dtype=low), torch.empty_like(saved[0])
+        above = torch.empty_like(residual) if summed else None
         _library().add_norm_backward(
-            *(_pointer(grad), _pointer(grad_low), total.data_ptr(), mean.data_ptr(), deviation.data_ptr()),
-            *(_mask(mask), weight.data_ptr(), *total.shape),
+            *(_pointer(grad), _pointer(grad_low), *(tensor.data_ptr() for tensor in saved)),
+            *(_mask(mask), weight.data_ptr(), *residual.shape),
             *(update.data_ptr(), residual.data_ptr(), _pointer(above)),
         )
         return update, residual, above

@@ -623,36 +623,35 @@ void attend_backward(const Heads& h, const Place& p, long head, const bf16* grad
     write_rows(sums, p.length, w, grad_value + p.token * h.value_stride + offset, h.value_stride);
 }
 
+// `body(place, head)` for every text and head of a group, shared out among the threads.
+template <class Body>
+void for_every_head(const Heads& h, Body body) {
+    const auto starts = starts_of(h);
+#pragma omp parallel
+    {
+        Tiles tiles;
+#pragma omp for schedule(dynamic)
+        for (long pair = 0; pair < h.texts * h.heads; ++pair) body(place_of(h, starts, pair), pair % h.heads);
+    }
+}
+
 }  // namespace
 
 extern "C" {
 
 // context of a group's texts; statistics (text, head, query up to longest) are kept for the backward pass, or null.
 void attention(const Heads* group, bf16* context, long context_stride, float* statistics) {
-    const Heads& h = *group;
-    const auto starts = starts_of(h);
-#pragma omp parallel
-    {
-        Tiles tiles;
-#pragma omp for schedule(dynamic)
-        for (long pair = 0; pair < h.texts * h.heads; ++pair)
-            attend(h, place_of(h, starts, pair), pair % h.heads, context, context_stride, statistics);
-    }
+    for_every_head(*group, [=](const Place& place, long head) {
+        attend(*group, place, head, context, context_stride, statistics);
+    });
 }
 
 // Gradients of query, key and value, which lie as these do.
 void attention_backward(const Heads* group, const bf16* grad, long grad_stride, const float* statistics, bf16* grad_query,
                         bf16* grad_key, bf16* grad_value) {
-    const Heads& h = *group;
-    const auto starts = starts_of(h);
-#pragma omp parallel
-    {
-        Tiles tiles;
-#pragma omp for schedule(dynamic)
-        for (long pair = 0; pair < h.texts * h.heads; ++pair)
-            attend_backward(h, place_of(h, starts, pair), pair % h.heads, grad, grad_stride, statistics, grad_query, grad_key,
-                            grad_value);
-    }
+    for_every_head(*group, [=](const Place& place, long head) {
+        attend_backward(*group, place, head, grad, grad_stride, statistics, grad_query, grad_key, grad_value);
+    });
 }
 
 // --- elementwise ----------------------------------------------------------------------------------------------
