@@ -120,7 +120,7 @@ def test_the_number_of_threads_changes_no_bit():
 @needs_kernels
 def test_panels_give_their_matrix_back_and_moving_keeps_the_weights():
     matrix = torch.randn(64, 96).bfloat16()
-    assert torch.equal(calls.matrix_of(calls.panel(matrix)), matrix)
+    assert torch.equal(calls.TileLayout(matrix).matrix(), matrix)
     weights = [torch.randn(32, 64), torch.randn(64, 64)]
     linear = FrozenLinear(weights, torch.bfloat16, native=True)
     x, grad = torch.randn(40, 64).bfloat16(), torch.randn(40, 96).bfloat16()

@@ -203,7 +203,7 @@ def _frozen_tensors(classifier):
     yield from classifier.named_buffers()
     for name, module in classifier.named_modules():
         if getattr(module, "_packed", None) is not None:
-            yield f"{name}.packed", module._packed
+            yield f"{name}.packed", module._packed.tensor
 
 
 # --- other devices ------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def dropped(x: Tensor, mask: MaskNumbers) -> Tensor:
 
 
 def plus_dropped(total: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
-    """total + dropout(x), summed in fp32. Shape: (rows, columns)"""
+    """total + dropout(x), summed in fp32; total's memory may be reused. Shape: (rows, columns)"""
     if mask is None:
         return total + x
     return torch.addcmul(total.float(), x.float(), multiplier(*mask)).to(total.dtype)
@@ -127,7 +127,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Gradient of `gelu`. Shape: (tokens, intermediate)"""
+    """Gradient of `gelu`; grad's memory may be reused. Shape: (tokens, intermediate)"""
     below: Tensor = torch.ops.aten.gelu_backward(grad, x)
     return below
 

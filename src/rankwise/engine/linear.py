@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rankwise.engine.dropout import Mask
 from rankwise.engine.fused import Kernels, Term, numbers_of
-from rankwise.engine.native import calls as native
+from rankwise.engine.native.calls import TileLayout
 from rankwise.engine.weights import Adapter, Dense
 
 # Rows that oneDNN is told to expect when it packs a weight; any number runs.
@@ -47,6 +47,50 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
+class Layout(Protocol):
+    """A frozen matrix laid out for products with it, W^T or W; what it takes and gives is `FrozenLinear`'s."""
+
+    tensor: Tensor
+    """what it keeps, in an order of its own"""
+
+    def __init__(self, matrix: Tensor) -> None:
+        """matrix: Shape: (d_out, d_in), where products are x matrix^T"""
+
+    def matrix(self) -> Tensor:
+        """The matrix, exactly. Shape: (d_out, d_in)"""
+
+    def product(self, x: Tensor, bias: Tensor | None, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+        """`FrozenLinear.forward`."""
+
+    def activated(
+        self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """`FrozenLinear.activated`."""
+
+
+class OneDnnLayout:
+    """oneDNN's own blocked layout."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), TYPICAL_TOKENS)
+
+    def matrix(self) -> Tensor:
+        dense: Tensor = self.tensor.to_dense()
+        return dense
+
+    def product(self, x: Tensor, bias: Tensor | None, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+        y = torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "none", [], "")
+        return _with_terms(y, kernels, terms)
+
+    def activated(
+        self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        if not keep and not terms:  # erf, not tanh
+            return None, torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "gelu", [], "none")
+        y = self.product(x, bias, kernels, terms)
+        return y, kernels.gelu(y)
+
+
 class FrozenLinear(nn.Module):
     """W of y = x W^T, never trained; the rows of W are those of several matrices, one upon another.
 
@@ -63,8 +107,8 @@ class FrozenLinear(nn.Module):
         self.width = sum(weight.shape[0] for weight in weights)
         self.native = native
         self._count = 0
-        self._packed: Tensor | None = None
-        self._packed_transposed: Tensor | None = None
+        self._packed: Layout | None = None
+        self._packed_transposed: Layout | None = None
         self._keep([weight.detach().to(precision) for weight in weights])
         self._pack()
 
@@ -73,51 +117,37 @@ class FrozenLinear(nn.Module):
     ) -> Tensor:
         """x W^T + bias + terms, which need `kernels`. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
         packed = self._pack()
-        if packed is None:
-            y = self._product(x, bias)
-        elif self.native:
-            return native.linear(x, packed, bias, terms)
-        else:
-            y = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-        return _with_terms(y, kernels, terms)
+        if packed is not None:
+            return packed.product(x, bias, kernels, terms)
+        return _with_terms(self._product(x, bias), kernels, terms)
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
     ) -> tuple[Tensor | None, Tensor]:
         """`forward`, and gelu of it. The first need not be there unless `keep`. Shape of both: (tokens, d_out)"""
         packed = self._pack()
-        if packed is not None and self.native:
-            return native.linear_gelu(x, packed, bias, terms, keep=keep)
-        if packed is not None and not keep and not terms:  # erf, not tanh
-            return None, torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
+        if packed is not None:
+            return packed.activated(x, bias, kernels, terms, keep=keep)
         y = self(x, bias, kernels, terms)
         return y, kernels.gelu(y)
 
     def backward(self, grad: Tensor, kernels: Kernels | None = None, terms: Sequence[Term] = ()) -> Tensor:
         """The input's gradient, grad W + terms. Shape: grad (tokens, d_out), result (tokens, d_in)"""
         self.prepare_backward()
-        if self._packed_transposed is None:
-            weights = self._plain()
-            (first, weight), *others = zip(columns_of(weights), weights, strict=True)
-            below = grad[:, first] @ weight
-            for columns, weight in others:
-                below.addmm_(grad[:, columns], weight)
-        elif self.native:
-            return native.linear(grad, self._packed_transposed, None, terms)
-        else:
-            below = torch.ops.mkldnn._linear_pointwise(grad, self._packed_transposed, None, "none", [], "")
+        if self._packed_transposed is not None:
+            return self._packed_transposed.product(grad, None, kernels, terms)
+        weights = self._plain()
+        (first, weight), *others = zip(columns_of(weights), weights, strict=True)
+        below = grad[:, first] @ weight
+        for columns, weight in others:
+            below.addmm_(grad[:, columns], weight)
         return _with_terms(below, kernels, terms)
 
     def prepare_backward(self) -> None:
         """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
         packed = self._pack()
-        if packed is None or self._packed_transposed is not None:
-            return
-        if self.native:
-            self._packed_transposed = native.panel(native.matrix_of(packed).t())
-        else:
-            transposed = packed.to_dense().t().contiguous()
-            self._packed_transposed = torch.ops.mkldnn._reorder_linear_weight(transposed, TYPICAL_TOKENS)
+        if packed is not None and self._packed_transposed is None:
+            self._packed_transposed = type(packed)(packed.matrix().t())
 
     def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x W^T + bias of plain matrices. Shape: (tokens, d_out)"""
@@ -150,23 +180,26 @@ class FrozenLinear(nn.Module):
             hold(self, f"weight_{number}", weight)
         self._count = len(weights)
 
-    def _pack(self) -> Tensor | None:
+    def _pack(self) -> Layout | None:
         """The packed weight where there is one; the plain ones are given up for it."""
-        if self._packed is None:
-            weights = self._kept()
-            if weights and weights[0].device.type == "cpu" and self.native:
-                self._packed = native.panel(torch.cat(weights).t())
-                self._keep([])
-            elif weights and can_pack(weights[0]):
-                self._packed = torch.ops.mkldnn._reorder_linear_weight(torch.cat(weights), TYPICAL_TOKENS)
+        weights = self._kept()
+        if self._packed is None and weights:
+            kind = self._layout(weights[0])
+            if kind is not None:
+                self._packed = kind(torch.cat(weights))
                 self._keep([])
         return self._packed
+
+    def _layout(self, weight: Tensor) -> type[Layout] | None:
+        """How matrices such as this one are packed, if they are."""
+        if self.native and weight.device.type == "cpu":
+            return TileLayout
+        return OneDnnLayout if can_pack(weight) else None
 
     def _apply(self, fn: Any, recurse: bool = True) -> FrozenLinear:
         """Move (`nn.Module.to`): packed layouts stay behind and are made anew where they help."""
         if self._packed is not None:
-            plain = native.matrix_of(self._packed).t().contiguous() if self.native else self._packed.to_dense()
-            self._keep([plain])
+            self._keep([self._packed.matrix()])
             self._packed = self._packed_transposed = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -54,55 +54,38 @@ def usable(*sizes: int) -> bool:
     return all(size % BLOCK == 0 for size in sizes) and library() is not None
 
 
-def panel(matrix: Tensor) -> Tensor:
-    """A matrix laid out as the right operand of products; see kernels.cpp.
+class TileLayout:
+    """A frozen matrix as a panel of kernels.cpp, the right operand of its products; `linear.Layout`."""
 
-    matrix
-        Shape: (depth, columns), both multiples of 32
+    def __init__(self, matrix: Tensor) -> None:
+        """matrix: both sides multiples of 32. Shape: (d_out, d_in)"""
+        depth, columns = matrix.t().shape
+        split = matrix.t().reshape(depth // BLOCK, 16, 2, columns // BLOCK, 2, 16)
+        self.tensor = split.permute(3, 0, 4, 1, 5, 2).contiguous()
+        """bf16. Shape: (d_out / 32, d_in / 32, 2, 16, 16, 2)"""
 
-    Returns: bf16. Shape: (columns / 32, depth / 32, 2, 16, 16, 2)
-    """
-    depth, columns = matrix.shape
-    split = matrix.to(torch.bfloat16).reshape(depth // BLOCK, 16, 2, columns // BLOCK, 2, 16)
-    return split.permute(3, 0, 4, 1, 5, 2).contiguous()
+    def matrix(self) -> Tensor:
+        blocks, steps = self.tensor.shape[:2]
+        return self.tensor.permute(1, 3, 5, 0, 2, 4).reshape(steps * BLOCK, blocks * BLOCK).t().contiguous()
 
+    def product(self, x: Tensor, bias: Tensor | None, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+        y = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
+        _product(x, self.tensor, bias, terms, y.data_ptr(), None)
+        return y
 
-def matrix_of(panel: Tensor) -> Tensor:
-    """The matrix that a panel was made of. Shape: (depth, columns)"""
-    blocks, steps = panel.shape[:2]
-    return panel.permute(1, 3, 5, 0, 2, 4).reshape(steps * BLOCK, blocks * BLOCK)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term] = ()) -> Tensor:
-    """x W + bias + terms.
-
-    x
-        Shape: (tokens, depth)
-    weight
-        `panel` of W
-    bias
-        fp32. Shape: (columns,)
-
-    Returns. Shape: (tokens, columns)
-    """
-    y = x.new_empty(x.shape[0], weight.shape[0] * BLOCK)
-    _product(x, weight, bias, terms, y.data_ptr(), None)
-    return y
-
-
-def linear_gelu(
-    x: Tensor, weight: Tensor, bias: Tensor, terms: Sequence[Term], *, keep: bool
-) -> tuple[Tensor | None, Tensor]:
-    """`linear`, if it is to be kept, and gelu of it. Shape of both: (tokens, columns)"""
-    activated = x.new_empty(x.shape[0], weight.shape[0] * BLOCK)
-    y = torch.empty_like(activated) if keep else None
-    _product(x, weight, bias, terms, None if y is None else y.data_ptr(), activated.data_ptr())
-    return y, activated
+    def activated(
+        self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        activated = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
+        y = torch.empty_like(activated) if keep else None
+        _product(x, self.tensor, bias, terms, _pointer(y), activated.data_ptr())
+        return y, activated
 
 
 def _product(
     x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], y: int | None, activated: int | None
 ) -> None:
+    """x W + bias + terms to the address `y`, gelu of it to `activated`; bias in fp32."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     columns = weight.shape[0] * BLOCK
     panels = [_small_panel(term.up) for term in terms]
@@ -301,7 +284,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _small_panel(matrix: Tensor) -> Tensor:
-    """`panel` of a few rows, padded to 32. Shape of matrix: (rank, columns)"""
+    """A panel of a few rows, padded to 32. Shape of matrix: (rank, columns)"""
     made = matrix.new_empty(-(-matrix.shape[0] // BLOCK) * BLOCK, matrix.shape[1])
     matrix = matrix.contiguous()
     _library().rows_panel(matrix.data_ptr(), *matrix.shape, made.data_ptr())
