@@ -127,16 +127,19 @@ def test_cached_prefix_gives_the_same_gradients(tmp_path):
         assert max(error(ours[name], value) for name, value in exact.items()) < 0.03
 
 
-def test_cached_prefix_is_computed_once_and_reused_by_the_next_trial(tmp_path, monkeypatch):
-    first = FastClassifier.from_peft(upper())
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cached_prefix_is_computed_once_and_reused_by_the_next_trial(tmp_path, monkeypatch, precision):
+    first = FastClassifier.from_peft(upper(), precision=precision)
     first.cache_prefix(tmp_path)
     logits = first.eval()(first.collate(texts()))
-    second = FastClassifier.from_peft(upper())
+    second = FastClassifier.from_peft(upper(), precision=precision)
     cache = second.cache_prefix(tmp_path)
     assert len(cache) == len(texts())
     monkeypatch.setattr(second, "_prefix", lambda rows: pytest.fail("computed again"))
     assert torch.equal(second.eval()(second.collate(texts())), logits)
-    torch.testing.assert_close(second(second.collate(texts()[::-1])).flip(0), logits, rtol=0.0, atol=0.02)
+    # In another order a text has other rows, which a processor's library may sum otherwise: bit for bit on some only.
+    reversed_logits = second(second.collate(texts()[::-1])).flip(0)
+    assert error(reversed_logits, logits) < {"fp32": 1e-6, "bf16": 0.01}[precision]
 
 
 def test_cached_prefix_keeps_to_its_budget(tmp_path):
@@ -269,6 +272,7 @@ def test_real_weights_in_bf16_are_no_further_from_fp32_than_autocast(name):
         exact = reference(peft, ROWS)
         ours.append(distance(engine(peft, ROWS, "bf16"), exact))
         theirs.append(distance(reference(peft, ROWS, autocast=True), exact))
-    # Medians: with some heads the gradients of this loss nearly cancel, and any rounding is far off.
-    print(f"{name}: distance of bf16 from fp32: engine {np.median(ours):.4f}, autocast {np.median(theirs):.4f}")
-    assert np.median(ours) <= np.median(theirs)
+    # Both: with some heads the gradients of this loss nearly cancel, any rounding is far off, and one decides the mean.
+    for of in (np.mean, np.median):
+        print(f"{name}: {of.__name__} distance of bf16 from fp32: engine {of(ours):.4f}, autocast {of(theirs):.4f}")
+        assert of(ours) <= of(theirs)

@@ -175,7 +175,8 @@ def _layers(text: str | None) -> list[int] | None:
 def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
     known = VARIANTS[setting.task]
     if args.variants is None:
-        return [name for name in known if setting.layers or name not in NEED_LAYERS]
+        left_out = set() if setting.layers else NEED_LAYERS
+        return [name for name in known if name not in left_out and (name != "engine-torch" or _has_own_kernels())]
     wanted: list[str] = args.variants.split(",")
     unknown = [name for name in wanted if name not in known]
     if not setting.layers and not NEED_LAYERS.isdisjoint(wanted):
@@ -183,6 +184,13 @@ def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
     if unknown:
         raise UserError(f"--variants: no variant '{unknown[0]}' of {setting.task}; there are {', '.join(known)}")
     return wanted
+
+
+def _has_own_kernels() -> bool:
+    """Without them `engine-torch` would measure `engine` again."""
+    from rankwise.engine.native.library import library
+
+    return library() is not None
 
 
 # --- measuring ----------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.families import Numbers
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Sites, hold
-from rankwise.engine.native.calls import NativeAttention, NativeKernels
 from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
@@ -32,8 +31,9 @@ class Pass:
     kernels: Kernels
     stream: Stream | None
     """dropout masks; None when nothing is dropped"""
+    attention: type[torch.autograd.Function] = Attention
     fused: bool = False
-    """attention by the library's fused kernels"""
+    """attention by the library's fused kernels instead"""
 
     def mask(self, shape: Sequence[int], rate: float) -> Mask | None:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
@@ -160,8 +160,7 @@ class EncoderLayer(nn.Module):
         call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
         if shared.fused:
             return fused_attention(call, 0.0 if shared.stream is None else self.attention_dropout, *sources)
-        function = NativeAttention if isinstance(shared.kernels, NativeKernels) else Attention
-        context: Tensor = function.apply(call, *sources)  # type: ignore[no-untyped-call]
+        context: Tensor = shared.attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
 
     def _mask_of(self, group: Group, shared: Pass) -> Mask | None:

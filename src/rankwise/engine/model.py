@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from rankwise.engine.cache import PrefixCache, in_packed_order
 from rankwise.engine.dropout import Stream, multiplier
 from rankwise.engine.families import FAMILIES, Family, Numbers, numbers
-from rankwise.engine.fused import Kernels, kernels, numbers_of
+from rankwise.engine.fused import CompiledKernels, Kernels, kernels, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.linear import FrozenLinear, hold
-from rankwise.engine.native.calls import NativeKernels, usable
+from rankwise.engine.native.calls import NativeAttention, NativeKernels, usable
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.precision import as_precision
 from rankwise.engine.support import architecture_reason
@@ -147,6 +147,13 @@ class FastClassifier(nn.Module):
         files = Files(Path(base), Path(adapter))
         return cls(files, str(files.config["model_type"]), dict(files.config), precision=precision).eval()
 
+    @property
+    def computes_with(self) -> str:
+        """native (our own kernels), compiled (torch, elementwise work fused) or torch."""
+        if self.native:
+            return "native"
+        return "compiled" if isinstance(self.kernels, CompiledKernels) else "torch"
+
     # --- running --------------------------------------------------------------------------------------
 
     def collate(self, texts: Sequence[np.ndarray]) -> Packed:
@@ -196,9 +203,12 @@ class FastClassifier(nn.Module):
             if fused:  # its kernels draw from torch's own generator
                 torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
-        # Our own kernels are for the processor; the model may have been moved since.
-        fitting = self.kernels if device.type == "cpu" or not self.native else kernels(compile=False)
-        return Pass(batch, biases, fitting, stream, fused)
+        if not self.native:
+            return Pass(batch, biases, self.kernels, stream, fused=fused)
+        if device.type == "cpu":
+            return Pass(batch, biases, self.kernels, stream, NativeAttention, fused)
+        # Our own kernels are for the processor, and the model was moved since.
+        return Pass(batch, biases, kernels(compile=False), stream, fused=fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 

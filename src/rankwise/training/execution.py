@@ -47,6 +47,8 @@ class Execution:
         self.state: State | None = None
         """of the loop, once there is one"""
         self.tracker: tracking.Tracker | None = None
+        self.kernels: str | None = None
+        """what the model computes with, once it is there: see `FastClassifier.computes_with`"""
 
     def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: float | None = None) -> Run:
         """Run to the end, or to a pause.
@@ -79,6 +81,7 @@ class Execution:
         accelerator = Accelerator(mixed_precision="fp16" if job.config.model.precision == "fp16" else "no")
         model = self._built(job.config)
         classifier = self._classifier(model, accelerator.device)
+        self.kernels = getattr(classifier, "computes_with", "torch")
         if job.config.adapter.method == "probe":
             state = self._probe(model, classifier)
         else:
@@ -261,6 +264,7 @@ class Execution:
         if self.main:
             seconds = self.earlier_s + time.time() - self.started
             known = record.result_of(self.job, status, state, seconds) | {"sessions": self.sessions}
+            known["engine"]["kernels"] = self.kernels
             self.job.run.write_result(known | more)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankwise import config as configuration
-from rankwise.models.arithmetic import compiles, precision_of
+from rankwise.models.arithmetic import precision_of
 from rankwise.processes import this_process
 from rankwise.runs import environment
 from rankwise.runs.folder import Run
@@ -47,7 +47,6 @@ def result_of(job: Job, status: str, state: State | None, total_s: float) -> dic
             "path": job.plan.engine,
             "reason": job.plan.engine_reason,
             "precision": precision_of(job.config.model.precision, job.plan.engine),
-            "compiled": compiles(job.config.train.compile, job.plan.engine, job.total_steps),
         },
         "data": {role: {"rows": len(rows), "sha256": rows.sha256} for role, rows in job.roles.named().items()},
         "texts": job.roles.report.to_dict(),
