@@ -51,8 +51,9 @@ def kill_one_when(condition, processes):
     return thread, killed
 
 
-def has_checkpoint(folder):
-    return lambda: any(folder.glob("trials/*/checkpoints/step-*"))
+def both_have_a_checkpoint(folder):
+    """Whichever of two workers is killed then, its trial has one to go on from."""
+    return lambda: len({path.parent for path in folder.glob("trials/*/checkpoints/step-*")}) == 2
 
 
 def children():
@@ -73,7 +74,7 @@ def went_on(record, folder):
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
     folder = tmp_path / "s"
-    thread, killed = kill_one_when(has_checkpoint(folder), children)
+    thread, killed = kill_one_when(both_have_a_checkpoint(folder), children)
     record = search(long_sweep, out=folder, console=QUIET, workers=Processes(2, threads=1))
     thread.join()
     assert killed
@@ -153,7 +154,7 @@ def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
             if one.status() != psutil.STATUS_ZOMBIE and "ray::rankwise" in " ".join(one.cmdline())
         ]
 
-    thread, killed = kill_one_when(has_checkpoint(folder), trials)
+    thread, killed = kill_one_when(both_have_a_checkpoint(folder), trials)
     record = search(long_sweep, out=folder, console=QUIET, workers=workers)
     thread.join()
     assert workers.count == 2
