@@ -125,7 +125,11 @@ def test_panels_give_their_matrix_back_and_moving_keeps_the_weights():
     linear = FrozenLinear(weights, torch.bfloat16, native=True)
     x, grad = torch.randn(40, 64).bfloat16(), torch.randn(40, 96).bfloat16()
     before = linear(x), linear.backward(grad)
-    linear.to(torch.device("cpu"))
+    packed = linear._packed
+    linear.to(torch.device("cpu"))  # moved nowhere: packed it stays
+    assert linear._packed is packed
+    linear.double().to(torch.bfloat16)  # away and back
+    assert linear._packed is None
     assert all(
         torch.equal(ours, theirs) for ours, theirs in zip((linear(x), linear.backward(grad)), before, strict=True)
     )
@@ -140,11 +144,32 @@ def test_gelu_and_its_slope_are_exact_to_bf16():
     wide = x.double().requires_grad_()
     exact = torch.nn.functional.gelu(wide)
     (slope,) = torch.autograd.grad(exact.sum(), wide)
+    exact = exact.detach()
     assert float((kernels.gelu(x).double() - exact).abs().max()) <= 2**-8 * 9
     far = exact.abs() > 1e-5  # below it the polynomial's own error of 1e-7 begins to show
     assert float(((kernels.gelu(x).double() - exact) / exact)[far].abs().max()) < 2**-7
-    found = kernels.gelu_backward(torch.ones_like(x), x).double()
+    again, kept = kernels.gelu_for_backward(x)
+    assert torch.equal(again, kernels.gelu(x))
+    found = kernels.gelu_backward(torch.ones_like(x), kept).double()
     assert float((found - slope).abs().max()) < 2**-7
+
+
+@needs_kernels
+def test_gelu_in_a_product_and_its_slope_in_the_next_ones_gradient():
+    torch.manual_seed(0)
+    first = FrozenLinear([torch.randn(96, 64) / 8], torch.bfloat16, native=True)
+    second = FrozenLinear([torch.randn(64, 96) / 8], torch.bfloat16, native=True)
+    kernels = calls.NativeKernels()
+    x, bias, grad = torch.randn(40, 64).bfloat16(), torch.randn(96), torch.randn(40, 64).bfloat16()
+    activated, kept = first.activated(x, bias, kernels, [], keep=True)
+    plain, nothing = first.activated(x, bias, kernels, [], keep=False)
+    assert torch.equal(plain, activated)
+    assert nothing is None
+    wide = (first(x, bias).double()).requires_grad_()
+    gelu = torch.nn.functional.gelu(wide)
+    assert error(activated, gelu.detach()) < 2e-2
+    gelu.backward(second.backward(grad).double())
+    assert error(second.backward(grad, kernels, activation=kept), wide.grad) < 2e-2
 
 
 @needs_kernels

@@ -51,7 +51,8 @@ def add_norm(
     residual
         Shape: (tokens, hidden), fp32
 
-    Returns: the norm in fp32 and in update's precision, the sum, its mean and inverse deviation (for the backward).
+    Returns: the norm in fp32 and in update's precision; and for the backward pass the sum, its mean and inverse
+    deviation.
     """
     if mask is None:
         total = residual + update
@@ -64,7 +65,7 @@ def add_norm(
 def add_norm_backward(
     grad: Tensor | None,
     grad_low: Tensor | None,
-    saved: tuple[Tensor, Tensor, Tensor],
+    saved: tuple[Tensor, ...],
     mask: MaskNumbers,
     weight: Tensor,
     low: torch.dtype,
@@ -74,7 +75,7 @@ def add_norm_backward(
     """Gradients of `add_norm` for both of its outputs' gradients.
 
     saved
-        what it returned last: the sum, its mean and inverse deviation
+        what it returned behind the norms
 
     Returns: those of update (low precision) and residual (fp32), and if `summed` the outputs' together, of which the
     bias's is the column sum.
@@ -155,6 +156,31 @@ class Kernels:
     gelu: Callable[..., Tensor] = staticmethod(gelu)
     gelu_backward: Callable[..., Tensor] = staticmethod(gelu_backward)
 
+    def embedded(
+        self,
+        tables: tuple[Tensor, Tensor],
+        places: tuple[Tensor, Tensor],
+        norm: tuple[Tensor, Tensor, float],
+        mask: MaskNumbers,
+        precision: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        """dropout(LayerNorm(the sum of a row of each table)), through ordinary autograd.
+
+        tables
+            Shape: (words, hidden), (positions, hidden)
+        places
+            rows of each. Shape: (tokens,)
+        norm
+            weight and bias (hidden,), epsilon
+
+        Returns: in fp32 and in the precision given. Shape: (tokens, hidden)
+        """
+        first, second = (table.index_select(0, place) for table, place in zip(tables, places, strict=True))
+        total, (weight, bias, epsilon) = (first + second).float(), norm
+        x = F.layer_norm(total, total.shape[-1:], weight, bias, epsilon)
+        x = x if mask is None else x * multiplier(*mask)
+        return x, x.to(precision, copy=True)
+
     def down(self, x: Tensor, A: Tensor, mask: MaskNumbers) -> Tensor:
         """dropout(x) A^T. Shape: x (tokens, d_in), A (rank, d_in), result (tokens, rank)"""
         return self.dropped(x, mask) @ A.t()
@@ -162,6 +188,10 @@ class Kernels:
     def outer(self, low: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
         """low^T dropout(x), summed over tokens, fp32. Shape: low (tokens, rank), x (tokens, d), result (rank, d)"""
         return (low.t() @ self.dropped(x, mask)).float()
+
+    def gelu_for_backward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`gelu`, and what `gelu_backward` takes beside the gradient. Shape of all: (tokens, intermediate)"""
+        return self.gelu(x), x
 
     def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """grad gain, grad (gain - 1), and the sum over tokens of grad z, in fp32.

@@ -139,10 +139,12 @@ class EncoderLayer(nn.Module):
         context = self._attend(low, shared)
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
-        update = self._linear(self.attention_output, context, shared)
+        update, _ = self._linear(self.attention_output, context, shared)
         mask = shared.mask(update.shape, self.attention_output_dropout)
         x, low = self.attention_norm(update, x, mask, shared.kernels)
-        update = self._linear(self.ffn_out, self._linear(self.ffn_in, low, shared, gelu=True), shared)
+        activated, kept = self._linear(self.ffn_in, low, shared, gelu=True)
+        update, _ = self._linear(self.ffn_out, activated, shared, activation=kept)
+        del activated, kept  # what the backward pass needs of them it keeps
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low
@@ -151,7 +153,7 @@ class EncoderLayer(nn.Module):
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
         asking = low.index_select(0, shared.batch.firsts) if self.firsts_only else low
         sources = [
-            self._linear(sites, asking if number == 0 else low, shared) for number, sites in enumerate(self.sources)
+            self._linear(sites, asking if number == 0 else low, shared)[0] for number, sites in enumerate(self.sources)
         ]
         groups = shared.batch.groups
         masks = [] if shared.fused else [self._mask_of(group, shared) for group in groups]
@@ -168,11 +170,13 @@ class EncoderLayer(nn.Module):
         queries = 1 if self.firsts_only else group.longest
         return shared.mask((group.texts * self.heads * queries, group.longest), self.attention_dropout)
 
-    def _linear(self, sites: Sites, x: Tensor, shared: Pass, *, gelu: bool = False) -> Tensor:
-        """Sites with fresh masks for their adapters. Shape: x (tokens, d_in), result (tokens, d_out)"""
+    def _linear(
+        self, sites: Sites, x: Tensor, shared: Pass, *, gelu: bool = False, activation: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), results (tokens, d_out)"""
         masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        y: Tensor = sites(x, masks, shared.kernels, gelu=gelu)
-        return y
+        results: tuple[Tensor, Tensor | None] = sites(x, masks, shared.kernels, gelu=gelu, activation=activation)
+        return results
 
 
 def _joint(weights: LayerWeights, firsts_only: bool) -> Sequence[Sequence[str]]:

@@ -59,12 +59,19 @@ class Layout(Protocol):
     def matrix(self) -> Tensor:
         """The matrix, exactly. Shape: (d_out, d_in)"""
 
-    def product(self, x: Tensor, bias: Tensor | None, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
-        """`FrozenLinear.forward`."""
+    def product(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        kernels: Kernels | None,
+        terms: Sequence[Term],
+        activation: Tensor | None = None,
+    ) -> Tensor:
+        """`FrozenLinear.forward`, and with an activation `FrozenLinear.backward`."""
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
-    ) -> tuple[Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """`FrozenLinear.activated`."""
 
 
@@ -78,17 +85,23 @@ class OneDnnLayout:
         dense: Tensor = self.tensor.to_dense()
         return dense
 
-    def product(self, x: Tensor, bias: Tensor | None, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+    def product(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        kernels: Kernels | None,
+        terms: Sequence[Term],
+        activation: Tensor | None = None,
+    ) -> Tensor:
         y = torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "none", [], "")
-        return _with_terms(y, kernels, terms)
+        return _completed(y, kernels, terms, activation)
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
-    ) -> tuple[Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         if not keep and not terms:  # erf, not tanh
-            return None, torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "gelu", [], "none")
-        y = self.product(x, bias, kernels, terms)
-        return y, kernels.gelu(y)
+            return torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "gelu", [], "none"), None
+        return _activated(self.product(x, bias, kernels, terms), kernels, keep=keep)
 
 
 class FrozenLinear(nn.Module):
@@ -119,29 +132,37 @@ class FrozenLinear(nn.Module):
         packed = self._pack()
         if packed is not None:
             return packed.product(x, bias, kernels, terms)
-        return _with_terms(self._product(x, bias), kernels, terms)
+        return _completed(self._product(x, bias), kernels, terms)
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
-    ) -> tuple[Tensor | None, Tensor]:
-        """`forward`, and gelu of it. The first need not be there unless `keep`. Shape of both: (tokens, d_out)"""
+    ) -> tuple[Tensor, Tensor | None]:
+        """gelu of `forward`, and if `keep` what `Kernels.gelu_backward` takes. Shape of both: (tokens, d_out)"""
         packed = self._pack()
         if packed is not None:
             return packed.activated(x, bias, kernels, terms, keep=keep)
-        y = self(x, bias, kernels, terms)
-        return y, kernels.gelu(y)
+        return _activated(self(x, bias, kernels, terms), kernels, keep=keep)
 
-    def backward(self, grad: Tensor, kernels: Kernels | None = None, terms: Sequence[Term] = ()) -> Tensor:
-        """The input's gradient, grad W + terms. Shape: grad (tokens, d_out), result (tokens, d_in)"""
+    def backward(
+        self,
+        grad: Tensor,
+        kernels: Kernels | None = None,
+        terms: Sequence[Term] = (),
+        activation: Tensor | None = None,
+    ) -> Tensor:
+        """The input's gradient, grad W + terms; or of what gelu made the input of, given what `activated` kept of it.
+
+        Shape: grad (tokens, d_out), activation and result (tokens, d_in)
+        """
         self.prepare_backward()
         if self._packed_transposed is not None:
-            return self._packed_transposed.product(grad, None, kernels, terms)
+            return self._packed_transposed.product(grad, None, kernels, terms, activation)
         weights = self._plain()
         (first, weight), *others = zip(columns_of(weights), weights, strict=True)
         below = grad[:, first] @ weight
         for columns, weight in others:
             below.addmm_(grad[:, columns], weight)
-        return _with_terms(below, kernels, terms)
+        return _completed(below, kernels, terms, activation)
 
     def prepare_backward(self) -> None:
         """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
@@ -198,18 +219,25 @@ class FrozenLinear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> FrozenLinear:
         """Move (`nn.Module.to`): packed layouts stay behind and are made anew where they help."""
-        if self._packed is not None:
+        probe = torch.empty(0, dtype=torch.bfloat16)
+        moved = fn(probe)
+        if self._packed is not None and (moved.device, moved.dtype) != (probe.device, probe.dtype):
             self._keep([self._packed.matrix()])
             self._packed = self._packed_transposed = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
-def _with_terms(y: Tensor, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+def _completed(y: Tensor, kernels: Kernels | None, terms: Sequence[Term], activation: Tensor | None = None) -> Tensor:
+    """A bare product with its terms, and as a gradient taken past gelu."""
+    assert kernels is not None or (not terms and activation is None)
     for term in terms:
-        assert kernels is not None
-        y = kernels.plus_term(y, term)
-    return y
+        y = kernels.plus_term(y, term)  # type: ignore[union-attr]
+    return y if activation is None else kernels.gelu_backward(y, activation)  # type: ignore[union-attr]
+
+
+def _activated(y: Tensor, kernels: Kernels, *, keep: bool) -> tuple[Tensor, Tensor | None]:
+    return kernels.gelu_for_backward(y) if keep else (kernels.gelu(y), None)
 
 
 class Site(nn.Module):
@@ -309,20 +337,33 @@ class Sites(nn.Module):
     def _joint_bias(self) -> Tensor:
         return torch.cat([site.there("bias").to(self.bias_precision) for site in self.parts])
 
-    def forward(self, x: Tensor, masks: Sequence[Mask | None], kernels: Kernels, *, gelu: bool = False) -> Tensor:
-        """x W^T + b and every site's adapter, and gelu of it all when asked.
+    def forward(
+        self,
+        x: Tensor,
+        masks: Sequence[Mask | None],
+        kernels: Kernels,
+        *,
+        gelu: bool = False,
+        activation: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x W^T + b and every site's adapter; or gelu of it all.
 
         x
             Shape: (tokens, d_in)
         masks
             dropout of each site's adapter input
+        gelu, activation
+            Two layers with gelu between: the first, asked for gelu, also returns what the second is given as
+            `activation`. The gradient that the second hands down is then past gelu, and the first takes it as such:
+            so it is multiplied with gelu's slope while it is made.
 
-        Returns. Shape: (tokens, d_out of all sites)
+        Returns. Shape: (tokens, d_out of all sites), of both
         """
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
-        y: Tensor = function.apply(x, Work(self, masks, kernels, gelu), *trained)  # type: ignore[no-untyped-call]
-        return y
+        work = Work(self, masks, kernels, gelu, activation)
+        y, kept = function.apply(x, work, *trained)  # type: ignore[no-untyped-call]
+        return y, kept
 
 
 class Work(NamedTuple):
@@ -332,15 +373,16 @@ class Work(NamedTuple):
     masks: Sequence[Mask | None]
     kernels: Kernels
     gelu: bool
+    activation: Tensor | None
 
 
 class LoraLinear(torch.autograd.Function):
     """y = x W^T + b, and y_i += scale_i dropout_i(x) A_i^T B_i^T for every adapted site i (Hu et al. 2021, eq. 3);
-    or gelu(y)."""
+    or gelu(y), whose gradient comes as y's (`Sites.forward`)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> Tensor:
-        layer, masks, kernels, gelu = work
+    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        layer, masks, kernels, gelu, activation = work
         terms, used = [], []
         for site, mask in zip(layer.parts, masks, strict=True):
             if site.adapted:
@@ -348,23 +390,20 @@ class LoraLinear(torch.autograd.Function):
                 terms.append(Term(kernels.down(x, down, numbers_of(mask)), up, site.columns))
                 used.append((down, up))
         keep = any(ctx.needs_input_grad)
-        before: Tensor | None = None
-        y: Tensor
+        kept: Tensor | None = None
         if gelu:
-            before, y = layer.frozen.activated(x, layer.bias(), kernels, terms, keep=keep)
+            y, kept = layer.frozen.activated(x, layer.bias(), kernels, terms, keep=keep)
         else:
             y = layer.frozen(x, layer.bias(), kernels, terms)
         if keep:
-            ctx.work, ctx.used = work, used
-            ctx.save_for_backward(x if terms else None, before, *(term.low for term in terms))
-        return y
+            ctx.work, ctx.used = work._replace(activation=None), used
+            ctx.save_for_backward(x if terms else None, activation, *(term.low for term in terms))
+        return _with_kept(ctx, y, kept)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, before, *lows = ctx.saved_tensors
-        (layer, masks, kernels, _), need = ctx.work, ctx.needs_input_grad
-        if before is not None:
-            grad = kernels.gelu_backward(grad, before)
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
+        x, activation, *lows = ctx.saved_tensors
+        (layer, masks, kernels, _, _), need = ctx.work, ctx.needs_input_grad
         trained: list[Tensor | None] = []
         terms: list[Term] = []
         remaining = zip(lows, ctx.used, strict=True)
@@ -381,8 +420,16 @@ class LoraLinear(torch.autograd.Function):
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
-        grad_x = layer.frozen.backward(grad, kernels, terms) if need[0] else None
+        grad_x = layer.frozen.backward(grad, kernels, terms, activation) if need[0] else None
         return grad_x, None, *trained
+
+
+def _with_kept(ctx: Any, y: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A function's two results, of which the second has no gradient."""
+    ctx.set_materialize_grads(False)
+    if kept is not None:
+        ctx.mark_non_differentiable(kept)
+    return y, kept
 
 
 class DoraLinear(torch.autograd.Function):
@@ -393,8 +440,8 @@ class DoraLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> Tensor:
-        layer, (mask,), kernels, gelu = work
+    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        layer, (mask,), kernels, gelu, activation = work
         (site,) = layer.parts
         gain, numbers = site.gain(layer.frozen, x.dtype), numbers_of(mask)  # gain: (d_out,)
         down, up = site.down(x.dtype), site.up(x.dtype)
@@ -408,18 +455,17 @@ class DoraLinear(torch.autograd.Function):
             # W d = z - scale B A d, so y = (W x + b + scale B A d) + (g - 1) z.
             y = layer.frozen(x, layer.bias(), kernels, terms)
             y.addcmul_(z, (gain - 1).to(x.dtype))
-        if any(ctx.needs_input_grad):
-            ctx.work, ctx.used = work, (down, up)
-            ctx.save_for_backward(x, terms[0].low, z, gain, y if gelu else None)
-        return kernels.gelu(y) if gelu else y
+        keep = any(ctx.needs_input_grad)
+        if keep:
+            ctx.work, ctx.used = work._replace(activation=None), (down, up)
+            ctx.save_for_backward(x, terms[0].low, z, gain, activation)
+        return _with_kept(ctx, *(_activated(y, kernels, keep=keep) if gelu else (y, None)))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, low, z, gain, before = ctx.saved_tensors
-        (layer, (mask,), kernels, _), need = ctx.work, ctx.needs_input_grad
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
+        x, low, z, gain, activation = ctx.saved_tensors
+        (layer, (mask,), kernels, _, _), need = ctx.work, ctx.needs_input_grad
         (site,), (down, up), numbers = layer.parts, ctx.used, numbers_of(mask)
-        if before is not None:
-            grad = kernels.gelu_backward(grad, before)
         # The gradient of z, what it has beyond W x's, and the gain's.
         scaled, beyond, grad_gain = kernels.gains_backward(grad, z, gain)
         grad_low = kernels.down(scaled, up, None)  # (tokens, rank)
@@ -436,4 +482,6 @@ class DoraLinear(torch.autograd.Function):
             else:
                 grad_x = layer.frozen.backward(grad, kernels, terms)
                 grad_x = kernels.plus_dropped(grad_x, layer.frozen.backward(beyond), numbers)
+            if activation is not None:
+                grad_x = kernels.gelu_backward(grad_x, activation)
         return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias

@@ -187,8 +187,8 @@ class FastClassifier(nn.Module):
 
     def _embed(self, batch: Packed, shared: Pass) -> tuple[Tensor, Tensor]:
         """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
-        x = self.embeddings(batch, shared)
-        return x, x.to(self.precision, copy=True)
+        both: tuple[Tensor, Tensor] = self.embeddings(batch, shared, self.precision)
+        return both
 
     def _through(self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
         for layer in layers:
@@ -294,12 +294,16 @@ class Embeddings(nn.Module):
         hold(self, "relative", relative)
         self.epsilon, self.dropout = sizes.epsilon, sizes.hidden_dropout
 
-    def forward(self, batch: Packed, shared: Pass) -> Tensor:
-        """The residual stream's start, fp32. Shape: (tokens, hidden)"""
-        total = self.words.index_select(0, batch.ids) + self.positions.index_select(0, batch.positions)
-        x = F.layer_norm(total.float(), total.shape[-1:], self.norm_weight, self.norm_bias, self.epsilon)
-        x = dropout(x, self.dropout, shared)
-        return x if self.projection is None else self.projection(x, shared)
+    def forward(self, batch: Packed, shared: Pass, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
+        tables, places = (self.words, self.positions), (batch.ids, batch.positions)
+        norm = (self.norm_weight, self.norm_bias, self.epsilon)
+        mask = shared.mask((len(batch.ids), self.words.shape[1]), self.dropout)
+        x, low = shared.kernels.embedded(tables, places, norm, numbers_of(mask), precision)
+        if self.projection is not None:
+            x = self.projection(x, shared)
+            low = x.to(precision, copy=True)
+        return x, low
 
     def bias(self, mask: Tensor) -> Tensor:
         """A group's padding mask with MPNet's relative bias.

@@ -68,24 +68,29 @@ class TileLayout:
         blocks, steps = self.tensor.shape[:2]
         return self.tensor.permute(1, 3, 5, 0, 2, 4).reshape(steps * BLOCK, blocks * BLOCK).t().contiguous()
 
-    def product(self, x: Tensor, bias: Tensor | None, kernels: Kernels | None, terms: Sequence[Term]) -> Tensor:
+    def product(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        kernels: Kernels | None,
+        terms: Sequence[Term],
+        activation: Tensor | None = None,
+    ) -> Tensor:
         y = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
-        _product(x, self.tensor, bias, terms, y.data_ptr(), None)
+        _product(x, self.tensor, bias, terms, _pointer(activation), y.data_ptr(), None, None)
         return y
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
-    ) -> tuple[Tensor | None, Tensor]:
-        activated = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
-        y = torch.empty_like(activated) if keep else None
-        _product(x, self.tensor, bias, terms, _pointer(y), activated.data_ptr())
-        return y, activated
+    ) -> tuple[Tensor, Tensor | None]:
+        y = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
+        slope = torch.empty_like(y) if keep else None
+        _product(x, self.tensor, bias, terms, None, None, y.data_ptr(), _pointer(slope))
+        return y, slope
 
 
-def _product(
-    x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], y: int | None, activated: int | None
-) -> None:
-    """x W + bias + terms to the address `y`, gelu of it to `activated`; bias in fp32."""
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], *addresses: int | None) -> None:
+    """x W + bias + terms; addresses: the last four arguments of kernels.cpp's `linear`; bias in fp32."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     columns = weight.shape[0] * BLOCK
     panels = [_small_panel(term.up) for term in terms]
@@ -96,7 +101,7 @@ def _product(
         place.start, place.stop, place.mask = start, stop, _mask(term.mask)
     _library().linear(
         *(x.data_ptr(), x.stride(0), *x.shape, weight.data_ptr(), columns, _pointer(bias)),
-        *(byref(array) if terms else None, len(terms), y, activated),
+        *(byref(array) if terms else None, len(terms), *addresses),
     )
 
 
@@ -139,23 +144,43 @@ class NativeKernels(Kernels):
         _library().outer(low.data_ptr(), low.shape[1], x.data_ptr(), x.stride(0), *x.shape, _mask(mask), out.data_ptr())
         return out
 
+    def embedded(
+        self,
+        tables: tuple[Tensor, Tensor],
+        places: tuple[Tensor, Tensor],
+        norm: tuple[Tensor, Tensor, float],
+        mask: MaskNumbers,
+        precision: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        (weight, bias, epsilon), shape = norm, (len(places[0]), tables[0].shape[1])
+        plain = all(table.dtype == torch.float32 and table.is_contiguous() for table in tables)
+        # ELECTRA's embeddings have a width of their own.
+        if not plain or shape[1] % BLOCK or bias.requires_grad:
+            return super().embedded(tables, places, norm, mask, precision)
+        x, low = weight.new_empty(shape), weight.new_empty(shape, dtype=precision)
+        _library().embedded(
+            *(tensor.data_ptr() for tensor in (*tables, *places)),
+            *(_mask(mask), weight.data_ptr(), bias.data_ptr(), epsilon, *shape, x.data_ptr(), low.data_ptr()),
+        )
+        return x, low
+
     def add_norm(
         self, update: Tensor, residual: Tensor, mask: MaskNumbers, weight: Tensor, bias: Tensor, epsilon: float
     ) -> tuple[Tensor, ...]:
         update, residual = update.contiguous(), residual.contiguous()
-        out, low, total = torch.empty_like(residual), torch.empty_like(update), torch.empty_like(residual)
-        mean, deviation = residual.new_empty(2, len(residual)).unbind()
+        out, low, unit = torch.empty_like(residual), torch.empty_like(update), torch.empty_like(update)
+        inverse = residual.new_empty(len(residual))
         _library().add_norm(
             *(update.data_ptr(), residual.data_ptr(), _mask(mask), weight.data_ptr(), bias.data_ptr(), epsilon),
-            *(*update.shape, *(tensor.data_ptr() for tensor in (out, low, total, mean, deviation))),
+            *(*update.shape, *(tensor.data_ptr() for tensor in (out, low, unit, inverse))),
         )
-        return out, low, total, mean, deviation
+        return out, low, unit, inverse
 
     def add_norm_backward(
         self,
         grad: Tensor | None,
         grad_low: Tensor | None,
-        saved: tuple[Tensor, Tensor, Tensor],
+        saved: tuple[Tensor, ...],
         mask: MaskNumbers,
         weight: Tensor,
         low: torch.dtype,
@@ -163,7 +188,7 @@ class NativeKernels(Kernels):
         summed: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
-        update, residual = torch.empty_like(saved[0], dtype=low), torch.empty_like(saved[0])
+        update, residual = torch.empty_like(saved[0]), torch.empty_like(saved[0], dtype=torch.float32)
         above = torch.empty_like(residual) if summed else None
         _library().add_norm_backward(
             *(_pointer(grad), _pointer(grad_low), *(tensor.data_ptr() for tensor in saved)),
@@ -174,12 +199,17 @@ class NativeKernels(Kernels):
 
     def gelu(self, x: Tensor) -> Tensor:
         y = torch.empty_like(x)
-        _library().gelu(x.data_ptr(), x.numel(), y.data_ptr())
+        _library().gelu(x.data_ptr(), x.numel(), y.data_ptr(), None)
         return y
 
-    def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor:
+    def gelu_for_backward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, slope = torch.empty_like(x), torch.empty_like(x)
+        _library().gelu(x.data_ptr(), x.numel(), y.data_ptr(), slope.data_ptr())
+        return y, slope
+
+    def gelu_backward(self, grad: Tensor, kept: Tensor) -> Tensor:
         below = grad.contiguous()  # in place: the gradient of gelu's result is of no other use
-        _library().gelu_backward(below.data_ptr(), x.data_ptr(), x.numel(), below.data_ptr())
+        _library().multiplied(below.data_ptr(), kept.data_ptr(), kept.numel(), below.data_ptr())
         return below
 
 
@@ -258,15 +288,16 @@ def _library() -> ctypes.CDLL:
     for name, takes in {
         "rows_panel": (address, size, size, address),
         "transposed_panel": (address, size, size, address),
-        "linear": (address, size, size, size, address, size, address, address, size, address, address),
+        "linear": (address, size, size, size, address, size, address, address, size, *[address] * 4),
         "down": (address, size, size, size, _Mask, address, size, address),
         "outer": (address, size, address, size, size, size, _Mask, address),
         "attention": (address, address, size, address),
         "attention_backward": (address, address, size, address, address, address, address),
-        "gelu": (address, size, address),
-        "gelu_backward": (address, address, size, address),
-        "add_norm": (address, address, _Mask, address, address, c_float, size, size, *[address] * 5),
-        "add_norm_backward": (*[address] * 5, _Mask, address, size, size, *[address] * 3),
+        "gelu": (address, size, address, address),
+        "multiplied": (address, address, size, address),
+        "embedded": (*[address] * 4, _Mask, address, address, c_float, size, size, address, address),
+        "add_norm": (address, address, _Mask, address, address, c_float, size, size, *[address] * 4),
+        "add_norm_backward": (*[address] * 4, _Mask, address, size, size, *[address] * 3),
         "dropped": (address, address, _Mask, size, size, address),
         "gains_backward": (address, address, address, size, size, address, address, address),
     }.items():

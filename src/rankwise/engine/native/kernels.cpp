@@ -33,17 +33,23 @@ constexpr long CACHED = 3 << 18;        // bytes of the left operand that stay i
 
 inline long blocks(long size) { return (size + BLOCK - 1) / BLOCK; }
 
-// All eight tiles at full size, for as long as this object lives.
+// All eight tiles at full size. In memory of its own: GCC takes the instruction to read no more than an address of it,
+// and leaves out what fills a local one.
+struct alignas(64) Sizes {
+    uint8_t palette = 1, start = 0, unused[14] = {};
+    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+extern const Sizes sizes;
+const Sizes sizes;
+
+// Tiles may be used for as long as this object lives.
 struct Tiles {
-    Tiles() {
-        alignas(64) uint8_t sizes[64] = {1};
-        for (int tile = 0; tile < 8; ++tile) {
-            sizes[16 + 2 * tile] = 64;
-            sizes[48 + tile] = 16;
-        }
-        _tile_loadconfig(sizes);
+    Tiles() { _tile_loadconfig(&sizes); }
+    ~Tiles() {
+        _tile_release();
+        _mm_sfence();  // what was streamed is there for other threads
     }
-    ~Tiles() { _tile_release(); }
 };
 
 // A thread's own memory, kept from call to call. `use` tells apart what is needed at one time.
@@ -64,6 +70,11 @@ inline void store(bf16* to, __m512 x) { _mm256_storeu_si256(reinterpret_cast<__m
 inline void store(bf16* to, __m512 left, __m512 right) {
     _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(right, left)));
 }
+// The same past the caches, `to` at a whole line: a line that is written in full need not be read before, which on a
+// processor with little bandwidth beyond its second cache is worth more than finding it in a cache later.
+inline void stream(bf16* to, __m512 left, __m512 right) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(right, left)));
+}
 inline __mmask16 first(long count) { return count >= 16 ? 0xffff : (1u << std::max(count, 0L)) - 1; }
 
 inline __m512 exponential(__m512 x) {
@@ -81,16 +92,22 @@ inline __m512 exponential(__m512 x) {
 inline __m512 normal(__m512 x, __m512& bell) {
     const __m512 one = _mm512_set1_ps(1.0f), far = _mm512_abs_ps(x);
     bell = exponential(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5f)));
-    const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(far, _mm512_set1_ps(0.3275911f * 0.70710678f), one));
+    const __m512 below = _mm512_fmadd_ps(far, _mm512_set1_ps(0.3275911f * 0.70710678f), one);
+    // 1 / below: the processor's 14 bits and a step of Newton's, in half the time of a division.
+    __m512 t = _mm512_rcp14_ps(below);
+    t = _mm512_mul_ps(t, _mm512_fnmadd_ps(below, t, _mm512_set1_ps(2.0f)));
     __m512 y = _mm512_set1_ps(1.061405429f);
     for (float factor : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(factor));
     const __m512 tail = _mm512_mul_ps(_mm512_mul_ps(_mm512_mul_ps(y, t), bell), _mm512_set1_ps(0.5f));
     return _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ), one, tail);
 }
 
-inline __m512 gelu_of(__m512 x) {
+// gelu and its slope.
+inline __m512 gelu_of(__m512 x, __m512& slope) {
     __m512 bell;
-    return _mm512_mul_ps(x, normal(x, bell));
+    const __m512 share = normal(x, bell);
+    slope = _mm512_fmadd_ps(_mm512_mul_ps(x, bell), _mm512_set1_ps(0.39894228f), share);
+    return _mm512_mul_ps(x, share);
 }
 
 // --- dropout --------------------------------------------------------------------------------------------------
@@ -216,6 +233,17 @@ void padded_rows(const bf16* x, long stride, long count, long width, bf16* to) {
     std::memset(to + count * width, 0, (blocks(count) * BLOCK - count) * width * sizeof(bf16));
 }
 
+// The columns that are this thread's, in whole blocks: threads share columns, so that each reads its part of a weight
+// once, and sums over rows are made in one order whatever the number of threads.
+struct Columns {
+    long from, to;
+    explicit Columns(long columns) {
+        const long all = columns / BLOCK, thread = omp_get_thread_num(), threads = omp_get_num_threads();
+        from = all * thread / threads * BLOCK;
+        to = all * (thread + 1) / threads * BLOCK;
+    }
+};
+
 // --- the product ----------------------------------------------------------------------------------------------
 
 inline void zero_tiles() {
@@ -268,7 +296,7 @@ void product(const bf16* rows, long stride, long row_blocks, const bf16* panel, 
         }
 }
 
-// A product in full: what it is of and where it goes. One of y and activated = gelu(y) may be null.
+// A product in full: what it is of and where it goes. Either y, or activated and slope, which may be null as `times` may.
 struct Product {
     const bf16* x;
     long stride, count, depth;
@@ -277,7 +305,8 @@ struct Product {
     const float* bias;
     const Term* terms;
     long term_count;
-    bf16 *y, *activated;
+    const bf16* times;
+    bf16 *y, *activated, *slope;
 };
 
 // The last rows of a matrix where they do not fill a block, padded to one; null where they do.
@@ -318,16 +347,27 @@ void add_terms(const Product& p, const std::vector<const bf16*>& tails, long row
     }
 }
 
-// A block's sums with the bias, and gelu of it, as bf16 where they belong.
+// A block's sums with the bias, times `times`; or gelu of them and its slope; as bf16 where they belong.
 void write_block(const Product& p, long row, long column, const float* sums) {
     const __m512 b0 = p.bias ? _mm512_loadu_ps(p.bias + column) : _mm512_setzero_ps();
     const __m512 b1 = p.bias ? _mm512_loadu_ps(p.bias + column + 16) : _mm512_setzero_ps();
     for (long i = 0; i < std::min(BLOCK, p.count - row); ++i) {
         const long place = (row + i) * p.columns + column;
-        const __m512 left = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK), b0);
-        const __m512 right = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK + 16), b1);
-        if (p.y) store(p.y + place, left, right);
-        if (p.activated) store(p.activated + place, gelu_of(left), gelu_of(right));
+        __m512 left = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK), b0);
+        __m512 right = _mm512_add_ps(_mm512_load_ps(sums + i * BLOCK + 16), b1);
+        if (p.activated) {
+            __m512 left_slope, right_slope;
+            left = gelu_of(left, left_slope);
+            right = gelu_of(right, right_slope);
+            stream(p.activated + place, left, right);
+            if (p.slope) stream(p.slope + place, left_slope, right_slope);
+            continue;
+        }
+        if (p.times) {
+            left = _mm512_mul_ps(left, load(p.times + place));
+            right = _mm512_mul_ps(right, load(p.times + place + 16));
+        }
+        stream(p.y + place, left, right);
     }
 }
 
@@ -378,16 +418,16 @@ void transposed_panel(const bf16* x, long count, long columns, bf16* panel) {
     panel_of_transpose(x, columns, count, columns, panel);
 }
 
-// y (count, columns) = x (count, depth) panel + bias (columns) + terms; activated = gelu(y). One of them may be null.
+// With sums = x (count, depth) panel + bias (columns) + terms: y (count, columns) = sums times; or, if y is null,
+// activated = gelu(sums) and slope = gelu'(sums).
 void linear(const bf16* x, long stride, long count, long depth, const bf16* panel, long columns, const float* bias,
-            const Term* terms, long term_count, bf16* y, bf16* activated) {
-    const Product p{x, stride, count, depth, panel, columns, bias, terms, term_count, y, activated};
-    // Threads share the columns, so that each reads its part of the weights once.
+            const Term* terms, long term_count, const bf16* times, bf16* y, bf16* activated, bf16* slope) {
+    const Product p{x, stride, count, depth, panel, columns, bias, terms, term_count, times, y, activated, slope};
 #pragma omp parallel
     {
         Tiles tiles;
-        const long wide_blocks = columns / BLOCK, thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        multiply(p, wide_blocks * thread / threads * BLOCK, wide_blocks * (thread + 1) / threads * BLOCK);
+        const Columns mine(columns);
+        multiply(p, mine.from, mine.to);
     }
 }
 
@@ -417,38 +457,37 @@ void down(const bf16* x, long stride, long count, long depth, Mask mask, const b
 // out (rank, columns), fp32 = low^T (rank, count) dropout(x) (count, columns).
 void outer(const bf16* low, long rank, const bf16* x, long stride, long count, long columns, Mask mask,
            float* out) {
+    constexpr long CHUNK = 8 * BLOCK;  // rows at a time: read as they lie, and their panel stays in the second cache
     const long padded = blocks(count) * BLOCK;
     bf16* lows = scratch<bf16>(2, padded * rank);
     bf16* turned = scratch<bf16>(3, padded * rank);
     padded_rows(low, rank, count, rank, lows);
     transpose_rows(lows, padded, rank, turned);
-    // Two blocks of columns at a time: neighbouring lines of memory come together.
-    const long step = 2 * BLOCK;
 #pragma omp parallel
     {
         Tiles tiles;
-        bf16* rows = scratch<bf16>(0, padded * step);
-        bf16* panel = scratch<bf16>(1, padded * step);
-        alignas(64) float sums[BLOCK * BLOCK];
-#pragma omp for
-        for (long start = 0; start < columns; start += step) {
-            const long here = std::min(step, columns - start);
-            if (mask.rows) {
-                for (long row = 0; row < count; ++row) {
-                    const MaskRow masked(mask, row);
-                    for (long j = 0; j < here; j += 16) store(rows + row * here + j, masked(load(x + row * stride + start + j), start + j));
-                }
-                panel_of(rows, here, count, here, panel);
-            } else
-                panel_of(x + start, stride, count, here, panel);
-            for (long column = 0; column < here; column += BLOCK)
+        const Columns mine(columns);
+        const long width = mine.to - mine.from;
+        bf16* dropped = scratch<bf16>(0, CHUNK * width);
+        bf16* panel = scratch<bf16>(1, CHUNK * width);
+        for (long start = 0; start < count; start += CHUNK) {
+            const long here = std::min(CHUNK, count - start), depth = blocks(here) * BLOCK;
+            const bf16* rows = x + start * stride + mine.from;
+            for (long row = 0; row < here && mask.rows; ++row) {
+                const MaskRow masked(mask, start + row);
+                for (long j = 0; j < width; j += 16)
+                    store(dropped + row * width + j, masked(load(rows + row * stride + j), mine.from + j));
+            }
+            panel_of(mask.rows ? dropped : rows, mask.rows ? width : stride, here, width, panel);
+            for (long column = 0; column < width; column += BLOCK)
                 for (long r = 0; r < rank; r += BLOCK) {
-                    zero_tiles();
-                    add_product(turned + r * padded, padded, panel + column * padded, padded / BLOCK);
-                    store_tiles(sums, BLOCK);
-                    for (long i = 0; i < BLOCK; ++i)
-                        for (long j = 0; j < BLOCK; j += 16)
-                            _mm512_storeu_ps(out + (r + i) * columns + start + column + j, _mm512_load_ps(sums + i * BLOCK + j));
+                    float* sums = out + r * columns + mine.from + column;
+                    if (start)
+                        load_tiles(sums, columns);
+                    else
+                        zero_tiles();
+                    add_product(turned + r * padded + start, padded, panel + column * depth, depth / BLOCK);
+                    store_tiles(sums, columns);
                 }
         }
     }
@@ -507,6 +546,13 @@ inline __m512 biased(const Heads& h, const Place& p, const float* scores, long q
     return _mm512_mask_blend_ps(some, _mm512_set1_ps(-INFINITY), s);
 }
 
+// Rows of fp32 sums as bf16.
+void write_rows(const float* sums, long count, long width, bf16* to, long stride) {
+    for (long i = 0; i < count; ++i)
+        for (long j = 0; j < width; j += 32)
+            stream(to + i * stride + j, _mm512_load_ps(sums + i * width + j), _mm512_load_ps(sums + i * width + j + 16));
+}
+
 void attend(const Heads& h, const Place& p, long head, bf16* context, long context_stride, float* statistics) {
     const long w = h.width, offset = head * w;
     bf16* queries = scratch<bf16>(0, p.query_blocks * BLOCK * w);
@@ -545,16 +591,8 @@ void attend(const Heads& h, const Place& p, long head, bf16* context, long conte
         }
         std::memset(chances + here * p.keys, 0, (BLOCK - here) * p.keys * sizeof(bf16));
         product(chances, p.keys, 1, values, p.keys, w, sums);
-        for (long i = 0; i < here; ++i)
-            for (long j = 0; j < w; j += 16)
-                store(context + (p.query_row + start + i) * context_stride + offset + j, _mm512_load_ps(sums + i * w + j));
+        write_rows(sums, here, w, context + (p.query_row + start) * context_stride + offset, context_stride);
     }
-}
-
-// Write rows of fp32 sums as bf16.
-void write_rows(const float* sums, long count, long width, bf16* to, long stride) {
-    for (long i = 0; i < count; ++i)
-        for (long j = 0; j < width; j += 16) store(to + i * stride + j, _mm512_load_ps(sums + i * width + j));
 }
 
 // The probabilities are computed again from the row's logarithm of summed exponentials.
@@ -656,81 +694,145 @@ void attention_backward(const Heads* group, const bf16* grad, long grad_stride, 
 
 // --- elementwise ----------------------------------------------------------------------------------------------
 
-void gelu(const bf16* x, long count, bf16* y) {
-#pragma omp parallel for
-    for (long i = 0; i < count; i += 16) store(y + i, gelu_of(load(x + i)));
-}
+}  // extern "C"
 
-void gelu_backward(const bf16* grad, const bf16* x, long count, bf16* below) {
+namespace {
+
+// Mean of a row, and one over its deviation.
+struct Moments {
+    float mean, inverse;
+    Moments(const float* row, long columns, float epsilon) {
+        __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+        for (long j = 0; j < columns; j += 16) sum = _mm512_add_ps(sum, _mm512_load_ps(row + j));
+        mean = _mm512_reduce_add_ps(sum) / columns;
+        for (long j = 0; j < columns; j += 16) {
+            const __m512 apart = _mm512_sub_ps(_mm512_load_ps(row + j), _mm512_set1_ps(mean));
+            squares = _mm512_fmadd_ps(apart, apart, squares);
+        }
+        inverse = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / columns + epsilon);
+    }
+    inline __m512 unit(const float* row, long column) const {
+        return _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + column), _mm512_set1_ps(mean)), _mm512_set1_ps(inverse));
+    }
+    static inline __m512 scaled(__m512 unit, const float* weight, const float* bias, long column) {
+        return _mm512_fmadd_ps(unit, _mm512_loadu_ps(weight + column), _mm512_loadu_ps(bias + column));
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+// y = gelu(x), and its slope, which may be null.
+void gelu(const bf16* x, long count, bf16* y, bf16* slope) {
 #pragma omp parallel for
     for (long i = 0; i < count; i += 16) {
-        __m512 bell;
-        const __m512 value = load(x + i), share = normal(value, bell);
-        const __m512 slope = _mm512_fmadd_ps(_mm512_mul_ps(value, bell), _mm512_set1_ps(0.39894228f), share);
-        store(below + i, _mm512_mul_ps(load(grad + i), slope));
+        __m512 along;
+        store(y + i, gelu_of(load(x + i), along));
+        if (slope) store(slope + i, along);
     }
 }
 
-// out, low = LayerNorm(total), total = residual + dropout(update).
-void add_norm(const bf16* update, const float* residual, Mask mask, const float* weight, const float* bias, float epsilon,
-              long rows, long columns, float* out, bf16* low, float* total, float* mean, float* deviation) {
+void multiplied(const bf16* x, const bf16* times, long count, bf16* y) {
 #pragma omp parallel for
-    for (long row = 0; row < rows; ++row) {
-        const MaskRow masked(mask, row);
-        const long start = row * columns;
-        __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-        for (long j = 0; j < columns; j += 16) {
-            const __m512 x = _mm512_add_ps(_mm512_loadu_ps(residual + start + j), masked(load(update + start + j), j));
-            _mm512_storeu_ps(total + start + j, x);
-            sum = _mm512_add_ps(sum, x);
+    for (long i = 0; i < count; i += 16) store(y + i, _mm512_mul_ps(load(x + i), load(times + i)));
+}
+
+// out, low = dropout(LayerNorm(words[ids] + positions[places])).
+void embedded(const float* words, const float* positions, const int64_t* ids, const int64_t* places, Mask mask,
+              const float* weight, const float* bias, float epsilon, long rows, long columns, float* out, bf16* low) {
+#pragma omp parallel
+    {
+        float* total = scratch<float>(0, columns);
+#pragma omp for
+        for (long row = 0; row < rows; ++row) {
+            const MaskRow masked(mask, row);
+            const float *word = words + ids[row] * columns, *position = positions + places[row] * columns;
+            for (long j = 0; j < columns; j += 16)
+                _mm512_store_ps(total + j, _mm512_add_ps(_mm512_loadu_ps(word + j), _mm512_loadu_ps(position + j)));
+            const Moments moments(total, columns, epsilon);
+            for (long j = 0; j < columns; j += BLOCK) {
+                __m512 scaled[2];
+                for (int half = 0; half < 2; ++half) {
+                    const long column = j + 16 * half;
+                    scaled[half] = masked(moments.scaled(moments.unit(total, column), weight, bias, column), column);
+                    _mm512_stream_ps(out + row * columns + column, scaled[half]);
+                }
+                stream(low + row * columns + j, scaled[0], scaled[1]);
+            }
         }
-        const float middle = _mm512_reduce_add_ps(sum) / columns;
-        for (long j = 0; j < columns; j += 16) {
-            const __m512 apart = _mm512_sub_ps(_mm512_loadu_ps(total + start + j), _mm512_set1_ps(middle));
-            squares = _mm512_fmadd_ps(apart, apart, squares);
+        _mm_sfence();
+    }
+}
+
+// out, low = LayerNorm(residual + dropout(update)); kept for the backward pass: unit, the sum with its mean taken off and
+// divided by its deviation, and one over that deviation.
+void add_norm(const bf16* update, const float* residual, Mask mask, const float* weight, const float* bias, float epsilon,
+              long rows, long columns, float* out, bf16* low, bf16* unit, float* inverse) {
+#pragma omp parallel
+    {
+        float* total = scratch<float>(0, columns);
+#pragma omp for
+        for (long row = 0; row < rows; ++row) {
+            const MaskRow masked(mask, row);
+            const long start = row * columns;
+            for (long j = 0; j < columns; j += 16)
+                _mm512_store_ps(total + j, _mm512_add_ps(_mm512_loadu_ps(residual + start + j), masked(load(update + start + j), j)));
+            const Moments moments(total, columns, epsilon);
+            inverse[row] = moments.inverse;
+            for (long j = 0; j < columns; j += BLOCK) {
+                __m512 one[2], scaled[2];
+                for (int half = 0; half < 2; ++half) {
+                    const long column = j + 16 * half;
+                    one[half] = moments.unit(total, column);
+                    scaled[half] = moments.scaled(one[half], weight, bias, column);
+                    _mm512_stream_ps(out + start + column, scaled[half]);
+                }
+                stream(unit + start + j, one[0], one[1]);
+                stream(low + start + j, scaled[0], scaled[1]);
+            }
         }
-        const float inverse = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / columns + epsilon);
-        mean[row] = middle;
-        deviation[row] = inverse;
-        for (long j = 0; j < columns; j += 16) {
-            __m512 x = _mm512_sub_ps(_mm512_loadu_ps(total + start + j), _mm512_set1_ps(middle));
-            x = _mm512_mul_ps(x, _mm512_set1_ps(inverse));
-            x = _mm512_fmadd_ps(x, _mm512_loadu_ps(weight + j), _mm512_loadu_ps(bias + j));
-            _mm512_storeu_ps(out + start + j, x);
-            store(low + start + j, x);
-        }
+        _mm_sfence();
     }
 }
 
 // From the gradients of out and low, either of which may be null, those of update and residual, and (unless null) their
 // sum, `above`.
-void add_norm_backward(const float* grad, const bf16* grad_low, const float* total, const float* mean, const float* deviation,
-                       Mask mask, const float* weight, long rows, long columns, bf16* update, float* residual, float* above) {
-#pragma omp parallel for
-    for (long row = 0; row < rows; ++row) {
-        const MaskRow masked(mask, row);
-        const long start = row * columns;
-        const __m512 middle = _mm512_set1_ps(mean[row]), inverse = _mm512_set1_ps(deviation[row]);
-        __m512 sum = _mm512_setzero_ps(), along = _mm512_setzero_ps();
-        for (long j = 0; j < columns; j += 16) {
-            __m512 g = grad ? _mm512_loadu_ps(grad + start + j) : _mm512_setzero_ps();
-            if (grad_low) g = _mm512_add_ps(g, load(grad_low + start + j));
-            if (above) _mm512_storeu_ps(above + start + j, g);
-            g = _mm512_mul_ps(g, _mm512_loadu_ps(weight + j));
-            _mm512_storeu_ps(residual + start + j, g);
-            const __m512 unit = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(total + start + j), middle), inverse);
-            sum = _mm512_add_ps(sum, g);
-            along = _mm512_fmadd_ps(g, unit, along);
+void add_norm_backward(const float* grad, const bf16* grad_low, const bf16* unit, const float* inverse, Mask mask,
+                       const float* weight, long rows, long columns, bf16* update, float* residual, float* above) {
+#pragma omp parallel
+    {
+        float* weighted = scratch<float>(0, columns);
+#pragma omp for
+        for (long row = 0; row < rows; ++row) {
+            const MaskRow masked(mask, row);
+            const long start = row * columns;
+            __m512 sum = _mm512_setzero_ps(), along = _mm512_setzero_ps();
+            for (long j = 0; j < columns; j += 16) {
+                __m512 g = grad ? _mm512_loadu_ps(grad + start + j) : _mm512_setzero_ps();
+                if (grad_low) g = _mm512_add_ps(g, load(grad_low + start + j));
+                if (above) _mm512_stream_ps(above + start + j, g);
+                g = _mm512_mul_ps(g, _mm512_loadu_ps(weight + j));
+                _mm512_store_ps(weighted + j, g);
+                sum = _mm512_add_ps(sum, g);
+                along = _mm512_fmadd_ps(g, load(unit + start + j), along);
+            }
+            const __m512 mean_sum = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / columns);
+            const __m512 mean_along = _mm512_set1_ps(_mm512_reduce_add_ps(along) / columns);
+            for (long j = 0; j < columns; j += BLOCK) {
+                __m512 kept[2];
+                for (int half = 0; half < 2; ++half) {
+                    const long column = j + 16 * half;
+                    __m512 g = _mm512_sub_ps(_mm512_load_ps(weighted + column), mean_sum);
+                    g = _mm512_fnmadd_ps(load(unit + start + column), mean_along, g);
+                    g = _mm512_mul_ps(g, _mm512_set1_ps(inverse[row]));
+                    _mm512_stream_ps(residual + start + column, g);
+                    kept[half] = masked(g, column);
+                }
+                stream(update + start + j, kept[0], kept[1]);
+            }
         }
-        const __m512 mean_sum = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / columns);
-        const __m512 mean_along = _mm512_set1_ps(_mm512_reduce_add_ps(along) / columns);
-        for (long j = 0; j < columns; j += 16) {
-            const __m512 unit = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(total + start + j), middle), inverse);
-            __m512 g = _mm512_sub_ps(_mm512_loadu_ps(residual + start + j), mean_sum);
-            g = _mm512_mul_ps(_mm512_fnmadd_ps(unit, mean_along, g), inverse);
-            _mm512_storeu_ps(residual + start + j, g);
-            store(update + start + j, masked(g, j));
-        }
+        _mm_sfence();
     }
 }
 
@@ -749,18 +851,24 @@ void dropped(const bf16* x, const bf16* total, Mask mask, long rows, long column
 // scaled = grad gain, beyond = grad (gain - 1), along (columns) = the sum over rows of grad z.
 void gains_backward(const bf16* grad, const bf16* z, const float* gain, long rows, long columns, bf16* scaled, bf16* beyond,
                     float* along) {
-#pragma omp parallel for
-    for (long start = 0; start < columns; start += 2 * BLOCK) {
-        const long stop = std::min(columns, start + 2 * BLOCK);
-        std::memset(along + start, 0, (stop - start) * sizeof(float));
+#pragma omp parallel
+    {
+        const Columns mine(columns);
+        std::memset(along + mine.from, 0, (mine.to - mine.from) * sizeof(float));
         for (long row = 0; row < rows; ++row)
-            for (long j = start; j < stop; j += 16) {
-                const long place = row * columns + j;
-                const __m512 g = load(grad + place), times = _mm512_loadu_ps(gain + j);
-                store(scaled + place, _mm512_mul_ps(g, times));
-                store(beyond + place, _mm512_fmsub_ps(g, times, g));
-                _mm512_storeu_ps(along + j, _mm512_fmadd_ps(g, load(z + place), _mm512_loadu_ps(along + j)));
+            for (long j = mine.from; j < mine.to; j += BLOCK) {
+                __m512 by_gain[2], rest[2];
+                for (int half = 0; half < 2; ++half) {
+                    const long column = j + 16 * half, place = row * columns + column;
+                    const __m512 g = load(grad + place), times = _mm512_loadu_ps(gain + column);
+                    by_gain[half] = _mm512_mul_ps(g, times);
+                    rest[half] = _mm512_fmsub_ps(g, times, g);
+                    _mm512_storeu_ps(along + column, _mm512_fmadd_ps(g, load(z + place), _mm512_loadu_ps(along + column)));
+                }
+                stream(scaled + row * columns + j, by_gain[0], by_gain[1]);
+                stream(beyond + row * columns + j, rest[0], rest[1]);
             }
+        _mm_sfence();
     }
 }
 }
