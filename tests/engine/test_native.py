@@ -10,6 +10,8 @@ import torch
 
 from engine.parity import adapted, distance, engine, error, families, modules, reference, result_of, texts, tiny
 from rankwise.engine import FastClassifier
+from rankwise.engine.dropout import Stream
+from rankwise.engine.fused import Finish, Kernels
 from rankwise.engine.linear import FrozenLinear
 from rankwise.engine.native import calls, library
 
@@ -169,7 +171,23 @@ def test_gelu_in_a_product_and_its_slope_in_the_next_ones_gradient():
     gelu = torch.nn.functional.gelu(wide)
     assert error(activated, gelu.detach()) < 2e-2
     gelu.backward(second.backward(grad).double())
-    assert error(second.backward(grad, kernels, activation=kept), wide.grad) < 2e-2
+    assert error(second.backward(grad, kernels, finish=Finish(activation=kept)), wide.grad) < 2e-2
+
+
+@needs_kernels
+def test_products_are_finished_as_in_torch():
+    """Rows beyond a block, a mask, and everything a product may be finished with at once."""
+    torch.manual_seed(0)
+    ours = FrozenLinear([torch.randn(96, 64) / 8], torch.bfloat16, native=True)
+    theirs = FrozenLinear([ours._pack().matrix()], torch.bfloat16)
+    x, other, kept = (torch.randn(45, columns).bfloat16() for columns in (64, 96, 96))
+    mask = Stream(0, 96).mask(45, 96, 0.3).numbers
+    finish = Finish(scaled=(other, torch.randn(96)), total=(other, mask), activation=kept)
+    slope = torch.autograd.functional.jacobian(lambda wide: torch.nn.functional.gelu(wide).sum(), kept.float())
+    # What gelu keeps for its gradient is its slope there, and its input in torch.
+    native = ours(x, torch.ones(96), calls.NativeKernels(), (), finish._replace(activation=slope.bfloat16()))
+    expected = theirs(x, torch.ones(96).bfloat16(), Kernels(), (), finish)
+    assert error(native.float(), expected.float()) < 1e-2
 
 
 @needs_kernels

@@ -144,6 +144,18 @@ class Term(NamedTuple):
     mask: MaskNumbers = None
 
 
+class Finish(NamedTuple):
+    """What becomes of a product as it is written, in this order."""
+
+    scaled: tuple[Tensor, Tensor] | None = None
+    """added: the first times the second, by columns. Shape: (tokens, columns), fp32 (columns,)"""
+    total: tuple[Tensor, MaskNumbers] | None = None
+    """what the product, dropped out by this mask, is added to. Shape: (tokens, columns)"""
+    activation: Tensor | None = None
+    """The product is the gradient of gelu's result, and becomes that of what gelu was taken of; what
+    `Kernels.gelu_for_backward` kept. Shape: (tokens, columns)"""
+
+
 class Kernels:
     """The functions of this module, and what is made of them: the elementwise regions of a layer in plain torch."""
 
@@ -200,6 +212,16 @@ class Kernels:
         """
         scaled = grad * gain.to(grad.dtype)
         return scaled, scaled - grad, (grad * z).sum(0, dtype=torch.float32)
+
+    def finished(self, y: Tensor, finish: Finish) -> Tensor:
+        """A product finished; its memory may be reused. Shape: (tokens, columns)"""
+        if finish.scaled is not None:
+            scaled, gain = finish.scaled
+            y = y.addcmul_(scaled, gain.to(y.dtype))
+        if finish.total is not None:
+            total, mask = finish.total
+            y = self.plus_dropped(total, y, mask)
+        return y if finish.activation is None else self.gelu_backward(y, finish.activation)
 
     def plus_term(self, total: Tensor, term: Term) -> Tensor:
         """A product with a term added; its memory may be reused. Shape: (tokens, all columns)"""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.engine.dropout import Mask
-from rankwise.engine.fused import Kernels, Term, numbers_of
+from rankwise.engine.fused import Finish, Kernels, Term, numbers_of
 from rankwise.engine.native.calls import TileLayout
 from rankwise.engine.weights import Adapter, Dense
 
@@ -65,9 +65,9 @@ class Layout(Protocol):
         bias: Tensor | None,
         kernels: Kernels | None,
         terms: Sequence[Term],
-        activation: Tensor | None = None,
+        finish: Finish | None = None,
     ) -> Tensor:
-        """`FrozenLinear.forward`, and with an activation `FrozenLinear.backward`."""
+        """`FrozenLinear.forward`, or `FrozenLinear.backward` of the transposed matrix."""
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
@@ -91,10 +91,10 @@ class OneDnnLayout:
         bias: Tensor | None,
         kernels: Kernels | None,
         terms: Sequence[Term],
-        activation: Tensor | None = None,
+        finish: Finish | None = None,
     ) -> Tensor:
         y = torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "none", [], "")
-        return _completed(y, kernels, terms, activation)
+        return _completed(y, kernels, terms, finish)
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
@@ -126,13 +126,21 @@ class FrozenLinear(nn.Module):
         self._pack()
 
     def forward(
-        self, x: Tensor, bias: Tensor | None = None, kernels: Kernels | None = None, terms: Sequence[Term] = ()
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        kernels: Kernels | None = None,
+        terms: Sequence[Term] = (),
+        finish: Finish | None = None,
     ) -> Tensor:
-        """x W^T + bias + terms, which need `kernels`. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
+        """x W^T + bias + terms, finished. Terms and finish need `kernels`.
+
+        Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)
+        """
         packed = self._pack()
         if packed is not None:
-            return packed.product(x, bias, kernels, terms)
-        return _completed(self._product(x, bias), kernels, terms)
+            return packed.product(x, bias, kernels, terms, finish)
+        return _completed(self._product(x, bias), kernels, terms, finish)
 
     def activated(
         self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
@@ -148,21 +156,18 @@ class FrozenLinear(nn.Module):
         grad: Tensor,
         kernels: Kernels | None = None,
         terms: Sequence[Term] = (),
-        activation: Tensor | None = None,
+        finish: Finish | None = None,
     ) -> Tensor:
-        """The input's gradient, grad W + terms; or of what gelu made the input of, given what `activated` kept of it.
-
-        Shape: grad (tokens, d_out), activation and result (tokens, d_in)
-        """
+        """The input's gradient, grad W + terms, finished. Shape: grad (tokens, d_out), result (tokens, d_in)"""
         self.prepare_backward()
         if self._packed_transposed is not None:
-            return self._packed_transposed.product(grad, None, kernels, terms, activation)
+            return self._packed_transposed.product(grad, None, kernels, terms, finish)
         weights = self._plain()
         (first, weight), *others = zip(columns_of(weights), weights, strict=True)
         below = grad[:, first] @ weight
         for columns, weight in others:
             below.addmm_(grad[:, columns], weight)
-        return _completed(below, kernels, terms, activation)
+        return _completed(below, kernels, terms, finish)
 
     def prepare_backward(self) -> None:
         """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
@@ -228,12 +233,14 @@ class FrozenLinear(nn.Module):
         return self
 
 
-def _completed(y: Tensor, kernels: Kernels | None, terms: Sequence[Term], activation: Tensor | None = None) -> Tensor:
-    """A bare product with its terms, and as a gradient taken past gelu."""
-    assert kernels is not None or (not terms and activation is None)
-    for term in terms:
-        y = kernels.plus_term(y, term)  # type: ignore[union-attr]
-    return y if activation is None else kernels.gelu_backward(y, activation)  # type: ignore[union-attr]
+def _completed(y: Tensor, kernels: Kernels | None, terms: Sequence[Term], finish: Finish | None) -> Tensor:
+    """A bare product with its terms, finished."""
+    if terms or finish is not None:
+        assert kernels is not None
+        for term in terms:
+            y = kernels.plus_term(y, term)
+        y = y if finish is None else kernels.finished(y, finish)
+    return y
 
 
 def _activated(y: Tensor, kernels: Kernels, *, keep: bool) -> tuple[Tensor, Tensor | None]:
@@ -420,7 +427,8 @@ class LoraLinear(torch.autograd.Function):
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
-        grad_x = layer.frozen.backward(grad, kernels, terms, activation) if need[0] else None
+        finish = None if activation is None else Finish(activation=activation)
+        grad_x = layer.frozen.backward(grad, kernels, terms, finish) if need[0] else None
         return grad_x, None, *trained
 
 
@@ -453,8 +461,7 @@ class DoraLinear(torch.autograd.Function):
             y += layer.bias().to(x.dtype)
         else:
             # W d = z - scale B A d, so y = (W x + b + scale B A d) + (g - 1) z.
-            y = layer.frozen(x, layer.bias(), kernels, terms)
-            y.addcmul_(z, (gain - 1).to(x.dtype))
+            y = layer.frozen(x, layer.bias(), kernels, terms, Finish(scaled=(z, gain - 1)))
         keep = any(ctx.needs_input_grad)
         if keep:
             ctx.work, ctx.used = work._replace(activation=None), (down, up)
@@ -478,10 +485,9 @@ class DoraLinear(torch.autograd.Function):
         if need[0]:
             terms = [Term(grad_low, down, slice(None), numbers)]
             if mask is None:
-                grad_x = layer.frozen.backward(scaled, kernels, terms)
+                grad_x = layer.frozen.backward(scaled, kernels, terms, Finish(activation=activation))
             else:
-                grad_x = layer.frozen.backward(grad, kernels, terms)
-                grad_x = kernels.plus_dropped(grad_x, layer.frozen.backward(beyond), numbers)
-            if activation is not None:
-                grad_x = kernels.gelu_backward(grad_x, activation)
+                total = layer.frozen.backward(grad, kernels, terms)
+                finish = Finish(total=(total, numbers), activation=activation)
+                grad_x = layer.frozen.backward(beyond, kernels, (), finish)
         return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rankwise.engine.attention import Call
-from rankwise.engine.fused import Kernels, MaskNumbers, Term, numbers_of
+from rankwise.engine.fused import Finish, Kernels, MaskNumbers, Term, numbers_of
 from rankwise.engine.native.library import library
 from rankwise.engine.packing import Group
 
@@ -33,6 +33,10 @@ class _Term(ctypes.Structure):
         ("stop", c_long),
         ("mask", _Mask),
     )
+
+
+class _Finish(ctypes.Structure):
+    _fields_ = (*((name, c_void_p) for name in ("times", "scaled", "gain", "total")), ("mask", _Mask))
 
 
 class _Heads(ctypes.Structure):
@@ -74,10 +78,11 @@ class TileLayout:
         bias: Tensor | None,
         kernels: Kernels | None,
         terms: Sequence[Term],
-        activation: Tensor | None = None,
+        finish: Finish | None = None,
     ) -> Tensor:
         y = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
-        _product(x, self.tensor, bias, terms, _pointer(activation), y.data_ptr(), None, None)
+        done = None if finish is None else byref(_finish(finish))
+        _product(x, self.tensor, bias, terms, done, y.data_ptr(), None, None)
         return y
 
     def activated(
@@ -89,8 +94,8 @@ class TileLayout:
         return y, slope
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], *addresses: int | None) -> None:
-    """x W + bias + terms; addresses: the last four arguments of kernels.cpp's `linear`; bias in fp32."""
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], *last: Any) -> None:
+    """x W + bias + terms; last: the four last arguments of kernels.cpp's `linear`; bias in fp32."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     columns = weight.shape[0] * BLOCK
     panels = [_small_panel(term.up) for term in terms]
@@ -101,7 +106,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Ter
         place.start, place.stop, place.mask = start, stop, _mask(term.mask)
     _library().linear(
         *(x.data_ptr(), x.stride(0), *x.shape, weight.data_ptr(), columns, _pointer(bias)),
-        *(byref(array) if terms else None, len(terms), *addresses),
+        *(byref(array) if terms else None, len(terms), *last),
     )
 
 
@@ -113,12 +118,7 @@ class NativeKernels(Kernels):
             return x
         x = x.contiguous()
         y = torch.empty_like(x)
-        _library().dropped(x.data_ptr(), None, _mask(mask), *x.shape, y.data_ptr())
-        return y
-
-    def plus_dropped(self, total: Tensor, x: Tensor, mask: MaskNumbers) -> Tensor:
-        x, y = x.contiguous(), total.contiguous()
-        _library().dropped(x.data_ptr(), y.data_ptr(), _mask(mask), *x.shape, y.data_ptr())
+        _library().dropped(x.data_ptr(), _mask(mask), *x.shape, y.data_ptr())
         return y
 
     def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -298,7 +298,7 @@ def _library() -> ctypes.CDLL:
         "embedded": (*[address] * 4, _Mask, address, address, c_float, size, size, address, address),
         "add_norm": (address, address, _Mask, address, address, c_float, size, size, *[address] * 4),
         "add_norm_backward": (*[address] * 4, _Mask, address, size, size, *[address] * 3),
-        "dropped": (address, address, _Mask, size, size, address),
+        "dropped": (address, _Mask, size, size, address),
         "gains_backward": (address, address, address, size, size, address, address, address),
     }.items():
         function = getattr(loaded, name)
@@ -319,6 +319,15 @@ def _small_panel(matrix: Tensor) -> Tensor:
     made = matrix.new_empty(-(-matrix.shape[0] // BLOCK) * BLOCK, matrix.shape[1])
     matrix = matrix.contiguous()
     _library().rows_panel(matrix.data_ptr(), *matrix.shape, made.data_ptr())
+    return made
+
+
+def _finish(finish: Finish) -> _Finish:
+    made = _Finish(times=_pointer(finish.activation))
+    if finish.scaled is not None:
+        made.scaled, made.gain = (tensor.data_ptr() for tensor in finish.scaled)
+    if finish.total is not None:
+        made.total, made.mask = finish.total[0].data_ptr(), _mask(finish.total[1])
     return made
 
 

@@ -130,6 +130,15 @@ struct Term {
     long depth, from, to;
     Mask mask;
 };
+
+// What becomes of a product's sums as they are written; each may be null. Shape of all but gain (columns): the result's
+struct Finish {
+    const bf16* times;   // multiplied with
+    const bf16* scaled;  // added, by columns times gain
+    const float* gain;
+    const bf16* total;   // added to the sums, which mask drops out
+    Mask mask;
+};
 }
 
 namespace {
@@ -296,7 +305,7 @@ void product(const bf16* rows, long stride, long row_blocks, const bf16* panel, 
         }
 }
 
-// A product in full: what it is of and where it goes. Either y, or activated and slope, which may be null as `times` may.
+// A product in full: what it is of and where it goes. Either y, or activated and slope, which may be null as `finish` may.
 struct Product {
     const bf16* x;
     long stride, count, depth;
@@ -305,7 +314,7 @@ struct Product {
     const float* bias;
     const Term* terms;
     long term_count;
-    const bf16* times;
+    const Finish* finish;
     bf16 *y, *activated, *slope;
 };
 
@@ -347,7 +356,14 @@ void add_terms(const Product& p, const std::vector<const bf16*>& tails, long row
     }
 }
 
-// A block's sums with the bias, times `times`; or gelu of them and its slope; as bf16 where they belong.
+// 16 sums finished. `place` is their first one's in the result, which is in column `column` of the mask's row.
+inline __m512 finished(__m512 x, const Finish& finish, const MaskRow& mask, long place, long column) {
+    if (finish.scaled) x = _mm512_fmadd_ps(load(finish.scaled + place), _mm512_loadu_ps(finish.gain + column), x);
+    if (finish.total) x = _mm512_add_ps(load(finish.total + place), mask(x, column));
+    return finish.times ? _mm512_mul_ps(x, load(finish.times + place)) : x;
+}
+
+// A block's sums with the bias, finished; or gelu of them and its slope; as bf16 where they belong.
 void write_block(const Product& p, long row, long column, const float* sums) {
     const __m512 b0 = p.bias ? _mm512_loadu_ps(p.bias + column) : _mm512_setzero_ps();
     const __m512 b1 = p.bias ? _mm512_loadu_ps(p.bias + column + 16) : _mm512_setzero_ps();
@@ -363,9 +379,10 @@ void write_block(const Product& p, long row, long column, const float* sums) {
             if (p.slope) stream(p.slope + place, left_slope, right_slope);
             continue;
         }
-        if (p.times) {
-            left = _mm512_mul_ps(left, load(p.times + place));
-            right = _mm512_mul_ps(right, load(p.times + place + 16));
+        if (p.finish) {
+            const MaskRow mask(p.finish->mask, row + i);
+            left = finished(left, *p.finish, mask, place, column);
+            right = finished(right, *p.finish, mask, place + 16, column + 16);
         }
         stream(p.y + place, left, right);
     }
@@ -418,11 +435,11 @@ void transposed_panel(const bf16* x, long count, long columns, bf16* panel) {
     panel_of_transpose(x, columns, count, columns, panel);
 }
 
-// With sums = x (count, depth) panel + bias (columns) + terms: y (count, columns) = sums times; or, if y is null,
+// With sums = x (count, depth) panel + bias (columns) + terms: y (count, columns), the sums finished; or, if y is null,
 // activated = gelu(sums) and slope = gelu'(sums).
 void linear(const bf16* x, long stride, long count, long depth, const bf16* panel, long columns, const float* bias,
-            const Term* terms, long term_count, const bf16* times, bf16* y, bf16* activated, bf16* slope) {
-    const Product p{x, stride, count, depth, panel, columns, bias, terms, term_count, times, y, activated, slope};
+            const Term* terms, long term_count, const Finish* finish, bf16* y, bf16* activated, bf16* slope) {
+    const Product p{x, stride, count, depth, panel, columns, bias, terms, term_count, finish, y, activated, slope};
 #pragma omp parallel
     {
         Tiles tiles;
@@ -836,15 +853,17 @@ void add_norm_backward(const float* grad, const bf16* grad_low, const bf16* unit
     }
 }
 
-// y = total + dropout(x) (rows, columns); total may be null, for none.
-void dropped(const bf16* x, const bf16* total, Mask mask, long rows, long columns, bf16* y) {
-#pragma omp parallel for
-    for (long row = 0; row < rows; ++row) {
-        const MaskRow masked(mask, row);
-        for (long place = row * columns, j = 0; j < columns; j += 16) {
-            const __m512 kept = masked(load(x + place + j), j);
-            store(y + place + j, total ? _mm512_add_ps(load(total + place + j), kept) : kept);
+// y = dropout(x) (rows, columns).
+void dropped(const bf16* x, Mask mask, long rows, long columns, bf16* y) {
+#pragma omp parallel
+    {
+#pragma omp for
+        for (long row = 0; row < rows; ++row) {
+            const MaskRow masked(mask, row);
+            for (long place = row * columns, j = 0; j < columns; j += BLOCK)
+                stream(y + place + j, masked(load(x + place + j), j), masked(load(x + place + j + 16), j + 16));
         }
+        _mm_sfence();
     }
 }
 
