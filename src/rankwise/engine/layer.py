@@ -16,7 +16,7 @@ from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.families import Numbers
 from rankwise.engine.fused import Kernels, numbers_of
-from rankwise.engine.linear import Sites, hold
+from rankwise.engine.linear import Output, Sites, hold
 from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
@@ -139,11 +139,11 @@ class EncoderLayer(nn.Module):
         context = self._attend(low, shared)
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
-        update, _ = self._linear(self.attention_output, context, shared)
+        update = self._linear(self.attention_output, context, shared).y
         mask = shared.mask(update.shape, self.attention_output_dropout)
         x, low = self.attention_norm(update, x, mask, shared.kernels)
-        activated, kept = self._linear(self.ffn_in, low, shared, gelu=True)
-        update, _ = self._linear(self.ffn_out, activated, shared, activation=kept)
+        activated, kept, _ = self._linear(self.ffn_in, low, shared, gelu=True)
+        update = self._linear(self.ffn_out, activated, shared, activation=kept).y
         del activated, kept  # what the backward pass needs of them it keeps
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
@@ -151,10 +151,14 @@ class EncoderLayer(nn.Module):
 
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
-        asking = low.index_select(0, shared.batch.firsts) if self.firsts_only else low
-        sources = [
-            self._linear(sites, asking if number == 0 else low, shared)[0] for number, sites in enumerate(self.sources)
-        ]
+        sources: list[Tensor] = []
+        for number, sites in enumerate(self.sources):
+            if number == 0 and self.firsts_only:
+                asking = low.index_select(0, shared.batch.firsts)
+                sources.append(self._linear(sites, asking, shared).y)
+            else:
+                y, _, low = self._linear(sites, low, shared)
+                sources.append(y)
         groups = shared.batch.groups
         masks = [] if shared.fused else [self._mask_of(group, shared) for group in groups]
         biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
@@ -172,11 +176,11 @@ class EncoderLayer(nn.Module):
 
     def _linear(
         self, sites: Sites, x: Tensor, shared: Pass, *, gelu: bool = False, activation: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), results (tokens, d_out)"""
+    ) -> Output:
+        """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), y (tokens, d_out)"""
         masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        results: tuple[Tensor, Tensor | None] = sites(x, masks, shared.kernels, gelu=gelu, activation=activation)
-        return results
+        output: Output = sites(x, masks, shared.kernels, gelu=gelu, activation=activation)
+        return output
 
 
 def _joint(weights: LayerWeights, firsts_only: bool) -> Sequence[Sequence[str]]:

@@ -352,7 +352,7 @@ class Sites(nn.Module):
         *,
         gelu: bool = False,
         activation: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Output:
         """x W^T + b and every site's adapter; or gelu of it all.
 
         x
@@ -363,14 +363,23 @@ class Sites(nn.Module):
             Two layers with gelu between: the first, asked for gelu, also returns what the second is given as
             `activation`. The gradient that the second hands down is then past gelu, and the first takes it as such:
             so it is multiplied with gelu's slope while it is made.
-
-        Returns. Shape: (tokens, d_out of all sites), of both
         """
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
         work = Work(self, masks, kernels, gelu, activation)
-        y, kept = function.apply(x, work, *trained)  # type: ignore[no-untyped-call]
-        return y, kept
+        return Output(*function.apply(x, work, *trained))  # type: ignore[no-untyped-call]
+
+
+class Output(NamedTuple):
+    """What `Sites` give."""
+
+    y: Tensor
+    """Shape: (tokens, d_out of all sites)"""
+    activation: Tensor | None
+    """for the layer that reads gelu's result; no gradient goes through it"""
+    x: Tensor
+    """The input, for the next that reads it: the gradients of both are then summed in a product as it is written, where
+    autograd would make a pass of its own for the sum. Shape: (tokens, d_in)"""
 
 
 class Work(NamedTuple):
@@ -388,7 +397,7 @@ class LoraLinear(torch.autograd.Function):
     or gelu(y), whose gradient comes as y's (`Sites.forward`)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor | None, ...]:
         layer, masks, kernels, gelu, activation = work
         terms, used = [], []
         for site, mask in zip(layer.parts, masks, strict=True):
@@ -405,10 +414,10 @@ class LoraLinear(torch.autograd.Function):
         if keep:
             ctx.work, ctx.used = work._replace(activation=None), used
             ctx.save_for_backward(x if terms else None, activation, *(term.low for term in terms))
-        return _with_kept(ctx, y, kept)
+        return _outputs(ctx, y, kept, x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor, _: None, grad_next: Tensor | None) -> tuple[Any, ...]:
         x, activation, *lows = ctx.saved_tensors
         (layer, masks, kernels, _, _), need = ctx.work, ctx.needs_input_grad
         trained: list[Tensor | None] = []
@@ -427,17 +436,21 @@ class LoraLinear(torch.autograd.Function):
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
-        finish = None if activation is None else Finish(activation=activation)
+        finish = Finish(total=_plain(grad_next), activation=activation)
         grad_x = layer.frozen.backward(grad, kernels, terms, finish) if need[0] else None
         return grad_x, None, *trained
 
 
-def _with_kept(ctx: Any, y: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """A function's two results, of which the second has no gradient."""
-    ctx.set_materialize_grads(False)
-    if kept is not None:
-        ctx.mark_non_differentiable(kept)
-    return y, kept
+def _outputs(ctx: Any, y: Tensor, activation: Tensor | None, x: Tensor) -> tuple[Tensor | None, ...]:
+    ctx.set_materialize_grads(False)  # of results that nobody read
+    if activation is not None:
+        ctx.mark_non_differentiable(activation)
+    return y, activation, x
+
+
+def _plain(total: Tensor | None) -> tuple[Tensor, None] | None:
+    """For `Finish.total`, where nothing is dropped out."""
+    return None if total is None else (total, None)
 
 
 class DoraLinear(torch.autograd.Function):
@@ -448,7 +461,7 @@ class DoraLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor | None, ...]:
         layer, (mask,), kernels, gelu, activation = work
         (site,) = layer.parts
         gain, numbers = site.gain(layer.frozen, x.dtype), numbers_of(mask)  # gain: (d_out,)
@@ -466,10 +479,10 @@ class DoraLinear(torch.autograd.Function):
         if keep:
             ctx.work, ctx.used = work._replace(activation=None), (down, up)
             ctx.save_for_backward(x, terms[0].low, z, gain, activation)
-        return _with_kept(ctx, *(_activated(y, kernels, keep=keep) if gelu else (y, None)))
+        return _outputs(ctx, *(_activated(y, kernels, keep=keep) if gelu else (y, None)), x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor, _: None, grad_next: Tensor | None) -> tuple[Any, ...]:
         x, low, z, gain, activation = ctx.saved_tensors
         (layer, (mask,), kernels, _, _), need = ctx.work, ctx.needs_input_grad
         (site,), (down, up), numbers = layer.parts, ctx.used, numbers_of(mask)
@@ -485,9 +498,10 @@ class DoraLinear(torch.autograd.Function):
         if need[0]:
             terms = [Term(grad_low, down, slice(None), numbers)]
             if mask is None:
-                grad_x = layer.frozen.backward(scaled, kernels, terms, Finish(activation=activation))
+                finish = Finish(total=_plain(grad_next), activation=activation)
+                grad_x = layer.frozen.backward(scaled, kernels, terms, finish)
             else:
-                total = layer.frozen.backward(grad, kernels, terms)
+                total = layer.frozen.backward(grad, kernels, terms, Finish(total=_plain(grad_next)))
                 finish = Finish(total=(total, numbers), activation=activation)
                 grad_x = layer.frozen.backward(beyond, kernels, (), finish)
         return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias
