@@ -8,7 +8,7 @@ rows=$1
 base=(--model "$2" --random-weights)
 if rankwise doctor | grep -q '^bf16 *yes'; then
     suffix= peer=bf16-grouped
-    all=papers,bf16,bf16-grouped,engine,engine-torch,products
+    all=papers,bf16,bf16-grouped,engine,engine-torch,products,products-torch
     predictors=papers,sorted,bf16-sorted,engine,engine-merged
 else
     suffix=-no-bf16 peer=grouped

@@ -28,6 +28,7 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("times papers' way", "times_baseline", "{:.2f}"),
     ("by means", "times_baseline_mean", "{:.2f}"),
     ("share of products", "share_of_products", "{:.0%}"),
+    ("of torch's products", "share_of_library_products", "{:.0%}"),
     ("peak MB", "peak_mb", "{:,}"),
     ("of papers' way", "memory_of_baseline", "{:.0%}"),
 )

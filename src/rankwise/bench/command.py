@@ -30,6 +30,7 @@ TRAIN_VARIANTS = {
     "engine-compiled": "rankwise in torch, elementwise work fused by torch.compile",
     "engine-cached": "rankwise, the frozen layers below the adapters computed once (needs --layers)",
     "products": "the products of the linear layers alone, on the engine's batches",
+    "products-torch": "the same products by the library torch has for them (needs AMX)",
 }
 PREDICT_VARIANTS = {
     "papers": "transformers + peft in fp32, in the order given",
@@ -41,6 +42,7 @@ PREDICT_VARIANTS = {
 VARIANTS = {"train": TRAIN_VARIANTS, "predict": PREDICT_VARIANTS}
 BASELINE = "papers"
 NEED_LAYERS = {"engine-cached", "papers-all-layers"}
+NEED_KERNELS = {"engine-torch", "products-torch"}
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,8 @@ def _layers(text: str | None) -> list[int] | None:
 def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
     known = VARIANTS[setting.task]
     if args.variants is None:
-        left_out = set() if setting.layers else NEED_LAYERS
-        return [name for name in known if name not in left_out and (name != "engine-torch" or _has_own_kernels())]
+        left_out = (set() if setting.layers else NEED_LAYERS) | (set() if _has_own_kernels() else NEED_KERNELS)
+        return [name for name in known if name not in left_out]
     wanted: list[str] = args.variants.split(",")
     unknown = [name for name in wanted if name not in known]
     if not setting.layers and not NEED_LAYERS.isdisjoint(wanted):
@@ -187,7 +189,7 @@ def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
 
 
 def _has_own_kernels() -> bool:
-    """Without them `engine-torch` would measure `engine` again."""
+    """Without them the variants in plain torch would measure the others again."""
     from rankwise.engine.native.library import library
 
     return library() is not None
@@ -285,14 +287,15 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
             "trainable": told["trainable"],
             "seconds": [round(second, 5) for second in told["seconds"]],
         }
-    products = rows.get("products", {}).get("step_s")
+    products = {"share_of_products": "products", "share_of_library_products": "products-torch"}
     for variant, row in rows.items():
         if BASELINE in rows:
             row["times_baseline"] = round(rows[BASELINE]["step_s"] / row["step_s"], 2)
             row["times_baseline_mean"] = round(rows[BASELINE]["step_s_mean"] / row["step_s_mean"], 2)
             row["memory_of_baseline"] = round(row["peak_mb"] / rows[BASELINE]["peak_mb"], 3)
-        if products and variant in ("engine", "engine-torch", "engine-compiled"):
-            row["share_of_products"] = round(products / row["step_s"], 3)
+        for share, bound in products.items():
+            if bound in rows and variant in ("engine", "engine-torch", "engine-compiled"):
+                row[share] = round(rows[bound]["step_s"] / row["step_s"], 3)
     # A result is published: the folders of whoever measured it say nothing to its readers.
     places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}
     return {
@@ -313,6 +316,7 @@ def table(result: dict[str, Any]) -> Table:
         "times papers'",
         "(by means)",
         "products",
+        "torch's",
         "peak MB",
         "memory",
     ):
@@ -325,6 +329,7 @@ def table(result: dict[str, Any]) -> Table:
             _or_dash(row.get("times_baseline"), "{:.2f}x"),
             _or_dash(row.get("times_baseline_mean"), "{:.2f}x"),
             _or_dash(row.get("share_of_products"), "{:.0%}"),
+            _or_dash(row.get("share_of_library_products"), "{:.0%}"),
             str(row["peak_mb"]),
             _or_dash(row.get("memory_of_baseline"), "{:.0%}"),
         )

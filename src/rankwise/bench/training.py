@@ -30,8 +30,8 @@ def run(variant: str, setting: Setting, turns: Turns) -> None:
     try:
         if variant.startswith(("papers", "grouped", "bf16")):
             _peer(variant, model, material, setting, turns)
-        elif variant == "products":
-            _products(model, material, setting, turns)
+        elif variant.startswith("products"):
+            _products(variant, model, material, setting, turns)
         else:
             _engine(variant, model, material, setting, turns)
     except End:
@@ -117,12 +117,12 @@ def _engine(variant: str, model: nn.Module, material: Material, setting: Setting
     turns.drive(step)
 
 
-def _products(model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
+def _products(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
     """The frozen linear layers' products alone, forward and backward, on the engine's batches and weights.
 
     The engine makes just these: no input gradient below the lowest adapter, and first tokens alone in the last layer.
     """
-    classifier = FastClassifier.from_peft(model).to(this_process().device).train()
+    classifier = FastClassifier.from_peft(model, native=variant == "products").to(this_process().device).train()
     layers = [[module for module in layer.modules() if isinstance(module, Sites)] for layer in classifier.layers]
     lowest = min(setting.layers) if setting.layers else 0
     inputs: dict[tuple[int, int], Tensor] = {}
