@@ -436,7 +436,7 @@ class LoraLinear(torch.autograd.Function):
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
-        finish = Finish(total=_plain(grad_next), activation=activation)
+        finish = Finish(total=_undropped(grad_next), activation=activation)
         grad_x = layer.frozen.backward(grad, kernels, terms, finish) if need[0] else None
         return grad_x, None, *trained
 
@@ -448,7 +448,7 @@ def _outputs(ctx: Any, y: Tensor, activation: Tensor | None, x: Tensor) -> tuple
     return y, activation, x
 
 
-def _plain(total: Tensor | None) -> tuple[Tensor, None] | None:
+def _undropped(total: Tensor | None) -> tuple[Tensor, None] | None:
     """For `Finish.total`, where nothing is dropped out."""
     return None if total is None else (total, None)
 
@@ -498,10 +498,10 @@ class DoraLinear(torch.autograd.Function):
         if need[0]:
             terms = [Term(grad_low, down, slice(None), numbers)]
             if mask is None:
-                finish = Finish(total=_plain(grad_next), activation=activation)
+                finish = Finish(total=_undropped(grad_next), activation=activation)
                 grad_x = layer.frozen.backward(scaled, kernels, terms, finish)
             else:
-                total = layer.frozen.backward(grad, kernels, terms, Finish(total=_plain(grad_next)))
+                total = layer.frozen.backward(grad, kernels, terms, Finish(total=_undropped(grad_next)))
                 finish = Finish(total=(total, numbers), activation=activation)
                 grad_x = layer.frozen.backward(beyond, kernels, (), finish)
         return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias

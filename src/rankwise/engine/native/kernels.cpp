@@ -40,8 +40,7 @@ struct alignas(64) Sizes {
     uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
-extern const Sizes sizes;
-const Sizes sizes;
+const Sizes sizes{};
 
 // Tiles may be used for as long as this object lives.
 struct Tiles {
