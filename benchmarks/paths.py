@@ -14,9 +14,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+from reproduction import trained_and_scored
 
-import rankwise
 from rankwise import files
+from rankwise.runs import environment
 from rankwise.scoring import paired, predictions
 
 RESULT = Path(__file__).parent / "results" / "paths.json"
@@ -59,11 +60,7 @@ def one_seed(seed: int, words: list[str], folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"seed": seed}
     hits = []
     for engine in ENGINES:
-        out = folder / f"{engine}-{seed}"
-        begun = (out / "config.yaml").exists()
-        run = rankwise.train({}, [*words, f"engine={engine}", f"train.seed={seed}"], out=out, resume=begun)
-        if "test" not in run.result["metrics"]:
-            rankwise.evaluate(run)
+        run = trained_and_scored({}, [*words, f"engine={engine}", f"train.seed={seed}"], folder / f"{engine}-{seed}")
         hits.append(predictions.read(run.path, "test").correct)
         found[engine] = {
             "accuracy": run.result["metrics"]["test"]["accuracy"],
@@ -82,11 +79,13 @@ def summary(seeds: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, 
     half = t.ppf(0.975, len(apart) - 1) * stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else None
     return {
         "what": "test accuracy of one training on the fast engine and on transformers with peft",
+        "model": args.model,
         "steps": args.steps,
         "mean": {engine: fmean(row[engine]["accuracy"] for row in seeds) for engine in ENGINES},
         "points": fmean(apart),
         "points_ci95": None if half is None else [fmean(apart) - half, fmean(apart) + half],
         "seeds": seeds,
+        "environment": environment.describe(),
     }
 
 

@@ -77,11 +77,15 @@ def reproduce(model: str, recipe: str, train: str, test: str, folder: Path, step
     words = [f"model.name={model}", f"data.train={train}", f"data.test={test}"]
     if steps is not None:
         words += ["train.epochs=null", f"train.steps={steps}", "train.warmup_steps=null"]
-    begun = (folder / "config.yaml").exists()
-    run = rankwise.train(recipe, words, out=folder, resume=begun)
+    return gathered(trained_and_scored(recipe, words, folder), model, recipe)
+
+
+def trained_and_scored(source: configuration.ConfigLike, words: list[str], folder: Path) -> Run:
+    """A run that was trained to its end, now or before, its test rows scored once."""
+    run = rankwise.train(source, words, out=folder, resume=(folder / "config.yaml").exists())
     if "test" not in run.result["metrics"]:
         rankwise.evaluate(run)
-    return gathered(run, model, recipe)
+    return run
 
 
 def gathered(run: Run, model: str, recipe: str) -> dict[str, Any]:

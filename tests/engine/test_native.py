@@ -11,8 +11,8 @@ import torch
 from engine.parity import adapted, distance, engine, error, families, modules, reference, result_of, texts, tiny
 from rankwise.engine import FastClassifier
 from rankwise.engine.dropout import Stream
-from rankwise.engine.fused import Finish, Kernels
-from rankwise.engine.linear import FrozenLinear
+from rankwise.engine.frozen import FrozenLinear
+from rankwise.engine.fused import Finish, Product
 from rankwise.engine.native import calls, library
 
 needs_kernels = pytest.mark.skipif(library.library() is None, reason="no AMX for bf16, or no C++ compiler, here")
@@ -126,14 +126,15 @@ def test_panels_give_their_matrix_back_and_moving_keeps_the_weights():
     weights = [torch.randn(32, 64), torch.randn(64, 64)]
     linear = FrozenLinear(weights, torch.bfloat16, native=True)
     x, grad = torch.randn(40, 64).bfloat16(), torch.randn(40, 96).bfloat16()
-    before = linear(x), linear.backward(grad)
+    before = linear(Product(x)), linear.backward(Product(grad))
     packed = linear._packed
     linear.to(torch.device("cpu"))  # moved nowhere: packed it stays
     assert linear._packed is packed
     linear.double().to(torch.bfloat16)  # away and back
     assert linear._packed is None
     assert all(
-        torch.equal(ours, theirs) for ours, theirs in zip((linear(x), linear.backward(grad)), before, strict=True)
+        torch.equal(ours, theirs)
+        for ours, theirs in zip((linear(Product(x)), linear.backward(Product(grad))), before, strict=True)
     )
     expected = x.float() @ torch.cat(weights).bfloat16().float().t()
     assert error(before[0].float(), expected) < 5e-3
@@ -161,17 +162,16 @@ def test_gelu_in_a_product_and_its_slope_in_the_next_ones_gradient():
     torch.manual_seed(0)
     first = FrozenLinear([torch.randn(96, 64) / 8], torch.bfloat16, native=True)
     second = FrozenLinear([torch.randn(64, 96) / 8], torch.bfloat16, native=True)
-    kernels = calls.NativeKernels()
     x, bias, grad = torch.randn(40, 64).bfloat16(), torch.randn(96), torch.randn(40, 64).bfloat16()
-    activated, kept = first.activated(x, bias, kernels, [], keep=True)
-    plain, nothing = first.activated(x, bias, kernels, [], keep=False)
+    activated, kept = first.activated(Product(x, bias), keep=True)
+    plain, nothing = first.activated(Product(x, bias), keep=False)
     assert torch.equal(plain, activated)
     assert nothing is None
-    wide = (first(x, bias).double()).requires_grad_()
+    wide = first(Product(x, bias)).double().requires_grad_()
     gelu = torch.nn.functional.gelu(wide)
     assert error(activated, gelu.detach()) < 2e-2
-    gelu.backward(second.backward(grad).double())
-    assert error(second.backward(grad, kernels, finish=Finish(activation=kept)), wide.grad) < 2e-2
+    gelu.backward(second.backward(Product(grad)).double())
+    assert error(second.backward(Product(grad, finish=Finish(activation=kept))), wide.grad) < 2e-2
 
 
 @needs_kernels
@@ -185,8 +185,8 @@ def test_products_are_finished_as_in_torch():
     finish = Finish(scaled=(other, torch.randn(96)), total=(other, mask), activation=kept)
     slope = torch.autograd.functional.jacobian(lambda wide: torch.nn.functional.gelu(wide).sum(), kept.float())
     # What gelu keeps for its gradient is its slope there, and its input in torch.
-    native = ours(x, torch.ones(96), calls.NativeKernels(), (), finish._replace(activation=slope.bfloat16()))
-    expected = theirs(x, torch.ones(96).bfloat16(), Kernels(), (), finish)
+    native = ours(Product(x, torch.ones(96), finish=finish._replace(activation=slope.bfloat16())))
+    expected = theirs(Product(x, torch.ones(96).bfloat16(), finish=finish))
     assert error(native.float(), expected.float()) < 1e-2
 
 

@@ -12,8 +12,9 @@ import torch
 from engine.parity import adapted, distance, engine, error, families, modules, padded, reference, texts, tiny
 from rankwise.engine import FastClassifier
 from rankwise.engine.dropout import Mask, Stream, multiplier
+from rankwise.engine.frozen import FrozenLinear, can_pack
 from rankwise.engine.fused import numbers_of
-from rankwise.engine.linear import FrozenLinear, Site, can_pack
+from rankwise.engine.linear import Site
 
 ROWS, COLUMNS = 1500, 768
 
@@ -184,7 +185,7 @@ def test_packed_weights_change_nothing_but_rounding(monkeypatch):
     made = FastClassifier.from_peft(copy.deepcopy(peft), precision="bf16")
     assert all(one._packed is not None for one in made.modules() if isinstance(one, FrozenLinear))
     packed = engine(peft, texts(), "bf16").tensors()
-    monkeypatch.setattr("rankwise.engine.linear.can_pack", lambda weight: False)
+    monkeypatch.setattr("rankwise.engine.frozen.can_pack", lambda weight: False)
     plain = engine(peft, texts(), "bf16").tensors()
     assert all(error(packed[name], value) < 0.03 for name, value in plain.items())
 

@@ -14,6 +14,7 @@ from rankwise.bench.command import Setting
 from rankwise.bench.material import Material, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
 from rankwise.engine import FastClassifier
+from rankwise.engine.fused import Product
 from rankwise.engine.linear import Sites
 from rankwise.processes import this_process
 
@@ -144,9 +145,9 @@ def _products(variant: str, model: nn.Module, material: Material, setting: Setti
                 bias = one.bias()
                 d_out, d_in = len(bias), one.d_in
                 with torch.no_grad():
-                    one.frozen(random(count, d_in), bias)
+                    one.frozen(Product(random(count, d_in), bias))
                     if index > lowest or (index == lowest and one not in sites[:1]):
-                        one.frozen.backward(random(count, d_out))
+                        one.frozen.backward(Product(random(count, d_out)))
 
     for number in range(setting.warmup + setting.steps * setting.rounds):
         step(number)  # makes the inputs, and the library's kernel for every shape, outside the measured time

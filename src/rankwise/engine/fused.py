@@ -168,28 +168,14 @@ class Kernels:
     gelu: Callable[..., Tensor] = staticmethod(gelu)
     gelu_backward: Callable[..., Tensor] = staticmethod(gelu_backward)
 
-    def embedded(
-        self,
-        tables: tuple[Tensor, Tensor],
-        places: tuple[Tensor, Tensor],
-        norm: tuple[Tensor, Tensor, float],
-        mask: MaskNumbers,
-        precision: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
-        """dropout(LayerNorm(the sum of a row of each table)), through ordinary autograd.
+    def embedded(self, lookup: Lookup, mask: MaskNumbers, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+        """dropout(LayerNorm(...)) of a lookup, through ordinary autograd, in fp32 and in the precision given.
 
-        tables
-            Shape: (words, hidden), (positions, hidden)
-        places
-            rows of each. Shape: (tokens,)
-        norm
-            weight and bias (hidden,), epsilon
-
-        Returns: in fp32 and in the precision given. Shape: (tokens, hidden)
+        Shape of both: (tokens, hidden)
         """
-        first, second = (table.index_select(0, place) for table, place in zip(tables, places, strict=True))
-        total, (weight, bias, epsilon) = (first + second).float(), norm
-        x = F.layer_norm(total, total.shape[-1:], weight, bias, epsilon)
+        first, second = (table.index_select(0, rows) for table, rows in zip(lookup.tables, lookup.places, strict=True))
+        total = (first + second).float()
+        x = F.layer_norm(total, total.shape[-1:], lookup.weight, lookup.bias, lookup.epsilon)
         x = x if mask is None else x * multiplier(*mask)
         return x, x.to(precision, copy=True)
 
@@ -230,6 +216,39 @@ class Kernels:
             return self.plus_dropped(total, update, term.mask)  # masks are of all columns
         total[:, term.columns].add_(update)
         return total
+
+
+class Product(NamedTuple):
+    """A product with a frozen matrix: x W^T + bias + terms, finished."""
+
+    x: Tensor
+    """Shape: (tokens, depth)"""
+    bias: Tensor | None = None
+    """Shape: (columns,)"""
+    terms: Sequence[Term] = ()
+    finish: Finish = Finish()
+    kernels: Kernels = Kernels()
+    """what terms and finish are computed with where the product leaves them to others"""
+
+    def completed(self, y: Tensor) -> Tensor:
+        """y = x W^T + bias with the terms, finished; its memory may be reused. Shape: (tokens, columns)"""
+        for term in self.terms:
+            y = self.kernels.plus_term(y, term)
+        return self.kernels.finished(y, self.finish)
+
+
+class Lookup(NamedTuple):
+    """An embedding: the sum of a row of each table, and its norm."""
+
+    tables: tuple[Tensor, Tensor]
+    """Shape: (words, hidden), (positions, hidden)"""
+    places: tuple[Tensor, Tensor]
+    """rows of each. Shape: (tokens,)"""
+    weight: Tensor
+    """Shape: (hidden,)"""
+    bias: Tensor
+    """Shape: (hidden,)"""
+    epsilon: float
 
 
 class CompiledKernels(Kernels):

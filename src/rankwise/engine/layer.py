@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.families import Numbers
+from rankwise.engine.frozen import hold
 from rankwise.engine.fused import Kernels, numbers_of
-from rankwise.engine.linear import Output, Sites, hold
+from rankwise.engine.linear import Output, Sites
 from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
@@ -144,7 +145,6 @@ class EncoderLayer(nn.Module):
         x, low = self.attention_norm(update, x, mask, shared.kernels)
         activated, kept, _ = self._linear(self.ffn_in, low, shared, gelu=True)
         update = self._linear(self.ffn_out, activated, shared, activation=kept).y
-        del activated, kept  # what the backward pass needs of them it keeps
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low

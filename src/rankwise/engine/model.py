@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from rankwise.engine.cache import PrefixCache, in_packed_order
 from rankwise.engine.dropout import Stream, multiplier
 from rankwise.engine.families import FAMILIES, Family, Numbers, numbers
-from rankwise.engine.fused import CompiledKernels, Kernels, kernels, numbers_of
+from rankwise.engine.frozen import FrozenLinear, hold
+from rankwise.engine.fused import CompiledKernels, Kernels, Lookup, kernels, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
-from rankwise.engine.linear import FrozenLinear, hold
 from rankwise.engine.native.calls import NativeAttention, NativeKernels, usable
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.precision import as_precision
@@ -297,9 +297,9 @@ class Embeddings(nn.Module):
     def forward(self, batch: Packed, shared: Pass, precision: torch.dtype) -> tuple[Tensor, Tensor]:
         """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
         tables, places = (self.words, self.positions), (batch.ids, batch.positions)
-        norm = (self.norm_weight, self.norm_bias, self.epsilon)
+        lookup = Lookup(tables, places, self.norm_weight, self.norm_bias, self.epsilon)
         mask = shared.mask((len(batch.ids), self.words.shape[1]), self.dropout)
-        x, low = shared.kernels.embedded(tables, places, norm, numbers_of(mask), precision)
+        x, low = shared.kernels.embedded(lookup, numbers_of(mask), precision)
         if self.projection is not None:
             x = self.projection(x, shared)
             low = x.to(precision, copy=True)

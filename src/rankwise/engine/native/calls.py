@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rankwise.engine.attention import Call
-from rankwise.engine.fused import Finish, Kernels, MaskNumbers, Term, numbers_of
+from rankwise.engine.fused import Finish, Kernels, Lookup, MaskNumbers, Product, numbers_of
 from rankwise.engine.native.library import library
 from rankwise.engine.packing import Group
 
@@ -72,42 +72,31 @@ class TileLayout:
         blocks, steps = self.tensor.shape[:2]
         return self.tensor.permute(1, 3, 5, 0, 2, 4).reshape(steps * BLOCK, blocks * BLOCK).t().contiguous()
 
-    def product(
-        self,
-        x: Tensor,
-        bias: Tensor | None,
-        kernels: Kernels | None,
-        terms: Sequence[Term],
-        finish: Finish | None = None,
-    ) -> Tensor:
-        y = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
-        done = None if finish is None else byref(_finish(finish))
-        _product(x, self.tensor, bias, terms, done, y.data_ptr(), None, None)
+    def product(self, work: Product) -> Tensor:
+        y = work.x.new_empty(work.x.shape[0], self.tensor.shape[0] * BLOCK)
+        self._compute(work, y.data_ptr(), None, None)
         return y
 
-    def activated(
-        self, x: Tensor, bias: Tensor, kernels: Kernels, terms: Sequence[Term], *, keep: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        y = x.new_empty(x.shape[0], self.tensor.shape[0] * BLOCK)
+    def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
+        y = work.x.new_empty(work.x.shape[0], self.tensor.shape[0] * BLOCK)
         slope = torch.empty_like(y) if keep else None
-        _product(x, self.tensor, bias, terms, None, None, y.data_ptr(), _pointer(slope))
+        self._compute(work, None, y.data_ptr(), _pointer(slope))
         return y, slope
 
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, terms: Sequence[Term], *last: Any) -> None:
-    """x W + bias + terms; last: the four last arguments of kernels.cpp's `linear`; bias in fp32."""
-    x = x if x.stride(-1) == 1 else x.contiguous()
-    columns = weight.shape[0] * BLOCK
-    panels = [_small_panel(term.up) for term in terms]
-    array = (_Term * len(terms))()
-    for place, term, up in zip(array, terms, panels, strict=True):
-        start, stop = term.columns.start or 0, columns if term.columns.stop is None else term.columns.stop
-        place.low, place.panel, place.depth = term.low.data_ptr(), up.data_ptr(), term.low.shape[1]
-        place.start, place.stop, place.mask = start, stop, _mask(term.mask)
-    _library().linear(
-        *(x.data_ptr(), x.stride(0), *x.shape, weight.data_ptr(), columns, _pointer(bias)),
-        *(byref(array) if terms else None, len(terms), *last),
-    )
+    def _compute(self, work: Product, *results: int | None) -> None:
+        """kernels.cpp's `linear`; results: its last three arguments. The bias is in fp32."""
+        x = work.x if work.x.stride(-1) == 1 else work.x.contiguous()
+        columns, terms = self.tensor.shape[0] * BLOCK, work.terms
+        panels = [_small_panel(term.up) for term in terms]
+        array = (_Term * len(terms))()
+        for place, term, up in zip(array, terms, panels, strict=True):
+            start, stop = term.columns.start or 0, columns if term.columns.stop is None else term.columns.stop
+            place.low, place.panel, place.depth = term.low.data_ptr(), up.data_ptr(), term.low.shape[1]
+            place.start, place.stop, place.mask = start, stop, _mask(term.mask)
+        _library().linear(
+            *(x.data_ptr(), x.stride(0), *x.shape, self.tensor.data_ptr(), columns, _pointer(work.bias)),
+            *(byref(array) if terms else None, len(terms), _finish(work.finish), *results),
+        )
 
 
 class NativeKernels(Kernels):
@@ -144,19 +133,13 @@ class NativeKernels(Kernels):
         _library().outer(low.data_ptr(), low.shape[1], x.data_ptr(), x.stride(0), *x.shape, _mask(mask), out.data_ptr())
         return out
 
-    def embedded(
-        self,
-        tables: tuple[Tensor, Tensor],
-        places: tuple[Tensor, Tensor],
-        norm: tuple[Tensor, Tensor, float],
-        mask: MaskNumbers,
-        precision: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
-        (weight, bias, epsilon), shape = norm, (len(places[0]), tables[0].shape[1])
+    def embedded(self, lookup: Lookup, mask: MaskNumbers, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+        tables, places, weight, bias, epsilon = lookup
         plain = all(table.dtype == torch.float32 and table.is_contiguous() for table in tables)
+        shape = (len(places[0]), tables[0].shape[1])
         # ELECTRA's embeddings have a width of their own.
         if not plain or shape[1] % BLOCK or bias.requires_grad:
-            return super().embedded(tables, places, norm, mask, precision)
+            return super().embedded(lookup, mask, precision)
         x, low = weight.new_empty(shape), weight.new_empty(shape, dtype=precision)
         _library().embedded(
             *(tensor.data_ptr() for tensor in (*tables, *places)),
@@ -322,13 +305,16 @@ def _small_panel(matrix: Tensor) -> Tensor:
     return made
 
 
-def _finish(finish: Finish) -> _Finish:
+def _finish(finish: Finish) -> Any:
+    """A reference to it; None when there is nothing to do."""
+    if all(part is None for part in finish):
+        return None
     made = _Finish(times=_pointer(finish.activation))
     if finish.scaled is not None:
         made.scaled, made.gain = (tensor.data_ptr() for tensor in finish.scaled)
     if finish.total is not None:
         made.total, made.mask = finish.total[0].data_ptr(), _mask(finish.total[1])
-    return made
+    return byref(made)
 
 
 def _mask(numbers: MaskNumbers) -> _Mask:

@@ -727,13 +727,26 @@ struct Moments {
         }
         inverse = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / columns + epsilon);
     }
-    inline __m512 unit(const float* row, long column) const {
-        return _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + column), _mm512_set1_ps(mean)), _mm512_set1_ps(inverse));
-    }
-    static inline __m512 scaled(__m512 unit, const float* weight, const float* bias, long column) {
-        return _mm512_fmadd_ps(unit, _mm512_loadu_ps(weight + column), _mm512_loadu_ps(bias + column));
-    }
 };
+
+// out, low = dropout(unit weight + bias) of a row; unit, which may be null: the row with its mean taken off, over its
+// deviation.
+inline void write_norm(const float* row, const Moments& moments, const float* weight, const float* bias, const MaskRow& mask,
+                       long columns, float* out, bf16* low, bf16* unit) {
+    const __m512 mean = _mm512_set1_ps(moments.mean), inverse = _mm512_set1_ps(moments.inverse);
+    for (long j = 0; j < columns; j += BLOCK) {
+        __m512 one[2], scaled[2];
+        for (int half = 0; half < 2; ++half) {
+            const long column = j + 16 * half;
+            one[half] = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + column), mean), inverse);
+            scaled[half] = _mm512_fmadd_ps(one[half], _mm512_loadu_ps(weight + column), _mm512_loadu_ps(bias + column));
+            scaled[half] = mask(scaled[half], column);
+            _mm512_stream_ps(out + column, scaled[half]);
+        }
+        if (unit) stream(unit + j, one[0], one[1]);
+        stream(low + j, scaled[0], scaled[1]);
+    }
+}
 
 }  // namespace
 
@@ -766,16 +779,8 @@ void embedded(const float* words, const float* positions, const int64_t* ids, co
             const float *word = words + ids[row] * columns, *position = positions + places[row] * columns;
             for (long j = 0; j < columns; j += 16)
                 _mm512_store_ps(total + j, _mm512_add_ps(_mm512_loadu_ps(word + j), _mm512_loadu_ps(position + j)));
-            const Moments moments(total, columns, epsilon);
-            for (long j = 0; j < columns; j += BLOCK) {
-                __m512 scaled[2];
-                for (int half = 0; half < 2; ++half) {
-                    const long column = j + 16 * half;
-                    scaled[half] = masked(moments.scaled(moments.unit(total, column), weight, bias, column), column);
-                    _mm512_stream_ps(out + row * columns + column, scaled[half]);
-                }
-                stream(low + row * columns + j, scaled[0], scaled[1]);
-            }
+            const long start = row * columns;
+            write_norm(total, Moments(total, columns, epsilon), weight, bias, masked, columns, out + start, low + start, nullptr);
         }
         _mm_sfence();
     }
@@ -788,6 +793,7 @@ void add_norm(const bf16* update, const float* residual, Mask mask, const float*
 #pragma omp parallel
     {
         float* total = scratch<float>(0, columns);
+        const MaskRow nothing(Mask{}, 0);
 #pragma omp for
         for (long row = 0; row < rows; ++row) {
             const MaskRow masked(mask, row);
@@ -796,17 +802,7 @@ void add_norm(const bf16* update, const float* residual, Mask mask, const float*
                 _mm512_store_ps(total + j, _mm512_add_ps(_mm512_loadu_ps(residual + start + j), masked(load(update + start + j), j)));
             const Moments moments(total, columns, epsilon);
             inverse[row] = moments.inverse;
-            for (long j = 0; j < columns; j += BLOCK) {
-                __m512 one[2], scaled[2];
-                for (int half = 0; half < 2; ++half) {
-                    const long column = j + 16 * half;
-                    one[half] = moments.unit(total, column);
-                    scaled[half] = moments.scaled(one[half], weight, bias, column);
-                    _mm512_stream_ps(out + start + column, scaled[half]);
-                }
-                stream(unit + start + j, one[0], one[1]);
-                stream(low + start + j, scaled[0], scaled[1]);
-            }
+            write_norm(total, moments, weight, bias, nothing, columns, out + start, low + start, unit + start);
         }
         _mm_sfence();
     }
