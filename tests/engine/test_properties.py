@@ -220,3 +220,17 @@ def test_gradients_flow_through_inference_and_back(precision):
     after = classifier(batch)
     assert torch.equal(before, after)
     after.sum().backward()
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_no_gradient_is_computed_that_nothing_below_needs(dora, monkeypatch):
+    """Query, key and value of the first layer read what nothing trains, each for itself (DoRA) or as one."""
+    peft = adapted(tiny("roberta"), modules("roberta", "query", "value"), use_dora=dora)
+    classifier = FastClassifier.from_peft(peft, precision="fp32").train()
+    seen, backward = [], FrozenLinear.backward
+    monkeypatch.setattr(FrozenLinear, "backward", lambda one, work: seen.append(one) or backward(one, work))
+    classifier(classifier.collate(texts())).sum().backward()
+    first, last = ([sites.frozen for sites in layer.sources] for layer in (classifier.layers[0], classifier.layers[-1]))
+    assert not set(first) & set(seen)
+    assert set(last) <= set(seen)
+    assert classifier.layers[0].ffn_in.frozen in seen

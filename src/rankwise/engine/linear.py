@@ -215,8 +215,9 @@ class LoraLinear(torch.autograd.Function):
 
 def _outputs(ctx: Any, y: Tensor, activation: Tensor | None, x: Tensor) -> tuple[Tensor | None, ...]:
     ctx.set_materialize_grads(False)  # of results that nobody read
-    if activation is not None:
-        ctx.mark_non_differentiable(activation)
+    # Handed on from where nothing trains below, x is as free of gradients as it came.
+    free = [activation, None if ctx.needs_input_grad[0] else x]
+    ctx.mark_non_differentiable(*(tensor for tensor in free if tensor is not None))
     return y, activation, x
 
 
