@@ -41,7 +41,7 @@ def main() -> None:
     """Run what has no result file yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", required=True, help="labelled texts to train on: a file or a data set's name")
-    parser.add_argument("--test", required=True, help="labelled texts to be scored once")
+    parser.add_argument("--test", help="labelled texts to be scored once; else give data.test_size=N among the words")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps instead of each recipe's own, to try this script out")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"), help="where the run folders go")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the result files go")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="what other rows ask of every recipe")
     args = parser.parse_args()
     jobs = [tuple(word.split("=", 1)) for word in args.only] if args.only else JOBS
     files.make_writable_folder(args.results)
@@ -61,7 +62,7 @@ def main() -> None:
             print(f"[{number}/{len(jobs)}] {name}: done already", flush=True)
             continue
         print(f"[{number}/{len(jobs)}] {name} ...", flush=True)
-        result = reproduce(model, recipe, args.train, args.test, args.runs / name, args.steps)
+        result = reproduce(model, recipe, asked(args), args.runs / name)
         files.write_json(target, result)
         test = result["test"]
         print(f"    test accuracy {test['accuracy']:.4f}, {result['minutes']['train']:.1f} minutes of training")
@@ -72,12 +73,17 @@ def short(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2].removeprefix("packaged:")
 
 
-def reproduce(model: str, recipe: str, train: str, test: str, folder: Path, steps: int | None) -> dict[str, Any]:
+def asked(args: argparse.Namespace) -> list[str]:
+    """The settings that every recipe is given: the rows, and what was asked of all."""
+    words = [f"data.train={args.train}", *([f"data.test={args.test}"] if args.test else []), *args.words]
+    if args.steps is not None:
+        words += ["train.epochs=null", f"train.steps={args.steps}", "train.warmup_steps=null"]
+    return words
+
+
+def reproduce(model: str, recipe: str, words: list[str], folder: Path) -> dict[str, Any]:
     """Train, or go on with training; score the test rows unless that was done; and gather the numbers."""
-    words = [f"model.name={model}", f"data.train={train}", f"data.test={test}"]
-    if steps is not None:
-        words += ["train.epochs=null", f"train.steps={steps}", "train.warmup_steps=null"]
-    return gathered(trained_and_scored(recipe, words, folder), model, recipe)
+    return gathered(trained_and_scored(recipe, [f"model.name={model}", *words], folder), model, recipe)
 
 
 def trained_and_scored(source: configuration.ConfigLike, words: list[str], folder: Path) -> Run:
@@ -100,7 +106,8 @@ def gathered(run: Run, model: str, recipe: str) -> dict[str, Any]:
     rows = {role: dict(about) for role, about in result["data"].items()}
     # Where the rows lay on one machine is of no use on another: their hash is.
     for role in ("train", "test"):
-        config["data"][role] = Path(config["data"][role]).name
+        if config["data"][role]:
+            config["data"][role] = Path(config["data"][role]).name
     for about in rows.values():
         if about.get("source"):
             about["source"] = Path(about["source"]).name

@@ -31,7 +31,7 @@ def reproduced(tmp_path_factory, tiny_model, news):
     half.write_text("data: {validation_size: 60, max_length: 32}\ntrain: {learning_rate: 1.0e-9}\nengine: reference\n")
     words = ["--train", str(news["train"]), "--test", str(news["test"]), "--steps", "60"]
     words += ["--only", f"{tiny_model}={recipe}", f"{tiny_model}={half}"]
-    words += ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
+    words += ["--runs", str(folder / "runs"), "--results", str(folder / "results"), "data.split_seed=7"]
     return folder, words
 
 
@@ -47,6 +47,7 @@ def test_it_runs_goes_on_where_it_was_and_makes_the_page(reproduced, monkeypatch
     assert set(results) == {"tiny-bert-small", "tiny-bert-noppe-brandon"}
     assert all(result["test"]["looks"] == 1 and result["test"]["examples"] == 60 for result in results.values())
     assert str(folder.parent) not in json.dumps({**results["tiny-bert-small"]["config"], "model": None})
+    assert {result["config"]["data"]["split_seed"] for result in results.values()} == {7}
     (folder / "results" / "tiny-bert-small.json").unlink()
     run(monkeypatch, "reproduction", words)
     again = json.loads((folder / "results" / "tiny-bert-small.json").read_text())
