@@ -191,13 +191,12 @@ class Kernels:
         """`gelu`, and what `gelu_backward` takes beside the gradient. Shape of all: (tokens, intermediate)"""
         return self.gelu(x), x
 
-    def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """grad gain, grad (gain - 1), and the sum over tokens of grad z, in fp32.
+    def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        """grad (gain - 1), and the sum over tokens of grad z, in fp32.
 
-        Shape: grad and z (tokens, d_out), gain (d_out,); results (tokens, d_out) twice, (d_out,)
+        Shape: grad and z (tokens, d_out), gain (d_out,); results (tokens, d_out), (d_out,)
         """
-        scaled = grad * gain.to(grad.dtype)
-        return scaled, scaled - grad, (grad * z).sum(0, dtype=torch.float32)
+        return grad * (gain - 1).to(grad.dtype), (grad * z).sum(0, dtype=torch.float32)
 
     def finished(self, y: Tensor, finish: Finish) -> Tensor:
         """A product finished; its memory may be reused. Shape: (tokens, columns)"""

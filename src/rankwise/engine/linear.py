@@ -77,11 +77,8 @@ class Site(nn.Module):
         """
         A, B = self.there("lora_A"), self.there("lora_B") * self.scale
         crossed = frozen(Product(A.to(precision))).float()  # A W^T. Shape: (rank, d_out)
-        cross = (B * crossed.t()).sum(1)
-        quadratic = ((B @ (A @ A.t())) * B).sum(1)
-        norms = (self.there("squared_norms") + 2 * cross + quadratic).sqrt()
-        gain: Tensor = self.there("magnitude") / norms
-        return gain
+        beyond_w = torch.addmm(crossed.t(), B, A @ A.t(), beta=2.0).mul_(B).sum(1)
+        return beyond_w.add_(self.there("squared_norms")).rsqrt_().mul_(self.there("magnitude"))
 
 
 class Sites(nn.Module):
@@ -259,23 +256,22 @@ class DoraLinear(torch.autograd.Function):
         x, low, z, gain, activation = ctx.saved_tensors
         (layer, (mask,), kernels, _, _), need = ctx.work, ctx.needs_input_grad
         (site,), (down, up), numbers = layer.parts, ctx.used, numbers_of(mask)
-        # The gradient of z, what it has beyond W x's, and the gain's.
-        scaled, beyond, grad_gain = kernels.gains_backward(grad, z, gain)
-        grad_low = kernels.down(scaled, up, None)  # (tokens, rank)
+        # The gradient of z is gain grad: `beyond` is what it has beyond that of W x.
+        beyond, grad_gain = kernels.gains_backward(grad, z, gain)
+        grad_low = kernels.down(grad, up * gain.to(up.dtype), None)  # (tokens, rank)
         grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
-        grad_B = kernels.outer(low, scaled, None)[: len(up)].t() * site.scale
+        grad_B = kernels.outer(low, grad, None)[: len(up)].t() * (site.scale * gain[:, None])
         # d gain / d magnitude is gain / magnitude, the inverse norm.
         grad_magnitude = grad_gain * gain / site.there("magnitude")
         grad_bias = grad.sum(0, dtype=torch.float32) if need[5] else None
         grad_x = None
         if need[0]:
-            terms = [Term(grad_low, down, slice(None), numbers)]
+            terms = [Term(grad_low, down, slice(None))]
             if mask is None:
                 finish = Finish(total=_undropped(grad_next), activation=activation)
-                grad_x = layer.frozen.backward(Product(scaled, None, terms, finish, kernels))
+                grad_x = layer.frozen.backward(Product(grad * gain.to(grad.dtype), None, terms, finish, kernels))
             else:
-                product = Product(grad, None, terms, Finish(total=_undropped(grad_next)), kernels)
-                total = layer.frozen.backward(product)
-                finish = Finish(total=(total, numbers), activation=activation)
-                grad_x = layer.frozen.backward(Product(beyond, None, (), finish, kernels))
+                product = Product(grad, finish=Finish(total=_undropped(grad_next)), kernels=kernels)
+                finish = Finish(total=(layer.frozen.backward(product), numbers), activation=activation)
+                grad_x = layer.frozen.backward(Product(beyond, None, terms, finish, kernels))
         return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias

@@ -110,14 +110,13 @@ class NativeKernels(Kernels):
         _library().dropped(x.data_ptr(), _mask(mask), *x.shape, y.data_ptr())
         return y
 
-    def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         grad, z, gain = grad.contiguous(), z.contiguous(), gain.contiguous()
-        scaled, beyond, along = torch.empty_like(grad), torch.empty_like(grad), torch.empty_like(gain)
+        beyond, along = torch.empty_like(grad), torch.empty_like(gain)
         _library().gains_backward(
-            *(grad.data_ptr(), z.data_ptr(), gain.data_ptr(), *grad.shape),
-            *(scaled.data_ptr(), beyond.data_ptr(), along.data_ptr()),
+            *(grad.data_ptr(), z.data_ptr(), gain.data_ptr(), *grad.shape, beyond.data_ptr(), along.data_ptr()),
         )
-        return scaled, beyond, along
+        return beyond, along
 
     def down(self, x: Tensor, A: Tensor, mask: MaskNumbers) -> Tensor:
         columns = -(-A.shape[0] // BLOCK) * BLOCK
@@ -282,7 +281,7 @@ def _library() -> ctypes.CDLL:
         "add_norm": (address, address, _Mask, address, address, c_float, size, size, *[address] * 4),
         "add_norm_backward": (*[address] * 4, _Mask, address, size, size, *[address] * 3),
         "dropped": (address, _Mask, size, size, address),
-        "gains_backward": (address, address, address, size, size, address, address, address),
+        "gains_backward": (address, address, address, size, size, address, address),
     }.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = takes, None

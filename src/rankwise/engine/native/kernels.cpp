@@ -862,24 +862,21 @@ void dropped(const bf16* x, Mask mask, long rows, long columns, bf16* y) {
     }
 }
 
-// scaled = grad gain, beyond = grad (gain - 1), along (columns) = the sum over rows of grad z.
-void gains_backward(const bf16* grad, const bf16* z, const float* gain, long rows, long columns, bf16* scaled, bf16* beyond,
-                    float* along) {
+// beyond = grad (gain - 1), along (columns) = the sum over rows of grad z.
+void gains_backward(const bf16* grad, const bf16* z, const float* gain, long rows, long columns, bf16* beyond, float* along) {
 #pragma omp parallel
     {
         const Columns mine(columns);
         std::memset(along + mine.from, 0, (mine.to - mine.from) * sizeof(float));
         for (long row = 0; row < rows; ++row)
             for (long j = mine.from; j < mine.to; j += BLOCK) {
-                __m512 by_gain[2], rest[2];
+                __m512 rest[2];
                 for (int half = 0; half < 2; ++half) {
                     const long column = j + 16 * half, place = row * columns + column;
-                    const __m512 g = load(grad + place), times = _mm512_loadu_ps(gain + column);
-                    by_gain[half] = _mm512_mul_ps(g, times);
-                    rest[half] = _mm512_fmsub_ps(g, times, g);
+                    const __m512 g = load(grad + place);
+                    rest[half] = _mm512_fmsub_ps(g, _mm512_loadu_ps(gain + column), g);
                     _mm512_storeu_ps(along + column, _mm512_fmadd_ps(g, load(z + place), _mm512_loadu_ps(along + column)));
                 }
-                stream(scaled + row * columns + j, by_gain[0], by_gain[1]);
                 stream(beyond + row * columns + j, rest[0], rest[1]);
             }
         _mm_sfence();
