@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps instead of each recipe's own, to try this script out")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduction"), help="where the run folders go")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the result files go")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="what other rows ask of every recipe")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="for every recipe; after -- where --only is last")
     args = parser.parse_args()
     jobs = [tuple(word.split("=", 1)) for word in args.only] if args.only else JOBS
     files.make_writable_folder(args.results)

@@ -77,8 +77,8 @@ class Site(nn.Module):
         """
         A, B = self.there("lora_A"), self.there("lora_B") * self.scale
         crossed = frozen(Product(A.to(precision))).float()  # A W^T. Shape: (rank, d_out)
-        beyond_w = torch.addmm(crossed.t(), B, A @ A.t(), beta=2.0).mul_(B).sum(1)
-        return beyond_w.add_(self.there("squared_norms")).rsqrt_().mul_(self.there("magnitude"))
+        added = torch.addmm(crossed.t(), B, A @ A.t(), beta=2.0).mul_(B).sum(1)
+        return added.add_(self.there("squared_norms")).rsqrt_().mul_(self.there("magnitude"))
 
 
 class Sites(nn.Module):
@@ -256,7 +256,8 @@ class DoraLinear(torch.autograd.Function):
         x, low, z, gain, activation = ctx.saved_tensors
         (layer, (mask,), kernels, _, _), need = ctx.work, ctx.needs_input_grad
         (site,), (down, up), numbers = layer.parts, ctx.used, numbers_of(mask)
-        # The gradient of z is gain grad: `beyond` is what it has beyond that of W x.
+        # The gradient of z is gain grad: `beyond` is what it has beyond that of W x. It is not made itself: the gain is
+        # multiplied into what is smaller, B^T before and B's gradient after.
         beyond, grad_gain = kernels.gains_backward(grad, z, gain)
         grad_low = kernels.down(grad, up * gain.to(up.dtype), None)  # (tokens, rank)
         grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
