@@ -10,6 +10,7 @@ up: the row of tokens by at most 31 idle ones, which no text reads and no gradie
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ TEXT_STEP = 4
 
 # Attention scores that cost as much as starting another group (a few small operations in every layer).
 GROUP_COST = 8000
+# Scores of one group at most, unless a single text has more: in fp32 16 MB. glibc hands blocks beyond 32 MB back to the
+# system when they are freed and faults them in anew at every step, which took half of a step of 16 long texts.
+GROUP_SCORES = 4_000_000
 
 
 @dataclass
@@ -164,9 +168,12 @@ def pack(
     starts = np.cumsum(lengths) - lengths
     given = np.empty_like(order)
     given[order] = np.arange(len(order))
-    groups = tuple(
-        _group(lengths[first:last], int(starts[first]), first, heads, device) for first, last in _cuts(lengths)
-    )
+    cuts = _cuts(lengths)
+    if torch.device(device).type == "cpu":  # elsewhere fused attention keeps no scores
+        cuts = [
+            piece for run in cuts for piece in _pieces(*run, most=GROUP_SCORES // (heads * int(lengths[run[0]]) ** 2))
+        ]
+    groups = tuple(_group(lengths[first:last], int(starts[first]), first, heads, device) for first, last in cuts)
     return Packed(
         ids=torch.from_numpy(np.append(ids, idle)).to(device),
         positions=torch.from_numpy(np.append(_positions(ids, starts, lengths, pad_id), idle)).to(device),
@@ -219,6 +226,12 @@ def _cuts(lengths: Array) -> list[tuple[int, int]]:
         cuts.append((int(places[came_from[end]]), int(places[end])))
         end = int(came_from[end])
     return cuts[::-1]
+
+
+def _pieces(first: int, last: int, most: int) -> list[tuple[int, int]]:
+    """A run of texts in as few pieces as hold `most` texts each, or one where that is none; of even sizes."""
+    bounds = np.linspace(first, last, -(-(last - first) // max(1, most)) + 1).astype(int).tolist()
+    return list(itertools.pairwise(bounds))
 
 
 def _up(number: int, step: int) -> int:
