@@ -3,7 +3,9 @@
 python benchmarks/search_halving.py
 
 The grid is run in full. What halving does is then read off the grid's own runs: a promoted trial is the same run as
-one that was never stopped (a test holds that), so its loss at a rung is the grid run's there.
+one that was never stopped (a test holds that), so its loss at a rung is the grid run's there. Halving is the
+sweep's own, or with `--halving factor=3 rungs=3` another, replayed on the same runs: what is tried so should be
+tried on seeds that are not reported.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from rankwise import files
 from rankwise.runs.folder import Run
+from rankwise.search import spec
 from rankwise.search.driver import search
+from rankwise.search.spec import Halving
 from rankwise.search.strategies import stops, survivors
+from rankwise.search.workers import Processes
 
 RESULT = Path(__file__).parent / "results" / "search_halving.json"
 
@@ -23,27 +31,33 @@ RESULT = Path(__file__).parent / "results" / "search_halving.json"
 def main() -> None:
     """Run a grid a seed and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--factor", type=int, default=3)
-    parser.add_argument("--rungs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--halving", nargs="+", metavar="key=value", default=[], help="of halving, beside the sweep's own"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes for the grid")
     parser.add_argument("--runs", type=Path, default=Path("runs/search-halving"), help="where the grids' folders go")
+    parser.add_argument("--result", type=Path, default=RESULT, help="where the numbers go")
     parser.add_argument("words", nargs="*", metavar="key=value", help="overrides of the sweep's base")
     args = parser.parse_args()
+    halving = spec.load("scope-sweep", [f"halving.{word}" for word in args.halving]).halving
+    assert halving is not None
     rows = []
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         folder = args.runs / f"seed-{seed}"
         words = ["halving=null", "seeds=1", f"train.seed={seed}", *args.words]
-        record = search("scope-sweep", words, out=folder, resume=folder.exists())
-        rows.append({"seed": seed, **replay(record, folder, args.factor, args.rungs)})
+        workers = Processes(args.workers) if args.workers > 1 else None
+        record = search("scope-sweep", words, out=folder, resume=folder.exists(), workers=workers)
+        rows.append({"seed": seed, **replay(record, folder, halving)})
         environment = Run(folder / record["winner"]["run"]).result["environment"]
         files.write_json(
-            RESULT,
+            args.result,
             {
                 "what": "validation accuracy of the configuration that halving ends with, beside the full grid's best",
-                "factor": args.factor,
-                "rungs": args.rungs,
+                "halving": msgspec.to_builtins(halving),
                 "overrides": args.words,
                 "seeds": rows,
+                "mean_loss_points": round(float(np.mean([row["points_below_grid"] for row in rows])), 3),
                 "largest_loss_points": max(row["points_below_grid"] for row in rows),
                 "environment": environment,
             },
@@ -51,12 +65,12 @@ def main() -> None:
         print(rows[-1], flush=True)
 
 
-def replay(record: dict[str, Any], folder: Path, factor: int, rungs: int) -> dict[str, Any]:
+def replay(record: dict[str, Any], folder: Path, halving: Halving) -> dict[str, Any]:
     """Successive halving over runs that all went to their end."""
     done = [trial for trial in record["trials"] if trial["status"] == "done"]
     histories = {trial["trial"]: Run(folder / trial["run"]).history for trial in done}
     total = done[0]["total_steps"]
-    places = stops(total, int(histories[done[0]["trial"]][0]["step"] or 1), rungs, factor)
+    places = stops(total, int(histories[done[0]["trial"]][0]["step"] or 1), halving.rungs, halving)
     alive, steps, before = sorted(histories), 0, 0
 
     def best(number: int) -> tuple[float, float]:
@@ -68,7 +82,7 @@ def replay(record: dict[str, Any], folder: Path, factor: int, rungs: int) -> dic
     for place in places[:-1]:
         steps += len(alive) * (place - before)
         ranked = sorted(alive, key=lambda number: (loss(number, place), number))
-        alive, before = ranked[: survivors(len(ranked), factor)], place
+        alive, before = ranked[: survivors(len(ranked), halving)], place
     steps += len(alive) * (total - before)
     alive = sorted(alive, key=lambda number: (*(-value for value in best(number)), number))
     scores = {number: best(number)[0] for number in histories}

@@ -56,7 +56,7 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     assert schedule.designs == designs
     # What is planned, with setting up and the end, is within the clock.
     rungs, evaluations = (3, 9) if designs > 1 else (1, 4)
-    work = cost([Round(0, designs, rungs)], 3) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
+    work = cost([Round(0, designs, rungs)], clock.HALVING) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
     work += designs * 1.3 * 2000 * 0.002  # heads fitted first
     assert work == pytest.approx(schedule.train_s)
     assert work + schedule.reserve_s <= 0.95 * 60 * minutes
@@ -144,8 +144,9 @@ def test_near_the_end_of_the_clock_fewer_go_on(tmp_path):
     def affordable(seconds_left):
         outcome = SimpleNamespace(step=10, seconds=10.0)  # a second a step
         ranked = [SimpleNamespace(total_steps=90, eval_every=10, outcome=outcome) for _ in range(9)]
-        sweep = SimpleNamespace(trials=ranked, deadline=None if seconds_left is None else time.time() + seconds_left)
-        return Sweep._affordable(sweep, ranked, 0, 3, 3)
+        deadline = None if seconds_left is None else time.time() + seconds_left
+        sweep = SimpleNamespace(trials=ranked, deadline=deadline, halving=clock.HALVING)
+        return Sweep._affordable(sweep, ranked, 0, 3)
 
     # Each to step 30, and the best of them to step 90: 20 s a trial, and 60 s.
     assert [affordable(seconds) for seconds in (None, 1000, 110, 50)] == [3, 3, 2, 1]

@@ -5,7 +5,8 @@ import pytest
 from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.space import Space
-from rankwise.search.strategies import Walk, cost, stops, survivors
+from rankwise.search.spec import Halving
+from rankwise.search.strategies import Round, Walk, cost, stops, survivors
 
 
 def walk(sweep, **changes) -> Walk:
@@ -59,13 +60,21 @@ def test_tpe_proposes_in_batches_and_hyperband_in_brackets(sweep):
 
 
 def test_rungs_fall_on_evaluations_and_end_with_the_run():
-    assert stops(180, 20, 3, 3) == [20, 60, 180]
-    assert stops(100, 25, 3, 3) == [25, 50, 100]
-    assert stops(10, 10, 3, 3) == [10, 10, 10]
-    assert [survivors(count, 3) for count in (27, 9, 3, 1)] == [9, 3, 1, 1]
+    thirds = Halving(factor=3)
+    assert stops(180, 20, 3, thirds) == [20, 60, 180]
+    assert stops(100, 25, 3, thirds) == [25, 50, 100]
+    assert stops(10, 10, 3, thirds) == [10, 10, 10]
+    assert [survivors(count, thirds) for count in (27, 9, 3, 1)] == [9, 3, 1, 1]
+
+
+def test_at_least_so_many_go_on():
+    four = Halving(factor=3, least=4)
+    assert [survivors(count, four) for count in (27, 9, 4, 3)] == [9, 4, 4, 3]
+    # 24 trials to a 27th, 8 of them on to a ninth, 4 from there to the end.
+    assert cost([Round(0, 24, 4)], four) == pytest.approx(24 / 27 + 8 * (3 - 1) / 27 + 4 * 8 / 9)
 
 
 def test_the_cost_of_halving_counts_each_step_once(sweep):
     made = walk(sweep, strategy={"name": "random", "trials": 4}, halving={"factor": 2, "rungs": 3})
     # 4 trials to a quarter, 2 of them on to a half, 1 to the end: 4/4 + 2/4 + 1/2 runs.
-    assert cost(made.rounds, 2) == pytest.approx(2.0)
+    assert cost(made.rounds, Halving(factor=2)) == pytest.approx(2.0)

@@ -19,7 +19,7 @@ from rankwise import config as configuration
 from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
-from rankwise.search.clock import FACTOR, RUNGS, ClockPlan, fit_clock
+from rankwise.search.clock import HALVING, ClockPlan, fit_clock
 from rankwise.search.columns import guess
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, search
@@ -125,5 +125,5 @@ def _search_tree(
     base["train"] |= {"steps": fits.steps, "eval_every": fits.eval_every}
     made: dict[str, Any] = {"base": base, "axes": {"design": designs}, "strategy": {"name": "factorial"}}
     if fits.designs > 1:
-        made["halving"] = {"factor": FACTOR, "rungs": RUNGS}
+        made["halving"] = msgspec.to_builtins(HALVING)
     return made

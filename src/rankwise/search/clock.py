@@ -17,11 +17,11 @@ from rankwise import files, planning
 from rankwise.config import Config
 from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
+from rankwise.search.spec import Halving
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost, survivors
 
-FACTOR = 3
-RUNGS = 3
+HALVING = Halving(factor=3, rungs=3)
 # Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.
 _MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.04, 0.02
 _END_S = 4.0
@@ -34,7 +34,7 @@ _FIELDS = (9, 6, 3, 1)
 _WANTED_EPOCHS, _MOST_EPOCHS = 2.5, 12.0
 _FEWEST_STEPS = 120
 """Below either, fewer designs compete; above the most epochs, time is left rather than spent."""
-_EVALUATIONS = FACTOR ** (RUNGS - 1)
+_EVALUATIONS = HALVING.factor ** (HALVING.rungs - 1)
 _EVALUATIONS_ALONE = 4
 """of a whole run: where designs compete, the rungs need one each; a design alone spends its time on training"""
 _LENGTHS = (256, 128, 64)
@@ -144,11 +144,11 @@ def plan_clock(
     head_first = _SLOWER * min(rows, PROBE_FIRST_ROWS) * speed.score_s
     found: ClockPlan | None = None
     for designs in _FIELDS:
-        rungs, evaluations = (RUNGS, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
-        runs = cost([Round(0, designs, rungs)], FACTOR)
+        rungs, evaluations = (HALVING.rungs, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
+        runs = cost([Round(0, designs, rungs)], HALVING)
         visits, alive = 0, designs
         for _ in range(rungs):
-            visits, alive = visits + alive, survivors(alive, FACTOR)
+            visits, alive = visits + alive, survivors(alive, HALVING)
         room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - designs * head_first
         room -= runs * evaluations * evaluation
         most = max(1, round(_MOST_EPOCHS * rows / batch))

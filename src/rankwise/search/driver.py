@@ -24,6 +24,7 @@ from rankwise.search import constraints
 from rankwise.search import spec as specs
 from rankwise.search.progress import Progress
 from rankwise.search.space import Point, Space
+from rankwise.search.spec import Halving
 from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, stops, survivors
 from rankwise.search.study import Study, Trial
 from rankwise.search.table import Judged, better_first, judge
@@ -119,6 +120,7 @@ class Sweep:
         origin: dict[str, Any] | None = None,
     ) -> None:
         self.spec = wanted
+        self.halving = wanted.halving or Halving()  # without one, every round has a single rung
         self.folder = folder
         self.workers = workers
         self.deadline = deadline
@@ -237,11 +239,10 @@ class Sweep:
 
     def _run_round(self, each: Round, trials: list[Trial]) -> None:
         """Run a round's trials rung by rung; all of a rung end before the best of them go on."""
-        factor = self.spec.halving.factor if self.spec.halving else 2
         alive = trials
         for rung in range(each.rungs):
             last = rung == each.rungs - 1
-            self._run_tasks(alive, None if last else rung, each.rungs, factor)
+            self._run_tasks(alive, None if last else rung, each.rungs)
             # With those that an earlier session halved here: the same rank the same, resumed or not.
             alive = [
                 t for t in alive if t.status in ("paused", "done") or (t.halved_at is not None and t.halved_at >= rung)
@@ -249,7 +250,7 @@ class Sweep:
             if last or not alive:
                 return
             ranked = better_first(alive, self._rung_metric(), rung)
-            kept = ranked[: self._affordable(ranked, rung, each.rungs, factor)]
+            kept = ranked[: self._affordable(ranked, rung, each.rungs)]
             for trial in alive:
                 if trial not in kept and not trial.has_ended:
                     trial.status, trial.halved_at = "halved", rung
@@ -263,31 +264,31 @@ class Sweep:
         runs the rank correlation with the final accuracy was -0.71 for the accuracy at a ninth of the steps, 0.96 for
         the loss there (LOG.md).
         """
-        by = self.spec.halving.by if self.spec.halving else None
+        by = self.halving.by
         if by is None and any(axis.sets & _CHANGE_THE_LOSS for axis in self.space.axes):
             by = "metric"
         return self.spec.metric if by == "metric" else "last_loss"
 
-    def _affordable(self, ranked: Sequence[Trial], rung: int, rungs: int, factor: int) -> int:
+    def _affordable(self, ranked: Sequence[Trial], rung: int, rungs: int) -> int:
         """How many of a rung's trials go on: by the factor, and fewer when the clock would cut the last one short."""
-        count = survivors(len(ranked), factor)
+        count = survivors(len(ranked), self.halving)
         best, outcomes = ranked[0], [trial.outcome for trial in self.trials if trial.outcome is not None]
         steps = sum(outcome.step for outcome in outcomes)
         if self.deadline is None or not steps:
             return count
         step_s = sum(outcome.seconds for outcome in outcomes) / steps
-        here, then = stops(best.total_steps, best.eval_every, rungs, factor)[rung : rung + 2]
+        here, then = stops(best.total_steps, best.eval_every, rungs, self.halving)[rung : rung + 2]
         left = self.deadline - time.time()
         while count > 1 and step_s * (count * (then - here) + best.total_steps - then) > left:
             count -= 1
         return count
 
-    def _run_tasks(self, trials: Sequence[Trial], rung: int | None, rungs: int = 1, factor: int = 2) -> None:
+    def _run_tasks(self, trials: Sequence[Trial], rung: int | None, rungs: int = 1) -> None:
         """Bring trials to a rung, or to their end when it is None."""
         by_number = {trial.number: trial for trial in trials}
         tasks: list[Task] = []
         for trial in trials:
-            until = None if rung is None else stops(trial.total_steps, trial.eval_every, rungs, factor)[rung]
+            until = None if rung is None else stops(trial.total_steps, trial.eval_every, rungs, self.halving)[rung]
             until = None if until == trial.total_steps else until
             if not trial.has_ended and not trial.reached(until):
                 optional = until is not None and len(tasks) > 0

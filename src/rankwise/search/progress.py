@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from rankwise.search.spec import Search
+from rankwise.search.spec import Halving, Search
 from rankwise.search.strategies import Walk, cost
 from rankwise.search.study import Trial
 from rankwise.search.table import best_of
@@ -23,10 +23,9 @@ class Progress:
     def __init__(self, console: Console, walk: Walk, search: Search, trials: Sequence[Trial]) -> None:
         self._console = console
         self._search = search
-        factor = search.halving.factor if search.halving else 2
         repeats = (search.seeds - 1) * search.finalists
         self._trials = sum(each.count for each in walk.rounds) + repeats
-        self._runs = cost(walk.rounds, factor) + repeats
+        self._runs = cost(walk.rounds, search.halving or Halving()) + repeats
         self._started = time.time()
         self._before = _worth(trials)
 

@@ -61,6 +61,9 @@ class Halving(Section, frozen=True):
     kind: HalvingKind = "successive"
     factor: Annotated[int, Meta(ge=2)] = 3
     rungs: Annotated[int, Meta(ge=2)] = 3
+    least: PositiveInt = 1
+    """trials that go on from every rung at least: with several whole runs the search ends by their final scores, and a
+    rung may come earlier for it"""
     by: Literal["loss", "metric"] | None = None
     """what a rung is judged by: the validation loss there, or the search's metric at the best evaluation so far; null
     is the loss, unless an axis changes what the loss says"""

@@ -112,27 +112,27 @@ def _brackets(count: int, halving: Halving | None, *, drawn: bool) -> tuple[Roun
     return tuple(Round(number, size, rungs, drawn) for number, (size, rungs) in enumerate(rounds))
 
 
-def stops(total_steps: int, eval_every: int, rungs: int, factor: int) -> list[int]:
+def stops(total_steps: int, eval_every: int, rungs: int, halving: Halving) -> list[int]:
     """The steps at which a trial of `total_steps` is compared, the last being `total_steps`.
 
     They fall on evaluations, so that a promoted trial goes on exactly as if it had never stopped.
     """
-    wanted = [total_steps / factor ** (rungs - 1 - rung) for rung in range(rungs)]
+    wanted = [total_steps / halving.factor ** (rungs - 1 - rung) for rung in range(rungs)]
     return [*(min(total_steps, math.ceil(step / eval_every) * eval_every) for step in wanted[:-1]), total_steps]
 
 
-def survivors(count: int, factor: int) -> int:
+def survivors(count: int, halving: Halving) -> int:
     """How many of `count` trials go on."""
-    return max(1, count // factor)
+    return min(count, max(halving.least, count // halving.factor))
 
 
-def cost(rounds: Iterable[Round], factor: int) -> float:
+def cost(rounds: Iterable[Round], halving: Halving) -> float:
     """Whole runs that rounds are worth, when every trial is as long as the others."""
     runs = 0.0
     for each in rounds:
         alive, done = each.count, 0.0
         for rung in range(each.rungs):
-            share = factor ** (rung - each.rungs + 1)
+            share = halving.factor ** (rung - each.rungs + 1)
             runs += alive * (share - done)
-            alive, done = survivors(alive, factor), share
+            alive, done = survivors(alive, halving), share
     return runs
