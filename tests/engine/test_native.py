@@ -202,10 +202,9 @@ def test_what_is_not_a_number_stays_so():
 @needs_kernels
 def test_compiled_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path))
-    compiler = library._compiler()
-    path = library._compiled(compiler)
+    path = library._compiled()
     made_at = path.stat().st_mtime_ns
-    assert library._compiled(compiler) == path
+    assert library._compiled() == path
     assert path.stat().st_mtime_ns == made_at
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -213,7 +212,7 @@ def test_compiled_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
 def test_a_compiler_that_fails_leaves_plain_torch(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path))
     monkeypatch.setattr(library, "_has_tiles", lambda: True)
-    monkeypatch.setattr(library, "_compiler", lambda: "false")
+    monkeypatch.setattr(library.building, "compiler", lambda: "false")
     library.library.cache_clear()
     try:
         assert library.library() is None

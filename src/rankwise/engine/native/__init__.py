@@ -2,6 +2,6 @@
 
 torch and oneDNN leave two things undone there: every small operation goes through memory, which takes longer than the
 products themselves, and a product of few columns runs on one thread. `kernels.cpp` does a whole region at once.
-`library` compiles and loads it, `calls` hands it tensors. Without such a processor or a compiler the engine computes
-with torch alone.
+`building` compiles it, in a wheel or at first use, `library` loads it, `calls` hands it tensors. Without such a processor,
+or with neither a wheel nor a compiler, the engine computes with torch alone.
 """

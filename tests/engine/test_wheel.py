@@ -1,0 +1,66 @@
+"""A wheel brings the kernels compiled; it is made with hatchling, as `pip` would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from rankwise.engine.native import building, library
+
+ROOT = Path(__file__).parents[2]
+needs_compiler = pytest.mark.skipif(
+    building.compiler() is None or not building.is_known_system(), reason="no C++ compiler for x86-64 Linux here"
+)
+
+
+def wheel(folder: Path, **environment: str) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=True, capture_output=True)
+    (made,) = folder.iterdir()
+    return made
+
+
+@pytest.fixture
+def no_compiler(tmp_path) -> dict[str, str]:
+    """An environment in which Python is found and no compiler is."""
+    (tmp_path / "bin").mkdir()
+    assert shutil.which("g++", path=str(tmp_path / "bin")) is None
+    return {"PATH": str(tmp_path / "bin"), "CXX": ""}
+
+
+@needs_compiler
+def test_a_wheel_has_the_kernels_and_needs_no_compiler(tmp_path, no_compiler):
+    made = wheel(tmp_path / "dist")
+    assert made.name.endswith("-py3-none-linux_x86_64.whl")
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site/rankwise/engine/native/kernels.so").is_file()
+    if library.library() is None:
+        pytest.skip("the wheel has them; no AMX for bf16 here to load them")
+    asked = "from rankwise.engine.native import library; print(library.__file__, library.library() is not None)"
+    environment = {**os.environ, **no_compiler, "RANKWISE_CACHE": str(tmp_path / "cache")}
+    for site, expected in ((tmp_path / "site", "True"), (ROOT / "src", "False")):
+        environment["PYTHONPATH"] = str(site)
+        said = subprocess.run(
+            [sys.executable, "-c", asked],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert said.stdout.split() == [str(site / "rankwise/engine/native/library.py"), expected]
+
+
+def test_without_a_compiler_a_wheel_is_pure(tmp_path, no_compiler):
+    made = wheel(tmp_path / "dist", **no_compiler)
+    assert made.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(made) as archive:
+        assert "rankwise/engine/native/kernels.cpp" in archive.namelist()
+        assert not any(name.endswith(".so") for name in archive.namelist())
