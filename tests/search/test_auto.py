@@ -57,7 +57,7 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     # What is planned, with setting up and the end, is within the clock.
     rungs, evaluations = (3, 9) if designs > 1 else (1, 4)
     work = cost([Round(0, designs, rungs)], clock.HALVING) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
-    work += designs * 1.3 * 2000 * 0.002  # heads fitted first
+    work += min(designs, 2) * 1.3 * 2000 * 0.002  # heads fitted first, on features shared
     assert work == pytest.approx(schedule.train_s)
     assert work + schedule.reserve_s <= 0.95 * 60 * minutes
 
@@ -67,8 +67,19 @@ def test_a_clock_too_short_for_anything_is_refused():
         clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
 
 
-@pytest.mark.parametrize(("second_a_token", "length"), [(0.002, 128), (0.004, 64)])
-def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monkeypatch, second_a_token, length):
+@pytest.mark.parametrize(
+    ("second_a_token", "steps", "expected"),
+    [
+        (0.0005, None, [200]),
+        (0.001, None, [200, 128]),
+        (0.004, None, [200, 64]),
+        (0.002, 24, [200]),
+        (0.006, 24, [200, 128]),
+    ],
+)
+def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
+    config, monkeypatch, second_a_token, steps, expected
+):
     lengths = []
 
     def measured(config, roles, seconds):
@@ -78,12 +89,12 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(config, monke
     monkeypatch.setattr(clock, "measure", measured)
     texts = SimpleNamespace(max_length=200, full_lengths=np.full(240, 400), positions=512)
     monkeypatch.setattr(clock, "tokenise", lambda *_, **__: texts)
-    tree = {**config, "data": {**config["data"], "max_length": None}}
+    tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
     found = load_data(load(tree).data, ["train", "validation"])
     planned, _, fits = clock.fit_clock(tree, found, time.time() + 30, 30)
-    assert lengths == [200, length], "measured at the longest and at the chosen one"
-    assert planned.data.max_length == length
-    assert (fits.steps, fits.designs) == (24, 9), "the user's own number of steps is kept"
+    assert lengths == expected, "measured at the longest and at the chosen one"
+    assert planned.data.max_length == expected[-1]
+    assert steps is None or fits.steps == steps, "the user's own number of steps is kept"
 
 
 def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):

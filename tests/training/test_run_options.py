@@ -258,6 +258,32 @@ def test_a_head_fitted_first_resumes_exactly(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_frozen_features_are_computed_once_for_all_designs(config, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    computed, features = [], probe.features
+
+    def counted(classifier, weight, tokens, batch_size):
+        computed.append(len(tokens))
+        return features(classifier, weight, tokens, batch_size)
+
+    monkeypatch.setattr(probe, "features", counted)
+    config = with_keys(config, head__probe_first=True, train__steps=1, train__eval_every=1) | {"engine": engine}
+    first = rankwise.train(config, out=tmp_path / "first")
+    rows = first.result["data"]["train"]["rows"]
+    assert computed == [1, rows]
+    others = with_keys(config, adapter__scope=["key", "attention_output"], adapter__rank=2, train__learning_rate=1e-4)
+    rankwise.train(others, out=tmp_path / "others")
+    assert computed == [1, rows, 1], "another scope, rank and rate, the same features"
+    (stored,) = (tmp_path / "cache" / "features").glob("*.npy")
+    stored.write_bytes(stored.read_bytes()[:100])
+    again = rankwise.train(config, out=tmp_path / "again")
+    assert computed == [1, rows, 1, 1, rows], "a file cut short is made again"
+    assert equal(first, again)
+    rankwise.train(with_keys(config, data__max_length=6), out=tmp_path / "shorter")
+    assert computed[5:] == [1, rows], "other texts, other features"
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_path, monkeypatch, engine):
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

@@ -6,7 +6,7 @@ that fits when the adapters begin to train distorts the features less (Kumar et 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.models.classifier import Classifier, logits_of
+from rankwise.training import frozen_features
 from rankwise.training.examples import Examples
 from rankwise.training.objective import Objective
 
@@ -39,7 +40,9 @@ def fit_projection(
     chosen = np.arange(len(examples))
     if rows is not None and rows < len(chosen):
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), rows, replace=False))
-    found = features(classifier, weight, examples.tokens.take(chosen), batch_size)
+    found = frozen_features.shared(
+        lambda texts: features(classifier, weight, texts, batch_size), examples.tokens.take(chosen), f"by {batch_size}"
+    )
     solved, offset, iterations = solve(found, examples.labels[chosen], len(bias), objective)
     with torch.no_grad():
         weight.copy_(solved)
@@ -53,7 +56,9 @@ def projection_of(model: Any) -> tuple[nn.Parameter, nn.Parameter]:
     return trainable[f"{name}.weight"], trainable[f"{name}.bias"]
 
 
-def features(classifier: Classifier | Any, weight: nn.Parameter, tokens: list[np.ndarray], batch_size: int) -> Tensor:
+def features(
+    classifier: Classifier | Any, weight: nn.Parameter, tokens: Sequence[np.ndarray], batch_size: int
+) -> Tensor:
     """What the projection of this weight receives for every text, without dropout. Shape: (texts, features)"""
     with _passing_through(classifier, weight):
         return torch.from_numpy(logits_of(classifier, tokens, batch_size))
