@@ -1,4 +1,4 @@
-"""What trials share: a process's rows, the token files, and one copy of the base's weights in memory.
+"""What trials share: a process's rows, the token files, frozen features, and one copy of the base's weights in memory.
 
 python benchmarks/search_shared.py
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from rankwise import files
 from rankwise.search import spec
 from rankwise.search.space import Space
 
+FEATURES = 512
+"""texts whose frozen features are computed"""
 RESULT = Path(__file__).parent / "results" / "search_shared.json"
 
 
@@ -32,7 +35,8 @@ def measured(count: int) -> list[dict[str, Any]]:
     """Every worker's figures while all of them hold their model."""
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in range(count)]
-    workers = [context.Process(target=work, args=(there,)) for _, there in pairs]
+    stamp = f"{count} workers, {time.time()}"  # features that no earlier call has left behind
+    workers = [context.Process(target=work, args=(there, stamp)) for _, there in pairs]
     for worker in workers:
         worker.start()
     timings = [here.recv() for here, _ in pairs]
@@ -44,7 +48,7 @@ def measured(count: int) -> list[dict[str, Any]]:
     return [{**timing, **memory} for timing, memory in zip(timings, maps, strict=True)]
 
 
-def work(there: Connection) -> None:
+def work(there: Connection, stamp: str) -> None:
     """Set two trials up, then tell how large the frozen weights are that the classifier computes with, how much
     of their file is in memory, and how much of that is this one's.
     """
@@ -54,6 +58,7 @@ def work(there: Connection) -> None:
     from rankwise.models import assemble, tokenizer_of
     from rankwise.models.classifier import classifier_of
     from rankwise.search.trial import load_data
+    from rankwise.training import frozen_features, probe
 
     search = spec.load("scope-sweep")
     config = configuration.from_dict(Space.of(search).tree({}))
@@ -64,12 +69,16 @@ def work(there: Connection) -> None:
         marks.append(time.perf_counter())
         planned = planning.plan(config, len(roles.label_names))
         tokenizer = tokenizer_of(config.model)
-        tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.positions)
+        tokens = tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.positions)
         marks.append(time.perf_counter())
         model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
         classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id)
         marks.append(time.perf_counter())
-        names = ("rows_s", "tokens_s", "model_s")
+        (weight, _), batch = probe.projection_of(model), config.train.eval_batch_size
+        compute = partial(probe.features, classifier, weight, batch_size=batch)
+        frozen_features.shared(compute, tokens[:FEATURES], stamp)
+        marks.append(time.perf_counter())
+        names = ("rows_s", "tokens_s", "model_s", "features_s")
         times.append({name: round(b - a, 4) for name, a, b in zip(names, marks, marks[1:], strict=False)})
     frozen = [*classifier.buffers(), *(value for value in classifier.parameters() if not value.requires_grad)]
     total = sum(float(value.detach().double().sum()) for value in frozen)  # touches every weight

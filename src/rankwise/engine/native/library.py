@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,14 +25,19 @@ def library() -> ctypes.CDLL | None:
 
     Where no wheel brought them, the first call compiles, which takes a few seconds; the result is kept in the user's cache.
     """
-    if not _has_tiles():
-        return None
+    return (_loaded(lambda: building.BUILT) or _loaded(_compiled)) if _has_tiles() else None
+
+
+def _loaded(place: Callable[[], Path | None]) -> ctypes.CDLL | None:
+    """The library at a place, if it is there and runs here: a wheel's may be for another system's C library."""
     try:
-        path = building.BUILT if building.BUILT.exists() else _compiled()
-        loaded = None if path is None else ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+        path = place()
+        if path is None or not path.exists():
+            return None
+        found = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
     except (OSError, UserError, subprocess.SubprocessError):
         return None
-    return loaded if loaded is not None and loaded.start() == 0 else None
+    return found if found.start() == 0 else None
 
 
 def _has_tiles() -> bool:
