@@ -156,6 +156,16 @@ def test_halving_promotes_the_better_and_they_end_as_if_never_stopped(sweep, tmp
     assert promoted.result["metrics"] == straight.result["metrics"]
 
 
+def test_halving_keeps_at_least_so_many_and_the_best_of_them_by_the_final_score_wins(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": [1e-5, 1e-4, 1e-3, 1e-2]}
+    sweep["halving"] = {"factor": 2, "rungs": 3, "least": 3}
+    record = run(sweep, tmp_path / "s")
+    assert sorted(row["steps"] for row in record["table"]) == [4, 12, 12, 12]
+    assert record["counts"]["done"] == 3
+    done = [row for row in record["table"] if row["status"] == "done"]
+    assert record["winner"]["chosen"] == max(row["chosen"] for row in done)
+
+
 def test_rungs_are_judged_by_the_loss_unless_an_axis_changes_it(sweep, tmp_path, monkeypatch):
     judged = []
 
