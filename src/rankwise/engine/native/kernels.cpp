@@ -387,25 +387,30 @@ void write_block(const Product& p, long row, long column, const float* sums) {
     }
 }
 
-// One thread's columns, from `from` to `to`.
-void multiply(const Product& p, long from, long to) {
+// The work of a team of threads: parts of the columns go to whoever is free, so that one that the system holds up does
+// not hold up the others. Each part reads its weights once; no sum depends on who makes it.
+void multiply(const Product& p) {
     const bf16* tail = tail_of(p.x, p.stride, p.count, p.depth, 0);
     std::vector<const bf16*> tails(p.term_count);
     for (long t = 0; t < p.term_count; ++t)
         tails[t] = tail_of(p.terms[t].low, p.terms[t].depth, p.count, p.terms[t].depth, 1 + t);
-    // As many columns of the panel as stay in the core's second cache, against all rows; and of a block of rows a piece
-    // that stays in its first cache, against all these columns, whose sums wait in `partial` for the next piece.
+    // A part has as many columns of the panel as stay in the core's second cache, against all rows; and of a block of rows
+    // a piece that stays in its first cache, against all these columns, whose sums wait in `partial` for the next piece.
     const long steps = p.depth / BLOCK, piece = steps <= 16 ? steps : 8;
-    const long chunk = std::max(BLOCK, CACHED / (p.depth * (long)sizeof(bf16)) / BLOCK * BLOCK);
-    float* partial = scratch<float>(0, chunk * BLOCK);
+    const long all = p.columns / BLOCK, threads = omp_get_num_threads();
+    const long most = std::max(1L, CACHED / (p.depth * (long)sizeof(bf16)) / BLOCK);
+    const long parts = (all + most * threads - 1) / (most * threads) * threads;
+    float* partial = scratch<float>(0, most * BLOCK * BLOCK);
     alignas(64) float sums[BLOCK * BLOCK];
-    for (long start = from; start < to; start += chunk)
+#pragma omp for schedule(dynamic)
+    for (long part = 0; part < parts; ++part) {
+        const long from = all * part / parts * BLOCK, to = all * (part + 1) / parts * BLOCK;
         for (long row = 0; row < p.count; row += BLOCK)
             for (long step = 0; step < steps; step += piece)
-                for (long column = start; column < std::min(to, start + chunk); column += BLOCK) {
+                for (long column = from; column < to; column += BLOCK) {
                     const bool padded = p.count - row < BLOCK;
                     const bf16* rows = (padded ? tail : p.x + row * p.stride) + step * BLOCK;
-                    float* waiting = partial + (column - start) * BLOCK;
+                    float* waiting = partial + (column - from) * BLOCK;
                     if (step)
                         load_tiles(waiting, BLOCK);
                     else
@@ -419,6 +424,7 @@ void multiply(const Product& p, long from, long to) {
                     add_terms(p, tails, row, column, sums);
                     write_block(p, row, column, sums);
                 }
+    }
 }
 
 }  // namespace
@@ -442,8 +448,7 @@ void linear(const bf16* x, long stride, long count, long depth, const bf16* pane
 #pragma omp parallel
     {
         Tiles tiles;
-        const Columns mine(columns);
-        multiply(p, mine.from, mine.to);
+        multiply(p);
     }
 }
 
@@ -454,7 +459,7 @@ void down(const bf16* x, long stride, long count, long depth, Mask mask, const b
         Tiles tiles;
         bf16* rows = scratch<bf16>(0, BLOCK * depth);
         float* sums = scratch<float>(1, BLOCK * columns);
-#pragma omp for
+#pragma omp for schedule(dynamic)
         for (long row = 0; row < count; row += BLOCK) {
             const long here = std::min(BLOCK, count - row);
             const bool copied = mask.rows || here < BLOCK;
@@ -773,7 +778,7 @@ void embedded(const float* words, const float* positions, const int64_t* ids, co
 #pragma omp parallel
     {
         float* total = scratch<float>(0, columns);
-#pragma omp for
+#pragma omp for schedule(dynamic, BLOCK)
         for (long row = 0; row < rows; ++row) {
             const MaskRow masked(mask, row);
             const float *word = words + ids[row] * columns, *position = positions + places[row] * columns;
@@ -794,7 +799,7 @@ void add_norm(const bf16* update, const float* residual, Mask mask, const float*
     {
         float* total = scratch<float>(0, columns);
         const MaskRow nothing(Mask{}, 0);
-#pragma omp for
+#pragma omp for schedule(dynamic, BLOCK)
         for (long row = 0; row < rows; ++row) {
             const MaskRow masked(mask, row);
             const long start = row * columns;
@@ -815,7 +820,7 @@ void add_norm_backward(const float* grad, const bf16* grad_low, const bf16* unit
 #pragma omp parallel
     {
         float* weighted = scratch<float>(0, columns);
-#pragma omp for
+#pragma omp for schedule(dynamic, BLOCK)
         for (long row = 0; row < rows; ++row) {
             const MaskRow masked(mask, row);
             const long start = row * columns;
@@ -852,7 +857,7 @@ void add_norm_backward(const float* grad, const bf16* grad_low, const bf16* unit
 void dropped(const bf16* x, Mask mask, long rows, long columns, bf16* y) {
 #pragma omp parallel
     {
-#pragma omp for
+#pragma omp for schedule(dynamic, BLOCK)
         for (long row = 0; row < rows; ++row) {
             const MaskRow masked(mask, row);
             for (long place = row * columns, j = 0; j < columns; j += BLOCK)
