@@ -22,7 +22,7 @@ from rankwise.runs.folder import Run
 from rankwise.search import spec
 from rankwise.search.driver import search
 from rankwise.search.spec import Halving
-from rankwise.search.strategies import stops, survivors
+from rankwise.search.strategies import in_turns, stops, survivors
 from rankwise.search.workers import Processes
 
 RESULT = Path(__file__).parent / "results" / "search_halving.json"
@@ -69,6 +69,7 @@ def replay(record: dict[str, Any], folder: Path, halving: Halving) -> dict[str, 
     """Successive halving over runs that all went to their end."""
     done = [trial for trial in record["trials"] if trial["status"] == "done"]
     histories = {trial["trial"]: Run(folder / trial["run"]).history for trial in done}
+    points = {row["trial"]: row["point"] for row in record["table"]}
     total = done[0]["total_steps"]
     places = stops(total, int(histories[done[0]["trial"]][0]["step"] or 1), halving.rungs, halving)
     alive, steps, before = sorted(histories), 0, 0
@@ -82,6 +83,8 @@ def replay(record: dict[str, Any], folder: Path, halving: Halving) -> dict[str, 
     for place in places[:-1]:
         steps += len(alive) * (place - before)
         ranked = sorted(alive, key=lambda number: (loss(number, place), number))
+        if halving.within is not None:
+            ranked = in_turns(ranked, lambda number: points[number][halving.within])
         alive, before = ranked[: survivors(len(ranked), halving)], place
     steps += len(alive) * (total - before)
     alive = sorted(alive, key=lambda number: (*(-value for value in best(number)), number))
@@ -95,8 +98,8 @@ def replay(record: dict[str, Any], folder: Path, halving: Halving) -> dict[str, 
         "grid_steps": total * len(done),
         "halving_steps": steps,
         "share_of_steps": round(steps / (total * len(done)), 4),
-        "grid_winner": next(row["point"] for row in record["table"] if row["trial"] == record["winner"]["trial"]),
-        "halving_winner": next(row["point"] for row in record["table"] if row["trial"] == alive[0]),
+        "grid_winner": points[record["winner"]["trial"]],
+        "halving_winner": points[alive[0]],
     }
 
 

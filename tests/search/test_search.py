@@ -166,6 +166,17 @@ def test_halving_keeps_at_least_so_many_and_the_best_of_them_by_the_final_score_
     assert record["winner"]["chosen"] == max(row["chosen"] for row in done)
 
 
+def test_rates_take_turns_at_a_rung(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": [1e-5, 1e-2], "adapter.rank": [1, 2]}
+    sweep["halving"] = {"factor": 2, "rungs": 2, "within": "train.learning_rate"}
+    record = run(sweep, tmp_path / "s")
+    done = [row["point"]["train.learning_rate"] for row in record["table"] if row["status"] == "done"]
+    assert sorted(done) == [1e-5, 1e-2]
+    plain = run(sweep | {"halving": {"factor": 2, "rungs": 2}}, tmp_path / "plain")
+    kept = {row["point"]["train.learning_rate"] for row in plain["table"] if row["status"] == "done"}
+    assert len(kept) == 1, "without turns both that go on are of one rate"
+
+
 def test_rungs_are_judged_by_the_loss_unless_an_axis_changes_it(sweep, tmp_path, monkeypatch):
     judged = []
 

@@ -56,6 +56,10 @@ def test_shipped_searches_are_sound(name):
         ({"axes": {"adapter.rank": 3}}, "axes.adapter.rank: expected a list or a mapping, got 3"),
         ({"axes": {"adapter.rank": {"low": 1}}}, "axes.adapter.rank: needs 'high', got {'low': 1}"),
         ({"strategy": {"name": "factorial", "trials": 3}}, "strategy.trials cannot apply to factorial"),
+        (
+            {"halving": {"within": "train.learning_rat"}},
+            "halving.within: 'train.learning_rat' is no axis of this search, did you mean 'train.learning_rate'",
+        ),
         ({"halving": {"factor": 1}}, "halving.factor: expected a whole number >= 2, got 1"),
     ],
 )

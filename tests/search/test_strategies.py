@@ -6,7 +6,7 @@ from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.space import Space
 from rankwise.search.spec import Halving
-from rankwise.search.strategies import Round, Walk, cost, stops, survivors
+from rankwise.search.strategies import Round, Walk, cost, in_turns, stops, survivors
 
 
 def walk(sweep, **changes) -> Walk:
@@ -72,6 +72,13 @@ def test_at_least_so_many_go_on():
     assert [survivors(count, four) for count in (27, 9, 4, 3)] == [9, 4, 4, 3]
     # 24 trials to a 27th, 8 of them on to a ninth, 4 from there to the end.
     assert cost([Round(0, 24, 4)], four) == pytest.approx(24 / 27 + 8 * (3 - 1) / 27 + 4 * 8 / 9)
+
+
+def test_values_take_turns_by_rank():
+    ranked = ["a1", "a2", "a3", "b1", "c1", "b2"]
+    assert in_turns(ranked, lambda name: name[0]) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert in_turns(ranked, lambda name: "same") == ranked
+    assert in_turns([], str) == []
 
 
 def test_the_cost_of_halving_counts_each_step_once(sweep):

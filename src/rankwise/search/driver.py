@@ -25,7 +25,7 @@ from rankwise.search import spec as specs
 from rankwise.search.progress import Progress
 from rankwise.search.space import Point, Space
 from rankwise.search.spec import Halving
-from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, stops, survivors
+from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, in_turns, stops, survivors
 from rankwise.search.study import Study, Trial
 from rankwise.search.table import Judged, better_first, judge
 from rankwise.search.trial import Outcome, Task, load_data, warm
@@ -249,13 +249,18 @@ class Sweep:
             ]
             if last or not alive:
                 return
-            ranked = better_first(alive, self._rung_metric(), rung)
+            ranked = self._ranked(alive, rung)
             kept = ranked[: self._affordable(ranked, rung, each.rungs)]
             for trial in alive:
                 if trial not in kept and not trial.has_ended:
                     trial.status, trial.halved_at = "halved", rung
                     self._save(trial)
             alive = sorted(kept, key=lambda trial: trial.number)
+
+    def _ranked(self, alive: Sequence[Trial], rung: int) -> list[Trial]:
+        """A rung's trials, those first that go on first."""
+        ranked, within = better_first(alive, self._rung_metric(), rung), self.halving.within
+        return ranked if within is None else in_turns(ranked, lambda trial: trial.point.get(within))
 
     def _rung_metric(self) -> str:
         """The score that rungs are judged by.

@@ -64,6 +64,9 @@ class Halving(Section, frozen=True):
     least: PositiveInt = 1
     """trials that go on from every rung at least: with several whole runs the search ends by their final scores, and a
     rung may come earlier for it"""
+    within: str | None = None
+    """an axis whose values take turns at every rung: the best trial of each goes on, then the second best of each. For what
+    changes how fast a run begins: low learning rates lag behind high ones at first, and may win"""
     by: Literal["loss", "metric"] | None = None
     """what a rung is judged by: the validation loss there, or the search's metric at the best evaluation so far; null
     is the loss, unless an axis changes what the loss says"""
@@ -190,6 +193,10 @@ def _check(search: Search, of_base: Sequence[str]) -> None:
         raise UserError(
             f"strategy.trials cannot apply to {search.strategy.name}, which runs every point: use grid or random"
         )
+    within = search.halving.within if search.halving else None
+    if within is not None and within not in search.axes:
+        hint = nearest(within, search.axes) or f"; its axes are {', '.join(search.axes)}"
+        raise UserError(f"halving.within: '{within}' is no axis of this search{hint}")
     varied = {name: name for name in search.axes}
     for name, values in search.axes.items():  # an axis of another name sets the keys of its choices
         if isinstance(values, list):

@@ -7,9 +7,10 @@ search file alone, not on how many workers there are, which of them was faster, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from rankwise.search.spec import Halving, Search
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+_One = TypeVar("_One")
 DEFAULT_TRIALS = 20
 TPE_BATCH = 2
 DRAWS_PER_TRIAL = 20
@@ -124,6 +126,16 @@ def stops(total_steps: int, eval_every: int, rungs: int, halving: Halving) -> li
 def survivors(count: int, halving: Halving) -> int:
     """How many of `count` trials go on."""
     return min(count, max(halving.least, count // halving.factor))
+
+
+def in_turns(ranked: Sequence[_One], value: Callable[[_One], Hashable]) -> list[_One]:
+    """Ranked things in another order: the best of every value, then the second best of each, and so on."""
+    seen: Counter[Hashable] = Counter()
+    turns = []
+    for one in ranked:
+        turns.append(seen[value(one)])
+        seen[value(one)] += 1
+    return [ranked[place] for place in sorted(range(len(ranked)), key=turns.__getitem__)]
 
 
 def cost(rounds: Iterable[Round], halving: Halving) -> float:
