@@ -1,14 +1,11 @@
 """Options that act on a whole run: what they change in its history, its files and its result."""
 
-import os
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import rankwise
 from rankwise import config as configuration
@@ -17,39 +14,9 @@ from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.models import tokenizer_of
 from rankwise.runs import floor
-from rankwise.training import execution, loop, probe
+from rankwise.training import execution
 from rankwise.training.examples import Augmentation
-
-
-def weights(run):
-    return load_file(run.adapter / "adapter_model.safetensors")
-
-
-def equal(one, other) -> bool:
-    first, second = weights(one), weights(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def interrupt_after(monkeypatch, steps: int) -> None:
-    """Press Ctrl-C once the loop has done this many steps."""
-    train_step = loop.Loop._train_step
-
-    def counted(self):
-        train_step(self)
-        if self.state.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop.Loop, "_train_step", counted)
-
-
-def with_keys(config, **keys):
-    """The configuration with `section__key` values set."""
-    tree = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
-    for name, value in keys.items():
-        section, _, key = name.partition("__")
-        tree.setdefault(section, {})[key] = value
-    return tree
-
+from training.runs import equal, interrupt_after, weights, with_keys
 
 # --- text ---------------------------------------------------------------------------------------------
 
@@ -231,82 +198,6 @@ def test_an_eva_run_takes_its_factors_from_training_texts(config, tmp_path):
     assert not torch.allclose(a, weights(runs["default"])[name], atol=1e-3)
     gram = a @ a.T
     torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-3, rtol=0)
-
-
-# --- the head on frozen features ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("engine", ["reference", "fast"])
-def test_a_head_fitted_first_starts_lower(config, tmp_path, engine):
-    config = with_keys(config, train__steps=1, train__learning_rate=1e-9) | {"engine": engine}
-    plain = rankwise.train(config, out=tmp_path / "plain")
-    first = rankwise.train(with_keys(config, head__probe_first=True), out=tmp_path / "first")
-    assert first.result["engine"]["path"] == plain.result["engine"]["path"] == engine
-    assert first.history[0]["validation_loss"] < plain.history[0]["validation_loss"] - 0.1
-    assert first.history[0]["validation_accuracy"] > plain.history[0]["validation_accuracy"] + 0.1
-
-
-def test_a_head_fitted_first_resumes_exactly(config, tmp_path, monkeypatch):
-    config = with_keys(config, head__probe_first=True)
-    whole = rankwise.train(config, out=tmp_path / "whole")
-    interrupt_after(monkeypatch, 10)
-    with pytest.raises(KeyboardInterrupt):
-        rankwise.train(config, out=tmp_path / "cut")
-    monkeypatch.undo()
-    monkeypatch.setattr(probe, "fit_projection", lambda *_: pytest.fail("the head was fitted again"))
-    assert equal(whole, rankwise.train(config, out=tmp_path / "cut", resume=True))
-
-
-@pytest.mark.parametrize("engine", ["reference", "fast"])
-def test_frozen_features_are_computed_once_for_all_designs(config, tmp_path, monkeypatch, engine):
-    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
-    computed, features = [], probe.features
-
-    def counted(classifier, weight, tokens, batch_size):
-        computed.append(len(tokens))
-        return features(classifier, weight, tokens, batch_size)
-
-    monkeypatch.setattr(probe, "features", counted)
-    config = with_keys(config, head__probe_first=True, train__steps=1, train__eval_every=1) | {"engine": engine}
-    first = rankwise.train(config, out=tmp_path / "first")
-    rows = first.result["data"]["train"]["rows"]
-    assert computed == [1, rows]
-    others = with_keys(config, adapter__scope=["key", "attention_output"], adapter__rank=2, train__learning_rate=1e-4)
-    rankwise.train(others, out=tmp_path / "others")
-    assert computed == [1, rows, 1], "another scope, rank and rate, the same features"
-    (stored,) = (tmp_path / "cache" / "features").glob("*.npy")
-    stored.write_bytes(stored.read_bytes()[:100])
-    again = rankwise.train(config, out=tmp_path / "again")
-    assert computed == [1, rows, 1, 1, rows], "a file cut short is made again"
-    assert equal(first, again)
-    rankwise.train(with_keys(config, data__max_length=6), out=tmp_path / "shorter")
-    assert computed[5:] == [1, rows], "other texts, other features"
-
-
-@pytest.mark.parametrize("engine", ["reference", "fast"])
-def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_path, monkeypatch, engine):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    caught = {}
-    solve = probe.solve
-
-    def spy(found, labels, classes, objective):
-        caught.update(x=found.numpy(), y=labels)
-        return solve(found, labels, classes, objective)
-
-    monkeypatch.setattr(probe, "solve", spy)
-    config = with_keys(config, adapter__method="probe", model__precision="fp32") | {"engine": engine}
-    run = rankwise.train(config, out=tmp_path / "run")
-    scaler = StandardScaler()
-    theirs = LogisticRegression(max_iter=1000, tol=1e-8).fit(scaler.fit_transform(caught["x"]), caught["y"])
-    expected = theirs.coef_ / scaler.scale_
-    saved = {name: value for name, value in weights(run).items() if name.endswith("classifier.weight")}
-    (ours,) = saved.values()
-    np.testing.assert_allclose(ours - ours.mean(0), expected - expected.mean(0), atol=2e-2 * np.abs(expected).max())
-    assert run.result["metrics"]["validation"]["accuracy"] > 0.5
-    assert any("solved at once" in note for note in run.result["notes"])
-    assert run.result["parameters"]["trainable"] == 32 * 3 + 3
 
 
 # --- what every result holds --------------------------------------------------------------------------

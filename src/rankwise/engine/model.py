@@ -73,7 +73,7 @@ class FastClassifier(nn.Module):
         compile
             Fuse the elementwise regions with torch.compile: tens of seconds at the first steps, for long runs.
         native
-            Compute with our own kernels where the processor has matrix units for bf16 and there is a C++ compiler;
+            Compute with our own kernels where the processor has matrix units for bf16 and a wheel or a C++ compiler gives them;
             `compile` is left out then.
         """
         super().__init__()

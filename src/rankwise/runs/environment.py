@@ -42,7 +42,10 @@ def capabilities() -> dict[str, tuple[bool, str]]:
         ),
         "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
         "amx": (library() is not None, "the engine's own kernels: twice as fast again in bf16"),
-        "compiler": (has_compiler(), "torch.compile on long runs, and the engine's own kernels"),
+        "compiler": (
+            has_compiler(),
+            "torch.compile on long runs, and the engine's own kernels where no wheel brings them",
+        ),
     }
 
 
