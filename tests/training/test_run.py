@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from rankwise.runs.folder import HISTORY_COLUMNS
 from rankwise.scoring import predictions
 from rankwise.training import execution, loop, proof
 from support import sentences, write_csv
+from training.runs import equal, interrupt_after
 
 TEXTS = ["the striker scored a goal for the team", "shares of the bank fell", "a new planet in orbit"]
 
@@ -142,7 +142,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path
     config["engine"] = engine
     config["train"] |= {"schedule": schedule, "accumulate": 2, "early_stopping": {"patience": 4}, "plateau_patience": 0}
     whole = rankwise.train(config, out=tmp_path / "whole")
-    stop_after(monkeypatch, steps=10)
+    interrupt_after(monkeypatch, steps=10)
     with pytest.raises(KeyboardInterrupt):
         rankwise.train(config, out=tmp_path / "cut")
     assert json.loads((tmp_path / "cut" / "result.json").read_text())["status"] == "interrupted"
@@ -152,20 +152,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path
     assert resumed.result["sessions"] == [0, 10], "it went on, and did not begin again"
     assert resumed.result["metrics"] == whole.result["metrics"]
     assert resumed.history == whole.history
-    one, other = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def stop_after(monkeypatch, steps: int) -> None:
-    """Press Ctrl-C once the loop has done this many steps."""
-    train_step = loop.Loop._train_step
-
-    def counted(self):
-        train_step(self)
-        if self.state.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop.Loop, "_train_step", counted)
+    assert equal(whole, resumed)
 
 
 @pytest.mark.parametrize(("key", "value"), [("learning_rate", 1e-3), ("steps", 48)])
@@ -211,7 +198,7 @@ def test_a_run_killed_at_its_very_end_is_finished_by_a_resume(config, tmp_path, 
 
 def test_a_resume_finds_its_rows_where_they_lie_now(config, tmp_path, monkeypatch):
     whole = rankwise.train(config, out=tmp_path / "whole")
-    stop_after(monkeypatch, steps=10)
+    interrupt_after(monkeypatch, steps=10)
     with pytest.raises(KeyboardInterrupt):
         rankwise.train(config, out=tmp_path / "cut")
     monkeypatch.undo()
