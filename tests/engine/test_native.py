@@ -10,9 +10,8 @@ import torch
 
 from engine.parity import adapted, distance, engine, error, families, modules, reference, result_of, texts, tiny
 from rankwise.engine import FastClassifier
-from rankwise.engine.dropout import Stream
 from rankwise.engine.frozen import FrozenLinear
-from rankwise.engine.fused import Finish, Product
+from rankwise.engine.fused import Product
 from rankwise.engine.native import calls, library
 
 needs_kernels = pytest.mark.skipif(library.library() is None, reason="no AMX for bf16, or no C++ compiler, here")
@@ -97,11 +96,48 @@ def test_other_masks_would_be_seen():
 
 
 @needs_kernels
+@pytest.mark.parametrize("use_dora", [False, True])
 @pytest.mark.parametrize("lengths", [(1,), (1, 1, 1), (32,), (31, 33), (96,) * 5, (128, 2)])
-def test_any_number_of_tokens(lengths):
-    peft = adapted_wide("mpnet", EVERYWHERE, dropout=True, lora_dropout=0.1)
+def test_any_number_of_tokens(lengths, use_dora):
+    peft = adapted_wide("mpnet", EVERYWHERE, dropout=True, lora_dropout=0.1, use_dora=use_dora)
     plain, ours = (result(peft, "bf16", native=native, lengths=lengths) for native in (False, True))
     assert distance(ours, plain) < 0.05
+
+
+@needs_kernels
+def test_adapters_in_some_layers_biases_alone_and_nothing_at_all():
+    """Whatever trains, its gradients are there; what lies below it is left alone."""
+    for options in ({"layers_to_transform": [1]}, {"layers_to_transform": [0]}, {"bias": "all"}):
+        for peft in (adapted_wide("bert", ("query",), **options), adapted_wide("bert", ("ffn_out",), **options)):
+            plain, ours = (result(peft, "bf16", native=native) for native in (False, True))
+            assert distance(ours, plain) < 0.05
+    classifier = made(adapted_wide("bert"), "bf16", native=True)
+    for parameter in classifier.parameters():
+        parameter.requires_grad_(False)
+    assert not classifier(classifier.collate(texts(LENGTHS))).requires_grad
+
+
+@needs_kernels
+def test_copies_compute_with_their_own_tensors():
+    classifier = made(adapted_wide("bert"), "bf16", native=True)
+    batch = classifier.collate(texts(LENGTHS))
+    before = classifier(batch)
+    copied = copy.deepcopy(classifier)
+    with torch.no_grad():
+        for parameter in classifier.layers.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(copied(batch), before)
+    assert not torch.equal(classifier(batch), before)
+
+
+@needs_kernels
+def test_parameters_that_change_before_the_backward_pass_are_seen():
+    classifier = made(adapted_wide("bert"), "bf16", native=True)
+    loss = classifier(classifier.collate(texts(LENGTHS))).sum()
+    with torch.no_grad():
+        next(classifier.layers[1].parameters()).add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 @needs_kernels
@@ -143,51 +179,16 @@ def test_panels_give_their_matrix_back_and_moving_keeps_the_weights():
 @needs_kernels
 def test_gelu_and_its_slope_are_exact_to_bf16():
     x = torch.linspace(-9, 9, 4096).bfloat16()
-    kernels = calls.NativeKernels()
+    found, found_slope = torch.empty_like(x), torch.empty_like(x)
+    calls.loaded().gelu(x.data_ptr(), len(x), found.data_ptr(), found_slope.data_ptr())
     wide = x.double().requires_grad_()
     exact = torch.nn.functional.gelu(wide)
     (slope,) = torch.autograd.grad(exact.sum(), wide)
     exact = exact.detach()
-    assert float((kernels.gelu(x).double() - exact).abs().max()) <= 2**-8 * 9
+    assert float((found.double() - exact).abs().max()) <= 2**-8 * 9
     far = exact.abs() > 1e-5  # below it the polynomial's own error of 1e-7 begins to show
-    assert float(((kernels.gelu(x).double() - exact) / exact)[far].abs().max()) < 2**-7
-    again, kept = kernels.gelu_for_backward(x)
-    assert torch.equal(again, kernels.gelu(x))
-    found = kernels.gelu_backward(torch.ones_like(x), kept).double()
-    assert float((found - slope).abs().max()) < 2**-7
-
-
-@needs_kernels
-def test_gelu_in_a_product_and_its_slope_in_the_next_ones_gradient():
-    torch.manual_seed(0)
-    first = FrozenLinear([torch.randn(96, 64) / 8], torch.bfloat16, native=True)
-    second = FrozenLinear([torch.randn(64, 96) / 8], torch.bfloat16, native=True)
-    x, bias, grad = torch.randn(40, 64).bfloat16(), torch.randn(96), torch.randn(40, 64).bfloat16()
-    activated, kept = first.activated(Product(x, bias), keep=True)
-    plain, nothing = first.activated(Product(x, bias), keep=False)
-    assert torch.equal(plain, activated)
-    assert nothing is None
-    wide = first(Product(x, bias)).double().requires_grad_()
-    gelu = torch.nn.functional.gelu(wide)
-    assert error(activated, gelu.detach()) < 2e-2
-    gelu.backward(second.backward(Product(grad)).double())
-    assert error(second.backward(Product(grad, finish=Finish(activation=kept))), wide.grad) < 2e-2
-
-
-@needs_kernels
-def test_products_are_finished_as_in_torch():
-    """Rows beyond a block, a mask, and everything a product may be finished with at once."""
-    torch.manual_seed(0)
-    ours = FrozenLinear([torch.randn(96, 64) / 8], torch.bfloat16, native=True)
-    theirs = FrozenLinear([ours._pack().matrix()], torch.bfloat16)
-    x, other, kept = (torch.randn(45, columns).bfloat16() for columns in (64, 96, 96))
-    mask = Stream(0, 96).mask(45, 96, 0.3).numbers
-    finish = Finish(scaled=(other, torch.randn(96)), total=(other, mask), activation=kept)
-    slope = torch.autograd.functional.jacobian(lambda wide: torch.nn.functional.gelu(wide).sum(), kept.float())
-    # What gelu keeps for its gradient is its slope there, and its input in torch.
-    native = ours(Product(x, torch.ones(96), finish=finish._replace(activation=slope.bfloat16())))
-    expected = theirs(Product(x, torch.ones(96).bfloat16(), finish=finish))
-    assert error(native.float(), expected.float()) < 1e-2
+    assert float(((found.double() - exact) / exact)[far].abs().max()) < 2**-7
+    assert float((found_slope.double() - slope).abs().max()) < 2**-7
 
 
 @needs_kernels

@@ -40,14 +40,17 @@ class Mask:
 
 
 @cache
-def _constants(rate: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The limit below which a hash, as a signed number, keeps its element; and the bits of fp32 1 / (1 - rate).
-
-    Tensors, since a Python number would be made one in every call. Shape of both: ()
-    """
-    limit = round((1.0 - rate) * 2**32) - 2**31
+def constants(rate: float) -> tuple[int, int]:
+    """The limit below which a hash, as a signed number, keeps its element; and the bits of fp32 1 / (1 - rate)."""
     (scale,) = struct.unpack("<i", struct.pack("<f", 1.0 / (1.0 - rate)))
-    return torch.tensor(limit, dtype=torch.int32, device=device), torch.tensor(scale, dtype=torch.int32, device=device)
+    return round((1.0 - rate) * 2**32) - 2**31, scale
+
+
+@cache
+def _constants(rate: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The same as tensors, since a Python number would be made one in every call. Shape of both: ()"""
+    limit, scale = (torch.tensor(number, dtype=torch.int32, device=device) for number in constants(rate))
+    return limit, scale
 
 
 def multiplier(rows: Tensor, columns: Tensor, limit: Tensor, scale: Tensor) -> Tensor:
@@ -86,14 +89,22 @@ class Stream:
         self.passes += 1
         return int(self._generator.integers(2**31))
 
+    @property
+    def columns(self) -> Tensor:
+        """Numbers of the columns of all masks. Shape: (columns + SLACK,)"""
+        return self._columns
+
     def mask(self, rows: int, columns: int, rate: float) -> Mask | None:
         """A fresh mask, or None where nothing is dropped."""
-        if rate == 0.0:
-            return None
+        return None if rate == 0.0 else Mask(self.draw(rows)[:, None], self._columns[:columns], rate)
+
+    def draw(self, rows: int) -> Tensor:
+        """Numbers of the rows of masks: of several together the same ones as of each in turn. Shape: (rows,)"""
         if len(self._pool) < rows:
-            self._pool = _odd(max(rows, POOL), self._generator).to(self._columns.device)
+            more = _odd(max(rows - len(self._pool), POOL), self._generator).to(self._columns.device)
+            self._pool = torch.cat([self._pool, more])
         drawn, self._pool = self._pool[:rows], self._pool[rows:]
-        return Mask(drawn[:, None], self._columns[:columns], rate)
+        return drawn
 
 
 def _odd(count: int, generator: np.random.Generator) -> Tensor:

@@ -122,6 +122,18 @@ class FrozenLinear(nn.Module):
             below.addmm_(grad[:, columns], weight)
         return work.completed(below)
 
+    def packed(self) -> int:
+        """Where the packed layout is, for what computes with it itself (`native.layer`)."""
+        packed = self._pack()
+        assert packed is not None
+        return packed.tensor.data_ptr()
+
+    def packed_transposed(self) -> int:
+        """The same of W for the backward pass."""
+        self.prepare_backward()
+        assert self._packed_transposed is not None
+        return self._packed_transposed.tensor.data_ptr()
+
     def prepare_backward(self) -> None:
         """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
         packed = self._pack()

@@ -18,6 +18,7 @@ from rankwise.engine.families import Numbers
 from rankwise.engine.frozen import hold
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Output, Sites
+from rankwise.engine.native.layer import NativeLayer, NativePass
 from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
@@ -32,9 +33,10 @@ class Pass:
     kernels: Kernels
     stream: Stream | None
     """dropout masks; None when nothing is dropped"""
-    attention: type[torch.autograd.Function] = Attention
     fused: bool = False
-    """attention by the library's fused kernels instead"""
+    """attention by the library's fused kernels"""
+    native: NativePass | None = None
+    """for our own kernels, where they compute"""
 
     def mask(self, shape: Sequence[int], rate: float) -> Mask | None:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
@@ -126,6 +128,7 @@ class EncoderLayer(nn.Module):
         self.ffn_in = Sites([weights.sites["ffn_in"]], precision, native=native)
         self.ffn_out = Sites([weights.sites["ffn_out"]], precision, native=native)
         self.ffn_norm = Norm(weights.ffn_norm, sizes.epsilon)
+        self._native: NativeLayer | None = None
 
     def forward(self, x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
         """One layer.
@@ -137,6 +140,10 @@ class EncoderLayer(nn.Module):
 
         Returns: both after the layer. Shape: (tokens, hidden), or (texts, hidden) when `firsts_only`
         """
+        if shared.native is not None:
+            if self._native is None:
+                self._native = NativeLayer(self)
+            return self._native(x, low, shared.native)
         context = self._attend(low, shared)
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
@@ -148,6 +155,14 @@ class EncoderLayer(nn.Module):
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low
+
+    def _apply(self, fn: Any, recurse: bool = True) -> EncoderLayer:
+        self._native = None  # its tensors may move
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_native": None}  # a copy has tensors of its own
 
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
@@ -166,7 +181,7 @@ class EncoderLayer(nn.Module):
         call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
         if shared.fused:
             return fused_attention(call, 0.0 if shared.stream is None else self.attention_dropout, *sources)
-        context: Tensor = shared.attention.apply(call, *sources)  # type: ignore[no-untyped-call]
+        context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
 
     def _mask_of(self, group: Group, shared: Pass) -> Mask | None:

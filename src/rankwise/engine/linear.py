@@ -87,6 +87,9 @@ class Sites(nn.Module):
     A DoRA layer runs alone, since its frozen weight also meets the dropped input.
     """
 
+    frozen_bias: Tensor | None
+    """the joint bias, unless one of them trains"""
+
     def __init__(self, layers: Sequence[Dense], precision: torch.dtype, *, native: bool = False) -> None:
         super().__init__()
         self.d_in = layers[0].weight.shape[1]

@@ -22,7 +22,8 @@ from rankwise.engine.families import FAMILIES, Family, Numbers, numbers
 from rankwise.engine.frozen import FrozenLinear, hold
 from rankwise.engine.fused import CompiledKernels, Kernels, Lookup, kernels, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
-from rankwise.engine.native.calls import NativeAttention, NativeKernels, usable
+from rankwise.engine.native.calls import NativeKernels, usable
+from rankwise.engine.native.layer import NativePass
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.precision import as_precision
 from rankwise.engine.support import architecture_reason
@@ -204,11 +205,11 @@ class FastClassifier(nn.Module):
                 torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
         if not self.native:
-            return Pass(batch, biases, self.kernels, stream, fused=fused)
+            return Pass(batch, biases, self.kernels, stream, fused)
         if device.type == "cpu":
-            return Pass(batch, biases, self.kernels, stream, NativeAttention, fused)
+            return Pass(batch, biases, self.kernels, stream, fused, NativePass(batch, biases, stream))
         # Our own kernels are for the processor, and the model was moved since.
-        return Pass(batch, biases, kernels(compile=False), stream, fused=fused)
+        return Pass(batch, biases, kernels(compile=False), stream, fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 

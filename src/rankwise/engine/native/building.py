@@ -1,4 +1,4 @@
-"""Build kernels.cpp: at first use, or when a wheel is made, whose users then need no compiler.
+"""Build the kernels: at first use, or when a wheel is made, whose users then need no compiler.
 
 The standard library alone: `hatch_build.py` runs this where neither rankwise nor torch is installed.
 """
@@ -12,8 +12,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
-BUILT = SOURCE.with_suffix(".so")
+HERE = Path(__file__).parent
+UNITS = (HERE / "kernels.cpp", HERE / "layer.cpp")
+SOURCES = (HERE / "kernels.h", *UNITS)
+BUILT = HERE / "kernels.so"
 """where a wheel has them"""
 FLAGS = [
     "-O3",
@@ -50,9 +52,12 @@ def build(compiler: str, target: Path) -> None:
     Raises: subprocess.CalledProcessError when the compiler does not know the processor's instructions.
     """
     with tempfile.TemporaryDirectory(dir=target.parent) as made:
-        unlinked, linked = Path(made) / "kernels.o", Path(made) / "kernels.so"
-        subprocess.run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(unlinked)], capture_output=True, check=True)
+        unlinked = [str(Path(made) / f"{unit.stem}.o") for unit in UNITS]
+        linked = Path(made) / "kernels.so"
+        for unit, target_of_unit in zip(UNITS, unlinked, strict=True):
+            command = [compiler, *FLAGS, "-c", str(unit), "-o", target_of_unit]
+            subprocess.run(command, capture_output=True, check=True)
         # Linked without OpenMP: its functions are found in the library that torch has loaded, so that both share one
         # pool of threads.
-        subprocess.run([compiler, "-shared", str(unlinked), "-o", str(linked)], capture_output=True, check=True)
+        subprocess.run([compiler, "-shared", *unlinked, "-o", str(linked)], capture_output=True, check=True)
         linked.replace(target)

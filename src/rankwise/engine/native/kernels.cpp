@@ -10,6 +10,8 @@
 //
 // Depths and columns are multiples of 32; rows are any number. Threads are OpenMP's, the pool that torch uses.
 
+#include "kernels.h"
+
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,16 +24,11 @@
 
 #include <omp.h>
 
-using bf16 = uint16_t;
-
 namespace {
 
-constexpr long BLOCK = 32;              // rows, columns and depth of a block
 constexpr long TILE = 16 * 32;          // bf16 numbers of a tile
 constexpr long STEP = 2 * TILE;         // of a block of a panel: 32 of depth, 32 columns
 constexpr long CACHED = 3 << 18;        // bytes of the left operand that stay in a core's second cache
-
-inline long blocks(long size) { return (size + BLOCK - 1) / BLOCK; }
 
 // All eight tiles at full size. In memory of its own: GCC takes the instruction to read no more than an address of it,
 // and leaves out what fills a local one.
@@ -110,37 +107,6 @@ inline __m512 gelu_of(__m512 x, __m512& slope) {
 }
 
 // --- dropout --------------------------------------------------------------------------------------------------
-
-}  // namespace
-
-extern "C" {
-// dropout.py's mask: element (row, column) is kept where rows[row] * columns[column], 32 bits of it, is below limit.
-struct Mask {
-    const int32_t* rows;  // null: nothing is dropped
-    const int32_t* columns;
-    int32_t limit;
-    float scale;
-};
-
-// A low-rank term of a product: (rows, depth) times a panel of the columns [from, to), dropped out or not.
-struct Term {
-    const bf16* low;
-    const bf16* panel;
-    long depth, from, to;
-    Mask mask;
-};
-
-// What becomes of a product's sums as they are written; each may be null. Shape of all but gain (columns): the result's
-struct Finish {
-    const bf16* times;   // multiplied with
-    const bf16* scaled;  // added, by columns times gain
-    const float* gain;
-    const bf16* total;   // added to the sums, which mask drops out
-    Mask mask;
-};
-}
-
-namespace {
 
 struct MaskRow {
     __m512i row, limit;
@@ -516,18 +482,6 @@ void outer(const bf16* low, long rank, const bf16* x, long stride, long count, l
 
 // --- attention ------------------------------------------------------------------------------------------------
 
-// The texts of a group, and where their queries, keys and values lie.
-struct Heads {
-    const bf16 *query, *key, *value;
-    long query_stride, key_stride, value_stride;  // from token to token
-    const int64_t* lengths;
-    long texts, heads, width, longest;
-    int firsts_only;       // one query a text
-    const float* bias;     // null, or by text, head, query and key:
-    long bias_text, bias_head, bias_query;
-    float scale;
-    Mask mask;             // rows: (text, head, query up to longest)
-};
 }
 
 namespace {
@@ -767,11 +721,6 @@ void gelu(const bf16* x, long count, bf16* y, bf16* slope) {
     }
 }
 
-void multiplied(const bf16* x, const bf16* times, long count, bf16* y) {
-#pragma omp parallel for
-    for (long i = 0; i < count; i += 16) store(y + i, _mm512_mul_ps(load(x + i), load(times + i)));
-}
-
 // out, low = dropout(LayerNorm(words[ids] + positions[places])).
 void embedded(const float* words, const float* positions, const int64_t* ids, const int64_t* places, Mask mask,
               const float* weight, const float* bias, float epsilon, long rows, long columns, float* out, bf16* low) {
@@ -885,6 +834,58 @@ void gains_backward(const bf16* grad, const bf16* z, const float* gain, long row
                 stream(beyond + row * columns + j, rest[0], rest[1]);
             }
         _mm_sfence();
+    }
+}
+
+// y (rows, columns) = x times gain (columns), plus bias (columns), which may be null.
+void scaled(const bf16* x, const float* gain, const float* bias, long rows, long columns, bf16* y) {
+#pragma omp parallel for
+    for (long row = 0; row < rows; ++row)
+        for (long j = 0; j < columns; j += 16) {
+            const __m512 b = bias ? _mm512_loadu_ps(bias + j) : _mm512_setzero_ps();
+            store(y + row * columns + j, _mm512_fmadd_ps(load(x + row * columns + j), _mm512_loadu_ps(gain + j), b));
+        }
+}
+}
+
+namespace {
+
+inline __m512 load(const float* x) { return _mm512_loadu_ps(x); }
+
+// Each thread sums columns of its own, so that the sums are made in one order whatever the number of threads.
+template <class Number>
+void sum_columns(const Number* x, long stride, long rows, long columns, float* sums) {
+#pragma omp parallel
+    {
+        const Columns mine(columns);
+        std::memset(sums + mine.from, 0, (mine.to - mine.from) * sizeof(float));
+        for (long row = 0; row < rows; ++row)
+            for (long j = mine.from; j < mine.to; j += 16)
+                _mm512_storeu_ps(sums + j, _mm512_add_ps(load(x + row * stride + j), _mm512_loadu_ps(sums + j)));
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+void column_sums(const bf16* x, long stride, long rows, long columns, float* sums) { sum_columns(x, stride, rows, columns, sums); }
+void column_sums_wide(const float* x, long rows, long columns, float* sums) { sum_columns(x, columns, rows, columns, sums); }
+
+// y = x in bf16, for a count that is a multiple of 16.
+void rounded(const float* x, long count, bf16* y) {
+    for (long i = 0; i < count; i += 16) store(y + i, _mm512_loadu_ps(x + i));
+}
+
+// y (columns, rows), in bf16 = scale times the transpose of x (rows, columns), its columns times gain (rows) unless null;
+// rows are a multiple of 16.
+void rounded_transpose(const float* x, long rows, long columns, float scale, const float* gain, bf16* y) {
+    const __m512i places = _mm512_mullo_epi32(_mm512_set1_epi32(columns), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    for (long row = 0; row < rows; row += 16) {
+        __m512 factor = _mm512_set1_ps(scale);
+        if (gain) factor = _mm512_mul_ps(factor, _mm512_loadu_ps(gain + row));
+        for (long column = 0; column < columns; ++column)
+            store(y + column * rows + row, _mm512_mul_ps(_mm512_i32gather_ps(places, x + row * columns + column, 4), factor));
     }
 }
 }

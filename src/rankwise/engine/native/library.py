@@ -58,7 +58,8 @@ def _compiled() -> Path | None:
     if compiler is None:
         return None
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    content = b"\0".join([building.SOURCE.read_bytes(), version, " ".join(building.FLAGS).encode()])
+    sources = [source.read_bytes() for source in building.SOURCES]
+    content = b"\0".join([*sources, version, " ".join(building.FLAGS).encode()])
     path = files.cache("native") / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
     if not path.exists():
         building.build(compiler, path)
