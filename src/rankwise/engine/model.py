@@ -206,8 +206,8 @@ class FastClassifier(nn.Module):
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
         if not self.native:
             return Pass(batch, biases, self.kernels, stream, fused)
-        if device.type == "cpu":
-            return Pass(batch, biases, self.kernels, stream, fused, NativePass(batch, biases, stream))
+        if device.type == "cpu" and not fused:
+            return Pass(batch, biases, self.kernels, stream, native=NativePass(batch, biases, stream))
         # Our own kernels are for the processor, and the model was moved since.
         return Pass(batch, biases, kernels(compile=False), stream, fused)
 

@@ -75,6 +75,20 @@ struct Batch {
 
 namespace {
 
+float wide(bf16 x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float y;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+// To nearest, ties to even, as the processor rounds.
+bf16 narrow(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return std::isnan(x) ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
 // Memory of a call, at a cache line's start.
 template <class Number>
 class Buffer {
@@ -134,7 +148,7 @@ struct Draw {
 
 struct Shape {
     long tokens, rows, stop;  // stop: the first idle token
-    Shape(const Layer& layer, const Batch& batch) : tokens(batch.tokens), rows(layer.firsts_only ? batch.texts : batch.tokens), stop(0) {
+    Shape(const Layer& layer, const Batch& batch) : tokens(batch.tokens), rows(layer.firsts_only ? batch.texts : batch.tokens) {
         const Group& last = batch.groups[batch.group_count - 1];
         stop = last.start;
         for (long text = 0; text < last.texts; ++text) stop += last.lengths[text];
@@ -258,7 +272,8 @@ void gains(const Sites& sites, const Site& site, const Factors& factors, float* 
     const long rank = site.rank, d_in = sites.d_in, d_out = site.d_out;
     Buffer<bf16> crossed(rank * d_out);  // A W^T
     linear(factors.A, d_in, rank, d_in, sites.panel, d_out, nullptr, nullptr, 0, nullptr, crossed, nullptr, nullptr);
-    std::vector<float> gram(rank * rank, 0.0f);  // A A^T
+    std::vector<float> gram(rank * rank);  // A A^T
+#pragma omp parallel for schedule(dynamic)
     for (long r = 0; r < rank; ++r)
         for (long s = 0; s <= r; ++s) {
             float sum = 0.0f;
@@ -271,58 +286,66 @@ void gains(const Sites& sites, const Site& site, const Factors& factors, float* 
         const float* b = site.B + row * rank;
         float square = site.squared_norms[row];
         for (long r = 0; r < rank; ++r) {
-            uint32_t bits = (uint32_t)crossed[r * d_out + row] << 16;
-            float inner, product = 0.0f;
-            std::memcpy(&inner, &bits, sizeof inner);
+            float product = 0.0f;
             for (long s = 0; s < rank; ++s) product += gram[r * rank + s] * b[s];
-            square += site.scale * b[r] * (2.0f * inner + site.scale * product);
+            square += site.scale * b[r] * (2.0f * wide(crossed[r * d_out + row]) + site.scale * product);
         }
         gain[row] = site.magnitude[row] / std::sqrt(square);
     }
 }
 
-// y = x W^T + b + every site's adapter; or, if y is null, gelu of it and its slope, which may be null.
-void forward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, long count, bf16* y, bf16* activated,
-             bf16* slope) {
-    const Site& first = s.parts[0];
+// The low-rank terms of y, with the memory they point into.
+struct Terms {
     std::vector<Result<bf16>> lows;
     std::vector<Buffer<bf16>> panels;
     std::vector<Term> terms;
-    for (long i = 0, from = 0; i < s.count; from += s.parts[i++].d_out) {
-        const Site& site = s.parts[i];
-        if (!site.rank) continue;
-        const Factors factors(site, s.d_in);
-        lows.emplace_back(kept.low[i], count * factors.padded);
-        down(x, s.d_in, count, s.d_in, masks[i], factors.to_low(), factors.padded, lows.back());
-        panels.push_back(factors.from_low());
-        terms.push_back(Term{lows.back(), panels.back(), factors.padded, from, from + site.d_out, Mask{}});
+    Terms(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, long count) {
+        for (long i = 0, from = 0; i < s.count; from += s.parts[i++].d_out) {
+            const Site& site = s.parts[i];
+            if (!site.rank) continue;
+            const Factors factors(site, s.d_in);
+            lows.emplace_back(kept.low[i], count * factors.padded);
+            down(x, s.d_in, count, s.d_in, masks[i], factors.to_low(), factors.padded, lows.back());
+            panels.push_back(factors.from_low());
+            terms.push_back(Term{lows.back(), panels.back(), factors.padded, from, from + site.d_out, Mask{}});
+        }
     }
-    if (!first.magnitude) {
-        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, s.bias, terms.data(), terms.size(), nullptr, y, activated, slope);
+};
+
+// y of a DoRA layer (linear.py, `DoraLinear`).
+void dora_forward(const Sites& s, const SitesKept& kept, const Mask& mask, const Term& term, const bf16* x, long count, bf16* y) {
+    const Site& site = s.parts[0];
+    Result<float> gain(kept.gain, s.d_out);
+    Result<bf16> z(kept.z, count * s.d_out);  // W d + scale B A d of the dropped input d
+    gains(s, site, Factors(site, s.d_in), gain);
+    if (!mask.rows) {
+        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, nullptr, &term, 1, nullptr, z, nullptr, nullptr);
+        scaled(z, gain, s.bias, count, s.d_out, y);
         return;
     }
-    // DoRA (linear.py, `DoraLinear`): z = W d + scale B A d of the dropped input d.
-    Result<float> gain(kept.gain, s.d_out);
-    Result<bf16> z(kept.z, count * s.d_out);
-    Buffer<bf16> own(y ? 0 : count * s.d_out);
-    bf16* result = y ? y : static_cast<bf16*>(own);
-    gains(s, first, Factors(first, s.d_in), gain);
-    if (!masks[0].rows) {
-        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, nullptr, terms.data(), 1, nullptr, z, nullptr, nullptr);
-        scaled(z, gain, s.bias, count, s.d_out, result);
-    } else {
-        {
-            Buffer<bf16> d(count * s.d_in);
-            dropped(x, masks[0], count, s.d_in, d);
-            linear(d, s.d_in, count, s.d_in, s.panel, s.d_out, nullptr, terms.data(), 1, nullptr, z, nullptr, nullptr);
-        }
-        // y = (W x + b + scale B A d) + (gain - 1) z, as W d = z - scale B A d.
-        std::vector<float> beyond(s.d_out);
-        for (long i = 0; i < s.d_out; ++i) beyond[i] = gain[i] - 1.0f;
-        const Finish finish{nullptr, z, beyond.data(), nullptr, Mask{}};
-        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, s.bias, terms.data(), 1, &finish, result, nullptr, nullptr);
+    {
+        Buffer<bf16> d(count * s.d_in);
+        dropped(x, mask, count, s.d_in, d);
+        linear(d, s.d_in, count, s.d_in, s.panel, s.d_out, nullptr, &term, 1, nullptr, z, nullptr, nullptr);
     }
-    if (!y) gelu(result, count * s.d_out, activated, slope);
+    // y = (W x + b + scale B A d) + (gain - 1) z, as W d = z - scale B A d.
+    std::vector<float> beyond(s.d_out);
+    for (long i = 0; i < s.d_out; ++i) beyond[i] = gain[i] - 1.0f;
+    const Finish finish{nullptr, z, beyond.data(), nullptr, Mask{}};
+    linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, s.bias, &term, 1, &finish, y, nullptr, nullptr);
+}
+
+// y = x W^T + b + every site's adapter; or, if y is null, gelu of it and its slope, which may be null.
+void forward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, long count, bf16* y, bf16* activated,
+             bf16* slope) {
+    const Terms with(s, kept, masks, x, count);
+    if (!s.parts[0].magnitude) {
+        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, s.bias, with.terms.data(), with.terms.size(), nullptr, y, activated, slope);
+        return;
+    }
+    Buffer<bf16> own(y ? 0 : count * s.d_out);
+    dora_forward(s, kept, masks[0], with.terms[0], x, count, y ? y : own);
+    if (!y) gelu(own, count * s.d_out, activated, slope);
 }
 
 // A site's gradients from y's, `above`, with y's row after row `stride` apart. gain: DoRA's, or null
@@ -349,46 +372,52 @@ Term adapter_backward(const Site& site, const bf16* low, Mask mask, const bf16* 
     return Term{grad_low, memory.back(), padded, 0, d_in, mask};
 }
 
-// Gradients of what `forward` has trained, and below: the input's, plus `total`, times `times` (either may be null).
-// below may be `total` itself, or null where nothing needs it.
-void backward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, const bf16* grad, long count,
-              const bf16* total, const bf16* times, bf16* below) {
-    const Site& first = s.parts[0];
-    std::vector<Buffer<bf16>> memory;
-    std::vector<Term> terms;
-    for (long i = 0, from = 0; i < s.count; from += s.parts[i++].d_out) {
-        const Site& site = s.parts[i];
-        if (site.grad_bias) column_sums(grad + from, s.d_out, count, site.d_out, site.grad_bias);
-        if (site.rank)
-            terms.push_back(adapter_backward(site, kept.low[i], masks[i], x, s.d_in, grad + from, s.d_out, count,
-                                             first.magnitude ? kept.gain : nullptr, memory));
-    }
-    const Finish last{times, nullptr, nullptr, total, Mask{}};
-    if (!first.magnitude) {
-        if (below)
-            linear(grad, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, terms.data(), terms.size(), &last, below, nullptr,
-                   nullptr);
-        return;
-    }
+// Gradients of a DoRA layer's magnitude and input, of which `term` is a part; the rest as `backward` has it.
+void dora_backward(const Sites& s, const SitesKept& kept, const Mask& mask, Term term, const bf16* grad, long count,
+                   const bf16* total, const bf16* times, bf16* below) {
+    const Site& site = s.parts[0];
     // z's gradient is gain grad; `beyond` is what it has beyond that of W x.
     Buffer<bf16> beyond(count * s.d_out);
     std::vector<float> along(s.d_out);
     gains_backward(grad, kept.z, kept.gain, count, s.d_out, beyond, along.data());
     // d gain / d magnitude is gain / magnitude, the inverse norm.
-    for (long i = 0; i < s.d_out && first.grad_magnitude; ++i)
-        first.grad_magnitude[i] = along[i] * kept.gain[i] / first.magnitude[i];
+    for (long i = 0; i < s.d_out && site.grad_magnitude; ++i) site.grad_magnitude[i] = along[i] * kept.gain[i] / site.magnitude[i];
     if (!below) return;
-    terms[0].mask = Mask{};  // that of the product below
-    if (!masks[0].rows) {
+    term.mask = Mask{};  // as that of the product it is added to
+    if (!mask.rows) {
+        const Finish last{times, nullptr, nullptr, total, Mask{}};
         scaled(grad, kept.gain, nullptr, count, s.d_out, beyond);
-        linear(beyond, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, terms.data(), 1, &last, below, nullptr, nullptr);
+        linear(beyond, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, &term, 1, &last, below, nullptr, nullptr);
         return;
     }
-    Buffer<bf16> plain(count * s.d_in);
-    const Finish before{nullptr, nullptr, nullptr, total, Mask{}};
-    linear(grad, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, nullptr, 0, &before, plain, nullptr, nullptr);
-    const Finish after{times, nullptr, nullptr, plain, masks[0]};
-    linear(beyond, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, terms.data(), 1, &after, below, nullptr, nullptr);
+    Buffer<bf16> undropped(count * s.d_in);
+    const Finish first{nullptr, nullptr, nullptr, total, Mask{}}, last{times, nullptr, nullptr, undropped, mask};
+    linear(grad, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, nullptr, 0, &first, undropped, nullptr, nullptr);
+    linear(beyond, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, &term, 1, &last, below, nullptr, nullptr);
+}
+
+// Gradients of all that `forward` has trained, and below: the input's, plus `total`, times `times` (either may be null).
+// below may be `total` itself, or null where nothing needs it.
+void backward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, const bf16* grad, long count,
+              const bf16* total, const bf16* times, bf16* below) {
+    const bool dora = s.parts[0].magnitude;
+    std::vector<Buffer<bf16>> memory;
+    std::vector<Term> terms;
+    for (long i = 0, from = 0; i < s.count; from += s.parts[i++].d_out) {
+        const Site& site = s.parts[i];
+        const bf16* above = grad + from;
+        if (site.grad_bias) column_sums(above, s.d_out, count, site.d_out, site.grad_bias);
+        if (!site.rank) continue;
+        const float* gain = dora ? kept.gain : nullptr;
+        terms.push_back(adapter_backward(site, kept.low[i], masks[i], x, s.d_in, above, s.d_out, count, gain, memory));
+    }
+    if (dora) {
+        dora_backward(s, kept, masks[0], terms[0], grad, count, total, times, below);
+    } else if (below) {
+        const Finish last{times, nullptr, nullptr, total, Mask{}};
+        linear(grad, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, terms.data(), terms.size(), &last, below, nullptr,
+               nullptr);
+    }
 }
 
 // --- attention ------------------------------------------------------------------------------------------------
@@ -426,18 +455,6 @@ template <class Number>
 void take_firsts(const Batch& batch, const Number* x, long columns, Number* to) {
     for (long text = 0; text < batch.texts; ++text)
         std::memcpy(to + text * columns, x + batch.firsts[text] * columns, columns * sizeof(Number));
-}
-
-float wide(bf16 x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float y;
-    std::memcpy(&y, &bits, sizeof y);
-    return y;
-}
-
-void norm_forward(const Norm& norm, const bf16* update, const float* residual, const Mask& mask, long rows, long hidden, float* out,
-                  bf16* low, bf16* unit, float* inverse) {
-    add_norm(update, residual, mask, norm.weight, norm.bias, norm.epsilon, rows, hidden, out, low, unit, inverse);
 }
 
 // Gradients of the update and the residual from those of the norm in fp32 and bf16, either of which may be null.
@@ -485,7 +502,8 @@ void layer_forward(const Layer* of, const Batch* with, const int32_t* numbers, c
             const long count = shape.of_source(layer, i);
             results.emplace_back(kept.y[i], count * layer.sources[i].d_out);
             y[i] = results.back();
-            forward(layer.sources[i], kept.sources[i], masks.sources[i], firsts && i == 0 ? asking : low, count, y[i], nullptr, nullptr);
+            const bf16* input = firsts && i == 0 ? asking : low;
+            forward(layer.sources[i], kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
         }
         if (!firsts) clear_idle(shape, hidden, context);
         for (long g = 0; g < batch.group_count; ++g) {
@@ -498,13 +516,15 @@ void layer_forward(const Layer* of, const Batch* with, const int32_t* numbers, c
     Result<bf16> unit(kept.unit, rows * hidden), ffn_unit(kept.ffn_unit, rows * hidden), between_low(kept.low, rows * hidden);
     Result<float> inverse(kept.inverse, rows), ffn_inverse(kept.ffn_inverse, rows);
     Buffer<float> between(rows * hidden);
+    const Norm &norm = layer.attention_norm, &ffn_norm = layer.ffn_norm;
     forward(layer.attention_output, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
-    norm_forward(layer.attention_norm, update, firsts ? residual : x, masks.attention_norm, rows, hidden, between, between_low, unit,
-                 inverse);
+    add_norm(update, firsts ? residual : x, masks.attention_norm, norm.weight, norm.bias, norm.epsilon, rows, hidden, between,
+             between_low, unit, inverse);
     Result<bf16> activated(kept.activated, rows * inner);
     forward(layer.ffn_in, kept.ffn_in, masks.ffn_in, between_low, rows, nullptr, activated, kept.slope);
     forward(layer.ffn_out, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
-    norm_forward(layer.ffn_norm, update, between, masks.ffn_norm, rows, hidden, out, out_low, ffn_unit, ffn_inverse);
+    add_norm(update, between, masks.ffn_norm, ffn_norm.weight, ffn_norm.bias, ffn_norm.epsilon, rows, hidden, out, out_low, ffn_unit,
+             ffn_inverse);
 }
 
 // From the gradients of out and out_low, either of which may be null, those of all that trains, and of x and low unless
@@ -560,10 +580,7 @@ void layer_backward(const Layer* of, const Batch* with, const int32_t* numbers, 
             for (long text = 0; text < batch.texts && below; ++text)
                 for (long j = 0; j < hidden; ++j) {
                     bf16& place = below[batch.firsts[text] * hidden + j];
-                    const float sum = wide(place) + wide(asking[text * hidden + j]);
-                    uint32_t bits;
-                    std::memcpy(&bits, &sum, sizeof bits);
-                    place = std::isnan(sum) ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;  // to nearest, ties to even
+                    place = narrow(wide(place) + wide(asking[text * hidden + j]));
                 }
             continue;
         }
