@@ -13,6 +13,7 @@ from rankwise.cli import main
 from rankwise.config import load
 from rankwise.errors import UserError
 from rankwise.search import clock
+from rankwise.search.auto import _base as base_of
 from rankwise.search.auto import auto
 from rankwise.search.columns import guess
 from rankwise.search.designs import designs_for, usual_rate
@@ -127,6 +128,14 @@ def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path,
     assert "train.epochs is what auto plans" in capsys.readouterr().err
     assert main(["auto", str(news["train"]), "budget.max_trainable=2M", "--out", str(tmp_path / "b")]) == 2
     assert "budget.max_trainable cannot be given beside --max-params" in capsys.readouterr().err
+
+
+def test_labels_are_smoothed_unless_the_user_says_otherwise(news):
+    smoothing = {
+        words: base_of(str(news["train"]), words, "20k")[0]["train"]["label_smoothing"]
+        for words in ((), ("train.label_smoothing=0",))
+    }
+    assert smoothing == {(): 0.1, ("train.label_smoothing=0",): 0}
 
 
 def test_speed_is_measured_whatever_the_start(config):

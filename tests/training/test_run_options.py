@@ -16,6 +16,7 @@ from rankwise.models import tokenizer_of
 from rankwise.runs import floor
 from rankwise.training import execution
 from rankwise.training.examples import Augmentation
+from rankwise.training.final import train_sample_rows
 from training.runs import equal, interrupt_after, weights, with_keys
 
 # --- text ---------------------------------------------------------------------------------------------
@@ -232,13 +233,20 @@ def test_training_rows_are_scored_without_dropout(config, tmp_path, monkeypatch)
     }
     run = rankwise.train(with_keys(config, **keys, train__eval_every=40), out=tmp_path / "run")
     clean = run.result["metrics"]["train_sample"]
-    assert clean["examples"] == 240
+    assert clean["examples"] == 60  # as many as validation has
     assert clean["accuracy"] > 0.6
     predictor = rankwise.load(run)
     lines = Path(config["data"]["train"]).read_text(encoding="utf-8").splitlines()[1:]
     texts, labels = zip(*(line.rsplit(",", 1) for line in lines), strict=True)
-    predicted = predictor.predict(list(texts))
-    assert clean["accuracy"] == pytest.approx(np.mean([a == b for a, b in zip(predicted, labels, strict=True)]))
+    drawn = np.sort(np.random.default_rng(run.config.train.seed).choice(240, 60, replace=False))
+    hits = np.array(predictor.predict(list(texts))) == np.array(labels)
+    assert clean["accuracy"] == pytest.approx(hits[drawn].mean())
+
+
+def test_all_training_rows_are_scored_where_few_are_and_none_are_to_choose_by():
+    assert train_sample_rows(240, None) == 240
+    assert train_sample_rows(5000, None) == train_sample_rows(5000, 2000) == 1000
+    assert train_sample_rows(50, 200) == 50
 
 
 # --- the frozen prefix --------------------------------------------------------------------------------

@@ -346,6 +346,6 @@ def keep_freed_memory() -> None:
     made anew by the system, 15% of a small model's step. For glibc; elsewhere nothing happens."""
     adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if adjust is not None:
-        trim_threshold, mmap_threshold = -1, -3
+        trim_threshold, mmap_max = -1, -4
         adjust(trim_threshold, 2**31 - 1)
-        adjust(mmap_threshold, 2**25)  # the most it takes
+        adjust(mmap_max, 0)  # no block of its own for what is large, which would go back when it is freed

@@ -129,14 +129,14 @@ def plan_clock(
     Raises: UserError when not even one short run fits.
     """
     from rankwise.training import proof
-    from rankwise.training.final import TRAIN_SAMPLE_ROWS
+    from rankwise.training.final import train_sample_rows
     from rankwise.training.probe import PROBE_FIRST_ROWS
 
     rows = len(roles.train)
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
     # what only the end needs is imported then.
     scored = len(roles.validation) + (len(roles.test) if roles.test is not None else 0)
-    scored += min(rows, TRAIN_SAMPLE_ROWS) + 2 * proof.ROWS
+    scored += train_sample_rows(rows, len(roles.validation)) + 2 * proof.ROWS
     reserve = 2 * speed.setup_s + _SLOWER * scored * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
     fitting = _SLOWER * min(rows, PROBE_FIRST_ROWS) * speed.score_s

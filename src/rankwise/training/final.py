@@ -15,8 +15,17 @@ from rankwise.training import stopping
 from rankwise.training.loop import State
 from rankwise.training.prepare import Job
 
-# Training rows scored without dropout at the end, beside validation: how far apart the two are is overfitting.
 TRAIN_SAMPLE_ROWS = 1_000
+
+
+def train_sample_rows(train: int, validation: int | None) -> int:
+    """How many training rows are scored without dropout at the end, beside validation: how far apart the two are is
+    overfitting. As many as validation has, 1,000 at most: more would not bring the two any closer.
+
+    train, validation
+        Rows of each.
+    """
+    return min(TRAIN_SAMPLE_ROWS, train, validation or train)
 
 
 def scores(job: Job, state: State, classifier: Classifier) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _last(state: State) -> dict[str, Any]:
 
 def _train_sample(job: Job, classifier: Classifier) -> dict[str, Any]:
     """The metrics of some training rows as they are, without dropout and augmentation."""
-    count = min(TRAIN_SAMPLE_ROWS, len(job.training))
+    count = train_sample_rows(len(job.training), None if job.validation is None else len(job.validation))
     rows = np.sort(np.random.default_rng(job.config.train.seed).choice(len(job.training), count, replace=False))
     logits = logits_of(classifier, job.training.tokens.take(rows), job.config.train.eval_batch_size)
     return metrics.evaluate(logits, job.training.labels[rows], job.label_names)
