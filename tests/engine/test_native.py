@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -128,6 +129,51 @@ def test_copies_compute_with_their_own_tensors():
             parameter.add_(1.0)
     assert torch.equal(copied(batch), before)
     assert not torch.equal(classifier(batch), before)
+
+
+@needs_kernels
+def test_what_trains_may_change_after_the_first_pass():
+    classifier = made(adapted_wide("bert", bias="all"), "bf16", native=True)
+    batch = classifier.collate(texts(LENGTHS))
+    chosen = next(classifier.layers[1].parameters())
+    chosen.requires_grad_(False)
+    classifier(batch).sum().backward()
+    assert chosen.grad is None
+    chosen.requires_grad_(True)
+    classifier(batch).sum().backward()
+    assert chosen.grad is not None
+
+
+@needs_kernels
+def test_tensors_that_take_the_place_of_others_are_seen():
+    """As `nn.utils.vector_to_parameters` does; norms' and joint biases among them."""
+    classifier = made(adapted_wide("bert", EVERYWHERE, bias="all", use_dora=True), "bf16", native=True)
+    batch = classifier.collate(texts(LENGTHS))
+    before = classifier(batch)
+    for parameter in classifier.layers.parameters():
+        parameter.data = parameter.data + 0.5
+    assert torch.equal(classifier(batch), copy.deepcopy(classifier)(batch))
+    assert not torch.equal(classifier(batch), before)
+
+
+@needs_kernels
+@pytest.mark.parametrize("options", [{}, {"words": EVERYWHERE, "bias": "all"}], ids=["adapters", "biases too"])
+def test_passes_may_be_open_at_one_time_and_threads_may_share_a_model(options):
+    classifier = made(adapted_wide("bert", **options), "bf16", native=True)
+    batches = [classifier.collate(texts(lengths)) for lengths in (LENGTHS, (5, 40), (100, 31, 64))]
+
+    def gradients(both_open):
+        classifier.zero_grad()
+        losses = [classifier(batch).sum() for batch in batches] if both_open else map(lambda b: classifier(b).sum(), batches)
+        for loss in losses:
+            loss.backward()
+        return [parameter.grad.clone() for parameter in classifier.parameters()]
+
+    assert all(map(torch.equal, gradients(both_open=True), gradients(both_open=False)))
+    expected = [classifier(batch) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            assert all(map(torch.equal, pool.map(classifier, batches), expected))
 
 
 @needs_kernels

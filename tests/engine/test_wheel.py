@@ -62,5 +62,6 @@ def test_without_a_compiler_a_wheel_is_pure(tmp_path, no_compiler):
     made = wheel(tmp_path / "dist", **no_compiler)
     assert made.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(made) as archive:
-        assert "rankwise/engine/native/kernels.cpp" in archive.namelist()
+        for source in ("kernels.h", "kernels.cpp", "layer.cpp"):
+            assert f"rankwise/engine/native/{source}" in archive.namelist()
         assert not any(name.endswith(".so") for name in archive.namelist())

@@ -145,7 +145,7 @@ class Term(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """What becomes of a product as it is written, in this order."""
+    """What becomes of a product, in this order."""
 
     scaled: tuple[Tensor, Tensor] | None = None
     """added: the first times the second, by columns. Shape: (tokens, columns), fp32 (columns,)"""
@@ -227,7 +227,7 @@ class Product(NamedTuple):
     terms: Sequence[Term] = ()
     finish: Finish = Finish()
     kernels: Kernels = Kernels()
-    """what terms and finish are computed with where the product leaves them to others"""
+    """what terms and finish are computed with"""
 
     def completed(self, y: Tensor) -> Tensor:
         """y = x W^T + bias with the terms, finished; its memory may be reused. Shape: (tokens, columns)"""

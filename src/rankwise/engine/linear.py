@@ -132,8 +132,7 @@ class Sites(nn.Module):
             dropout of each site's adapter input
         gelu, activation
             Two layers with gelu between: the first, asked for gelu, also returns what the second is given as
-            `activation`. The gradient that the second hands down is then past gelu, and the first takes it as such:
-            so it is multiplied with gelu's slope while it is made.
+            `activation`. The gradient that the second hands down is then past gelu, and the first takes it as such.
         """
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
@@ -149,8 +148,8 @@ class Output(NamedTuple):
     activation: Tensor | None
     """for the layer that reads gelu's result; no gradient goes through it"""
     x: Tensor
-    """The input, for the next that reads it: the gradients of both are then summed in a product as it is written, where
-    autograd would make a pass of its own for the sum. Shape: (tokens, d_in)"""
+    """The input, for the next that reads it, whose gradient is then added where this one's is made.
+    Shape: (tokens, d_in)"""
 
 
 class Work(NamedTuple):
@@ -200,9 +199,9 @@ class LoraLinear(torch.autograd.Function):
             above = grad[:, site.columns]  # (tokens, d_out)
             if site.adapted:
                 (low, (down, up)), numbers = next(remaining), numbers_of(mask)
-                grad_B = kernels.outer(low, above, None)[: len(up)].t() * site.scale
+                grad_B = kernels.outer(low, above, None).t() * site.scale
                 grad_low = kernels.down(above, up, None)  # (tokens, rank)
-                grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
+                grad_A = kernels.outer(grad_low, x, numbers)
                 trained += [grad_A, grad_B, None]
                 terms.append(Term(grad_low, down, slice(None), numbers))
             else:
@@ -263,8 +262,8 @@ class DoraLinear(torch.autograd.Function):
         # multiplied into what is smaller, B^T before and B's gradient after.
         beyond, grad_gain = kernels.gains_backward(grad, z, gain)
         grad_low = kernels.down(grad, up * gain.to(up.dtype), None)  # (tokens, rank)
-        grad_A = kernels.outer(grad_low, x, numbers)[: len(up)]
-        grad_B = kernels.outer(low, grad, None)[: len(up)].t() * (site.scale * gain[:, None])
+        grad_A = kernels.outer(grad_low, x, numbers)
+        grad_B = kernels.outer(low, grad, None).t() * (site.scale * gain[:, None])
         # d gain / d magnitude is gain / magnitude, the inverse norm.
         grad_magnitude = grad_gain * gain / site.there("magnitude")
         grad_bias = grad.sum(0, dtype=torch.float32) if need[5] else None

@@ -208,7 +208,7 @@ class FastClassifier(nn.Module):
             return Pass(batch, biases, self.kernels, stream, fused)
         if device.type == "cpu" and not fused:
             return Pass(batch, biases, self.kernels, stream, native=NativePass(batch, biases, stream))
-        # Our own kernels are for the processor, and the model was moved since.
+        # Our own kernels are for the processor and attend in their own way, and something else is asked for.
         return Pass(batch, biases, kernels(compile=False), stream, fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------

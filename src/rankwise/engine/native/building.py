@@ -58,6 +58,6 @@ def build(compiler: str, target: Path) -> None:
             command = [compiler, *FLAGS, "-c", str(unit), "-o", target_of_unit]
             subprocess.run(command, capture_output=True, check=True)
         # Linked without OpenMP: its functions are found in the library that torch has loaded, so that both share one
-        # pool of threads.
-        subprocess.run([compiler, "-shared", *unlinked, "-o", str(linked)], capture_output=True, check=True)
+        # pool of threads. Its own functions are its own, whoever else has one of that name (-Bsymbolic).
+        subprocess.run([compiler, "-shared", "-Wl,-Bsymbolic", *unlinked, "-o", str(linked)], capture_output=True, check=True)
         linked.replace(target)

@@ -1,5 +1,5 @@
-// What kernels.cpp computes, for layer.cpp: matrices are row by row in bf16 unless a type says otherwise, and every
-// function shares its work out among OpenMP's threads.
+// What kernels.cpp computes, for layer.cpp: matrices are row by row in bf16 unless a type says otherwise. All but what lays
+// out small matrices share their work out among OpenMP's threads.
 #pragma once
 
 #include <cstdint>

@@ -420,6 +420,15 @@ void backward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], con
     }
 }
 
+// Whether gradients of any of them are wanted.
+bool trains(const Sites& sites) {
+    for (long i = 0; i < sites.count; ++i) {
+        const Site& site = sites.parts[i];
+        if (site.grad_A || site.grad_B || site.grad_magnitude || site.grad_bias) return true;
+    }
+    return false;
+}
+
 // --- attention ------------------------------------------------------------------------------------------------
 
 // Where the query, key or value `number` of a group lies in tensors laid out as the sources' results.
@@ -549,6 +558,9 @@ void layer_backward(const Layer* of, const Batch* with, const int32_t* numbers, 
         backward(layer.ffn_out, kept.ffn_out, masks.ffn_out, kept.activated, update, rows, nullptr, kept.slope, above);
         backward(layer.ffn_in, kept.ffn_in, masks.ffn_in, kept.low, above, rows, nullptr, nullptr, between);
     }
+    bool before = below || layer.attention_norm.grad_bias || trains(layer.attention_output);
+    for (long i = 0; i < layer.source_count; ++i) before = before || trains(layer.sources[i]);
+    if (!before) return;
     norm_backward(layer.attention_norm, residual, between, kept.unit, kept.inverse, masks.attention_norm, rows, hidden, update,
                   residual);
     if (firsts && grad_x) {

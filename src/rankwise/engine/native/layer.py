@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Sequence
 from ctypes import byref, c_float, c_int, c_int32, c_long, c_void_p
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankwise.engine.dropout import Stream, constants
 from rankwise.engine.native.calls import loaded, pointer
@@ -94,7 +95,7 @@ class NativePass:
         for made, group, bias in zip(groups, batch.groups, biases, strict=True):
             made.lengths, made.texts, made.longest = group.lengths.ctypes.data, group.texts, group.longest
             made.start, made.first_text = group.start, group.first_text
-            if bias.shape[1] > 1:  # padding alone needs no table: the texts' lengths say it
+            if bias.shape[2] > 1:  # padding alone needs no table: the texts' lengths say it
                 made.bias = bias.data_ptr()
                 made.bias_text, made.bias_head, made.bias_query = bias.stride()[:3]
         self._groups = groups
@@ -105,20 +106,24 @@ class NativePass:
 
 
 class NativeLayer:
-    """A layer's tensors where layer.cpp finds them."""
+    """A layer's tensors where layer.cpp finds them.
+
+    Frozen ones are pointed to once, trained ones anew in every call, since they may be replaced. The structure is one for
+    all calls, so that threads take turns.
+    """
 
     def __init__(self, layer: EncoderLayer) -> None:
         self.structure = _Layer()
+        self.turn = threading.Lock()
         self.hidden, self.firsts_only = layer.ffn_out.frozen.width, layer.firsts_only
         self.structure.hidden, self.structure.heads, self.structure.width = self.hidden, layer.heads, layer.head_width
         self.structure.source_count, self.structure.firsts_only = len(layer.sources), layer.firsts_only
         self.structure.probabilities = _dropout(layer.attention_dropout)
-        self.trained: list[Tensor] = []
-        self._places: list[tuple[Any, str]] = []
-        """of every trained tensor, the structure that points to it and to its gradient, and its name there"""
+        self._trained: list[tuple[nn.Module, Any, str]] = []
+        """of every tensor that may train its module, the structure that points to it and its gradient, and its name"""
         self._sites: list[tuple[_Sites, Sites]] = []
         self._joint_biases: list[tuple[_Sites, Sites]] = []
-        """those whose bias trains"""
+        """those whose bias may train"""
         for made, sites in zip(self.structure.sources, layer.sources, strict=False):
             self._set_sites(made, sites)
         for name in ("attention_output", "ffn_in", "ffn_out"):
@@ -128,8 +133,9 @@ class NativeLayer:
 
     def __call__(self, x: Tensor, low: Tensor, shared: NativePass) -> tuple[Tensor, Tensor]:
         """See `layer.EncoderLayer.forward`."""
-        keep = torch.is_grad_enabled() and (bool(self.trained) or x.requires_grad or low.requires_grad)
-        both: tuple[Tensor, Tensor] = Through.apply(self, shared, keep, x, low, *self.trained)  # type: ignore[no-untyped-call]
+        trained = [getattr(module, name) for module, _, name in self._trained]
+        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, low, *trained))
+        both: tuple[Tensor, Tensor] = Through.apply(self, shared, keep, x, low, *trained)  # type: ignore[no-untyped-call]
         return both
 
     def rows(self, shared: NativePass) -> int:
@@ -143,13 +149,13 @@ class NativeLayer:
         return numbers.value, size.value
 
     def point(self, trained: Sequence[Tensor]) -> list[Tensor]:
-        """Point to trained tensors, which may have been replaced. Returns: what must live while these are used"""
-        for (place, name), tensor in zip(self._places, trained, strict=True):
-            if name != "bias":
-                setattr(place, name, tensor.data_ptr())
+        """Point to trained tensors. Returns: what must live while these are used"""
+        for (_, place, name), tensor in zip(self._trained, trained, strict=True):
+            if name != "bias" or isinstance(place, _Norm):  # a site's is part of its joint one
+                setattr(place, name, numbers_at(tensor))
         joined = [sites.bias() for _, sites in self._joint_biases]
         for (made, _), bias in zip(self._joint_biases, joined, strict=True):
-            made.bias = bias.data_ptr()
+            made.bias = numbers_at(bias)
         return joined
 
     def point_to_gradients(self, gradients: Sequence[Tensor | None]) -> None:
@@ -157,7 +163,7 @@ class NativeLayer:
         if not self._sites[-1][0].transposed:  # what only predicts never has the second layout
             for made, sites in self._sites:
                 made.transposed = sites.frozen.packed_transposed()
-        for (place, name), gradient in zip(self._places, gradients, strict=True):
+        for (_, place, name), gradient in zip(self._trained, gradients, strict=True):
             setattr(place, f"grad_{name}", pointer(gradient))
 
     def _set_sites(self, made: _Sites, sites: Sites) -> None:
@@ -167,26 +173,31 @@ class NativeLayer:
         if sites.frozen_bias is None:
             self._joint_biases.append((made, sites))
         else:
-            made.bias = sites.frozen_bias.data_ptr()
+            made.bias = numbers_at(sites.frozen_bias)
         for part, site in zip(made.parts, sites.parts, strict=False):
             part.d_out = site.columns.stop - site.columns.start
             part.scale, part.dropout = site.scale, _dropout(site.dropout)
             part.rank = 0 if site.lora_A is None else len(site.lora_A)
-            part.squared_norms = pointer(site.squared_norms)
+            part.squared_norms = numbers_at(site.squared_norms)
             for name in ("lora_A", "lora_B", "magnitude", "bias"):
-                self._set(part, name, getattr(site, name))
+                self._set(part, site, name)
 
     def _set_norm(self, made: _Norm, norm: Norm, dropout: float) -> None:
-        made.weight, made.epsilon, made.dropout = norm.weight.data_ptr(), norm.epsilon, _dropout(dropout)
-        made.bias = norm.bias.data_ptr()
-        self._set(made, "bias", norm.bias)
+        made.weight, made.epsilon, made.dropout = numbers_at(norm.weight), norm.epsilon, _dropout(dropout)
+        self._set(made, norm, "bias")
 
-    def _set(self, place: Any, name: str, tensor: Tensor | None) -> None:
-        if tensor is not None and tensor.requires_grad:
-            self.trained.append(tensor)
-            self._places.append((place, name))
-        if name != "bias":
-            setattr(place, name, pointer(tensor))
+    def _set(self, place: Any, module: nn.Module, name: str) -> None:
+        tensor = getattr(module, name)
+        if isinstance(tensor, nn.Parameter):
+            self._trained.append((module, place, name))
+        if name != "bias" or isinstance(place, _Norm):
+            setattr(place, name, numbers_at(tensor))
+
+
+def numbers_at(tensor: Tensor | None) -> int | None:
+    """Where the numbers of a tensor are that layer.cpp reads in fp32, one after the other."""
+    assert tensor is None or (tensor.dtype == torch.float32 and tensor.is_contiguous())
+    return pointer(tensor)
 
 
 class Through(torch.autograd.Function):
@@ -202,12 +213,13 @@ class Through(torch.autograd.Function):
         out = x.new_empty(layer.rows(shared), layer.hidden)
         out_low = torch.empty_like(out, dtype=low.dtype)
         x, low = x.contiguous(), low.contiguous()
-        alive = layer.point(trained)
-        loaded().layer_forward(
-            *(byref(layer.structure), byref(shared.structure), pointer(drawn), x.data_ptr(), low.data_ptr()),
-            *(pointer(kept), out.data_ptr(), out_low.data_ptr()),
-        )
-        del alive
+        with layer.turn:
+            alive = layer.point(trained)
+            loaded().layer_forward(
+                *(byref(layer.structure), byref(shared.structure), pointer(drawn), x.data_ptr(), low.data_ptr()),
+                *(pointer(kept), out.data_ptr(), out_low.data_ptr()),
+            )
+            del alive
         if keep:
             ctx.layer, ctx.shared = layer, shared
             ctx.save_for_backward(low, kept, drawn, *trained)
@@ -222,15 +234,15 @@ class Through(torch.autograd.Function):
         grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
         gradients = [torch.empty_like(one) if need else None for one, need in zip(trained, needs, strict=True)]
         below = needs_x or needs_low
-        grad_x = torch.empty(low.shape) if below else None
+        grad_x = torch.empty_like(low, dtype=torch.float32) if below else None
         grad_below = torch.empty_like(low) if below else None
-        alive = layer.point(trained)
-        layer.point_to_gradients(gradients)
-        loaded().layer_backward(
-            *(byref(layer.structure), byref(shared.structure), pointer(drawn), low.data_ptr(), kept.data_ptr()),
-            *(pointer(one) for one in (grad, grad_low, grad_x, grad_below)),
-        )
-        del alive
+        with layer.turn:
+            layer.point(trained)
+            layer.point_to_gradients(gradients)
+            loaded().layer_backward(
+                *(byref(layer.structure), byref(shared.structure), pointer(drawn), low.data_ptr(), kept.data_ptr()),
+                *(pointer(one) for one in (grad, grad_low, grad_x, grad_below)),
+            )
         return None, None, None, grad_x, grad_below, *gradients
 
 
