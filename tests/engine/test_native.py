@@ -164,7 +164,8 @@ def test_passes_may_be_open_at_one_time_and_threads_may_share_a_model(options):
 
     def gradients(both_open):
         classifier.zero_grad()
-        losses = [classifier(batch).sum() for batch in batches] if both_open else map(lambda b: classifier(b).sum(), batches)
+        losses = (classifier(batch).sum() for batch in batches)
+        losses = list(losses) if both_open else losses
         for loss in losses:
             loss.backward()
         return [parameter.grad.clone() for parameter in classifier.parameters()]

@@ -97,8 +97,7 @@ class FastClassifier(nn.Module):
             if isinstance(module, FrozenLinear):
                 module.prepare_backward()
         return_freed_memory()
-        if any(True for _ in self.parameters()):
-            keep_freed_memory()
+        keep_freed_memory()
 
     def _layer(self, source: Source, index: int) -> EncoderLayer:
         layer = EncoderLayer(

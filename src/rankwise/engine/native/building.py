@@ -59,5 +59,7 @@ def build(compiler: str, target: Path) -> None:
             subprocess.run(command, capture_output=True, check=True)
         # Linked without OpenMP: its functions are found in the library that torch has loaded, so that both share one
         # pool of threads. Its own functions are its own, whoever else has one of that name (-Bsymbolic).
-        subprocess.run([compiler, "-shared", "-Wl,-Bsymbolic", *unlinked, "-o", str(linked)], capture_output=True, check=True)
+        subprocess.run(
+            [compiler, "-shared", "-Wl,-Bsymbolic", *unlinked, "-o", str(linked)], capture_output=True, check=True
+        )
         linked.replace(target)
