@@ -67,9 +67,8 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     until = time.perf_counter() + 0.75 * seconds
     classifier.train()
     batch_size = min(config.train.batch_size, len(tokens))
-    lengths = np.minimum(tokens.full_lengths, tokens.max_length)
     # The longest texts first: memory that a step touches for the first time costs several times what it does later.
-    rows = np.argsort(-lengths, kind="stable")[:batch_size]
+    rows = np.argsort(-tokens.lengths, kind="stable")[:batch_size]
     counts: list[int] = []
     while len(times) < _WARM_STEPS + _FEWEST_STEPS or time.perf_counter() < until:
         step_started = time.perf_counter()
@@ -80,7 +79,7 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
         optimizing.step()
         optimizing.zero_grad()
         times.append(time.perf_counter() - step_started)
-        counts.append(int(lengths[rows].sum()))
+        counts.append(int(tokens.lengths[rows].sum()))
         rows = generator.choice(len(tokens), size=batch_size, replace=False)
     count = min(len(tokens), _SCORED)
     sample = tokens.take(generator.choice(len(tokens), size=count, replace=False))
@@ -92,4 +91,4 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     score_s = (time.perf_counter() - scoring) / scored
     # By the token, since a few batches may be longer or shorter than most.
     a_token = sum(times[_WARM_STEPS:]) / sum(counts[_WARM_STEPS:])
-    return Speed(float(a_token * lengths.mean() * batch_size), score_s, setup_s)
+    return Speed(float(a_token * tokens.lengths.mean() * batch_size), score_s, setup_s)

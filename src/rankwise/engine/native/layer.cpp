@@ -237,6 +237,17 @@ struct Kept {
     }
 };
 
+// A layer's pass over a batch: what its forward and its backward call share.
+struct Call {
+    const Layer& layer;
+    const Batch& batch;
+    const Shape shape;
+    const Masks masks;
+    const Kept kept;
+    Call(const Layer* of, const Batch* with, const int32_t* numbers, char* keep)
+        : layer(*of), batch(*with), shape(layer, batch), masks(layer, batch, shape, numbers), kept(layer, batch, shape, keep) {}
+};
+
 // --- linear layers with adapters ------------------------------------------------------------------------------
 
 // An adapter's factors in bf16, and the panels of them. gain: null, or what the rows of B are multiplied with (d_out)
@@ -432,11 +443,10 @@ bool trains(const Sites& sites) {
 // --- attention ------------------------------------------------------------------------------------------------
 
 // Where the query, key or value `number` of a group lies in tensors laid out as the sources' results.
-template <class Number>
 struct Part {
-    Number* place;
+    bf16* place;
     long stride;
-    Part(const Layer& layer, const Group& group, Number* const (&y)[3], long number) {
+    Part(const Layer& layer, const Group& group, bf16* const (&y)[3], long number) {
         // Sources hold 3, 1 and 2, or 1 each of query, key and value.
         const long source = layer.source_count == 1 ? 0 : std::min(number, layer.source_count - 1);
         const long before = layer.source_count == 1 ? number : number - source;
@@ -447,7 +457,7 @@ struct Part {
 };
 
 Heads heads_of(const Layer& layer, const Group& group, bf16* const (&y)[3], const Mask& mask) {
-    const Part<bf16> query(layer, group, y, 0), key(layer, group, y, 1), value(layer, group, y, 2);
+    const Part query(layer, group, y, 0), key(layer, group, y, 1), value(layer, group, y, 2);
     return Heads{query.place, key.place,   value.place,   query.stride,    key.stride,
                  value.stride, group.lengths, group.texts, layer.heads,     layer.width,
                  group.longest, layer.firsts_only, group.bias, group.bias_text, group.bias_head,
@@ -489,11 +499,8 @@ void layer_sizes(const Layer* layer, const Batch* batch, long* numbers, long* by
 // numbers: of the dropout masks' rows. keep: for the backward pass; null keeps nothing
 void layer_forward(const Layer* of, const Batch* with, const int32_t* numbers, const float* x, const bf16* low, char* keep,
                    float* out, bf16* out_low) {
-    const Layer& layer = *of;
-    const Batch& batch = *with;
-    const Shape shape(layer, batch);
-    const Masks masks(layer, batch, shape, numbers);
-    const Kept kept(layer, batch, shape, keep);
+    const Call call(of, with, numbers, keep);
+    const auto& [layer, batch, shape, masks, kept] = call;
     const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out;
     const bool firsts = layer.firsts_only;
 
@@ -540,11 +547,8 @@ void layer_forward(const Layer* of, const Batch* with, const int32_t* numbers, c
 // these are null.
 void layer_backward(const Layer* of, const Batch* with, const int32_t* numbers, const bf16* low, char* keep, const float* grad,
                     const bf16* grad_low, float* grad_x, bf16* below) {
-    const Layer& layer = *of;
-    const Batch& batch = *with;
-    const Shape shape(layer, batch);
-    const Masks masks(layer, batch, shape, numbers);
-    const Kept kept(layer, batch, shape, keep);
+    const Call call(of, with, numbers, keep);
+    const auto& [layer, batch, shape, masks, kept] = call;
     const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out;
     const bool firsts = layer.firsts_only;
 
@@ -582,8 +586,8 @@ void layer_backward(const Layer* of, const Batch* with, const int32_t* numbers, 
         const Group& group = batch.groups[g];
         const Heads heads = heads_of(layer, group, kept.y, masks.probabilities[g]);
         attention_backward(&heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g],
-                           Part<bf16>(layer, group, y, 0).place, Part<bf16>(layer, group, y, 1).place,
-                           Part<bf16>(layer, group, y, 2).place);
+                           Part(layer, group, y, 0).place, Part(layer, group, y, 1).place,
+                           Part(layer, group, y, 2).place);
     }
     for (long i = layer.source_count - 1; i >= 0; --i) {
         if (firsts && i == 0) {

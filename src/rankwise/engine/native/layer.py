@@ -89,7 +89,9 @@ class NativePass:
         stream
             dropout masks; None when nothing is dropped
         """
-        self.tokens, self.texts, self.stream = len(batch.positions), len(batch.firsts), stream
+        self.tokens = len(batch.positions)
+        """idle ones among them"""
+        self.texts, self.stream = len(batch.firsts), stream
         self._alive = (batch, biases, None if stream is None else stream.columns)  # pointers go into them
         groups = (_Group * len(batch.groups))()
         for made, group, bias in zip(groups, batch.groups, biases, strict=True):
