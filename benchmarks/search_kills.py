@@ -39,7 +39,9 @@ def main() -> None:
     """One undisturbed search, then one that is killed `--kills` times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--longest", type=float, default=16.0, help="seconds until a kill, at most: a fifth of the search")
+    parser.add_argument(
+        "--longest", type=float, default=16.0, help="seconds until a kill, at most: a fifth of the search"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/search-kills"))
     args = parser.parse_args()
     started = time.time()
