@@ -18,6 +18,7 @@ from rankwise import cli
 from rankwise.errors import UserError
 from rankwise.search import spec
 from rankwise.search.driver import search
+from rankwise.search.trial import Outcome, Task
 from rankwise.search.workers import InProcess, Processes
 
 QUIET = Console(quiet=True)
@@ -82,6 +83,29 @@ def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
     assert went_on(record, folder)
     alone = search(long_sweep, out=tmp_path / "alone", console=QUIET, workers=InProcess())
     assert record["table"] == alone["table"]
+
+
+def die_at_one(task):
+    """What a trial without enough memory does to its worker."""
+    if task.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
+    return Outcome(task.number, "finished", 1)
+
+
+def test_a_trial_that_kills_every_worker_fails_and_the_others_end(monkeypatch):
+    monkeypatch.setattr("rankwise.search.workers.carry_out", die_at_one)
+    workers = Processes(2, threads=1)
+    tasks = [Task(number, {}, "nowhere", None, None, False) for number in range(4)]
+    outcomes = {outcome.number: outcome for outcome in workers.run(tasks)}
+    workers.close()
+    assert {number: outcome.status for number, outcome in outcomes.items()} == {
+        0: "finished",
+        1: "failed",
+        2: "finished",
+        3: "finished",
+    }
+    assert "its worker died 4 times, perhaps for want of memory" in outcomes[1].error
 
 
 @pytest.fixture(scope="module")

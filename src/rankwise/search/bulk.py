@@ -32,7 +32,7 @@ def predict(
     calibrated
         Apply the temperature kept with the adapter (`rankwise calibrate`).
     workers
-        Processes that hold the model, one cpu each; as many as the cluster has cpus by default.
+        Processes that hold the model, one cpu each; one fewer than the cluster has cpus by default.
 
     Returns: rows written.
     Raises: UserError for a source that cannot be read or lacks the text columns, and for an output that exists.
@@ -54,13 +54,14 @@ def predict(
     if missing:
         raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(rows.schema().names)}")
     # A reader needs a cpu beside the predictors, or a cluster of one would wait for itself.
-    count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    count = workers or max(1, cpus - 1)
     labelled = rows.map_batches(
         _Labeller,
         fn_constructor_args=(str(Path(run).resolve()), columns, calibrated),
         batch_size=batch_rows,
         compute=ActorPoolStrategy(size=count),
-        num_cpus=1,
+        num_cpus=1 if count < cpus else 0,
     )
     try:
         labelled.write_parquet(target)
@@ -82,7 +83,9 @@ def _paths(source: str) -> list[str]:
     if "://" in source:
         return [source]
     found = sorted(Path(source).iterdir()) if Path(source).is_dir() else _matching(source)
-    files = [str(path.resolve()) for path in found if path.is_file() and not path.name.startswith(".")]
+    files = [
+        str(path.resolve()) for path in found if path.is_file() and not path.name.startswith((".", "_"))
+    ]  # _SUCCESS, say
     if not files:
         raise UserError(f"{source}: no such file, and no file matches it")
     return files

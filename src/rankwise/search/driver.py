@@ -196,6 +196,8 @@ class Sweep:
             broken = constraints.violated(self.spec.constraints, planned)
             if broken:
                 raise UserError(f"constraint not met: {broken}")
+            lengths = self._lengths(planned.config)
+            self._warm(planned.config)
         except UserError as error:
             trial.status, trial.why = "refused", str(error)
         else:
@@ -205,8 +207,7 @@ class Sweep:
             if twin is not None:
                 trial.status, trial.why = "duplicate", twin.number
             else:
-                trial.total_steps, trial.eval_every = self._lengths(planned.config)
-                self._warm(planned.config)
+                trial.total_steps, trial.eval_every = lengths
         self.study.save(trial)
         self.progress.admitted(trial)
 
@@ -296,7 +297,8 @@ class Sweep:
             until = None if rung is None else stops(trial.total_steps, trial.eval_every, rungs, self.halving)[rung]
             until = None if until == trial.total_steps else until
             if not trial.has_ended and not trial.reached(until):
-                optional = until is not None and len(tasks) > 0
+                # One run is to be whole, however late; with one there, none is begun after the deadline.
+                optional = (until is not None and len(tasks) > 0) or any(t.status == "done" for t in self.trials)
                 folder = str((self.folder / trial.folder).resolve())  # a cluster's workers have a place of their own
                 tasks.append(Task(trial.number, self._tree(trial), folder, until, self.deadline, optional))
         for outcome in self.workers.run(tasks):
@@ -332,8 +334,11 @@ class Sweep:
         for trial in made:
             if trial.status == "planned" and trial.config_hash is None:
                 self._admit(trial)
-        for one, seed in wanted[len(made) :]:
-            made.append(self._new(self.study.add(one.point, round=round, repeats=one.number, seed=seed)))
+        # By what they repeat, not by their number: a trial that a resume brought to its end may be a finalist now.
+        there = {(trial.repeats, trial.seed) for trial in made}
+        for one, seed in wanted:
+            if (one.number, seed) not in there:
+                made.append(self._new(self.study.add(one.point, round=round, repeats=one.number, seed=seed)))
         self._run_tasks([trial for trial in made if trial.is_started], None)
 
     # --- the end --------------------------------------------------------------------------------------

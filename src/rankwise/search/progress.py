@@ -25,7 +25,11 @@ class Progress:
         self._search = search
         repeats = (search.seeds - 1) * search.finalists
         self._trials = sum(each.count for each in walk.rounds) + repeats
-        self._runs = cost(walk.rounds, search.halving or Halving()) + repeats
+        planned = cost(walk.rounds, search.halving or Halving())
+        self._runs = planned + repeats
+        # Of points that are listed; drawn ones are drawn again when they are refused.
+        self._listed = {each.number for each in walk.rounds if not each.drawn}
+        self._share = planned / max(1, sum(each.count for each in walk.rounds))
         self._started = time.time()
         self._before = _worth(trials)
 
@@ -62,8 +66,8 @@ class Progress:
         """Time left by what was done since the start of this process: steps, as shares of a whole run, over seconds."""
         worth = _worth(trials)
         done = worth - self._before
-        skipped = sum(not t.is_started for t in trials)
-        left = max(0.0, self._runs - skipped - worth)
+        skipped = sum(not t.is_started and t.round in self._listed for t in trials)
+        left = max(0.0, self._runs - self._share * skipped - worth)
         if done < 0.01 * self._runs:
             return "time left not known yet"
         return f"about {_clock((time.time() - self._started) / done * left)} left"

@@ -40,6 +40,10 @@ def connect(address: str, **options: Any) -> Any:
     return ray
 
 
+_CANCEL_S = 10.0
+"""seconds to wait for tasks that were cancelled"""
+
+
 class RayWorkers:
     """The workers of a Ray cluster, as many as the trials' resources leave room for."""
 
@@ -54,13 +58,24 @@ class RayWorkers:
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Outcomes as they come; a task whose worker was lost too often has failed."""
         running = {self._carry_out.remote(task): task for task in tasks}
-        while running:
-            done, _ = self._ray.wait(list(running), num_returns=1)
-            task = running.pop(done[0])
-            try:
-                yield self._ray.get(done[0])
-            except self._ray.exceptions.RayError as error:
-                yield Outcome(task.number, "failed", error=f"its worker was lost {RETRIES + 1} times: {error}")
+        errors = self._ray.exceptions
+        try:
+            while running:
+                done, _ = self._ray.wait(list(running), num_returns=1)
+                task = running.pop(done[0])
+                try:
+                    yield self._ray.get(done[0])
+                except errors.RayTaskError as error:  # it could not even begin there: rankwise is missing, say
+                    reason = str(error).strip().splitlines()[-1]
+                    yield Outcome(task.number, "failed", error=f"it cannot run on the cluster: {reason}")
+                except errors.RayError as error:
+                    yield Outcome(task.number, "failed", error=f"its worker was lost {RETRIES + 1} times: {error}")
+        finally:
+            # Left early, in a notebook say, where a resume must not meet them in the trials' folders.
+            for future in running:
+                self._ray.cancel(future, force=True)
+            if running:
+                self._ray.wait(list(running), num_returns=len(running), timeout=_CANCEL_S)
 
     def close(self) -> None:
         """The connection stays open for what comes next in this process; Ray closes it at its end."""

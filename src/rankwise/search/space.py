@@ -126,6 +126,15 @@ class Space:
         """The axis of a name."""
         return next(axis for axis in self.axes if axis.name == name)
 
+    def value(self, point: Mapping[str, Scalar], axis: Axis) -> Scalar:
+        """An axis's value at a point: the point's own, else the base's where the axis is one key."""
+        if axis.name in point or axis.sets != {axis.name}:
+            return point.get(axis.name)
+        node: Any = configuration.to_dict(configuration.from_dict(self.base))
+        for part in axis.name.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return _label(node)
+
     def tree(self, point: Mapping[str, Scalar]) -> dict[str, Any]:
         """The configuration tree of a point: the base with the point's keys set."""
         tree: dict[str, Any] = msgspec.to_builtins(self.base)

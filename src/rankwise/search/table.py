@@ -177,16 +177,18 @@ def judge(spec: Search, space: Space, trials: list[Trial], folder: Path) -> Judg
     if not whole:
         raise UserError("no trial of the search came to its end")
     repeated = {t.repeats for t in trials if t.repeats is not None}
-    candidates = [t for t in whole if t.number in repeated] or whole
+    finalists = [t for t in whole if t.number in repeated][: spec.finalists]
+    # A mean over fewer seeds, a lucky one among them, is no match for the others'.
+    most = max((len(judged._runs_of(t)) for t in finalists), default=0)
+    candidates = [t for t in finalists if len(judged._runs_of(t)) == most] or whole
     sign = 1 if spec.metric == "loss" else -1
     judged.winner = min(candidates, key=lambda t: sign * judged._row(t)["mean"])
     correct = {t.number: predictions.read(folder / t.folder, "validation") for t in whole}
     same = [t for t in whole if correct[t.number].rows_sha256 == correct[judged.winner.number].rows_sha256]
     right = np.stack([correct[t.number].correct for t in same])
     judged.group = [same[place].number for place in paired.best_group(right)]
-    if repeated:
-        judged.finalists = _finalists(judged, candidates, folder)
-    judged.notes = _notes(judged, len(whole) - len(same))
+    judged.finalists = _finalists(judged, [t for t in finalists if t in same], folder)
+    judged.notes = _notes(judged, len(whole) - len(same), len(finalists) - len(candidates) if finalists else 0)
     return judged
 
 
@@ -222,16 +224,27 @@ def _bootstrap_mean(values: np.ndarray) -> tuple[float, float]:
     return bootstrap(counts, lambda drawn: drawn @ distinct / len(values))
 
 
-def _notes(judged: Judged, elsewhere: int) -> list[str]:
-    """What the reader should know about the winner."""
+def _notes(judged: Judged, elsewhere: int, incomplete: int) -> list[str]:
+    """What the reader should know about the winner.
+
+    elsewhere, incomplete
+        Whole runs with other validation rows, and finalists that lack a seed.
+    """
     assert judged.winner is not None
     notes = []
-    for name, value in judged.winner.point.items():
-        edge = judged.space.axis(name).edge(value)
+    for axis in judged.space.axes:
+        value = judged.space.value(judged.winner.point, axis)
+        edge = axis.edge(value)
         if edge:
             notes.append(
-                f"{name}: the best value {value} is the {edge} tried, the optimum may lie beyond: widen the range"
+                f"{axis.name}: the best value {value} is the {edge} tried, the optimum may lie beyond: widen the range"
             )
+        if "train.seed" in axis.sets:
+            notes.append(
+                "train.seed is an axis: the best of several seeds is a lucky one; 'seeds: 3' repeats finalists"
+            )
+    if incomplete:
+        notes.append(f"{incomplete} finalists have fewer seeds than the others, as runs failed, and could not win")
     if len(judged.group) > 1:
         notes.append(
             f"{len(judged.group)} of {sum(t.status == 'done' and t.repeats is None for t in judged.trials)} whole runs "

@@ -18,7 +18,7 @@ from rankwise.config import Config, Data
 
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
 _KEPT_DATA = 4
-_loaded: dict[tuple[str, tuple[str, ...]], Any] = {}
+_loaded: dict[tuple[Any, ...], Any] = {}
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,10 @@ def load_data(data: Data, roles: Sequence[str]) -> Any:
     """
     from rankwise import data as reading
 
-    key = (json.dumps(configuration.to_dict(Config(data=data))["data"], sort_keys=True), tuple(roles))
+    places = (Path(place) for place in (data.train, data.validation, data.test) if isinstance(place, str))
+    # A notebook's process lives on while its files change.
+    changed = tuple((at.stat().st_mtime_ns, at.stat().st_size) for at in places if at.is_file())
+    key = (json.dumps(configuration.to_dict(Config(data=data))["data"], sort_keys=True), tuple(roles), changed)
     if key not in _loaded:
         while len(_loaded) >= _KEPT_DATA:
             _loaded.pop(next(iter(_loaded)))

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import Protocol
 
-from rankwise.errors import UserError
 from rankwise.search.trial import Outcome, Task, carry_out
 
 RETRIES = 3
-"""Times that workers may die in a row before the search gives up."""
+"""Times that a trial is given to another worker when its own died."""
+_TOGETHER = 2
+"""Deaths of workers after which the trials that were running then run alone: one of them may be what kills."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -57,34 +59,40 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Outcomes as they come.
-
-        Raises: UserError when workers die again and again without an outcome between.
-        """
+        """Outcomes as they come; a task whose worker died too often, the last times alone, has failed."""
         waiting: dict[Future[Outcome], Task] = {}
-        left, deaths = list(tasks), 0
+        left, deaths = list(tasks), Counter[int]()
+
+        def alone(task: Task) -> bool:
+            return deaths[task.number] >= _TOGETHER
+
         while left or waiting:
             try:
                 # No more than can run: what waits in the pool's own queue runs on after an interruption.
                 while left and len(waiting) < self.count:
+                    if waiting and any(alone(task) for task in (left[0], *waiting.values())):
+                        break
                     future = self._started().submit(carry_out, left[0])
                     waiting[future] = left.pop(0)
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     outcome = future.result()
                     del waiting[future]
-                    deaths = 0
                     yield outcome
             except BrokenProcessPool:
-                deaths += 1
-                if deaths > RETRIES:
-                    raise UserError(
-                        f"search workers died {deaths} times in a row, perhaps for want of memory: "
-                        "go on with --resume and fewer --workers"
-                    ) from None
+                struck = list(waiting.values()) or left[:1]  # none yet, when a worker dies as it starts
                 left = [*waiting.values(), *left]
                 waiting.clear()
                 self._abandon()
+                deaths.update(task.number for task in struck)
+                for task in [task for task in struck if deaths[task.number] > RETRIES]:
+                    left.remove(task)
+                    yield Outcome(
+                        task.number,
+                        "failed",
+                        error=f"its worker died {deaths[task.number]} times, perhaps for want of memory: "
+                        "go on with --resume and fewer --workers",
+                    )
 
     def _abandon(self) -> None:
         """Kill what is left of a pool that lost a worker: no survivor may run on beside the one that takes its trial over,
