@@ -4,6 +4,9 @@ import csv
 import random
 from pathlib import Path
 
+import msgspec
+import numpy as np
+
 TOPICS = {
     "sport": ["match", "goal", "team", "coach", "league", "striker"],
     "business": ["shares", "bank", "profit", "market", "merger", "investor"],
@@ -31,3 +34,32 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
         table.writerow(["text", "label"])
         table.writerows(rows)
     return path
+
+
+def run_search(tree, folder, **options):
+    """A search without a line on the screen."""
+    from rich.console import Console
+
+    from rankwise.search.driver import search
+
+    return search(tree, out=folder, console=Console(quiet=True), **options)
+
+
+def pretend(task):
+    """An outcome whose score peaks at a learning rate of 0.005, without training; predictions are the same for all."""
+    import math
+
+    from rankwise.scoring import predictions
+    from rankwise.search.trial import Outcome
+
+    distance = abs(math.log10(task.config["train"]["learning_rate"] / 5e-3))
+    folder = Path(task.folder)
+    folder.mkdir(parents=True)
+    labels = np.zeros(4, dtype=int)
+    predictions.write(
+        folder, "validation", ["a", "b"], rows_sha256="x", ids=[0, 1, 2, 3], labels=labels,
+        probabilities=np.full((4, 2), 0.5),
+    )  # fmt: skip
+    (folder / "config.yaml").write_text(msgspec.yaml.encode(task.config).decode())
+    scores = {"accuracy": 1 - distance / 4, "loss": distance, "macro_f1": 0.5, "step": 12}
+    return Outcome(task.number, "finished", 12, scores, (0.0, 1.0), 0.5, 0.5)

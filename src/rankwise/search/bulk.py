@@ -82,10 +82,11 @@ def _paths(source: str) -> list[str]:
     """
     if "://" in source:
         return [source]
-    found = sorted(Path(source).iterdir()) if Path(source).is_dir() else _matching(source)
-    files = [
-        str(path.resolve()) for path in found if path.is_file() and not path.name.startswith((".", "_"))
-    ]  # _SUCCESS, say
+    if Path(source).is_dir():  # whose _SUCCESS is no data
+        found = [path for path in sorted(Path(source).iterdir()) if not path.name.startswith((".", "_"))]
+    else:
+        found = _matching(source)
+    files = [str(path.resolve()) for path in found if path.is_file()]
     if not files:
         raise UserError(f"{source}: no such file, and no file matches it")
     return files

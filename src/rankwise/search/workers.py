@@ -90,8 +90,8 @@ class Processes:
                     yield Outcome(
                         task.number,
                         "failed",
-                        error=f"its worker died {deaths[task.number]} times, perhaps for want of memory: "
-                        "go on with --resume and fewer --workers",
+                        error=f"its worker died {deaths[task.number]} times, perhaps for want of memory, "
+                        "of which fewer --workers leave each more",
                     )
 
     def _abandon(self) -> None:
