@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from rankwise import files
-from rankwise.runs.environment import describe
+from rankwise.machine.description import describe
 
 RESULT = Path(__file__).parent / "results" / "first_step.json"
 ONE_STEP = """

@@ -17,7 +17,7 @@ import numpy as np
 from reproduction import trained_and_scored
 
 from rankwise import files
-from rankwise.runs import environment
+from rankwise.machine import description
 from rankwise.scoring import paired, predictions
 
 RESULT = Path(__file__).parent / "results" / "paths.json"
@@ -85,7 +85,7 @@ def summary(seeds: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, 
         "points": fmean(apart),
         "points_ci95": None if half is None else [fmean(apart) - half, fmean(apart) + half],
         "seeds": seeds,
-        "environment": environment.describe(),
+        "environment": description.describe(),
     }
 
 

@@ -338,7 +338,7 @@ def test_a_hub_data_set_gives_the_split_of_the_role(monkeypatch):
 
 
 def test_packaged_news_are_class_folders_in_two_encodings(monkeypatch, write):
-    from rankwise.models import packaged
+    from rankwise import packaged
 
     write("bbc/sport/1.txt", "a £5 ticket".encode("cp1252"))
     folder = write("bbc/tech/1.txt", "a phone").parents[1]

@@ -7,8 +7,8 @@ import platform
 import pytest
 import torch
 
-from rankwise.engine.precision import as_precision, fastest
 from rankwise.errors import UserError
+from rankwise.machine.precision import as_precision, fastest
 
 
 @pytest.mark.parametrize(

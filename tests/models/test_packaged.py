@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rankwise import packaged
 from rankwise.errors import UserError
-from rankwise.models import packaged
 
 CONTENT = b"weights"
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -9,7 +9,7 @@ from rankwise import config as configuration
 from rankwise import recipes
 from rankwise.cli import main
 from rankwise.errors import UserError
-from rankwise.runs import paper_table
+from rankwise.reporting import paper_table
 from rankwise.search import spec
 from rankwise.search.space import Space
 

@@ -6,7 +6,7 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.errors import UserError
 from rankwise.runs.folder import Run
-from rankwise.runs.tracking import open_tracker
+from rankwise.training.tracking import open_tracker
 
 ROWS = [
     {"step": 4, "train_loss": 1.5, "validation_accuracy": 0.5, "learning_rate": 1e-3, "loss_ratio": None},

@@ -114,7 +114,8 @@ def peak_mb(run, folder, rows: int) -> float:
         file.writelines(f"row {row} of a file that is longer than memory should care about\n" for row in range(rows))
     code = f"""
 import numpy as np
-from rankwise.runs import environment, predict_file
+from rankwise.machine import description
+from rankwise.runs import predict_file
 class Cheap:
     label_names, multi_label = ["a", "b", "c"], False
     def predict_proba(self, texts):
@@ -122,7 +123,7 @@ class Cheap:
 predict_file.load = lambda *_, **__: Cheap()
 outcome = predict_file.predict_file({str(run.path)!r}, {str(source)!r}, {str(folder / f"{rows}.parquet")!r})
 assert outcome["rows"] == {rows}, outcome
-print(environment.peak_mb())
+print(description.peak_mb())
 """
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(outcome.stdout)

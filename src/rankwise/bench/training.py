@@ -16,7 +16,8 @@ from rankwise.bench.turns import End, Turns, report
 from rankwise.engine import FastClassifier
 from rankwise.engine.fused import Product
 from rankwise.engine.linear import Sites
-from rankwise.processes import this_process
+from rankwise.machine.device import has_cuda
+from rankwise.machine.processes import this_process
 
 LEARNING_RATE = 5e-5
 
@@ -66,7 +67,7 @@ def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, 
         per_device_train_batch_size=setting.batch_size,
         num_train_epochs=1,
         learning_rate=LEARNING_RATE,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not has_cuda(),
         bf16=variant.startswith("bf16"),
         report_to="none",
         save_strategy="no",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rankwise.bench.command import Setting
-from rankwise.runs import environment
+from rankwise.machine import description
 
 
 class Turns:
@@ -54,7 +54,7 @@ class End(Exception):
 
 def report(*, tokens: int, trainable: int) -> None:
     """The last answer."""
-    answer(peak_mb=round(environment.peak_mb()), tokens=tokens, trainable=trainable)
+    answer(peak_mb=round(description.peak_mb()), tokens=tokens, trainable=trainable)
 
 
 def answer(**values: Any) -> None:

@@ -7,7 +7,7 @@ import re
 from importlib import metadata
 
 from rankwise.cli import common
-from rankwise.runs import environment
+from rankwise.machine import description
 
 EXAMPLE = "rankwise doctor"
 
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings."""
-    found = environment.describe()
-    found["capabilities"] = environment.capabilities()
+    found = description.describe()
+    found["capabilities"] = _capabilities()
     found["extras"] = {extra: {name: _version(name) for name in _packages(extra)} for extra in PURPOSES}
     if args.json:
         common.print_json(found)
@@ -50,6 +50,27 @@ def run(args: argparse.Namespace) -> int:
         told = f"needs {', '.join(missing)}: pip install 'rankwise[{extra}]'" if missing else "installed"
         print(f"[{extra}]".ljust(20), f"{PURPOSES[extra]}: {told}")
     return 0
+
+
+def _capabilities() -> dict[str, tuple[bool, str]]:
+    """What this machine and its tools can do for the fast engine: present or not, and what it means."""
+    import torch
+
+    from rankwise.engine.native.library import library
+    from rankwise.machine.precision import fastest, has_compiler
+
+    return {
+        "bf16": (
+            fastest() == "bf16",
+            "instructions for bf16 products: on a processor about four times as fast as fp32",
+        ),
+        "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
+        "amx": (library() is not None, "the engine's own kernels: twice as fast again in bf16"),
+        "compiler": (
+            has_compiler(),
+            "torch.compile on long runs, and the engine's own kernels where no wheel brings them",
+        ),
+    }
 
 
 def _packages(extra: str) -> list[str]:

@@ -75,7 +75,7 @@ def _tables(*, as_json: bool) -> None:
 
 
 def _table(name: str, folder: Path | None, *, as_json: bool) -> None:
-    from rankwise.runs import paper_table
+    from rankwise.reporting import paper_table
 
     table = paper_table.load(name, folder)
     if as_json:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search and print the table."""
     from rankwise import recipes
-    from rankwise.runs import paper_table
+    from rankwise.reporting import paper_table
     from rankwise.search import spec
     from rankwise.search.driver import COPY, search
     from rankwise.search.show import text

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and print what was reached."""
-    from rankwise.processes import this_process
+    from rankwise.machine.processes import this_process
     from rankwise.training.job import train
 
     source, overrides = common.source_and_overrides(args.words)

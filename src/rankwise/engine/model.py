@@ -25,7 +25,6 @@ from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.native.calls import NativeKernels, usable
 from rankwise.engine.native.layer import NativePass
 from rankwise.engine.packing import Packed, pack
-from rankwise.engine.precision import as_precision
 from rankwise.engine.support import architecture_reason
 from rankwise.engine.weights import (
     Adapter,
@@ -40,6 +39,7 @@ from rankwise.engine.weights import (
     return_freed_memory,
 )
 from rankwise.errors import UserError
+from rankwise.machine.precision import as_precision
 
 
 class FastClassifier(nn.Module):

@@ -20,9 +20,10 @@ from rankwise import config as configuration
 from rankwise import files
 from rankwise.config.methods import MUTATING, PROMPTING
 from rankwise.errors import UserError
+from rankwise.machine.seeds import seed_everything
 from rankwise.models.adapter_details import DETAILS, WEIGHTS, check_adapter, details
 from rankwise.models.assemble import Assembly, peft_config
-from rankwise.models.base import base_model, quiet, seed_everything
+from rankwise.models.base import base_model, quiet
 from rankwise.models.sources import ensure_config
 from rankwise.planning import encoder_of
 from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, Entry, file_key, head_kind

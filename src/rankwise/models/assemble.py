@@ -26,7 +26,8 @@ from torch import nn
 
 from rankwise.config import Config, alpha_of
 from rankwise.config.methods import MUTATING, PROMPTING
-from rankwise.models.base import base_model, quiet, seed_everything
+from rankwise.machine.seeds import seed_everything
+from rankwise.models.base import base_model, quiet
 from rankwise.planning import Plan, plan, require_fit
 from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind, wrapped_modules
 from rankwise.planning.places import sites_of

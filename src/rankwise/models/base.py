@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -94,9 +93,3 @@ def _check_report(report: dict[str, Any], encoder: Encoder, folder: Path) -> Non
                 f"model.name: the weights in {folder} lack '{key}' in the shape its config.json gives: "
                 "the folder's files do not belong together"
             )
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch, numpy and random."""
-    transformers.set_seed(seed)
-    torch.manual_seed(seed)

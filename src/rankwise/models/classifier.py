@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.config import Config
-from rankwise.models.arithmetic import compiles, precision_of
+from rankwise.machine.precision import compiles, precision_of
 
 if TYPE_CHECKING:
     from rankwise.planning import Plan

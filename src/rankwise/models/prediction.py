@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rankwise.config import Config
-from rankwise.models.arithmetic import precision_of
+from rankwise.machine.device import device
+from rankwise.machine.precision import precision_of
 from rankwise.models.classifier import ReferenceClassifier
 
 
@@ -20,18 +19,17 @@ def prediction_classifier(folder: Path, config: Config, *, pad_token_id: int) ->
     config
         The run's configuration; its `engine` and `model.precision` choose the path.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if config.engine != "reference" and _fast_can_read(folder, config):
         from rankwise.engine import FastClassifier
         from rankwise.models.sources import locate
 
         precision = precision_of(config.model.precision, "fast")
-        return FastClassifier.from_files(locate(config.model), folder, precision=precision).to(device)
+        return FastClassifier.from_files(locate(config.model), folder, precision=precision).to(device())
     from rankwise.models import adapter_file
 
     precision = precision_of(config.model.precision, "reference")
     model = adapter_file.load(folder)
-    return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision).to(device)
+    return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision).to(device())
 
 
 def _fast_can_read(folder: Path, config: Config) -> bool:

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rankwise import packaged
 from rankwise.config import Model
 from rankwise.errors import UserError
 from rankwise.files import weight_files
-from rankwise.models import packaged
 from rankwise.planning.encoder import cached_snapshot, read_config
 from rankwise.planning.known import PACKAGED, full_name
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from rankwise import config as configuration
 from rankwise import data
+from rankwise.baselines import tfidf
 from rankwise.config import Config
 from rankwise.errors import UserError
-from rankwise.runs import card, floor
+from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
 from rankwise.runs.predictor import load
 from rankwise.scoring import ledger, metrics, predictions
@@ -51,7 +52,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     predictor = load(run)
     logits = predictor.logits_of_cleaned(rows.texts)
     scores = metrics.evaluate(logits, rows.labels, predictor.label_names)
-    lowest = floor.of_test(config, run.result["data"]["train"]["sha256"], rows, predictor.label_names)
+    lowest = tfidf.of_test(config, run.result["data"]["train"]["sha256"], rows, predictor.label_names)
     command = " ".join(["rankwise evaluate", str(path), *overrides])
     looks = ledger.record(run.path, command=command, rows_sha256=rows.sha256, metrics=scores)
     predictions.write(
@@ -68,7 +69,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     if roles.report.notes:
         result["metrics"]["test"]["notes"] = roles.report.notes
     if lowest is not None:
-        result["metrics"].setdefault("floor", {"method": floor.METHOD})["test"] = lowest
+        result["metrics"].setdefault("floor", {"method": tfidf.METHOD})["test"] = lowest
     result["data"]["test"] = {
         "rows": len(rows.texts),
         "sha256": rows.sha256,

@@ -40,9 +40,9 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
 
     from rankwise import files, planning
     from rankwise.data.tokens import tokenise
+    from rankwise.machine.processes import this_process
     from rankwise.models import assemble, tokenizer_of
     from rankwise.models.classifier import classifier_of, logits_of
-    from rankwise.processes import this_process
     from rankwise.training.objective import objective
     from rankwise.training.optimizers import optimizer
 

@@ -15,13 +15,13 @@ from accelerate.utils import broadcast
 
 from rankwise import files
 from rankwise.config import Config
+from rankwise.machine.processes import this_process
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
-from rankwise.processes import this_process
-from rankwise.runs import calibrate, card, tracking
+from rankwise.runs import calibrate, card
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
-from rankwise.training import allocation, final, probe, proof, record, stopping
+from rankwise.training import allocation, final, probe, proof, record, stopping, tracking
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import Loop, State
 from rankwise.training.optimizers import optimizer

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rankwise.baselines import tfidf
 from rankwise.models.classifier import Classifier, logits_of
-from rankwise.runs import floor
 from rankwise.scoring import metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 from rankwise.training import stopping
@@ -87,6 +87,6 @@ def _floor(job: Job) -> dict[str, Any]:
     """`floor` with the scores on validation; those on test rows wait in the cache until they are asked for."""
     others = {role: rows for role, rows in job.roles.named().items() if role != "train"}
     assert job.roles.train is not None
-    found = floor.scores(job.roles.train, others, job.label_names)
+    found = tfidf.scores(job.roles.train, others, job.label_names)
     found.pop("test", None)
     return {"floor": found} if found else {}

@@ -15,7 +15,7 @@ from rankwise import config as configuration
 from rankwise import data
 from rankwise.config import Config, ConfigLike
 from rankwise.errors import UserError
-from rankwise.processes import this_process
+from rankwise.machine.processes import this_process
 from rankwise.runs.folder import Run
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare

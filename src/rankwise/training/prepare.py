@@ -14,8 +14,8 @@ from rankwise import data, files, planning
 from rankwise.config import Config
 from rankwise.data.tokens import Tokens, tokenise
 from rankwise.errors import UserError
+from rankwise.machine.precision import compiles, precision_of
 from rankwise.models import tokenizer_of
-from rankwise.models.arithmetic import compiles, precision_of
 from rankwise.models.sources import locate
 from rankwise.runs.folder import Run
 from rankwise.training.examples import Augmentation, Examples

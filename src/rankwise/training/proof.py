@@ -7,7 +7,7 @@ import numpy as np
 
 from rankwise.config import Config
 from rankwise.config.methods import MUTATING
-from rankwise.models.arithmetic import precision_of
+from rankwise.machine.precision import precision_of
 from rankwise.planning.ledger import head_kind
 
 # Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same

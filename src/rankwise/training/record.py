@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rankwise import config as configuration
-from rankwise.models.arithmetic import precision_of
-from rankwise.processes import this_process
-from rankwise.runs import environment
+from rankwise.machine import description
+from rankwise.machine.precision import precision_of
+from rankwise.machine.processes import this_process
 from rankwise.runs.folder import Run
 from rankwise.training.loop import State
 from rankwise.training.prepare import Job
@@ -39,7 +39,7 @@ def result_of(job: Job, status: str, state: State | None, total_s: float) -> dic
             "tokens_per_s": round(state.tokens_seen / train_s, 1) if state and train_s else None,
         },
         "processes": this_process().num_processes,
-        "memory": {"peak_mb": environment.peak_mb()},
+        "memory": {"peak_mb": description.peak_mb()},
         "seed": job.config.train.seed,
         "config_hash": configuration.config_hash(job.config),
         "labels": job.label_names,
@@ -50,7 +50,7 @@ def result_of(job: Job, status: str, state: State | None, total_s: float) -> dic
         },
         "data": {role: {"rows": len(rows), "sha256": rows.sha256} for role, rows in job.roles.named().items()},
         "texts": job.roles.report.to_dict(),
-        "environment": environment.describe(),
+        "environment": description.describe(),
     }
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from rankwise import files
 from rankwise.engine.native import building
 from rankwise.errors import UserError
+from rankwise.machine.device import has_cuda
 
 NEEDED = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl", "avx512dq"}
 
@@ -42,7 +41,7 @@ def _loaded(place: Callable[[], Path | None]) -> ctypes.CDLL | None:
 
 def _has_tiles() -> bool:
     """Whether the processor has AMX and its way of asking for it is known."""
-    if not building.is_known_system() or torch.cuda.is_available():
+    if not building.is_known_system() or has_cuda():
         return False
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

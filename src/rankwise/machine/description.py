@@ -17,35 +17,16 @@ def describe() -> dict[str, Any]:
     """The environment block of result.json."""
     import torch
 
+    from rankwise.machine.device import has_cuda
+
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if has_cuda() else None,
         "commit": _commit(),
-    }
-
-
-def capabilities() -> dict[str, tuple[bool, str]]:
-    """What this machine and its tools can do for the fast engine: present or not, and what it means."""
-    import torch
-
-    from rankwise.engine.native.library import library
-    from rankwise.engine.precision import fastest, has_compiler
-
-    return {
-        "bf16": (
-            fastest() == "bf16",
-            "instructions for bf16 products: on a processor about four times as fast as fp32",
-        ),
-        "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
-        "amx": (library() is not None, "the engine's own kernels: twice as fast again in bf16"),
-        "compiler": (
-            has_compiler(),
-            "torch.compile on long runs, and the engine's own kernels where no wheel brings them",
-        ),
     }
 
 
@@ -53,7 +34,9 @@ def peak_mb() -> float:
     """The most resident memory this process has had, in megabytes; on a GPU, the most of its memory allocated."""
     import torch
 
-    if torch.cuda.is_available():
+    from rankwise.machine.device import has_cuda
+
+    if has_cuda():
         return round(torch.cuda.max_memory_allocated() / 1e6, 1)
     if sys.platform == "win32":
         import psutil  # a dependency of accelerate

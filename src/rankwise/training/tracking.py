@@ -12,7 +12,7 @@ from typing import Any
 from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.errors import missing_extra
-from rankwise.processes import this_process
+from rankwise.machine.processes import this_process
 from rankwise.runs.folder import Run
 
 FOLDER = "tracking"
