@@ -1,4 +1,4 @@
-"""Write the page of all configuration keys from the configuration tree: `python docs/keys.py`."""
+"""Write what the pages say of the code itself, keys and methods: `python docs/keys.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from rankwise import config as configuration
+from rankwise.methods import METHODS
 
 PAGE = Path(__file__).parent / "configuration.md"
+TECHNIQUES = Path(__file__).parent / "techniques.md"
 INTRODUCTION = """# Every key
 
 A configuration is a YAML file of these sections, a dict of the same shape, or `key=value` words on the command line,
@@ -37,5 +39,26 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def methods() -> str:
+    """The table of methods in Markdown."""
+    rows = [f"| `{name}` | {method.summary} | {'yes' if method.fast else ''} |" for name, method in METHODS.items()]
+    return "\n".join(["| method | what trains beside the head | fast engine |", "|---|---|---|", *rows])
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """A page with what stands between `<!-- name -->` and `<!-- /name -->` replaced."""
+    before, _, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not end:
+        raise ValueError(f"the page has no block '{name}'")
+    return f"{before}<!-- {name} -->\n{content}\n{end}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is made of the code, whole or in part."""
+    return {PAGE: page(), TECHNIQUES: with_block(TECHNIQUES.read_text(encoding="utf-8"), "methods", methods())}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, content in pages().items():
+        path.write_text(content, encoding="utf-8")

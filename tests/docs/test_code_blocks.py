@@ -141,8 +141,9 @@ def test_checks_what_is_shown(workplace):
 def test_the_page_of_keys_is_made_of_the_code():
     import runpy
 
-    page = runpy.run_path(str(ROOT / "docs" / "keys.py"))["page"]
-    assert page() == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"), "run python docs/keys.py"
+    pages = runpy.run_path(str(ROOT / "docs" / "keys.py"))["pages"]
+    for path, content in pages().items():
+        assert content == path.read_text(encoding="utf-8"), f"{path.name}: run python docs/keys.py"
 
 
 def test_pictures_are_those_the_plans_give(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from rankwise import config as configuration
 from rankwise import planning
 from rankwise.config import Model
+from rankwise.encoders.known import KNOWN
 from rankwise.errors import BudgetError, UserError
-from rankwise.planning.known import KNOWN
 from rankwise.planning.plan import trainable_count
 
 

@@ -6,9 +6,9 @@ import torch
 
 from rankwise import config as configuration
 from rankwise import planning
+from rankwise.methods.adalora import Allocation
 from rankwise.models import assemble, tokenizer_of
 from rankwise.models.classifier import ReferenceClassifier
-from rankwise.training import allocation
 from rankwise.training.objective import objective
 from rankwise.training.optimizers import optimizer
 
@@ -131,7 +131,7 @@ def test_each_initialisation_leaves_the_output_and_has_factors_of_its_own(initia
 
 def test_adalora_moves_its_ranks_and_ends_at_its_target(tiny_model):
     model, config = built(tiny_model, {"method": "adalora", "rank": 6}, train={"learning_rate": 1e-2})
-    ranks = allocation.allocation_of(model)
+    ranks = Allocation(model)
     descend(model, config, tiny_model, steps=20, after_backward=ranks.step)
     left = ranks.ranks()
     assert ranks.settled
@@ -141,7 +141,7 @@ def test_adalora_moves_its_ranks_and_ends_at_its_target(tiny_model):
 
 def test_adalora_pulls_its_vectors_towards_orthogonal(tiny_model):
     model, _ = built(tiny_model, {"method": "adalora", "rank": 4})
-    ranks = allocation.allocation_of(model)
+    ranks = Allocation(model)
     factors = [value for name, value in model.named_parameters() if "lora_A" in name or "lora_B" in name]
     apart = []
     for value in factors:

@@ -27,7 +27,6 @@ from rankwise.config.tree import (
     Select,
     Train,
 )
-from rankwise.config.unused import unused
 from rankwise.config.values import alpha_of, max_trainable, parse_count
 from rankwise.config.yaml_text import parse_yaml, read_yaml
 
@@ -67,5 +66,4 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "tree_of",
-    "unused",
 ]

@@ -88,6 +88,8 @@ def readable(error: msgspec.ValidationError, tree: Any, root: type = Config) -> 
 
 def _check_together(config: Config) -> None:
     """Refuse options that cannot apply together, naming both keys."""
+    from rankwise.methods import method_of  # a method's file reads the tree of this folder
+
     train = config.train
     if train.steps is not None and train.epochs is not None:
         raise UserError("train.steps and train.epochs are both given: keep one")
@@ -99,61 +101,16 @@ def _check_together(config: Config) -> None:
         raise UserError("train.early_stopping needs train.evaluate: true, there is nothing to watch without it")
     if not train.evaluate and train.schedule == "plateau":
         raise UserError("train.schedule: plateau needs train.evaluate: true, it follows the validation loss")
-    if config.adapter.method != "lora":
-        for key in ("dora", "rslora"):
-            if getattr(config.adapter, key):
-                raise UserError(
-                    f"adapter.{key}: true cannot apply to adapter.method: {config.adapter.method}; it is an option of lora"
-                )
-        if config.adapter.rank_pattern or config.adapter.alpha_pattern:
-            raise UserError(
-                f"adapter.rank_pattern and alpha_pattern cannot apply to adapter.method: {config.adapter.method}"
-            )
-        if train.loraplus_ratio is not None:
-            raise UserError(
-                f"train.loraplus_ratio cannot apply to adapter.method: {config.adapter.method}; only lora has A and B"
-            )
-        if config.adapter.init != "default":
-            raise UserError(
-                f"adapter.init: {config.adapter.init} cannot apply to adapter.method: {config.adapter.method}"
-            )
-    if config.adapter.dora and config.adapter.init in ("pissa", "olora"):
-        raise UserError(
-            f"adapter.dora: true cannot apply with adapter.init: {config.adapter.init}, which changes the frozen weight the magnitudes are taken from"
-        )
-    if config.adapter.method == "adalora" and config.head.kind == "low_rank":
-        raise UserError(
-            "head.kind: low_rank cannot apply to adapter.method: adalora, which would take ranks from the head too"
-        )
     if "sentence_shuffle" in config.data.augment and "punctuation" in config.data.preprocess:
         raise UserError(
             "data.augment: sentence_shuffle cannot apply with data.preprocess: punctuation, which leaves no sentences"
         )
     if train.momentum and train.optimizer not in ("sgd", "rmsprop", "muon"):
         raise UserError(f"train.momentum: {train.momentum} cannot apply to train.optimizer: {train.optimizer}")
-    if config.adapter.method in ("full", "probe") and config.head.kind != "full":
-        raise UserError(f"head.kind: {config.head.kind} cannot apply to adapter.method: {config.adapter.method}")
-    if config.adapter.method == "probe":
-        _check_probe(config)
     if train.prefix_cache_mb is not None and config.data.augment:
         raise UserError(
             "train.prefix_cache_mb cannot apply with data.augment: a text that changes every epoch is never met again"
         )
-    if config.adapter.scope == [] and config.adapter.method != "head":
-        raise UserError("adapter.scope is empty: name layers, or use adapter.method: head to train the head alone")
+    method_of(config).check(config)
     max_trainable(config)
     alpha_of(config.adapter.alpha, 1)
-
-
-def _check_probe(config: Config) -> None:
-    """Refuse what a linear probe has no use for: it is solved at once, on features computed once."""
-    reasons = {
-        "head.probe_first: true": config.head.probe_first,
-        "data.augment": config.data.augment,
-        "train.early_stopping": config.train.early_stopping,
-        "train.schedule: plateau": config.train.schedule == "plateau",
-        "train.prefix_cache_mb": config.train.prefix_cache_mb,
-    }
-    for key, given in reasons.items():
-        if given:
-            raise UserError(f"{key} cannot apply to adapter.method: probe, which is solved at once on frozen features")

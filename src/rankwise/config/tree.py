@@ -9,7 +9,7 @@ from msgspec import Meta
 
 ScopeWord = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 SCOPE_WORDS: tuple[str, ...] = get_args(ScopeWord)
-Method = Literal["lora", "full", "head", "probe", "bitfit", "ia3", "vera", "adalora", "prompt", "prefix"]
+Method = Literal["lora", "adalora", "vera", "ia3", "bitfit", "prompt", "prefix", "head", "probe", "full"]
 Bias = Literal["none", "lora_only", "all"]
 HeadKind = Literal["full", "output", "low_rank"]
 PositiveInt = Annotated[int, Meta(gt=0)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankwise.encoders import NAMES, Names
+from rankwise.encoders.names import NAMES, Names
 
 Activation = Literal["tanh", "relu", "gelu"]
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from rankwise.config import Config
 from rankwise.engine.families import FAMILIES
-
-# What trains under these is all adapters on linear layers, biases and the head.
-METHODS = ("lora", "bitfit", "head", "probe")
+from rankwise.methods import method_of
 
 
 def why_not(model_type: str, hf_config: Mapping[str, Any], config: Config) -> str | None:
@@ -20,7 +18,7 @@ def why_not(model_type: str, hf_config: Mapping[str, Any], config: Config) -> st
     """
     if model_type not in FAMILIES:
         return f"it knows {', '.join(FAMILIES)}, not {model_type}"
-    if config.adapter.method not in METHODS:
+    if not method_of(config).fast:
         return f"adapter.method {config.adapter.method} changes more than linear layers, biases and the head"
     if config.model.precision == "fp16":
         return "model.precision fp16 needs loss scaling, which it does not do"

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rankwise import config as configuration
 from rankwise import files
-from rankwise.config.methods import MUTATING, PROMPTING
+from rankwise.encoders import encoder_of
 from rankwise.errors import UserError
 from rankwise.machine.seeds import seed_everything
+from rankwise.methods import method_of
 from rankwise.models.adapter_details import DETAILS, WEIGHTS, check_adapter, details
 from rankwise.models.assemble import Assembly, peft_config
 from rankwise.models.base import base_model, quiet
 from rankwise.models.sources import ensure_config
-from rankwise.planning import encoder_of
-from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, Entry, file_key, head_kind
+from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind
 
 # --- saving -------------------------------------------------------------------------------------------
 
@@ -57,21 +57,17 @@ def tensors_of(model: Any) -> dict[str, torch.Tensor]:
         RuntimeError: they are not those the plan foretold.
     """
     assembly: Assembly = model.assembly
-    adapter = assembly.plan.config.adapter
-    prompt = adapter.method in PROMPTING
+    method = method_of(assembly.plan.config)
     values = {**assembly.frozen, **{name: value.detach() for name, value in assembly.trainable.items()}}
     if head_kind(assembly.plan.config) == "low_rank":
         _merge_dense(values, assembly)
-    _undo_mutation(values, assembly)
-    saved = [entry for entry in assembly.plan.entries if entry.saved]
-    if adapter.method == "adalora":  # its ranks shrink while it trains: PEFT cuts the tensors to what is left
-        values.update(_allocated(model, saved))
+    method.saved_values(model, values, assembly.initial)
     result = {}
-    for entry in saved:
+    for entry in (entry for entry in assembly.plan.entries if entry.saved):
         value = values[entry.name].float().cpu().contiguous()
-        if tuple(value.shape) != entry.shape and adapter.method != "adalora":
+        if tuple(value.shape) != entry.shape and not method.ranks_move:
             raise RuntimeError(f"{entry.name} has shape {tuple(value.shape)}, the plan said {entry.shape}")
-        result[file_key(entry, prompt)] = value.clone()
+        result[method.file_key(entry.name)] = value.clone()
     return result
 
 
@@ -82,23 +78,6 @@ def _merge_dense(values: dict[str, torch.Tensor], assembly: Assembly) -> None:
     values[f"{dense}.weight"] = values[f"{dense}.weight"].to(update.device) + LOW_RANK_HEAD_SCALE * update
 
 
-def _undo_mutation(values: dict[str, torch.Tensor], assembly: Assembly) -> None:
-    """Turn updates of a changed frozen weight into updates of the published one.
-
-    The base became W - s B0 A0, so W - s B0 A0 + s B A = W + s [B, -B0] [A; A0]: rank doubles, the scale s stays.
-    """
-    for name, start in assembly.initial.items():
-        now = values[name]
-        start = start.to(now.device)
-        values[name] = torch.cat([now, start], 0) if ".lora_A." in name else torch.cat([now, -start], 1)
-
-
-def _allocated(model: Any, saved: Sequence[Entry]) -> dict[str, torch.Tensor]:
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    keys = {entry.name: f"base_model.model.{entry.name}" for entry in saved if ".lora_" in entry.name}
-    return {name: state[key] for name, key in keys.items()}
-
-
 def _saved_config(model: Any, assembly: Assembly) -> Any:
     """PEFT's configuration as it is to be read: for inference, the base named, the rank that is in the file."""
     wanted, config = copy.deepcopy(peft_config(model)), assembly.plan.config
@@ -107,14 +86,7 @@ def _saved_config(model: Any, assembly: Assembly) -> Any:
     for field in ("target_modules", "feedforward_modules"):
         if isinstance(getattr(wanted, field, None), (set, list)):
             setattr(wanted, field, sorted(getattr(wanted, field)))
-    if config.adapter.init in MUTATING:
-        factor = 2**0.5 if config.adapter.rslora else 2  # keeps alpha/rank, or alpha/sqrt(rank), as it was
-        wanted.r *= 2
-        wanted.lora_alpha *= factor
-        wanted.rank_pattern = {place: 2 * rank for place, rank in wanted.rank_pattern.items()}
-        wanted.alpha_pattern = {place: factor * alpha for place, alpha in wanted.alpha_pattern.items()}
-    if config.adapter.method == "lora":
-        wanted.init_lora_weights, wanted.eva_config = True, None
+    method_of(config).saved_peft_config(wanted, config.adapter)
     return wanted
 
 

@@ -13,9 +13,9 @@ import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rankwise.config import Model
+from rankwise.encoders import Encoder
 from rankwise.errors import UserError
 from rankwise.models import sources
-from rankwise.planning import Encoder
 from rankwise.planning.ledger import saved_modules
 
 

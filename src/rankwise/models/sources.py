@@ -9,10 +9,10 @@ from typing import Any
 
 from rankwise import packaged
 from rankwise.config import Model
+from rankwise.encoders.encoder import cached_snapshot, read_config
+from rankwise.encoders.known import PACKAGED, full_name
 from rankwise.errors import UserError
 from rankwise.files import weight_files
-from rankwise.planning.encoder import cached_snapshot, read_config
-from rankwise.planning.known import PACKAGED, full_name
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")

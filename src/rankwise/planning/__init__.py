@@ -1,8 +1,9 @@
 """Planning: exact counts, largest ranks and file sizes from a configuration alone; no torch, no weights."""
 
-from rankwise.planning.encoder import Encoder, Site, encoder_of
-from rankwise.planning.places import Place
-from rankwise.planning.plan import Plan, plan, require_fit
-from rankwise.planning.show import options, table
+from rankwise.encoders import Encoder, Site, encoder_of
+from rankwise.methods.places import Place
+from rankwise.planning.options import options, table
+from rankwise.planning.plan import plan, require_fit
+from rankwise.planning.planned import Plan
 
 __all__ = ["Encoder", "Place", "Plan", "Site", "encoder_of", "options", "plan", "require_fit", "table"]

@@ -4,82 +4,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from rankwise.config import Adapter, Config, alpha_of, max_trainable, unused
-from rankwise.config.methods import MUTATING, PROMPTING, RANKED, SCALED, SITED
+from rankwise.config import Adapter, Config, alpha_of, max_trainable
+from rankwise.encoders import Encoder, encoder_of
 from rankwise.engine.support import why_not
 from rankwise.errors import BudgetError, UserError
-from rankwise.planning.encoder import Encoder, encoder_of
-from rankwise.planning.ledger import Entry, file_bytes, head_kind, ledger
-from rankwise.planning.places import Place, places_of, sites_of, solves_rank
-
-GROUPS = ("adapter", "dora", "bias", "head")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The exact cost of a configuration. Counts are parameters."""
-
-    model: str
-    trainable: int
-    budget: int | None
-    groups: dict[str, int]
-    largest_rank: int | None
-    """largest base rank that fits; 0 when not even rank 1 does; None without a rank or a budget"""
-    adapter_bytes: int
-    rank: int | None
-    alpha: float | None
-    frozen: int
-    engine: str
-    engine_reason: str | None
-    notes: tuple[str, ...]
-    config: Config = field(repr=False)
-    encoder: Encoder = field(repr=False)
-    num_labels: int
-    places: tuple[Place, ...] = field(repr=False)
-    entries: tuple[Entry, ...] = field(repr=False)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the trainable parameters stay within the budget."""
-        return self.budget is None or self.trainable <= self.budget
-
-    @property
-    def positions(self) -> int:
-        """Tokens of the longest text the model takes; a prompt or prefix takes its share of the encoder's."""
-        adapter = self.config.adapter
-        return self.encoder.positions - (adapter.virtual_tokens if adapter.method in PROMPTING else 0)
-
-    @property
-    def ranks(self) -> dict[str, int]:
-        """Rank by module path of the adapted layers."""
-        return {place.site.module: place.rank for place in self.places}
-
-    def text(self) -> str:
-        """The plan as lines for a terminal."""
-        from rankwise.planning.show import plan_text
-
-        return plan_text(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as plain values, for JSON."""
-        names = (
-            "model",
-            "trainable",
-            "budget",
-            "fits",
-            "groups",
-            "largest_rank",
-            "adapter_bytes",
-            "rank",
-            "alpha",
-        )
-        more = ("frozen", "num_labels", "ranks", "engine", "engine_reason")
-        return {name: getattr(self, name) for name in (*names, *more)} | {"notes": list(self.notes)}
+from rankwise.methods import Entry, method_of
+from rankwise.methods.places import places_of, sites_of, solves_rank
+from rankwise.planning.ledger import file_bytes, head_kind, ledger
+from rankwise.planning.planned import GROUPS, Plan
+from rankwise.planning.unused import unused
 
 
 def plan(config: Config, num_labels: int | None = None) -> Plan:
@@ -91,15 +27,15 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
         UserError: the number of labels is unknown, or an option cannot apply to the model or the method.
     """
     labels = label_count(config, num_labels)
-    encoder = encoder_of(config.model)
+    encoder, method = encoder_of(config.model), method_of(config)
     largest = largest_rank(config, encoder, labels)
     rank = _rank(config, encoder, largest)
     entries = tuple(ledger(config, encoder, labels, rank or 1))
     groups = _groups(entries)
     total = sum(tensor.size for tensor in encoder.tensors(labels))
     resolved = _resolved(config, rank, labels)
-    places = places_of(config.adapter, encoder, rank) if config.adapter.method in RANKED and rank else ()
-    _check_ranks(config, rank, places)
+    places = places_of(config.adapter, encoder, rank) if rank else ()
+    method.check_ranks(config.adapter, rank, places)
     engine, reason = _engine(resolved, encoder)
     frozen_layers = _frozen_layers(entries, encoder)
     _check_prefix(config, engine, frozen_layers)
@@ -109,9 +45,9 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
         budget=max_trainable(config),
         groups=groups,
         largest_rank=largest,
-        adapter_bytes=file_bytes(entries, config.adapter.method in PROMPTING),
+        adapter_bytes=file_bytes(entries, method),
         rank=rank,
-        alpha=alpha_of(config.adapter.alpha, rank) if rank and config.adapter.method in SCALED else None,
+        alpha=alpha_of(config.adapter.alpha, rank) if rank and method.scaled else None,
         frozen=total - sum(entry.size for entry in entries if entry.group and _is_model_tensor(entry)),
         engine=engine,
         engine_reason=reason,
@@ -157,7 +93,7 @@ def largest_rank(config: Config, encoder: Encoder, num_labels: int) -> int | Non
     rank 1 is too much, None when nothing is to be solved: no budget, or a method without a rank.
     """
     budget, adapter = max_trainable(config), config.adapter
-    if budget is None or adapter.method not in RANKED or not solves_rank(adapter, encoder):
+    if budget is None or not method_of(config).ranked or not solves_rank(adapter, encoder):
         ledger(config, encoder, num_labels, 1)  # still refuses what cannot apply
         return None
 
@@ -173,7 +109,7 @@ def largest_rank(config: Config, encoder: Encoder, num_labels: int) -> int | Non
 
 def _rank(config: Config, encoder: Encoder, largest: int | None) -> int | None:
     adapter = config.adapter
-    if adapter.method not in RANKED:
+    if not method_of(config).ranked:
         return None
     if adapter.rank != "max":
         return adapter.rank
@@ -184,23 +120,6 @@ def _rank(config: Config, encoder: Encoder, largest: int | None) -> int | None:
     return max(1, largest)
 
 
-def _check_ranks(config: Config, rank: int | None, places: tuple[Place, ...]) -> None:
-    """Refuse a rank from which AdaLoRA can take nothing, and one above the directions that an initialisation has."""
-    init = config.adapter.init
-    if config.adapter.method == "adalora" and rank is not None and rank < 2:
-        raise UserError(
-            f"adapter.rank: {rank} cannot apply to adapter.method: adalora, which takes a third of it away: "
-            "use 2 or more"
-        )
-    for place in places if init in (*MUTATING, "eva") else ():
-        most = min(place.site.d_in, place.site.d_out)
-        if place.rank > most:
-            raise UserError(
-                f"adapter.rank: {place.rank} cannot apply with adapter.init: {init}: {place.site.module} has {most} "
-                "directions"
-            )
-
-
 def _resolved(config: Config, rank: int | None, num_labels: int) -> Config:
     """The configuration with numbers for rank and alpha.
 
@@ -209,7 +128,7 @@ def _resolved(config: Config, rank: int | None, num_labels: int) -> Config:
     adapter = config.adapter
     if rank is not None:
         adapter = msgspec.structs.replace(adapter, rank=rank)
-        if adapter.method in SCALED and not adapter.rank_pattern:
+        if method_of(config).scaled and not adapter.rank_pattern:
             adapter = msgspec.structs.replace(adapter, alpha=alpha_of(adapter.alpha, rank))
     data = msgspec.structs.replace(config.data, num_labels=num_labels)
     return msgspec.structs.replace(config, adapter=adapter, data=data)
@@ -256,18 +175,14 @@ def _prefix_note(config: Config, frozen_layers: int) -> list[str]:
 
 def _notes(config: Config, encoder: Encoder, rank: int | None) -> list[str]:
     """What a user might not expect of the plan."""
-    adapter, notes = config.adapter, []
-    if adapter.method in SITED:
+    adapter, method, notes = config.adapter, method_of(config), []
+    if method.sited:
         notes += _fused_note(adapter, encoder)
-        if encoder.model_type == "albert":
+        if encoder.family.shares_layers:
             notes.append("one adapter serves all layers of a group: their weights are shared")
-    if adapter.init in MUTATING:
-        notes.append(
-            f"adapter.init: {adapter.init} changes the frozen weight, so the update is saved as plain LoRA of "
-            f"twice the rank, {2 * (rank or 1)}"
-        )
+    notes += method.notes(adapter, rank)
     kept = head_kind(config) == "full" and not encoder.dense_is_new
-    if kept and adapter.method != "full":
+    if kept and not method.trains_encoder:
         notes.append(f"{encoder.family.dense} is pretrained and stays frozen: only the projection is new")
     return [*notes, *unused(config)]
 
@@ -298,7 +213,7 @@ def require_fit(planned: Plan) -> None:
 
 def _advice(planned: Plan) -> str:
     """What to change for a plan over budget."""
-    method, head = planned.config.adapter.method, planned.groups["head"]
+    method, head = method_of(planned.config), planned.groups["head"]
     if planned.largest_rank:
         return f"the largest rank that fits is {planned.largest_rank} (adapter.rank)"
     if planned.largest_rank == 0:
@@ -308,6 +223,6 @@ def _advice(planned: Plan) -> str:
         least = _groups(tuple(ledger(output, planned.encoder, planned.num_labels, 1)))["head"]
         less = ", head.kind: output takes less" if least < head else ""
         return f"no rank fits this scope; the head alone takes {head:,}{less}"
-    if method in RANKED:
+    if method.ranked:
         return "adapter.rank_pattern fixes every rank: lower its numbers"
-    return f"adapter.method: {method} has no rank to lower; raise the budget, or lift it with null"
+    return f"adapter.method: {method.name} has no rank to lower; raise the budget, or lift it with null"

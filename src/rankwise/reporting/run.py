@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rankwise import config as configuration
-from rankwise.config.methods import RANKED
+from rankwise.methods import METHODS
 from rankwise.runs.folder import Run
 from rankwise.runs.texts import scored_texts
 from rankwise.scoring import calibration, ledger, predictions
@@ -81,7 +81,7 @@ def _plan_words(config: Mapping[str, Any]) -> str:
     """The adapter in one line."""
     adapter = config["adapter"]
     words = [adapter["method"]]
-    if adapter["method"] in RANKED:
+    if METHODS[adapter["method"]].ranked:
         scope = adapter["scope"]
         words += [
             scope if isinstance(scope, str) else " ".join(scope),

@@ -8,7 +8,7 @@ from typing import Any
 
 from rankwise import files
 from rankwise.config import Config
-from rankwise.config.methods import RANKED
+from rankwise.methods import method_of
 from rankwise.runs.folder import Run, open_run
 
 GROUPS = (
@@ -71,8 +71,8 @@ def _what(result: Mapping[str, Any], config: Config) -> str:
     many = "any number of" if config.data.multi_label else "one of"
     adapter = config.adapter
     scope = adapter.scope if isinstance(adapter.scope, str) else ", ".join(adapter.scope)
-    rank = f" of rank {adapter.rank} on {scope}" if adapter.method in RANKED else ""
-    if adapter.method == "full":
+    rank = f" of rank {adapter.rank} on {scope}" if method_of(config).ranked else ""
+    if method_of(config).trains_encoder:
         made = f"It is the whole encoder `{_base_name(config)}`, fine-tuned, with its classification head."
     else:
         made = (

@@ -16,12 +16,13 @@ from accelerate.utils import broadcast
 from rankwise import files
 from rankwise.config import Config
 from rankwise.machine.processes import this_process
+from rankwise.methods import method_of
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
 from rankwise.runs import calibrate, card
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
-from rankwise.training import allocation, final, probe, proof, record, stopping, tracking
+from rankwise.training import final, probe, proof, record, stopping, tracking
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import Loop, State
 from rankwise.training.optimizers import optimizer
@@ -82,7 +83,7 @@ class Execution:
         model = self._built(job.config)
         classifier = self._classifier(model, accelerator.device)
         self.kernels = getattr(classifier, "computes_with", "torch")
-        if job.config.adapter.method == "probe":
+        if method_of(job.config).solved_at_once:
             state = self._probe(model, classifier)
         else:
             loop = self._loop(model, classifier, accelerator)
@@ -163,7 +164,7 @@ class Execution:
             total_steps=job.total_steps,
             checkpoints=job.run.checkpoints,
             accelerator=accelerator,
-            allocation=allocation.allocation_of(model),
+            allocation=method_of(self.job.config).allocation(model),
             on_evaluation=self._on_evaluation,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.baselines import tfidf
+from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.scoring import metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
@@ -45,8 +46,10 @@ def notes(job: Job, state: State, found: dict[str, Any]) -> list[str]:
     said = stopping.warnings(state.history, state.selection, state.step, stopped_early=state.stopped_early)
     if "validation" in found and "floor" not in found:
         said.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
-    if job.config.adapter.method == "probe":
-        said.append("adapter.method: probe is solved at once: optimizer, schedule and steps of train do not apply")
+    if method_of(job.config).solved_at_once:
+        said.append(
+            f"adapter.method: {job.config.adapter.method} is solved at once: optimizer, schedule and steps of train do not apply"
+        )
     return said
 
 

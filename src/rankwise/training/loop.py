@@ -25,10 +25,10 @@ from rankwise.config import Train
 from rankwise.data.batches import batch_order, micro_batches
 from rankwise.data.tokens import Tokens
 from rankwise.errors import UserError
+from rankwise.methods.adalora import Allocation
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.scoring import metrics
 from rankwise.training import stopping
-from rankwise.training.allocation import Allocation
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
 from rankwise.training.objective import Objective

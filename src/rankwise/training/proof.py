@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 
 from rankwise.config import Config
-from rankwise.config.methods import MUTATING
 from rankwise.machine.precision import precision_of
+from rankwise.methods import method_of
 from rankwise.planning.ledger import head_kind
 
 # Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same
@@ -23,7 +23,7 @@ def config_of(config: Config, engine: str) -> Config:
     low-rank head merged), the two are other sums of the same numbers. In half precision they round apart by more than
     a lost tensor of a short run would, so both are computed in fp32.
     """
-    converted = config.adapter.init in MUTATING or head_kind(config) == "low_rank"
+    converted = method_of(config).converts(config.adapter) or head_kind(config) == "low_rank"
     if not converted or precision_of(config.model.precision, engine) == "fp32":
         return config
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, precision="fp32"))

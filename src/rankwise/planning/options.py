@@ -1,4 +1,4 @@
-"""A plan in words, and the table of what fits: every scope against its largest rank."""
+"""The table of what fits: every scope against its largest rank."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any, get_args
 import msgspec
 
 from rankwise.config import Adapter, Bias, Config, HeadKind, max_trainable
+from rankwise.encoders import Encoder, encoder_of
 from rankwise.errors import UserError
-from rankwise.planning.encoder import Encoder, encoder_of
+from rankwise.methods import method_of
 from rankwise.planning.ledger import file_bytes, ledger
-from rankwise.planning.plan import Plan, label_count, largest_rank
+from rankwise.planning.plan import label_count, largest_rank
 
 SCOPES: tuple[Any, ...] = (
     ["query"],
@@ -27,50 +28,6 @@ VARIANTS: tuple[tuple[str, bool, Bias], ...] = (
     ("bias", False, "lora_only"),
 )
 """column title, DoRA, bias"""
-_GROUP_WORDS = {
-    "adapter": "adapter",
-    "dora": "DoRA magnitudes",
-    "bias": "biases",
-    "head": "head",
-    "encoder": "encoder",
-}
-
-
-def plan_text(planned: Plan) -> str:
-    """The plan as lines for a terminal."""
-    config = planned.config
-    rows = [("model", f"{planned.model}, {planned.num_labels} classes")]
-    rows += [("adapter", _adapter_words(planned)), ("head", config.head.kind)]
-    rows += [(_GROUP_WORDS[group], f"{count:>11,}") for group, count in planned.groups.items() if count]
-    rows.append(("trainable", f"{planned.trainable:>11,}{_budget_words(planned)}"))
-    rows.append(("frozen", f"{planned.frozen:>11,}"))
-    if planned.largest_rank is not None:
-        rows.append(("largest rank", f"{planned.largest_rank:>11,}"))
-    rows.append(("adapter file", f"{planned.adapter_bytes:>11,} bytes"))
-    rows.append(("engine", planned.engine + (f" ({planned.engine_reason})" if planned.engine_reason else "")))
-    rows += [("note", note) for note in planned.notes]
-    return "\n".join(f"{name:<16}{value}" for name, value in rows)
-
-
-def _adapter_words(planned: Plan) -> str:
-    adapter = planned.config.adapter
-    words: list[str] = [adapter.method]
-    if planned.places or adapter.method == "ia3":
-        words.append(adapter.scope if adapter.scope == "all" else " ".join(adapter.scope))
-    if planned.rank is not None:
-        ranks = sorted({place.rank for place in planned.places})
-        words.append(f"rank {planned.rank}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}")
-    if planned.alpha is not None:
-        words.append(f"alpha {planned.alpha:g}")
-    words += [word for word, on in (("DoRA", adapter.dora), ("rsLoRA", adapter.rslora)) if on]
-    return ", ".join(words)
-
-
-def _budget_words(planned: Plan) -> str:
-    if planned.budget is None:
-        return "  (no budget)"
-    left = planned.budget - planned.trainable
-    return f"  of {planned.budget:,}, {f'{left:,} left' if left >= 0 else f'{-left:,} too many'}"
 
 
 def options(config: Config, num_labels: int | None = None) -> list[dict[str, Any]]:
@@ -108,7 +65,7 @@ def _option(
         "variant": title,
         "largest_rank": largest,
         "trainable": sum(entry.size for entry in entries if entry.group) if largest else None,
-        "adapter_bytes": file_bytes(entries, prompt=False) if largest else None,
+        "adapter_bytes": file_bytes(entries, method_of(varied)) if largest else None,
     }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rankwise.config import SCOPE_WORDS, Adapter, alpha_of
+from rankwise.config.tree import SCOPE_WORDS, Adapter
+from rankwise.config.values import alpha_of
+from rankwise.encoders import Encoder, Site
 from rankwise.errors import UserError, nearest
-from rankwise.planning.encoder import Encoder, Site
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _parse(key: str, place: str, encoder: Encoder) -> tuple[range | None, str | 
 
 
 def _beyond(key: str, layer: int, encoder: Encoder) -> str:
-    if encoder.model_type == "albert":
+    if encoder.family.shares_layers:
         return (
             f"{key} names layer {layer}, but the layers of model.name: {encoder.name} share their weights "
             f"in {encoder.layers} group(s): only 0 to {encoder.layers - 1} can be told apart"

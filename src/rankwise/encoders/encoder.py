@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rankwise.config import SCOPE_WORDS, Model
+from rankwise.config.tree import SCOPE_WORDS, Model
+from rankwise.encoders.families import FAMILIES, Dims, Family, Tensor
+from rankwise.encoders.known import KNOWN, PACKAGED, full_name
 from rankwise.errors import UserError, nearest
-from rankwise.planning.families import FAMILIES, Dims, Family, Tensor
-from rankwise.planning.known import KNOWN, PACKAGED, full_name
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Encoder:
     def layers(self) -> int:
         """Layers with weights of their own (ALBERT's layers share theirs)."""
         return self.dims.layers
+
+    @property
+    def depth(self) -> int:
+        """Layers that a text goes through, however many share their weights."""
+        return int(self.hf_config.get("num_hidden_layers", self.dims.layers))
 
     def tensors(self, num_labels: int) -> tuple[Tensor, ...]:
         """Every parameter of the classification model."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rankwise.encoders import NAMES, Names
+from rankwise.encoders.names import NAMES, Names
 
 HFConfig = Mapping[str, Any]
 
@@ -56,6 +56,10 @@ class Family(Names):
     """whether published checkpoints hold the dense module, so that it is pretrained and stays frozen"""
     prefixable: bool = False
     """whether `transformers` lets it take keys and values from outside, as prefix tuning needs"""
+    shares_layers: bool = False
+    """whether layers share their weights, so that one adapter serves several"""
+    relative_words: tuple[str, ...] = ()
+    """scope words of layers that project relative positions beside the text"""
     tensors: Callable[[Family, Dims, HFConfig, int], Iterator[Tensor]]
 
 
@@ -175,8 +179,8 @@ FAMILIES: dict[str, Family] = {
     "electra": _family("electra", head_modules=_HEAD, prefixable=True),
     "mpnet": _family("mpnet", head_modules=_HEAD),
     "distilbert": _family("distilbert", head_modules=("pre_classifier", "classifier")),
-    "deberta-v2": _family("deberta-v2", head_modules=_POOLER),
-    "albert": _family("albert", head_modules=_POOLER, dense_in_checkpoint=True, tensors=_albert),
+    "deberta-v2": _family("deberta-v2", head_modules=_POOLER, relative_words=("query", "key")),
+    "albert": _family("albert", head_modules=_POOLER, dense_in_checkpoint=True, shares_layers=True, tensors=_albert),
     "modernbert": _family(
         "modernbert", head_modules=("head", "classifier"), dense_in_checkpoint=True, tensors=_modernbert
     ),

@@ -1,7 +1,7 @@
 """Keys that were set and that another choice leaves without a use.
 
 They are told, not refused: a search over methods or schedules shares one base, in which each of them has its keys.
-What contradicts something else is refused, in `checking`.
+What contradicts something else is refused (`config.checking`, `methods`).
 """
 
 from __future__ import annotations
@@ -9,16 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from rankwise.config.methods import PROMPTING, RANKED, SCALED, SITED
-from rankwise.config.tree import Config
+from rankwise.config import Config
+from rankwise.methods import method_of
 
 # key, the key that decides, and the values of that one with which the first has an effect
 _USES: tuple[tuple[str, str, Collection[Any]], ...] = (
-    ("adapter.scope", "adapter.method", SITED),
-    ("adapter.rank", "adapter.method", RANKED),
-    ("adapter.alpha", "adapter.method", SCALED),
-    ("adapter.dropout", "adapter.method", RANKED),
-    ("adapter.virtual_tokens", "adapter.method", PROMPTING),
     ("head.rank", "head.kind", ("low_rank",)),
     ("train.betas", "train.optimizer", ("adamw", "adam", "muon")),
     ("train.epsilon", "train.optimizer", ("adamw", "adam", "rmsprop", "adagrad", "muon")),
@@ -37,10 +32,12 @@ _USES: tuple[tuple[str, str, Collection[Any]], ...] = (
 def unused(config: Config) -> list[str]:
     """A sentence for each key that differs from its default and has no effect."""
     default = Config()
+    useless = [(f"adapter.{key}", "adapter.method") for key, read in method_of(config).keys().items() if not read]
+    useless += [(key, other) for key, other, values in _USES if _value(config, other) not in values]
     return [
         f"{key} has no effect with {other}: {_shown(_value(config, other))}"
-        for key, other, values in _USES
-        if _value(config, other) not in values and _value(config, key) != _value(default, key)
+        for key, other in useless
+        if _value(config, key) != _value(default, key)
     ]
 
 
