@@ -1,4 +1,4 @@
-"""Write what the pages say of the code itself, keys and methods: `python docs/keys.py`."""
+"""Write what the pages say of the code itself, keys, methods and encoders: `python docs/keys.py`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 from rankwise import config as configuration
+from rankwise.encoders import FAMILIES
 from rankwise.methods import METHODS
 
 PAGE = Path(__file__).parent / "configuration.md"
 TECHNIQUES = Path(__file__).parent / "techniques.md"
+BUDGET = Path(__file__).parent / "budget.md"
 INTRODUCTION = """# Every key
 
 A configuration is a YAML file of these sections, a dict of the same shape, or `key=value` words on the command line,
@@ -45,6 +47,16 @@ def methods() -> str:
     return "\n".join(["| method | what trains beside the head | fast engine |", "|---|---|---|", *rows])
 
 
+def encoders() -> str:
+    """The table of families in Markdown; what the engine says of a family is of its usual configuration."""
+    rows = [
+        f"| {family.title} | `{name}` | {'yes' if family.why_not_fast({}) is None else ''} "
+        f"| {'yes' if family.prefixable else ''} | {', '.join(f'`{known}`' for known in family.known)} |"
+        for name, family in FAMILIES.items()
+    ]
+    return "\n".join(["| | `model_type` | fast engine | prefix | known by name |", "|---|---|---|---|---|", *rows])
+
+
 def with_block(text: str, name: str, content: str) -> str:
     """A page with what stands between `<!-- name -->` and `<!-- /name -->` replaced."""
     before, _, rest = text.partition(f"<!-- {name} -->\n")
@@ -56,7 +68,8 @@ def with_block(text: str, name: str, content: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page that is made of the code, whole or in part."""
-    return {PAGE: page(), TECHNIQUES: with_block(TECHNIQUES.read_text(encoding="utf-8"), "methods", methods())}
+    blocks = ((TECHNIQUES, "methods", methods()), (BUDGET, "encoders", encoders()))
+    return {PAGE: page()} | {path: with_block(path.read_text("utf-8"), name, made) for path, name, made in blocks}
 
 
 if __name__ == "__main__":

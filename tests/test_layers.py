@@ -23,7 +23,6 @@ ORDER = [
     "encoders",
     "methods",
     "config",
-    "engine.families",
     "engine.support",
     "planning",
     "scoring",

@@ -13,8 +13,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from rankwise.encoders import FAMILIES
 from rankwise.engine import FastClassifier
-from rankwise.engine.families import FAMILIES
 
 CLASSES = 3
 LENGTHS = (5, 17, 9, 9, 1, 20)
@@ -45,7 +45,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bert": _BERT,
     "roberta": {**_BERT, **_FAIRSEQ, "type_vocab_size": 1},
     "xlm-roberta": {**_BERT, **_FAIRSEQ, "type_vocab_size": 1},
+    "camembert": {**_BERT, **_FAIRSEQ, "type_vocab_size": 1},
     "electra": {**_BERT, "embedding_size": 16},
+    "ernie": {**_BERT, "use_task_id": True},
     "distilbert": _DISTILBERT,
     "mpnet": {**_BERT, **_FAIRSEQ},
 }
@@ -167,4 +169,4 @@ def assert_parity(peft: nn.Module, rows: list[np.ndarray] | None = None) -> None
         assert error(ours[name], expected) < TOLERANCE["fp32"], f"{name}: {error(ours[name], expected):.2e}"
 
 
-families = pytest.mark.parametrize("model_type", FAMILIES)
+families = pytest.mark.parametrize("model_type", CONFIGS)

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from engine.parity import (
     CLASSES,
+    CONFIGS,
     TOLERANCE,
     adapted,
     assert_parity,
@@ -23,6 +24,8 @@ from engine.parity import (
     texts,
     tiny,
 )
+from rankwise.encoders import FAMILIES
+from rankwise.encoders.family import ACTIVATIONS
 from rankwise.engine import FastClassifier, layer
 from rankwise.engine.frozen import FrozenLinear
 from rankwise.engine.fused import Product
@@ -50,6 +53,19 @@ def test_dora_everywhere(model_type):
 def test_each_place_alone(word):
     assert_parity(adapted(tiny("roberta"), modules("roberta", word)))
     assert_parity(adapted(tiny("roberta"), modules("roberta", word), use_dora=True))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_each_activation(activation):
+    assert_parity(adapted(tiny("bert", hidden_act=activation), modules("bert", "query", "ffn_in", "ffn_out")))
+    dora = {"use_dora": True, "bias": "all"}
+    assert_parity(
+        adapted(tiny("distilbert", activation=activation), modules("distilbert", "ffn_in", "ffn_out"), **dora)
+    )
+
+
+def test_every_family_that_the_engine_runs_is_held_to_parity():
+    assert set(CONFIGS) == {name for name, family in FAMILIES.items() if family.why_not_fast({}) is None}
 
 
 def test_rslora_with_patterns():

@@ -24,6 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 for _name in ("roberta", "xlm-roberta", "camembert", "mpnet"):
     TINY[_name] = TINY["bert"]
+TINY["ernie"] = {**TINY["bert"], "use_task_id": True}
 TINY["electra"] = {**TINY["bert"], "embedding_size": 16}
 TINY["albert"] = {**TINY["bert"], "embedding_size": 16, "num_hidden_groups": 1}
 TINY["distilbert"] = {
@@ -49,7 +50,7 @@ TINY["modernbert"] = {
     **TINY["bert"],
     **dict.fromkeys(("eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 2),
 }
-HAS_DENSE = ("bert", "albert", "modernbert")
+HAS_DENSE = ("bert", "ernie", "albert", "modernbert")
 """families whose published checkpoints hold the dense layer of the head"""
 
 

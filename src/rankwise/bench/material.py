@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.bench.command import Setting
-from rankwise.engine.families import FAMILIES
+from rankwise.encoders import FAMILIES
 from rankwise.errors import UserError
 
 

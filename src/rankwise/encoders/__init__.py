@@ -1,6 +1,11 @@
-"""Encoders: what each family is called inside and made of, read from a name or a `config.json`; no torch, no weights."""
+"""Encoders: what each family is called inside and made of, one file each; read from a name or a `config.json`.
+
+No torch and no weights are needed to count. Checking, counting, planning, the engine and the documentation ask a
+family's object (`family.Family`).
+"""
 
 from rankwise.encoders.encoder import Encoder, Site, encoder_of
-from rankwise.encoders.families import FAMILIES, Family, Tensor
+from rankwise.encoders.families import FAMILIES
+from rankwise.encoders.family import Family, Numbers, Tensor
 
-__all__ = ["FAMILIES", "Encoder", "Family", "Site", "Tensor", "encoder_of"]
+__all__ = ["FAMILIES", "Encoder", "Family", "Numbers", "Site", "Tensor", "encoder_of"]

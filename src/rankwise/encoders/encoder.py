@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.config.tree import SCOPE_WORDS, Model
-from rankwise.encoders.families import FAMILIES, Dims, Family, Tensor
+from rankwise.encoders.families import FAMILIES
+from rankwise.encoders.family import Dims, Family, Tensor
 from rankwise.encoders.known import KNOWN, PACKAGED, full_name
 from rankwise.errors import UserError, nearest
 
@@ -58,10 +59,8 @@ class Encoder:
     @property
     def positions(self) -> int:
         """Tokens of the longest text the encoder takes, special tokens included."""
-        # RoBERTa and its kin count positions from behind the padding index, 1 where the configuration leaves it out.
-        padding = self.hf_config.get("pad_token_id")
-        first = 1 + (1 if padding is None else int(padding)) if self.family.prefix in ("roberta", "mpnet") else 0
-        return self.dims.positions - first
+        padding = self.family.position_padding(self.hf_config)
+        return self.dims.positions - (0 if padding is None else 1 + padding)
 
     @property
     def layers(self) -> int:
@@ -76,7 +75,7 @@ class Encoder:
     def tensors(self, num_labels: int) -> tuple[Tensor, ...]:
         """Every parameter of the classification model."""
         if num_labels not in self._lists:
-            self._lists[num_labels] = tuple(self.family.tensors(self.family, self.dims, self.hf_config, num_labels))
+            self._lists[num_labels] = tuple(self.family.tensors(self.dims, self.hf_config, num_labels))
         return self._lists[num_labels]
 
     @cached_property
@@ -175,12 +174,12 @@ def encoder_from(name: str, config: Mapping[str, Any], folder: Path | None = Non
             f"model.name: '{name}' has model_type '{model_type}', expected one of {', '.join(sorted(FAMILIES))}"
         )
     family = FAMILIES[model_type]
-    _check_shape(name, model_type, config)
+    family.check_shape(name, config)
     is_new = not family.dense_in_checkpoint
     if folder is not None and not is_new:
         held = checkpoint_modules(folder)
         is_new = bool(held) and not any(f"{key}.weight".endswith(f"{_tail(family)}.weight") for key in held)
-    return Encoder(name, model_type, _dims(name, model_type, family, config), config, is_new)
+    return Encoder(name, model_type, family.dims(config), config, is_new)
 
 
 def _tail(family: Family) -> str:
@@ -200,43 +199,3 @@ def checkpoint_modules(folder: Path) -> set[str]:
             return set()  # `models` tells what is wrong with the file; counting goes by the published weights
         names |= {key.rpartition(".")[0] for key in header if key != "__metadata__"}
     return names
-
-
-def _dims(name: str, model_type: str, family: Family, config: Mapping[str, Any]) -> Dims:
-    def number(key: str, default: int | None = None) -> int:
-        value = family.key(config, key, default)
-        if not isinstance(value, int) or value < 0:
-            raise UserError(f"model.name: the config.json of '{name}' gives {key} = {value!r}, expected a whole number")
-        return value
-
-    hidden = number("hidden_size")
-    has_token_types = model_type not in ("distilbert", "mpnet", "modernbert")
-    return Dims(
-        vocabulary=number("vocab_size"),
-        embedding=number("embedding_size", 128) if model_type in ("albert", "electra") else hidden,
-        hidden=hidden,
-        layers=number("num_hidden_groups", 1) if model_type == "albert" else number("num_hidden_layers"),
-        heads=number("num_attention_heads"),
-        intermediate=number("intermediate_size"),
-        positions=number("max_position_embeddings", 512),
-        token_types=number("type_vocab_size", 0 if model_type == "deberta-v2" else 2) if has_token_types else 0,
-    )
-
-
-def _check_shape(name: str, model_type: str, config: Mapping[str, Any]) -> None:
-    """Refuse the rare variations whose tensors the families do not describe."""
-    hidden = config.get("hidden_size")
-    odd = {
-        "inner_group_num": model_type == "albert" and config.get("inner_group_num", 1) != 1,
-        "conv_kernel_size": model_type == "deberta-v2" and bool(config.get("conv_kernel_size", 0)),
-        "embedding_size": model_type == "deberta-v2" and config.get("embedding_size", hidden) != hidden,
-        "pooler_hidden_size": model_type == "deberta-v2" and config.get("pooler_hidden_size", hidden) != hidden,
-        "attention_head_size": model_type == "deberta-v2" and "attention_head_size" in config,
-        "share_att_key": model_type == "deberta-v2"
-        and bool(config.get("relative_attention"))
-        and not config.get("share_att_key", False),
-        "quantization_config": "quantization_config" in config,
-    }
-    for key, found in odd.items():
-        if found:
-            raise UserError(f"model.name: '{name}' has {key} = {config.get(key)!r}, which is not supported")

@@ -1,6 +1,6 @@
 """The fast engine: an exact LoRA step of post-norm encoders on packed tokens.
 
-Reading order, one idea a file: `families` (what encoders are called), `packing` (texts without padding),
+Reading order, one idea a file: `packing` (texts without padding),
 `dropout` (masks that are recomputed), `frozen` (weights that never train, and products with them), `linear` (the
 adapters on them), `attention`, `layer`, `model` (the classifier). `fused` holds the elementwise arithmetic and what a
 product is, `native` all of it in C++ for processors with AMX, `weights` where tensors come from, `support` what the

@@ -74,7 +74,7 @@ class OneDnnLayout:
         return work.completed(torch.ops.mkldnn._linear_pointwise(work.x, self.tensor, work.bias, "none", [], ""))
 
     def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-        if not keep and not work.terms:  # erf, not tanh
+        if not keep and not work.terms and work.kernels.activation == "gelu":  # erf, not tanh
             return torch.ops.mkldnn._linear_pointwise(work.x, self.tensor, work.bias, "gelu", [], "none"), None
         return activated(self.product(work), work.kernels, keep=keep)
 
@@ -106,7 +106,7 @@ class FrozenLinear(nn.Module):
         return work.completed(self._product(work.x, work.bias)) if packed is None else packed.product(work)
 
     def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-        """gelu of `forward`, and if `keep` what `Kernels.gelu_backward` takes. Shape of both: (tokens, d_out)"""
+        """The activation of `forward`, and if `keep` what `Kernels.activate_backward` takes. Shape of both: (tokens, d_out)"""
         packed = self._pack()
         return activated(self(work), work.kernels, keep=keep) if packed is None else packed.activated(work, keep=keep)
 
@@ -199,5 +199,5 @@ class FrozenLinear(nn.Module):
 
 
 def activated(y: Tensor, kernels: Kernels, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-    """gelu of y, and if `keep` what its gradient is made of. Shape of all: (tokens, d_out)"""
-    return kernels.gelu_for_backward(y) if keep else (kernels.gelu(y), None)
+    """The activation of y, and if `keep` what its gradient is made of. Shape of all: (tokens, d_out)"""
+    return kernels.activate_for_backward(y) if keep else (kernels.activate(y), None)

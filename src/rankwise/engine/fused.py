@@ -6,8 +6,8 @@ pays only over many steps; `native` has its own. Norms, softmax and sums are fp3
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -122,15 +122,36 @@ def probabilities_backward(grad: Tensor, plain: Tensor, scale: float, mask: Mask
     return below.mul_(scale).to(grad.dtype)
 
 
-def gelu(x: Tensor) -> Tensor:
-    """x times the normal distribution function (erf, not tanh). Shape: (tokens, intermediate)"""
-    return F.gelu(x)
+Function = Callable[..., Tensor]
 
 
-def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Gradient of `gelu`; grad's memory may be reused. Shape: (tokens, intermediate)"""
-    below: Tensor = torch.ops.aten.gelu_backward(grad, x)
+def _tanh_backward(grad: Tensor, x: Tensor) -> Tensor:
+    below: Tensor = torch.ops.aten.tanh_backward(grad, torch.tanh(x))
     return below
+
+
+def _relu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    below: Tensor = torch.ops.aten.threshold_backward(grad, x, 0)
+    return below
+
+
+# x times the normal distribution function, by erf and as approximated by tanh.
+_GELU: tuple[Function, Function] = (F.gelu, torch.ops.aten.gelu_backward)
+_GELU_TANH: tuple[Function, Function] = (
+    partial(F.gelu, approximate="tanh"),
+    partial(torch.ops.aten.gelu_backward, approximate="tanh"),
+)
+_SILU: tuple[Function, Function] = (F.silu, torch.ops.aten.silu_backward)
+ACTIVATIONS: Mapping[str, tuple[Function, Function]] = {
+    "gelu": _GELU,
+    "gelu_new": _GELU_TANH,
+    "gelu_pytorch_tanh": _GELU_TANH,
+    "relu": (torch.relu, _relu_backward),
+    "silu": _SILU,
+    "swish": _SILU,
+    "tanh": (torch.tanh, _tanh_backward),
+}
+"""by `transformers`' word: a function, and its gradient from the result's and the argument. Shape of all: (tokens, width)"""
 
 
 class Term(NamedTuple):
@@ -152,8 +173,8 @@ class Finish(NamedTuple):
     total: tuple[Tensor, MaskNumbers] | None = None
     """what the product, dropped out by this mask, is added to. Shape: (tokens, columns)"""
     activation: Tensor | None = None
-    """The product is the gradient of gelu's result, and becomes that of what gelu was taken of; what
-    `Kernels.gelu_for_backward` kept. Shape: (tokens, columns)"""
+    """The product is the gradient of the activation's result, and becomes that of what it was taken of; what
+    `Kernels.activate_for_backward` kept. Shape: (tokens, columns)"""
 
 
 class Kernels:
@@ -165,8 +186,18 @@ class Kernels:
     add_norm_backward: Callable[..., Any] = staticmethod(add_norm_backward)
     probabilities: Callable[..., Any] = staticmethod(probabilities)
     probabilities_backward: Callable[..., Tensor] = staticmethod(probabilities_backward)
-    gelu: Callable[..., Tensor] = staticmethod(gelu)
-    gelu_backward: Callable[..., Tensor] = staticmethod(gelu_backward)
+
+    def __init__(self, activation: str = "gelu") -> None:
+        """activation: of the feed-forward layers, one of `ACTIVATIONS`"""
+        self.activation = activation
+
+    def activate(self, x: Tensor) -> Tensor:
+        """The activation. Shape: (tokens, intermediate)"""
+        return ACTIVATIONS[self.activation][0](x)
+
+    def activate_backward(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Its gradient; grad's memory may be reused. Shape: (tokens, intermediate)"""
+        return ACTIVATIONS[self.activation][1](grad, x)
 
     def embedded(self, lookup: Lookup, mask: MaskNumbers, precision: torch.dtype) -> tuple[Tensor, Tensor]:
         """dropout(LayerNorm(...)) of a lookup, through ordinary autograd, in fp32 and in the precision given.
@@ -187,9 +218,9 @@ class Kernels:
         """low^T dropout(x), summed over tokens, fp32. Shape: low (tokens, rank), x (tokens, d), result (rank, d)"""
         return (low.t() @ self.dropped(x, mask)).float()
 
-    def gelu_for_backward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`gelu`, and what `gelu_backward` takes beside the gradient. Shape of all: (tokens, intermediate)"""
-        return self.gelu(x), x
+    def activate_for_backward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`activate`, and what `activate_backward` takes beside the gradient. Shape of all: (tokens, intermediate)"""
+        return self.activate(x), x
 
     def gains_backward(self, grad: Tensor, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         """grad (gain - 1), and the sum over tokens of grad z, in fp32.
@@ -206,7 +237,7 @@ class Kernels:
         if finish.total is not None:
             total, mask = finish.total
             y = self.plus_dropped(total, y, mask)
-        return y if finish.activation is None else self.gelu_backward(y, finish.activation)
+        return y if finish.activation is None else self.activate_backward(y, finish.activation)
 
     def plus_term(self, total: Tensor, term: Term) -> Tensor:
         """A product with a term added; its memory may be reused. Shape: (tokens, all columns)"""
@@ -263,22 +294,23 @@ class CompiledKernels(Kernels):
         "add_norm_backward",
         "probabilities",
         "probabilities_backward",
-        "gelu",
-        "gelu_backward",
+        "activate",
+        "activate_backward",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, activation: str = "gelu") -> None:
+        super().__init__(activation)
         standalone = hasattr(torch._inductor, "standalone_compile")  # torch 2.8
         for name in self.NAMES:
-            function = getattr(Kernels, name)
+            function = getattr(self, name)
             compiled = Fused(function) if standalone else torch.compile(function, dynamic=True, fullgraph=True)
             setattr(self, name, compiled)
 
 
 @cache
-def kernels(*, compile: bool) -> Kernels:
+def kernels(*, compile: bool, activation: str = "gelu") -> Kernels:
     """The functions, compiled when asked."""
-    return CompiledKernels() if compile else Kernels()
+    return CompiledKernels(activation) if compile else Kernels(activation)
 
 
 class Fused:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rankwise.encoders import Numbers
 from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import Mask, Stream
-from rankwise.engine.families import Numbers
 from rankwise.engine.frozen import hold
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Output, Sites
@@ -109,14 +109,13 @@ class EncoderLayer(nn.Module):
         precision: torch.dtype,
         *,
         firsts_only: bool,
-        attention_output_dropout: bool,
         native: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.head_width = sizes.heads, sizes.head_width
         self.attention_dropout = sizes.attention_dropout
         self.hidden_dropout = sizes.hidden_dropout
-        self.attention_output_dropout = sizes.hidden_dropout if attention_output_dropout else 0.0
+        self.attention_output_dropout = sizes.attention_output_dropout
         self.firsts_only = firsts_only
         self.sources = tuple(
             Sites([weights.sites[word] for word in words], precision, native=native)
@@ -150,7 +149,7 @@ class EncoderLayer(nn.Module):
         update = self._linear(self.attention_output, context, shared).y
         mask = shared.mask(update.shape, self.attention_output_dropout)
         x, low = self.attention_norm(update, x, mask, shared.kernels)
-        activated, kept, _ = self._linear(self.ffn_in, low, shared, gelu=True)
+        activated, kept, _ = self._linear(self.ffn_in, low, shared, activate=True)
         update = self._linear(self.ffn_out, activated, shared, activation=kept).y
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
@@ -190,11 +189,11 @@ class EncoderLayer(nn.Module):
         return shared.mask((group.texts * self.heads * queries, group.longest), self.attention_dropout)
 
     def _linear(
-        self, sites: Sites, x: Tensor, shared: Pass, *, gelu: bool = False, activation: Tensor | None = None
+        self, sites: Sites, x: Tensor, shared: Pass, *, activate: bool = False, activation: Tensor | None = None
     ) -> Output:
         """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), y (tokens, d_out)"""
         masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        output: Output = sites(x, masks, shared.kernels, gelu=gelu, activation=activation)
+        output: Output = sites(x, masks, shared.kernels, activate=activate, activation=activation)
         return output
 
 

@@ -121,22 +121,22 @@ class Sites(nn.Module):
         masks: Sequence[Mask | None],
         kernels: Kernels,
         *,
-        gelu: bool = False,
+        activate: bool = False,
         activation: Tensor | None = None,
     ) -> Output:
-        """x W^T + b and every site's adapter; or gelu of it all.
+        """x W^T + b and every site's adapter; or the activation of it all.
 
         x
             Shape: (tokens, d_in)
         masks
             dropout of each site's adapter input
-        gelu, activation
-            Two layers with gelu between: the first, asked for gelu, also returns what the second is given as
-            `activation`. The gradient that the second hands down is then past gelu, and the first takes it as such.
+        activate, activation
+            Two layers with an activation between: the first, asked to activate, also returns what the second is given as
+            `activation`. The gradient that the second hands down is then past it, and the first takes it as such.
         """
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
-        work = Work(self, masks, kernels, gelu, activation)
+        work = Work(self, masks, kernels, activate, activation)
         return Output(*function.apply(x, work, *trained))  # type: ignore[no-untyped-call]
 
 
@@ -146,7 +146,7 @@ class Output(NamedTuple):
     y: Tensor
     """Shape: (tokens, d_out of all sites)"""
     activation: Tensor | None
-    """for the layer that reads gelu's result; no gradient goes through it"""
+    """for the layer that reads the activation's result; no gradient goes through it"""
     x: Tensor
     """The input, for the next that reads it, whose gradient is then added where this one's is made.
     Shape: (tokens, d_in)"""
@@ -158,17 +158,17 @@ class Work(NamedTuple):
     layer: Sites
     masks: Sequence[Mask | None]
     kernels: Kernels
-    gelu: bool
+    activate: bool
     activation: Tensor | None
 
 
 class LoraLinear(torch.autograd.Function):
     """y = x W^T + b, and y_i += scale_i dropout_i(x) A_i^T B_i^T for every adapted site i (Hu et al. 2021, eq. 3);
-    or gelu(y), whose gradient comes as y's (`Sites.forward`)."""
+    or its activation, whose gradient comes as y's (`Sites.forward`)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer, masks, kernels, gelu, activation = work
+        layer, masks, kernels, activate, activation = work
         terms, used = [], []
         for site, mask in zip(layer.parts, masks, strict=True):
             if site.adapted:
@@ -178,7 +178,7 @@ class LoraLinear(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         kept: Tensor | None = None
         product = Product(x, layer.bias(), terms, kernels=kernels)
-        if gelu:
+        if activate:
             y, kept = layer.frozen.activated(product, keep=keep)
         else:
             y = layer.frozen(product)
@@ -234,7 +234,7 @@ class DoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer, (mask,), kernels, gelu, activation = work
+        layer, (mask,), kernels, activate, activation = work
         (site,) = layer.parts
         gain, numbers = site.gain(layer.frozen, x.dtype), numbers_of(mask)  # gain: (d_out,)
         down, up = site.down(x.dtype), site.up(x.dtype)
@@ -251,7 +251,7 @@ class DoraLinear(torch.autograd.Function):
         if keep:
             ctx.work, ctx.used = work._replace(activation=None), (down, up)
             ctx.save_for_backward(x, terms[0].low, z, gain, activation)
-        return _outputs(ctx, *(activated(y, kernels, keep=keep) if gelu else (y, None)), x)
+        return _outputs(ctx, *(activated(y, kernels, keep=keep) if activate else (y, None)), x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: None, grad_next: Tensor | None) -> tuple[Any, ...]:

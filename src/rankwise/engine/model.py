@@ -16,16 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankwise.encoders import FAMILIES, Family, Numbers
 from rankwise.engine.cache import PrefixCache, in_packed_order
 from rankwise.engine.dropout import Stream, multiplier
-from rankwise.engine.families import FAMILIES, Family, Numbers, numbers
 from rankwise.engine.frozen import FrozenLinear, hold
-from rankwise.engine.fused import CompiledKernels, Kernels, Lookup, kernels, numbers_of
+from rankwise.engine.fused import ACTIVATIONS, CompiledKernels, Kernels, Lookup, kernels, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.native.calls import NativeKernels, usable
 from rankwise.engine.native.layer import NativePass
 from rankwise.engine.packing import Packed, pack
-from rankwise.engine.support import architecture_reason
 from rankwise.engine.weights import (
     Adapter,
     Dense,
@@ -78,16 +77,20 @@ class FastClassifier(nn.Module):
             `compile` is left out then.
         """
         super().__init__()
-        reason = architecture_reason(model_type, config) if model_type in FAMILIES else f"no family {model_type}"
-        if reason is not None:
+        family = FAMILIES.get(model_type)
+        reason = f"no family {model_type}" if family is None else family.why_not_fast(config)
+        if family is None or reason is not None:
             raise UserError(f"the fast engine cannot run this model: {reason}")
-        self.family, self.sizes = FAMILIES[model_type], numbers(model_type, config)
+        self.family, self.sizes = family, family.numbers(config)
         self.precision = as_precision(precision)
         widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
-        self.native = native and self.precision == torch.bfloat16 and usable(*widths)
-        self.kernels: Kernels = NativeKernels() if self.native else kernels(compile=compile)
+        known = self.sizes.activation == "gelu"
+        self.native = native and known and self.precision == torch.bfloat16 and usable(*widths)
+        self.kernels: Kernels = (
+            NativeKernels() if self.native else kernels(compile=compile, activation=self.sizes.activation)
+        )
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
-        self.embeddings = Embeddings(source, self.family, self.sizes)
+        self.embeddings = Embeddings(source, self.family, config, self.sizes)
         self.layers = nn.ModuleList(self._layer(source, index) for index in range(self.sizes.layers))
         self.classifier = Head(source, self.family, self.sizes)
         self.prefix_cache: PrefixCache | None = None
@@ -105,7 +108,6 @@ class FastClassifier(nn.Module):
             self.sizes,
             self.precision,
             firsts_only=index == self.sizes.layers - 1,
-            attention_output_dropout=self.family.attention_output_dropout,
             native=self.native,
         )
         release_layer(source, self.family, index)
@@ -275,23 +277,24 @@ class Embeddings(nn.Module):
     norm_bias: Tensor
     relative: Tensor | None
 
-    def __init__(self, source: Source, family: Family, sizes: Numbers) -> None:
+    def __init__(self, source: Source, family: Family, config: dict[str, Any], sizes: Numbers) -> None:
         super().__init__()
         path = f"{family.prefix}.embeddings"
         # In fp32: rounded to bf16, MiniLM's gradients end up further from exact ones than autocast's.
         hold(self, "words", source.tensor(f"{path}.word_embeddings.weight").detach())
         positions = source.tensor(f"{path}.position_embeddings.weight")
-        if family.token_types:  # every token has type 0, so its embedding is part of the position's
-            positions = positions + source.tensor(f"{path}.token_type_embeddings.weight")[0]
+        for table in family.constant_embeddings(config):
+            positions = positions + source.tensor(f"{table}.weight")[0]
         hold(self, "positions", positions.detach())
         norm = norm_of(source, f"{path}.LayerNorm")
         hold(self, "norm_weight", norm.weight.detach())
         hold(self, "norm_bias", norm.bias)
         self.projection: HeadLinear | None = None
-        if source.has(f"{family.prefix}.embeddings_project"):  # ELECTRA's small models
-            self.projection = HeadLinear(source.dense(f"{family.prefix}.embeddings_project"))
+        if family.embedding_projection and source.has(family.embedding_projection):
+            self.projection = HeadLinear(source.dense(family.embedding_projection))
         relative = source.tensor(f"{family.relative_bias}.weight").detach() if family.relative_bias else None
         hold(self, "relative", relative)
+        self.bias_by_distance = family.bias_by_distance
         self.epsilon, self.dropout = sizes.epsilon, sizes.hidden_dropout
 
     def forward(self, batch: Packed, shared: Pass, precision: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -306,7 +309,7 @@ class Embeddings(nn.Module):
         return x, low
 
     def bias(self, mask: Tensor) -> Tensor:
-        """A group's padding mask with MPNet's relative bias.
+        """A group's padding mask with the encoder's biases by distance.
 
         mask
             Shape: (texts, 1, 1, longest)
@@ -315,22 +318,9 @@ class Embeddings(nn.Module):
         """
         if self.relative is None:
             return mask
-        by_head = self.relative[distance_buckets(mask.shape[-1])].permute(2, 0, 1)
-        return mask + by_head.contiguous()  # our own kernels read it row by row
-
-
-def distance_buckets(length: int, buckets: int = 32, farthest: int = 128) -> Tensor:
-    """T5's buckets of relative positions (Raffel et al. 2020), as MPNet has them: near ones alone, far ones by log.
-
-    Returns: the bucket of (query, key). Shape: (length, length)
-    """
-    place = torch.arange(length)
-    distance = place[:, None] - place[None, :]
-    half, exact = buckets // 2, buckets // 4
-    apart = distance.abs()
-    by_log = torch.log(apart.clamp(min=1).float() / exact) / np.log(farthest / exact) * (half - exact)
-    far = (exact + by_log.long()).clamp(max=half - 1)
-    return (distance < 0) * half + torch.where(apart < exact, apart, far)
+        return (
+            mask + self.bias_by_distance(self.relative, mask.shape[-1]).contiguous()
+        )  # our own kernels read it row by row
 
 
 class Head(nn.Module):
@@ -340,14 +330,12 @@ class Head(nn.Module):
         super().__init__()
         self.dense = HeadLinear(source.dense(family.dense))
         self.projection = HeadLinear(source.dense(family.projection))
-        self.activation = {"tanh": torch.tanh, "relu": torch.relu, "gelu": F.gelu}[family.activation]
-        self.dropout = sizes.head_dropout
-        self.dropout_before_dense = family.dropout_before_dense
+        self.activation = ACTIVATIONS[sizes.head_activation][0]
+        self.input_dropout, self.dropout = sizes.head_input_dropout, sizes.head_dropout
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """Shape: x (texts, hidden), result (texts, classes)"""
-        if self.dropout_before_dense:
-            x = dropout(x, self.dropout, shared)
+        x = dropout(x, self.input_dropout, shared)
         x = dropout(self.activation(self.dense(x, shared)), self.dropout, shared)
         logits: Tensor = self.projection(x, shared)
         return logits

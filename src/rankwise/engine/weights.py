@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rankwise.engine.families import FAMILIES, Family
+from rankwise.encoders import FAMILIES, Family
 from rankwise.errors import UserError
 from rankwise.files import weight_files
 

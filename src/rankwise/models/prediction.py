@@ -33,7 +33,7 @@ def prediction_classifier(folder: Path, config: Config, *, pad_token_id: int) ->
 
 
 def _fast_can_read(folder: Path, config: Config) -> bool:
-    from rankwise.engine.families import FAMILIES
+    from rankwise.encoders import FAMILIES
     from rankwise.engine.support import why_not
     from rankwise.engine.weights import unreadable
     from rankwise.models.sources import ensure_config

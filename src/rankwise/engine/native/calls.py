@@ -52,7 +52,7 @@ class TileLayout:
 
     def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
         y = self.product(work)
-        return work.kernels.gelu_for_backward(y) if keep else (work.kernels.gelu(y), None)
+        return work.kernels.activate_for_backward(y) if keep else (work.kernels.activate(y), None)
 
 
 class NativeKernels(Kernels):
