@@ -31,6 +31,7 @@ ORDER = [
     "engine",
     "models",
     "runs",
+    "inference",
     "training",
     "reporting",
     "estimator",

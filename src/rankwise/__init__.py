@@ -16,11 +16,11 @@ from rankwise.errors import BudgetError, UserError
 if TYPE_CHECKING:
     from rankwise.config import Config, ConfigLike
     from rankwise.estimator import BudgetedTextClassifier
+    from rankwise.inference.evaluate import evaluate
+    from rankwise.inference.predictor import Predictor, load
     from rankwise.planning import Plan
     from rankwise.reporting.page import report
-    from rankwise.runs.evaluate import evaluate
     from rankwise.runs.folder import Run
-    from rankwise.runs.predictor import Predictor, load
     from rankwise.search.auto import auto
     from rankwise.training.job import train
 
@@ -31,11 +31,11 @@ _HOMES = {
     "BudgetedTextClassifier": "rankwise.estimator",
     "Config": "rankwise.config",
     "Plan": "rankwise.planning",
-    "Predictor": "rankwise.runs.predictor",
+    "Predictor": "rankwise.inference.predictor",
     "Run": "rankwise.runs.folder",
     "auto": "rankwise.search.auto",
-    "evaluate": "rankwise.runs.evaluate",
-    "load": "rankwise.runs.predictor",
+    "evaluate": "rankwise.inference.evaluate",
+    "load": "rankwise.inference.predictor",
     "report": "rankwise.reporting.page",
     "train": "rankwise.training.job",
 }

@@ -184,7 +184,7 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
     def _loaded(self) -> Any:
         """The network, loaded at first use."""
         if "_predictor" not in self.__dict__:
-            from rankwise.runs.predictor import load
+            from rankwise.inference.predictor import load
 
             with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:
                 self._predictor = load(self.save(folder))

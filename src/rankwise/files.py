@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from rankwise.errors import UserError
 
+_POINTER = b"version https://git-lfs.github.com/spec"
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -71,7 +73,15 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
+        check_no_pointer(path)
         raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+def check_no_pointer(path: Path) -> None:
+    """Refuse what Git leaves of a large file where its LFS extension is missing: a few lines that stand for it."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise UserError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with  git lfs pull")
 
 
 @contextmanager

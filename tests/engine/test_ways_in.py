@@ -1,11 +1,9 @@
-"""Other ways into the engine: files without peft, the prefix cache, compiled kernels, real weights."""
+"""Other ways into the engine: the prefix cache, compiled kernels, real weights."""
 
 from __future__ import annotations
 
 import copy
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,9 +17,7 @@ from engine.parity import (
     distance,
     engine,
     error,
-    families,
     modules,
-    padded,
     reference,
     result_of,
     texts,
@@ -30,79 +26,6 @@ from engine.parity import (
 from rankwise.engine import FastClassifier
 from rankwise.errors import UserError
 from rankwise.machine.precision import fastest
-
-# --- files --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"use_dora": True, "bias": "all"}], ids=["lora", "dora with biases"])
-@families
-def test_files_give_pefts_logits(tmp_path, model_type, options):
-    peft = adapted(
-        tiny(model_type),
-        modules(model_type, "query", "value", "ffn_out"),
-        use_rslora=True,
-        alpha_pattern={"layer.1." + modules(model_type, "query")[0]: 20},
-        rank_pattern={modules(model_type, "value")[0]: 2},
-        **options,
-    ).eval()
-    expected = peft(**padded(texts(), 1 if model_type not in ("bert", "electra", "distilbert") else 0)).logits
-    peft.save_pretrained(str(tmp_path / "adapter"))
-    peft.unload().save_pretrained(str(tmp_path / "base"))
-    classifier = FastClassifier.from_files(tmp_path / "base", tmp_path / "adapter", precision="fp32")
-    with torch.inference_mode():
-        assert error(classifier(classifier.collate(texts())), expected) < 1e-5
-
-
-def test_files_of_a_bare_encoder_without_importing_peft(tmp_path):
-    peft = adapted(tiny("roberta"), modules("roberta", "query")).eval()
-    expected = peft(**padded(texts(), 1)).logits.detach().numpy()
-    peft.save_pretrained(str(tmp_path / "adapter"))
-    peft.unload().roberta.save_pretrained(str(tmp_path / "base"))
-    np.savez(tmp_path / "expected.npz", *texts(), logits=expected)
-    code = f"""
-import sys
-import numpy as np, torch
-from rankwise.engine import FastClassifier
-from pathlib import Path
-folder = Path({str(tmp_path)!r})
-stored = np.load(folder / "expected.npz")
-classifier = FastClassifier.from_files(folder / "base", folder / "adapter", precision="fp32")
-logits = classifier(classifier.collate([stored[f"arr_{{i}}"] for i in range(6)])).detach().numpy()
-assert np.abs(logits - stored["logits"]).max() < 1e-4
-assert "peft" not in sys.modules and "transformers" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_an_adapter_that_changes_its_base_is_refused(tmp_path):
-    peft = adapted(tiny("bert"), modules("bert", "query"), init_lora_weights="pissa")
-    peft.save_pretrained(str(tmp_path / "adapter"))
-    tiny("bert").save_pretrained(str(tmp_path / "base"))
-    with pytest.raises(UserError, match="pissa"):
-        FastClassifier.from_files(tmp_path / "base", tmp_path / "adapter")
-
-
-@pytest.mark.parametrize(
-    "targets", [["query", "word_embeddings"], ["query", "word_embeddings", "pooler.dense"]], ids=len
-)
-def test_an_adapter_on_what_the_engine_does_not_know_is_refused(tmp_path, targets):
-    peft = adapted(tiny("bert"), targets)
-    peft.save_pretrained(str(tmp_path / "adapter"))
-    tiny("bert").save_pretrained(str(tmp_path / "base"))
-    with pytest.raises(UserError, match="it adapts 'bert.embeddings.word_embeddings.lora_embedding_A'"):
-        FastClassifier.from_files(tmp_path / "base", tmp_path / "adapter")
-
-
-def test_a_base_in_shards_is_read(tmp_path):
-    peft = adapted(tiny("bert"), ["query", "pooler.dense"])
-    peft.save_pretrained(str(tmp_path / "adapter"))
-    base = tiny("bert")
-    base.save_pretrained(str(tmp_path / "one"))
-    base.save_pretrained(str(tmp_path / "many"), max_shard_size="10KB")
-    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
-    one, many = (FastClassifier.from_files(tmp_path / name, tmp_path / "adapter") for name in ("one", "many"))
-    assert torch.equal(one(one.collate(texts())), many(many.collate(texts())))
-
 
 # --- the frozen prefix --------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from rankwise import planning
 from rankwise.config import SCOPE_WORDS
 from rankwise.errors import BudgetError, UserError
 from rankwise.models import adapter_file, assemble
+from rankwise.models.layout import WEIGHTS
 
 from .conftest import HAS_DENSE, TINY, logits
 
@@ -111,7 +112,7 @@ def test_the_plan_is_what_torch_trains_and_what_the_file_holds(tree, folders):
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "adapter"
         adapter_file.save(model, saved)
-        assert (saved / adapter_file.WEIGHTS).stat().st_size == planned.adapter_bytes
+        assert (saved / WEIGHTS).stat().st_size == planned.adapter_bytes
         if config.adapter.method == "lora" and config.head.kind == "full" and config.adapter.init == "default":
             assert peft_count(tree, saved, len(names)) == planned.trainable
 

@@ -43,7 +43,7 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder):
         (lambda content: content[:5], "header cannot be read"),
         (lambda content: b"", "header cannot be read"),
         (lambda content: content[:8] + b"x" * (len(content) - 8), "header cannot be read"),
-        (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "header cannot be read"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
     ],
 )
 def test_damaged_weights(folder, damage, sentence):

@@ -11,7 +11,8 @@ from scipy.special import log_softmax
 import rankwise
 from rankwise.cli import main
 from rankwise.errors import UserError
-from rankwise.runs.calibrate import calibrate, temperature_of
+from rankwise.inference import saved
+from rankwise.inference.calibrate import calibrate
 from rankwise.scoring import predictions
 
 
@@ -45,7 +46,7 @@ def _texts(run):
 
 def test_is_kept_with_the_adapter_which_still_loads(run):
     found = calibrate(run)
-    assert temperature_of(run / "adapter") == found["temperature"]
+    assert saved.read(run / "adapter").temperature == found["temperature"]
     assert json.loads((run / "result.json").read_text())["calibration"] == found
     assert rankwise.load(run / "adapter").predict(["a goal"]) == rankwise.load(run).predict(["a goal"])
 
@@ -58,7 +59,7 @@ def test_the_report_shows_it(run):
 
 def test_json(run, capsys):
     assert main(["calibrate", str(run), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["temperature"] == temperature_of(run / "adapter")
+    assert json.loads(capsys.readouterr().out)["temperature"] == saved.read(run / "adapter").temperature
 
 
 def test_refusals(run):
@@ -66,7 +67,7 @@ def test_refusals(run):
     details.pop("calibration", None)
     (run / "adapter" / "rankwise.json").write_text(json.dumps(details))
     with pytest.raises(UserError, match="no temperature yet"):
-        temperature_of(run / "adapter")
+        rankwise.load(run / "adapter", calibrated=True)
     (run / "predictions_validation.parquet").unlink()
     with pytest.raises(UserError, match="nothing to fit on"):
         calibrate(run)

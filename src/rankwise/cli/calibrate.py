@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, keep and print."""
-    from rankwise.runs.calibrate import calibrate
+    from rankwise.inference.calibrate import calibrate
 
     found = calibrate(args.run)
     if args.json:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
-    from rankwise.runs.evaluate import evaluate
+    from rankwise.inference.evaluate import evaluate
     from rankwise.scoring import report
 
     scores = evaluate(args.run, args.words)

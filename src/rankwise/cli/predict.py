@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict and say how many rows were written."""
     if args.ray:
         return _over_ray(args)
-    from rankwise.runs.predict_file import predict_file
+    from rankwise.inference.predict_file import predict_file
 
     outcome = predict_file(
         args.run,

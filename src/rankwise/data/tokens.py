@@ -154,11 +154,14 @@ def _plain_backend(tokenizer: Any) -> Any:
     """The `tokenizers.Tokenizer` inside, without the truncation and padding its file may ask for.
 
     all-MiniLM's and roberta-base's files do. transformers sets both anew with every call of its own, so
-    nothing has to be put back.
+    nothing has to be put back. What is changed already is left alone: threads may share a tokenizer, and none of them may
+    change it while another encodes.
     """
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
     return backend
 
 

@@ -28,7 +28,6 @@ from rankwise.engine.packing import Packed, pack
 from rankwise.engine.weights import (
     Adapter,
     Dense,
-    Files,
     LiveModel,
     Source,
     keep_freed_memory,
@@ -137,17 +136,6 @@ class FastClassifier(nn.Module):
         )
         live.check_all_train(made)
         return made
-
-    @classmethod
-    def from_files(cls, base: str | Path, adapter: str | Path, *, precision: str = "auto") -> FastClassifier:
-        """A classifier that only predicts, from the folders of a base model and a PEFT adapter, without peft.
-
-        The adapter is merged in fp32.
-
-        Raises: UserError when a file is missing or the adapter is of another kind than LoRA or DoRA.
-        """
-        files = Files(Path(base), Path(adapter))
-        return cls(files, str(files.config["model_type"]), dict(files.config), precision=precision).eval()
 
     @property
     def computes_with(self) -> str:

@@ -1,4 +1,4 @@
-"""Where an encoder's tensors come from: a live PEFT model, or the files of a base and an adapter.
+"""Where an encoder's tensors come from: a live PEFT model, or what the files of a base and an adapter hold.
 
 Both give the same plain structures. No peft is imported: its wrappers are known by what they hold.
 """
@@ -6,26 +6,15 @@ Both give the same plain structures. No peft is imported: its wrappers are known
 from __future__ import annotations
 
 import ctypes
-import json
-import math
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rankwise.encoders import FAMILIES, Family
+from rankwise.encoders import Family
 from rankwise.errors import UserError
-from rankwise.files import weight_files
-
-_ADAPTER = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-"""what PEFT puts before the names of the model it wraps"""
 
 
 @dataclass(frozen=True)
@@ -206,29 +195,39 @@ def _trained_copy(module: Any) -> Any:
     return copies[next(iter(module.active_adapters))]
 
 
-# --- files --------------------------------------------------------------------------------------------
+# --- saved tensors ------------------------------------------------------------------------------------
 
 
-class Files:
-    """A base model's folder and a PEFT adapter's, merged in fp32: for prediction alone.
+class SavedWeights:
+    """A base's tensors and an adapter's, as their files hold them: for prediction alone.
 
-    Raises: UserError when a file is missing or the adapter is not plain LoRA or DoRA.
+    The adapter stays beside the weights, as it was trained.
     """
 
-    def __init__(self, base: Path, adapter: Path) -> None:
-        self.config: Mapping[str, Any] = _read_json(base / "config.json")
-        self._family = FAMILIES[str(self.config["model_type"])]
-        reason = unreadable(adapter, self._family)
-        if reason is not None:
-            raise UserError(f"{adapter} cannot be read without peft: {reason}")
-        self._adapter_config = _read_json(adapter / "adapter_config.json")
-        self._tensors = {_modern(name): value for name, value in _of_base(base)}
-        saved = load_file(adapter / _ADAPTER)
-        self._adapters = {name.removeprefix(_PREFIX): value for name, value in saved.items()}
+    def __init__(
+        self,
+        base: Mapping[str, Tensor],
+        adapter: Mapping[str, Tensor],
+        scale: Callable[[str, int], float],
+        prefix: str,
+    ) -> None:
+        """
+        base
+            By the names of the classification model, or of the encoder alone.
+        adapter
+            By the names of the classification model, LoRA's behind the module they are on.
+        scale
+            Of LoRA's update: of (module, rank).
+        prefix
+            Of the encoder's names in the classification model.
+        """
+        self._base = {_modern(name): value for name, value in base.items()}
+        self._adapter, self._scale, self._prefix = adapter, scale, f"{prefix}."
 
     def has(self, path: str) -> bool:
         """Whether there is a module of that path."""
-        return any(name.startswith(f"{path}.") for name in self._names())
+        within = (f"{path}.", f"{path.removeprefix(self._prefix)}.")
+        return any(name.startswith(within) for name in (*self._adapter, *self._base))
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, the adapter's before the base's, in fp32.
@@ -237,100 +236,34 @@ class Files:
         """
         path, _, leaf = name.rpartition(".")
         for candidate in (name, f"{path}.base_layer.{leaf}"):
-            if candidate in self._adapters:
-                return _fp32(self._adapters[candidate])
-        for candidate in (name, name.removeprefix(f"{self._family.prefix}.")):
-            if candidate in self._tensors:
-                return _fp32(self._tensors[candidate])
+            if candidate in self._adapter:
+                return self._adapter[candidate].float()
+        for candidate in (name, name.removeprefix(self._prefix)):
+            if candidate in self._base:
+                return self._base[candidate].float()
         raise UserError(f"neither the base nor the adapter holds '{name}'")
 
     def dense(self, path: str) -> Dense:
-        """A linear layer with its adapter merged into its weight."""
-        weight = self.tensor(f"{path}.weight")
-        if f"{path}.lora_A.weight" in self._adapters:
-            weight = self._merged(path, weight)
-        return Dense(weight, self.tensor(f"{path}.bias"))
+        """A linear layer with its adapter."""
+        return Dense(self.tensor(f"{path}.weight"), self.tensor(f"{path}.bias"), self._adapter_of(path))
 
     def release(self, path: str) -> None:
         """Forget a weight that has been copied."""
         name = f"{path}.weight"
-        self._tensors.pop(name, None)
-        self._tensors.pop(name.removeprefix(f"{self._family.prefix}."), None)
+        self._base.pop(name, None)
+        self._base.pop(name.removeprefix(self._prefix), None)
 
-    def _names(self) -> Iterator[str]:
-        yield from self._adapters
-        for name in self._tensors:
-            yield name
-            yield f"{self._family.prefix}.{name}"
-
-    def _merged(self, path: str, weight: Tensor) -> Tensor:
-        """W + scale B A, for DoRA with its rows brought to their magnitudes. Shape: (d_out, d_in)"""
-        A, B = (self._adapters[f"{path}.lora_{side}.weight"].float() for side in "AB")
-        merged: Tensor = weight + self._scale(path, A.shape[0]) * (B @ A)
-        magnitude = self._adapters.get(f"{path}.lora_magnitude_vector")
-        if magnitude is None:
-            return merged
-        merged *= (magnitude.float() / merged.square().sum(1).sqrt())[:, None]
-        return merged
-
-    def _scale(self, path: str, rank: int) -> float:
-        alpha = _by_pattern(self._adapter_config.get("alpha_pattern") or {}, path, self._adapter_config["lora_alpha"])
-        return alpha / math.sqrt(rank) if self._adapter_config.get("use_rslora") else alpha / rank
-
-
-def _of_base(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """A base's tensors, of its one file or of its shards."""
-    for path in weight_files(folder):
-        yield from load_file(path).items()
-
-
-def unreadable(adapter: Path, family: Family) -> str | None:
-    """Why `Files` cannot read the adapter in a folder, on an encoder of this family; None when it can."""
-    adapter_config = _read_json(adapter / "adapter_config.json")
-    if adapter_config.get("peft_type") != "LORA":
-        return f"its type is {adapter_config.get('peft_type')}, not LORA"
-    if adapter_config.get("init_lora_weights", True) not in (True, False, "gaussian"):
-        return f"init_lora_weights is {adapter_config['init_lora_weights']}, which changes the base when it loads"
-    for key in ("fan_in_fan_out", "lora_bias", "layer_replication", "target_parameters", "trainable_token_indices"):
-        if adapter_config.get(key):
-            return f"{key} is set"
-    with safe_open(adapter / _ADAPTER, "pt") as file:
-        updates = [key.removeprefix(_PREFIX) for key in file.keys() if ".lora_" in key]  # noqa: SIM118 (not a dict)
-    known = _updates_of(family)
-    other = next((key for key in updates if not known.fullmatch(key)), None)
-    return None if other is None else f"it adapts '{other}', which is none of the linear layers known here"
-
-
-def _updates_of(family: Family) -> re.Pattern[str]:
-    """The names of LoRA's and DoRA's tensors on a family's linear layers, its head's among them."""
-    sites = [re.escape(f"{family.layer}.{site}").replace(re.escape("{}"), r"\d+") for site in family.sites.values()]
-    layers = "|".join([*sites, re.escape(family.dense), re.escape(family.projection)])
-    return re.compile(rf"({layers})\.lora_(A\.weight|B\.weight|magnitude_vector)")
-
-
-def _by_pattern(patterns: Mapping[str, float], path: str, default: float) -> float:
-    """PEFT's lookup: the first pattern, a regular expression, that the path ends with."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", path):
-            return float(value)
-    return float(default)
+    def _adapter_of(self, path: str) -> Adapter | None:
+        A, B = (self._adapter.get(f"{path}.lora_{side}.weight") for side in "AB")
+        if A is None or B is None:
+            return None
+        magnitude = self._adapter.get(f"{path}.lora_magnitude_vector")
+        return Adapter(A, B, magnitude, self._scale(path, len(A)), dropout=0.0)
 
 
 def _modern(name: str) -> str:
     """Old checkpoints say gamma and beta for a norm's weight and bias."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _fp32(tensor: Tensor) -> Tensor:
-    return tensor.float()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return content
 
 
 def return_freed_memory() -> None:

@@ -6,16 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.config import Model
+from rankwise.encoders import encoder_of
 from rankwise.errors import UserError
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model")
 
 
-def tokenizer_of(model: Model | Path) -> Any:
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer's vocabulary."""
+    return any((folder / name).is_file() for name in _VOCABULARIES)
+
+
+def tokenizer_of(model: Model | Path, *, rows: int | None = None) -> Any:
     """The fast tokenizer of a model, or of the folder a run or adapter was saved in.
 
+    rows
+        Of the word embedding that takes its ids; the model's own by default.
+
     Raises:
-        UserError: the folder has no fast tokenizer.
+        UserError: the folder has no fast tokenizer, or one that knows more tokens than the embedding has rows.
     """
     from transformers import AutoTokenizer
 
@@ -23,7 +32,7 @@ def tokenizer_of(model: Model | Path) -> Any:
     from rankwise.models.base import quiet
 
     folder = model if isinstance(model, Path) else sources.folder_of(model)
-    if not any((folder / name).is_file() for name in _VOCABULARIES):  # transformers would make up an empty one
+    if not holds_tokenizer(folder):  # transformers would make up an empty one
         raise UserError(f"{folder} holds no tokenizer, expected a tokenizer.json beside the model")
     try:
         with quiet():
@@ -35,4 +44,19 @@ def tokenizer_of(model: Model | Path) -> Any:
         raise UserError(f"{folder} holds a tokenizer that cannot be read: {reason}") from error
     if not tokenizer.is_fast:
         raise UserError(f"{folder} holds no fast tokenizer, expected a tokenizer.json")
+    if rows is None and isinstance(model, Model):
+        rows = encoder_of(model).dims.vocabulary
+    if rows is not None:
+        _check_rows(tokenizer, rows, folder)
     return tokenizer
+
+
+def _check_rows(tokenizer: Any, rows: int, folder: Path) -> None:
+    """Refuse ids beyond the embedding: on a processor they read memory that is not the model's."""
+    ids = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if ids > rows:
+        raise UserError(
+            f"the tokenizer in {folder} knows {ids:,} tokens, the model's embedding has {rows:,} rows: give the "
+            "tokenizer that the model was saved with, or enlarge the embedding with transformers "
+            "(resize_token_embeddings) and save both"
+        )

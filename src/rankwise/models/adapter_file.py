@@ -1,4 +1,4 @@
-"""The adapter's folder: PEFT's layout, written whole or not at all, and read back into a fresh base.
+"""The adapter's folder: PEFT's layout, written whole or not at all.
 
 What trains is in the file, and so is whatever was created at random and kept frozen: plain `peft` loads it
 with equal logits. Saving asks the Hub for nothing.
@@ -12,23 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rankwise import config as configuration
 from rankwise import files
-from rankwise.encoders import encoder_of
-from rankwise.errors import UserError
-from rankwise.machine.seeds import seed_everything
 from rankwise.methods import method_of
-from rankwise.models.adapter_details import DETAILS, WEIGHTS, check_adapter, details
 from rankwise.models.assemble import Assembly, peft_config
-from rankwise.models.base import base_model, quiet
-from rankwise.models.sources import ensure_config
+from rankwise.models.layout import RECORD, WEIGHTS
 from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind
-
-# --- saving -------------------------------------------------------------------------------------------
 
 
 def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequence[str] | None = None) -> None:
@@ -44,7 +35,7 @@ def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequen
         tree = configuration.to_dict(assembly.plan.config)
         if Path(tree["model"]["name"]).is_dir():  # so that the adapter loads from any working folder
             tree["model"]["name"] = str(Path(tree["model"]["name"]).resolve())
-        files.write_json(temporary / DETAILS, {"labels": names, "config": tree})
+        files.write_json(temporary / RECORD, {"labels": names, "config": tree})
         files.write_text(temporary / "README.md", _card(assembly, names))
         if tokenizer is not None:
             tokenizer.save_pretrained(str(temporary))
@@ -116,32 +107,3 @@ from peft import AutoPeftModelForSequenceClassification
 AutoPeftModelForSequenceClassification.from_pretrained("THIS_FOLDER", num_labels={len(label_names)})
 ```
 """
-
-
-# --- loading ------------------------------------------------------------------------------------------
-
-
-def load(folder: Path) -> Any:
-    """A fresh base with the saved adapter on it, in fp32, for prediction.
-
-    Raises:
-        UserError: the folder holds no whole adapter, or its base is not to be had.
-    """
-    told = details(folder)
-    check_adapter(folder)
-    ensure_config(told.config.model)
-    encoder = encoder_of(told.config.model)
-    seed_everything(told.config.train.seed)  # a base of random weights is made again from its seed
-    base = base_model(told.config.model, encoder, told.label_names, told.config.data.multi_label)
-    with quiet():
-        _check_keys(folder, PeftConfig.from_pretrained(str(folder)))
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=False).eval()
-
-
-def _check_keys(folder: Path, config: Any) -> None:
-    """PEFT fills in at random what a file lacks: refuse one without the modules its configuration promises."""
-    with safe_open(folder / WEIGHTS, "pt") as file:
-        keys = list(file.keys())
-    for module in getattr(config, "modules_to_save", None) or ():
-        if module != "score" and not any(module in key.split(".") for key in keys):
-            raise UserError(f"{folder / WEIGHTS} lacks '{module}', which its adapter_config.json says it holds")

@@ -39,8 +39,13 @@ def quiet() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def base_model(model: Model, encoder: Encoder, label_names: Sequence[str], multi_label: bool) -> Any:
+def base_model(
+    model: Model, encoder: Encoder, label_names: Sequence[str], multi_label: bool, *, folder: Path | None = None
+) -> Any:
     """The classification model in fp32, its head newly made from torch's current seed.
+
+    folder
+        Where its weights are, if that is known; else they are looked for by the model's name.
 
     Raises:
         UserError: the files are not usable, or the weights are not those of the config.json.
@@ -54,7 +59,7 @@ def base_model(model: Model, encoder: Encoder, label_names: Sequence[str], multi
     with quiet():
         if model.random_weights:
             return AutoModelForSequenceClassification.from_config(_shape_config(encoder, labels)).float()
-        folder = sources.locate(model)
+        folder = folder or sources.locate(model)
         try:
             base, report = AutoModelForSequenceClassification.from_pretrained(
                 folder,

@@ -12,7 +12,7 @@ from rankwise.config import Model
 from rankwise.encoders.encoder import cached_snapshot, read_config
 from rankwise.encoders.known import PACKAGED, full_name
 from rankwise.errors import UserError
-from rankwise.files import weight_files
+from rankwise.files import check_no_pointer, weight_files
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
@@ -122,6 +122,7 @@ def check_weights(folder: Path) -> None:
 
 def check_safetensors(path: Path) -> None:
     """Refuse a safetensors file whose header is unreadable or whose data is cut short."""
+    check_no_pointer(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.errors import UserError
-from rankwise.runs.predictor import text_columns
+from rankwise.inference import saved
 from rankwise.search.ray_workers import connect
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
@@ -49,7 +49,7 @@ def predict(
     from ray.data import ActorPoolStrategy
 
     rows: Any = getattr(reading, _READERS[suffix])(paths)
-    columns = [text] if isinstance(text, str) else text or text_columns(run)
+    columns = [text] if isinstance(text, str) else text or saved.read(run).text
     missing = [column for column in columns if column not in rows.schema().names]
     if missing:
         raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(rows.schema().names)}")
@@ -102,7 +102,7 @@ class _Labeller:
     """A predictor that stays in its worker from block to block."""
 
     def __init__(self, run: str, columns: list[str], calibrated: bool) -> None:
-        from rankwise.runs.predictor import load
+        from rankwise.inference.predictor import load
 
         self.predictor = load(run, calibrated=calibrated)
         self.columns = columns

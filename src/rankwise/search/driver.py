@@ -345,7 +345,7 @@ class Sweep:
 
     def _look_at_test(self, winner: dict[str, Any]) -> dict[str, Any] | None:
         """The winner's one look at the test set, when there is one; a resume does not look again."""
-        from rankwise.runs.evaluate import evaluate
+        from rankwise.inference.evaluate import evaluate
         from rankwise.runs.folder import Run
 
         run = Run(self.folder / winner["run"])

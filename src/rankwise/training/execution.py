@@ -15,11 +15,15 @@ from accelerate.utils import broadcast
 
 from rankwise import files
 from rankwise.config import Config
+from rankwise.inference import calibrate
+from rankwise.inference import saved as saving
+from rankwise.inference.classifier import load_classifier
+from rankwise.machine.precision import compiles
 from rankwise.machine.processes import this_process
 from rankwise.methods import method_of
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
-from rankwise.runs import calibrate, card
+from rankwise.runs import card
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
 from rankwise.training import final, probe, proof, record, stopping, tracking
@@ -101,6 +105,7 @@ class Execution:
         compared = proof.config_of(job.config, job.plan.engine)
         live = self._live_logits(model, classifier, accelerator.device, compared)
         del classifier, model
+        accelerator.free_memory()  # it holds the model: two bases would be in memory
         gc.collect()
         reloaded, difference = self._reloaded(live, accelerator.device, compared)
         self._score_and_record(state, reloaded, difference)
@@ -122,10 +127,16 @@ class Execution:
 
     def _reloaded(self, live: np.ndarray, device: torch.device, compared: Config) -> tuple[Any, float]:
         """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference."""
-        reloaded = self._classifier(adapter_file.load(self.job.run.adapter), device, compared)
+        saved, engine = saving.read(self.job.run.adapter), self.job.plan.engine
+        compiled = compiles(self.job.config.train.compile, engine, self.job.total_steps)
+
+        def served(precision: str) -> Any:
+            return load_classifier(saved, engine=engine, precision=precision, compile=compiled).to(device)
+
+        reloaded = served(compared.model.precision)
         difference = proof.prove_equal(live, self._logits_to_prove(reloaded))
         if compared is not self.job.config:
-            reloaded = self._classifier(adapter_file.load(self.job.run.adapter), device)
+            reloaded = served(self.job.config.model.precision)
         return reloaded, difference
 
     def _logits_to_prove(self, classifier: Any) -> np.ndarray:

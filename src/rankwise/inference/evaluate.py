@@ -11,15 +11,16 @@ from rankwise import data
 from rankwise.baselines import tfidf
 from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.inference.predictor import load
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
-from rankwise.runs.predictor import load
 from rankwise.scoring import ledger, metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
 _COLUMNS = ("data.text", "data.label", "data.label_separator")
-_MAY_CHANGE = ("data.test", *_COLUMNS)
+_BASE = "model.name"
+_MAY_CHANGE = ("data.test", *_COLUMNS, _BASE)
 
 
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
 
     overrides
         Where the test rows are, on top of the run's configuration: data.test=FILE, and data.text, data.label and
-        data.label_separator where its columns have other names.
+        data.label_separator where its columns have other names; model.name=FOLDER, where the base is elsewhere now.
 
     Returns: the metrics of the test role.
     Raises: UserError when there is no test set, an override is about anything else, or the rows held out of train are no
@@ -49,7 +50,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     assert rows is not None
     set_apart = _set_apart(run)
     _check_set_apart(config, rows, set_apart)
-    predictor = load(run)
+    predictor = load(run, base=config.model.name if any(word.startswith(f"{_BASE}=") for word in overrides) else None)
     logits = predictor.logits_of_cleaned(rows.texts)
     scores = metrics.evaluate(logits, rows.labels, predictor.label_names)
     lowest = tfidf.of_test(config, run.result["data"]["train"]["sha256"], rows, predictor.label_names)

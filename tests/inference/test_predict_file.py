@@ -115,12 +115,12 @@ def peak_mb(run, folder, rows: int) -> float:
     code = f"""
 import numpy as np
 from rankwise.machine import description
-from rankwise.runs import predict_file
+from rankwise.inference import predict_file
 class Cheap:
     label_names, multi_label = ["a", "b", "c"], False
     def predict_proba(self, texts):
         return np.full((len(texts), 3), 1 / 3)
-predict_file.load = lambda *_, **__: Cheap()
+predict_file.predictor_of = lambda *_, **__: Cheap()
 outcome = predict_file.predict_file({str(run.path)!r}, {str(source)!r}, {str(folder / f"{rows}.parquet")!r})
 assert outcome["rows"] == {rows}, outcome
 print(description.peak_mb())

@@ -9,13 +9,13 @@ import numpy as np
 
 from rankwise import files
 from rankwise.errors import UserError
+from rankwise.models.layout import RECORD
 from rankwise.runs.folder import Run, open_run
 from rankwise.scoring import calibration, metrics, predictions
 from rankwise.scoring.predictions import Predictions
 
-# Beside the weights, so that the adapter's folder alone can be applied with it.
-DETAILS = "rankwise.json"
 KEY = "calibration"
+"""in result.json, and beside the weights, so that the adapter's folder alone can be applied with it"""
 
 
 def calibrate(path: str | Path | Run) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def calibrate(path: str | Path | Run) -> dict[str, Any]:
     Raises: UserError when the run kept no validation predictions or has no adapter yet.
     """
     run = open_run(path)
-    if not (run.adapter / DETAILS).is_file():
+    if not (run.adapter / RECORD).is_file():
         raise UserError(f"{run.path} has no adapter to keep a temperature with: train it to its end first")
     if not run.predictions("validation").is_file():
         raise UserError(
@@ -46,21 +46,9 @@ def calibrate(path: str | Path | Run) -> dict[str, Any]:
         "ece_before": _ece(read, logits, 1.0),
         "ece_after": _ece(read, logits, fitted.value),
     }
-    files.write_json(run.adapter / DETAILS, files.read_json(run.adapter / DETAILS) | {KEY: found})
+    files.write_json(run.adapter / RECORD, files.read_json(run.adapter / RECORD) | {KEY: found})
     run.write_result(run.result | {KEY: found})
     return found
-
-
-def temperature_of(adapter: str | Path) -> float:
-    """The temperature kept with an adapter's folder.
-
-    Raises: UserError when it was never calibrated.
-    """
-    path = Path(adapter) / DETAILS
-    details = files.read_json(path) if path.is_file() else {}
-    if KEY not in details:
-        raise UserError(f"{adapter} has no temperature yet: fit one with  rankwise calibrate  on its run")
-    return float(details[KEY]["temperature"])
 
 
 def _logits(read: Predictions) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import Any
 
 from rankwise.data import sources
 from rankwise.errors import UserError
-from rankwise.runs.predictor import load, text_columns
+from rankwise.inference import saved as saving
+from rankwise.inference.predictor import predictor_of
 from rankwise.scoring import writers
 
 # Texts read before any is scored: enough that sorting by length inside the window leaves little padding.
@@ -25,6 +26,7 @@ def predict_file(
     text: Sequence[str] | None = None,
     kaggle_header: str | None = None,
     calibrated: bool = False,
+    base: str | Path | None = None,
 ) -> dict[str, Any]:
     """Label every text of a file and write the predictions in the same order.
 
@@ -36,8 +38,10 @@ def predict_file(
         The first line of the kaggle format, ID,Label by default: competitions differ in it.
     calibrated
         Probabilities at the temperature kept with the adapter.
+    base
+        As in `rankwise.load`.
 
-    Returns: rows, output, seconds, texts_per_s.
+    Returns: rows, output, seconds, texts_per_s, notes.
     Raises: UserError for a missing file or column, an ending that names no format, or a header that the format does not
     have; no output is left then.
     """
@@ -47,8 +51,9 @@ def predict_file(
         raise UserError(f"a kaggle header cannot apply to {chosen}: add --format kaggle, or leave the header out")
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise UserError(f"{output} is the file of texts itself: name another file to write")
-    batches = sources.stream(Path(source), text or text_columns(run), WINDOW_ROWS)
-    predictor = load(run, calibrated=calibrated)
+    saved = saving.read(run, base=base)
+    batches = sources.stream(Path(source), text or saved.text, WINDOW_ROWS)
+    predictor = predictor_of(saved, calibrated=calibrated)
     started = time.perf_counter()
     rows = 0
     with writers.open_writer(
@@ -62,4 +67,10 @@ def predict_file(
             file.add(batch.ids, predictor.predict_proba(batch.texts))
             rows += len(batch.texts)
     seconds = time.perf_counter() - started
-    return {"rows": rows, "output": str(target), "seconds": round(seconds, 3), "texts_per_s": round(rows / seconds, 1)}
+    return {
+        "rows": rows,
+        "output": str(target),
+        "seconds": round(seconds, 3),
+        "texts_per_s": round(rows / seconds, 1),
+        "notes": list(saved.notes),
+    }

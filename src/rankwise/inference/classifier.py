@@ -1,0 +1,120 @@
+"""The network of a saved classifier: one reader of its weights for the proof, the scores and every answer.
+
+Adapters stay beside the weights, as they were trained: merged and rounded, a served answer would be another one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rankwise.encoders import Encoder
+from rankwise.errors import UserError
+from rankwise.files import weight_files
+from rankwise.inference import matching
+from rankwise.inference.adapter import AdapterFiles
+from rankwise.inference.saved import SavedClassifier
+from rankwise.machine.device import device, has_cuda
+from rankwise.machine.precision import precision_of
+from rankwise.models.classifier import ReferenceClassifier
+
+_ENGINES = ("auto", "fast", "reference")
+_KNOWN_KEYS = frozenset(
+    {"alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "exclude_modules"}
+    | {"inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout"}
+    | {"megatron_core", "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern"}
+    | {"revision", "target_modules", "task_type", "use_dora", "use_rslora"}
+)
+"""of an adapter_config.json that asks for plain LoRA or DoRA; whatever else is set there is left to peft"""
+
+
+def load_classifier(
+    saved: SavedClassifier, *, engine: str | None = None, precision: str | None = None, compile: bool = False
+) -> Any:
+    """The network, on this machine's device, ready to answer.
+
+    engine
+        fast, reference, or auto, which is fast where it can; the training's by default.
+    precision
+        As `model.precision`; by default the training's, or auto where that needs a GPU and there is none.
+    compile
+        Of the fast engine: see `FastClassifier`.
+
+    Raises: UserError when the fast engine is asked for and cannot, or the weights are damaged.
+    """
+    wanted = engine or saved.engine
+    if wanted not in _ENGINES:
+        raise UserError(f"engine is {wanted!r}, expected one of {', '.join(_ENGINES)}")
+    reason = None if wanted == "reference" else why_not_fast(saved)
+    if wanted == "fast" and reason is not None:
+        raise UserError(f"the fast engine cannot read {saved.adapter.folder}: {reason}; use engine auto or reference")
+    if wanted == "reference" or reason is not None:
+        return _reference(saved, _precision(saved, precision, "reference"))
+    return _fast(saved, _precision(saved, precision, "fast"), compile)
+
+
+def why_not_fast(saved: SavedClassifier) -> str | None:
+    """Why the fast engine cannot run a saved classifier; None when it can."""
+    encoder, adapter = saved.encoder, saved.adapter
+    if saved.precision == "fp16" and has_cuda():
+        return "it does not compute in fp16"
+    return encoder.family.why_not_fast(encoder.hf_config) or _other_form(adapter, encoder)
+
+
+def _other_form(adapter: AdapterFiles, encoder: Encoder) -> str | None:
+    """What in an adapter is more than LoRA or DoRA on the linear layers that the engine knows."""
+    config, family = adapter.config, encoder.family
+    if adapter.kind != "LORA":
+        return f"its type is {adapter.kind}, not LORA"
+    if config.get("init_lora_weights", True) not in (True, False, "gaussian"):
+        return f"init_lora_weights is {config['init_lora_weights']}, which changes the base when it loads"
+    other = next((key for key, value in config.items() if value and key not in _KNOWN_KEYS), None)
+    if other is not None:
+        return f"{other} is set"
+    head, sites = {family.dense, family.projection}, {site.module for site in encoder.sites}
+    for name, module in adapter.updates.items():
+        if module not in sites | head or ".lora_embedding_" in name:
+            return f"it adapts '{module}', which is none of the linear layers known here"
+        if module in head and name.endswith(".lora_magnitude_vector"):
+            return "it has DoRA on the head"
+    return None
+
+
+def _precision(saved: SavedClassifier, asked: str | None, engine: str) -> str:
+    """What to compute in: what is asked for, else what it was trained in, where this machine can."""
+    wanted = asked or ("auto" if saved.precision == "fp16" and not has_cuda() else saved.precision)
+    return precision_of(wanted, engine)
+
+
+def _fast(saved: SavedClassifier, precision: str, compile: bool) -> Any:
+    from rankwise.engine import FastClassifier
+    from rankwise.engine.weights import SavedWeights
+
+    adapter, encoder = saved.adapter, saved.encoder
+    weights = SavedWeights(
+        _base_tensors(saved),
+        adapter.tensors(),
+        lambda module, rank: matching.scale_of(adapter.config, module, rank),
+        encoder.family.prefix,
+    )
+    native, config = saved.compile != "off", dict(encoder.hf_config)
+    made = FastClassifier(weights, encoder.model_type, config, precision=precision, compile=compile, native=native)
+    return made.eval().to(device())
+
+
+def _base_tensors(saved: SavedClassifier) -> dict[str, Any]:
+    """The base's tensors, of its one file or of its shards, or made anew from the training's seed."""
+    if saved.base is None:
+        from rankwise.inference.reference import base_of
+
+        return dict(base_of(saved).state_dict())
+    from safetensors.torch import load_file
+
+    return {name: value for path in weight_files(saved.base) for name, value in load_file(path).items()}
+
+
+def _reference(saved: SavedClassifier, precision: str) -> Any:
+    from rankwise.inference.reference import peft_model
+
+    model = peft_model(saved)
+    pad = model.config.pad_token_id or 0
+    return ReferenceClassifier(model, pad_token_id=pad, precision=precision).eval().to(device())

@@ -1,0 +1,52 @@
+"""Which adapter's folder a path stands for, and what a folder is that holds none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rankwise.errors import UserError
+from rankwise.models.layout import CONFIG
+from rankwise.runs.folder import Run, open_run
+
+_SHOWN = 5
+"""names in an error message at most"""
+
+
+def adapter_folder(path: str | Path | Run) -> Path:
+    """The folder of the adapter that a path stands for.
+
+    path
+        A run's folder, a search's (its winner), an adapter's, or a folder around exactly one adapter: PEFT saves a
+        named adapter in a folder of its name, a Trainer's checkpoint is a folder in its output.
+
+    Raises: UserError when it is none of these.
+    """
+    folder = Path(path)
+    if (folder / CONFIG).is_file():
+        return folder
+    if not any((folder / name).is_file() for name in ("result.json", "search.json")):
+        return _around(folder)
+    run = open_run(folder)
+    if not (run.adapter / CONFIG).is_file():
+        raise UserError(
+            f"{run.path} has no adapter yet, its status is '{run.result.get('status')}': "
+            f"continue it with  rankwise train {run.path / 'config.yaml'} --out {run.path} --resume"
+        )
+    return run.adapter
+
+
+def _around(folder: Path) -> Path:
+    """The one adapter inside a folder that is none itself."""
+    if not folder.exists():
+        raise UserError(f"no run at {folder}: the folder does not exist")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, expected the folder of a run, a search or an adapter")
+    inside = sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        names = ", ".join(str(one) for one in inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "")
+        raise UserError(f"{folder} holds {len(inside)} adapters: name one of {names}")
+    raise UserError(
+        f"{folder} is not a run's folder and holds no adapter_config.json, expected a run, a search or a PEFT adapter"
+    )

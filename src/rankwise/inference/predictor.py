@@ -1,0 +1,178 @@
+"""Predicting with a saved classifier: texts in, label names or probabilities out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankwise.errors import UserError
+from rankwise.inference import saved as saving
+from rankwise.inference.saved import SavedClassifier
+from rankwise.runs.folder import Run
+
+EVAL_BATCH = 64
+
+
+@dataclass
+class Predictor:
+    """A loaded classifier. Threads may share it; a process forked from the one that loaded it answers with one thread,
+    since pools of threads do not survive a fork; its pickle is the path it was loaded from.
+
+    temperature
+        What logits are divided by before the softmax; 1 unless calibration is asked for.
+    threads
+        What it computes with; None: as many as torch does in this process.
+    notes
+        What a reader of its answers should know.
+    """
+
+    classifier: Any
+    tokenizer: Any
+    label_names: list[str]
+    max_length: int
+    multi_label: bool = False
+    temperature: float = 1.0
+    preprocess: tuple[str, ...] = ()
+    threads: int | None = None
+    notes: tuple[str, ...] = ()
+    again: Callable[[], Predictor] | None = None
+    """loads it anew"""
+    _process: int = field(default_factory=os.getpid, repr=False)
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Raw scores, float32. Shape: (texts, classes)
+
+        Raises: UserError when a text is not a string, or all of them are one.
+        """
+        from rankwise.data.text import preprocess
+
+        if isinstance(texts, str):
+            raise UserError("expected a sequence of texts, got one string: wrap it in a list")
+        texts = list(texts)
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise UserError(f"text {row} is a {type(text).__name__}, expected a string")
+        return self.logits_of_cleaned(preprocess(texts, self.preprocess))
+
+    def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
+        """Raw scores of texts that went through `data.preprocess` when they were read. Shape: (texts, classes)"""
+        from rankwise.data.tokens import encode
+        from rankwise.machine.threads import limited_to
+        from rankwise.models.classifier import logits_of
+
+        if not texts:
+            return np.zeros((0, len(self.label_names)), dtype=np.float32)
+        with limited_to(self._threads()):
+            return logits_of(self.classifier, encode(texts, self.tokenizer, self.max_length), EVAL_BATCH)
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities, float64. Shape: (texts, classes)"""
+        from rankwise.scoring.calibration import apply_temperature
+
+        return apply_temperature(self.logits(texts), self.temperature, multi_label=self.multi_label)
+
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """The name of each text's most probable label; a list of names a text when it may carry several."""
+        return self.names_of(self.predict_proba(texts))
+
+    def names_of(self, probabilities: np.ndarray) -> list[Any]:
+        """What `predict` says of texts with these probabilities. Shape: (texts, classes)"""
+        if self.multi_label:
+            return [[self.label_names[label] for label in np.flatnonzero(row >= 0.5)] for row in probabilities]
+        return [self.label_names[label] for label in probabilities.argmax(axis=1)]
+
+    def _threads(self) -> int | None:
+        if os.getpid() == self._process:
+            return self.threads
+        from rankwise.machine.device import device
+
+        if device().type != "cpu":
+            raise UserError("this predictor was loaded on a GPU before the process forked: load it in each process")
+        return 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.again is None:
+            raise UserError("this predictor was not loaded from a folder, so it has no pickle: use rankwise.load")
+        return _again, (self.again,)
+
+
+def _again(load_anew: Callable[[], Predictor]) -> Predictor:
+    return load_anew()
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """The arguments of `load`, for a pickle."""
+
+    path: str
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self) -> Predictor:
+        return load(self.path, **dict(self.options))
+
+
+def load(
+    path: str | Path | Run,
+    *,
+    base: str | Path | None = None,
+    precision: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    calibrated: bool = False,
+) -> Predictor:
+    """The predictor of a run's folder, a search's (its winner) or any PEFT adapter folder.
+
+    base
+        The base's folder or name, where the one that the adapter names is not to be had here.
+    precision
+        fp32, bf16, fp16 or auto, which is what this machine is fast in; by default that of the training, or auto where
+        it needs a GPU and there is none.
+    engine
+        fast, reference or auto; by default that of the training.
+    threads
+        What it computes with, whatever the process does otherwise.
+    calibrated
+        Apply the temperature kept with the adapter (`rankwise calibrate`).
+
+    Raises: UserError when the folder is none of these, its files are damaged or do not belong together, or it was never
+    calibrated.
+    """
+    saved = saving.read(path, base=base)
+    options = {"base": base, "precision": precision, "engine": engine, "threads": threads, "calibrated": calibrated}
+    anew = _Loading(str(Path(path).resolve()), tuple(options.items()))
+    return predictor_of(saved, precision=precision, engine=engine, threads=threads, calibrated=calibrated, again=anew)
+
+
+def predictor_of(
+    saved: SavedClassifier,
+    *,
+    precision: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    calibrated: bool = False,
+    again: Callable[[], Predictor] | None = None,
+) -> Predictor:
+    """`load` of what has been read already."""
+    from rankwise.inference.classifier import load_classifier
+
+    if threads is not None and threads < 1:
+        raise UserError(f"threads is {threads}, expected 1 or more")
+    if calibrated and saved.temperature is None:
+        raise UserError(f"{saved.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run")
+    return Predictor(
+        load_classifier(saved, engine=engine, precision=precision),
+        saved.tokenizer,
+        saved.label_names,
+        saved.max_length,
+        multi_label=saved.multi_label,
+        temperature=(saved.temperature if calibrated else None) or 1.0,
+        preprocess=saved.preprocess,
+        threads=threads,
+        notes=saved.notes,
+        again=again,
+    )

@@ -1,0 +1,147 @@
+"""A saved classifier, read once: its base, its adapter, and how it turns texts into answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rankwise.config import Model
+from rankwise.encoders import Encoder, encoder_of
+from rankwise.encoders.encoder import encoder_from, read_config
+from rankwise.errors import UserError
+from rankwise.inference import checks, labels, record
+from rankwise.inference.adapter import PROMPTS, AdapterFiles
+from rankwise.inference.folders import adapter_folder
+from rankwise.models import holds_tokenizer, sources, tokenizer_of
+from rankwise.models.layout import CONFIG
+from rankwise.runs.folder import Run
+
+_HINT = "name the base's folder with base=FOLDER, on the command line model.name=FOLDER"
+
+
+@dataclass(frozen=True)
+class SavedClassifier:
+    """All that is known of a saved classifier before its weights are read; no torch, no peft."""
+
+    adapter: AdapterFiles
+    model: Model
+    """the base as it is named: where its files come from, or that it is made of random weights"""
+    base: Path | None
+    """the base's folder; None where its weights are made anew and none was needed"""
+    encoder: Encoder
+    label_names: list[str]
+    multi_label: bool
+    max_length: int
+    """tokens read of a text"""
+    text: list[str]
+    """columns it was trained on"""
+    preprocess: tuple[str, ...]
+    temperature: float | None
+    """fitted by `rankwise calibrate`"""
+    engine: str
+    """of the training, as `precision`, `compile` and `seed`"""
+    precision: str
+    compile: str
+    seed: int
+    notes: tuple[str, ...] = ()
+    """what a reader of its answers should know"""
+
+    @property
+    def embedding_rows(self) -> int:
+        """Of the word embedding it computes with."""
+        return checks.embedding_rows(self.adapter, self.encoder)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The adapter's own, or its base's.
+
+        Raises: UserError when there is none, or it knows tokens that the embedding has no rows for.
+        """
+        own = holds_tokenizer(self.adapter.folder)
+        return tokenizer_of(self.adapter.folder if own else self.base or self.model, rows=self.embedding_rows)
+
+
+def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClassifier:
+    """Read what a path stands for: a run's folder, a search's (its winner) or any PEFT adapter's.
+
+    base
+        The base's folder or name, where the one that the adapter names is not to be had here.
+
+    Raises: UserError when it is none of these, its files are damaged, or they do not belong together.
+    """
+    adapter = AdapterFiles.open(adapter_folder(path))
+    known = record.read(adapter.folder)
+    model = _base_of(adapter, known, base)
+    folder, encoder = _located(model, named=base is not None)
+    shapes = checks.shapes_of(folder) if folder else None
+    classes = checks.count_classes(adapter, encoder, shapes or {})
+    checks.check_fit(adapter, encoder, classes, shapes)
+    names, multi_label, notes = _classes(adapter, known, folder, classes)
+    trained = known.config
+    virtual = int(adapter.config.get("num_virtual_tokens") or 0) if adapter.kind in PROMPTS else 0
+    return SavedClassifier(
+        adapter=adapter,
+        model=model,
+        base=folder,
+        encoder=encoder,
+        label_names=names,
+        multi_label=multi_label,
+        max_length=trained.data.max_length or encoder.positions - virtual,
+        text=[trained.data.text] if isinstance(trained.data.text, str) else trained.data.text,
+        preprocess=tuple(trained.data.preprocess),
+        temperature=known.calibration.temperature if known.calibration else None,
+        engine=trained.engine,
+        precision=trained.model.precision,
+        compile=trained.train.compile,
+        seed=trained.train.seed,
+        notes=notes,
+    )
+
+
+def _base_of(adapter: AdapterFiles, known: record.Record, base: str | Path | None) -> Model:
+    """The base by the name it goes by: the one given, Rankwise's record, PEFT's configuration."""
+    if base is not None:
+        return Model(name=str(base))
+    trained = known.config.model
+    if trained.name is not None:
+        return Model(name=trained.name, revision=trained.revision, random_weights=trained.random_weights)
+    name = adapter.config.get("base_model_name_or_path")
+    if not name:
+        raise UserError(
+            f"{adapter.folder / CONFIG} names no base_model_name_or_path, so its base is not known: {_HINT}"
+        )
+    return Model(name=str(name), revision=adapter.config.get("revision"))
+
+
+def _located(model: Model, *, named: bool) -> tuple[Path | None, Encoder]:
+    """The base's folder, none where its weights are random, and its encoder.
+
+    named
+        Whether the user has named it already.
+    """
+    try:
+        if model.random_weights:
+            sources.ensure_config(model)
+            return None, encoder_of(model)
+        folder = sources.locate(model)
+    except UserError as error:
+        raise error if named else UserError(f"{error}; {_HINT}") from error
+    return folder, encoder_from(model.name, read_config(folder), folder)
+
+
+def _classes(
+    adapter: AdapterFiles, known: record.Record, base: Path | None, count: int
+) -> tuple[list[str], bool, tuple[str, ...]]:
+    """The label names, whether a text may carry several, and notes."""
+    if known.labels is None:
+        base_config = read_config(base) if base else {}
+        names, note = labels.names_of(count, adapter.folder, base_config)
+        own = read_config(adapter.folder) if (adapter.folder / "config.json").is_file() else base_config
+        return names, own.get("problem_type") == "multi_label_classification", (note,) if note else ()
+    if len(known.labels) != count:
+        raise UserError(
+            f"{adapter.folder} names {len(known.labels)} classes, its head has {count}: they do not belong together"
+        )
+    return known.labels, known.config.data.multi_label, ()

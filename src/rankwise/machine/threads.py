@@ -1,0 +1,37 @@
+"""How many threads torch computes with, changed for a while and then as the host had it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_lock = threading.Lock()
+_inside = 0
+_of_host = 0
+
+
+@contextmanager
+def limited_to(threads: int | None) -> Iterator[None]:
+    """Compute with so many threads in this block; None leaves them as they are.
+
+    torch's number is the process's own: where blocks overlap, each thread computes with its own and the host's number
+    comes back after each.
+    """
+    global _inside, _of_host
+    if threads is None:
+        yield
+        return
+    with _lock:
+        if _inside == 0:
+            _of_host = torch.get_num_threads()
+        _inside += 1
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            torch.set_num_threads(_of_host)
