@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ except ImportError as error:
 
 # What fit must not be told through `options`: it comes from X and y.
 _OWN_KEYS = ("data.train", "data.validation", "data.test", "data.text", "data.label", "data.multi_label")
+_LOADING = threading.Lock()
+"""held while a network is loaded: threads that ask at once get the same one"""
 
 
 class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -183,12 +186,13 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     def _loaded(self) -> Any:
         """The network, loaded at first use."""
-        if "_predictor" not in self.__dict__:
-            from rankwise.inference.predictor import load
+        from rankwise.inference.predictor import load
 
-            with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:
-                self._predictor = load(self.save(folder))
-        return self._predictor
+        with _LOADING:
+            if "_predictor" not in self.__dict__:
+                with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:
+                    self._predictor = load(self.save(folder))
+            return self._predictor
 
 
 def _texts(X: Any) -> list[str]:

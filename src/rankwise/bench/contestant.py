@@ -14,6 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from rankwise.bench.command import Setting
 from rankwise.bench.turns import Turns, answer
 from rankwise.errors import UserError
+from rankwise.machine.memory import keep_freed_memory
 
 
 def main(variant: str) -> None:
@@ -26,6 +27,8 @@ def main(variant: str) -> None:
             import torch
 
             torch.set_num_threads(setting.threads)
+        if variant.startswith("engine"):  # as its verbs do in their processes
+            keep_freed_memory()
         module = training if setting.task == "train" else predicting
         module.run(variant, setting, Turns(setting))
     except UserError as error:

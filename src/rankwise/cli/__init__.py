@@ -14,6 +14,7 @@ from importlib import import_module
 
 from rankwise import __version__
 from rankwise.errors import UserError, nearest
+from rankwise.machine.memory import keep_freed_memory
 
 # What `rankwise --help` shows; a verb's module has its name.
 VERBS = {
@@ -26,6 +27,7 @@ VERBS = {
     "compare": "paired tests between runs on the same rows",
     "calibrate": "fit a temperature on validation rows, kept with the adapter",
     "report": "one HTML file about a run or a search, with its figures",
+    "adapters": "make safetensors of an adapter's pickle",
     "recipes": "list, show or copy the shipped configurations",
     "bench": "measure speed and memory beside a peer, in one call",
     "doctor": "what this machine offers, what is missing, what to install",
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb == "--version":
         print(f"rankwise {__version__}")
         return 0
+    if argv is None:  # this process is the command's own
+        keep_freed_memory()
     try:
         return _run(verb, words)
     except UserError as error:

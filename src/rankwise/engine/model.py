@@ -30,13 +30,12 @@ from rankwise.engine.weights import (
     Dense,
     LiveModel,
     Source,
-    keep_freed_memory,
     layer_of,
     norm_of,
     release_layer,
-    return_freed_memory,
 )
 from rankwise.errors import UserError
+from rankwise.machine.memory import return_freed_memory
 from rankwise.machine.precision import as_precision
 
 
@@ -99,7 +98,6 @@ class FastClassifier(nn.Module):
             if isinstance(module, FrozenLinear):
                 module.prepare_backward()
         return_freed_memory()
-        keep_freed_memory()
 
     def _layer(self, source: Source, index: int) -> EncoderLayer:
         layer = EncoderLayer(

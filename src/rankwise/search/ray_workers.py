@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rankwise.errors import UserError, missing_extra
+from rankwise.machine.memory import keep_freed_memory
 from rankwise.search.spec import Resources
 from rankwise.search.trial import Outcome, Task, carry_out
 from rankwise.search.workers import RETRIES
@@ -44,6 +45,12 @@ _CANCEL_S = 10.0
 """seconds to wait for tasks that were cancelled"""
 
 
+def _in_worker(task: Task) -> Outcome:
+    """A trial in a worker's process, which is our own."""
+    keep_freed_memory()
+    return carry_out(task)
+
+
 class RayWorkers:
     """The workers of a Ray cluster, as many as the trials' resources leave room for."""
 
@@ -51,7 +58,7 @@ class RayWorkers:
         self._ray = connect(address)
         self.count = self._room(resources)
         # Ray gives each task OMP_NUM_THREADS by its cpus; max_retries is of lost workers, not of errors.
-        self._carry_out = self._ray.remote(carry_out).options(
+        self._carry_out = self._ray.remote(_in_worker).options(
             num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=RETRIES, name="rankwise trial"
         )
 

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import Protocol
 
+from rankwise.machine.memory import keep_freed_memory
 from rankwise.search.trial import Outcome, Task, carry_out
 
 RETRIES = 3
@@ -129,6 +130,7 @@ def _start(threads: int) -> None:
     """Set a new worker's threads before torch is imported, and make it end when the search does."""
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(threads)
+    keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
