@@ -8,6 +8,7 @@ With --ray a cluster labels the files of a pattern into a folder of Parquet file
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rankwise.cli import common
 from rankwise.errors import UserError
@@ -20,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
     parser.add_argument("input", metavar="INPUT", help="CSV, TSV, JSONL, Parquet, or text with one example a line")
     parser.add_argument("output", metavar="OUTPUT", help="the file to write")
+    parser.add_argument(
+        "words", nargs="*", metavar="model.name=FOLDER", help="where the base is, if it is not where the adapter says"
+    )
     parser.add_argument(
         "--format", choices=["csv", "jsonl", "parquet", "kaggle"], help="default: by the output's ending"
     )
@@ -44,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict and say how many rows were written."""
+    base = _base(args.words)
     if args.ray:
-        return _over_ray(args)
+        return _over_ray(args, base)
     from rankwise.inference.predict_file import predict_file
 
     outcome = predict_file(
@@ -56,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
         text=args.text,
         kaggle_header=args.kaggle_header,
         calibrated=args.calibrated,
+        base=base,
     )
+    for note in outcome["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     if args.json:
         common.print_json(outcome)
     else:
@@ -64,7 +72,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _over_ray(args: argparse.Namespace) -> int:
+def _base(words: list[str]) -> str | None:
+    """The base that is named on the command line."""
+    base = None
+    for word in words:
+        key, _, base = word.partition("=")
+        if key != "model.name" or not base:
+            raise UserError(f"'{word}' cannot change at prediction: only model.name may, the rest is the run's")
+    return base
+
+
+def _over_ray(args: argparse.Namespace, base: str | None) -> int:
     """The same over a cluster, for more files than one machine cares to read."""
     if args.format not in (None, "parquet"):
         raise UserError(f"--format {args.format} cannot apply with --ray, which writes a folder of Parquet files")
@@ -72,7 +90,9 @@ def _over_ray(args: argparse.Namespace) -> int:
         raise UserError("--kaggle-header cannot apply with --ray, which writes a folder of Parquet files")
     from rankwise.search import bulk
 
-    rows = bulk.predict(args.run, args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated)
+    rows = bulk.predict(
+        args.run, args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated, base=base
+    )
     if args.json:
         common.print_json({"rows": rows, "output": args.output})
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rankwise.config import choices
 from rankwise.encoders import Encoder
 from rankwise.errors import UserError
 from rankwise.files import weight_files
@@ -81,6 +82,9 @@ def _other_form(adapter: AdapterFiles, encoder: Encoder) -> str | None:
 
 def _precision(saved: SavedClassifier, asked: str | None, engine: str) -> str:
     """What to compute in: what is asked for, else what it was trained in, where this machine can."""
+    known = choices("model.precision")
+    if asked is not None and asked not in known:
+        raise UserError(f"precision is {asked!r}, expected one of {', '.join(known)}")
     wanted = asked or ("auto" if saved.precision == "fp16" and not has_cuda() else saved.precision)
     return precision_of(wanted, engine)
 

@@ -20,6 +20,7 @@ def predict(
     address: str = "auto",
     text: str | list[str] | None = None,
     calibrated: bool = False,
+    base: str | None = None,
     workers: int | None = None,
     batch_rows: int = 1024,
 ) -> int:
@@ -31,6 +32,8 @@ def predict(
         Text columns; by default those the run was trained on.
     calibrated
         Apply the temperature kept with the adapter (`rankwise calibrate`).
+    base
+        As in `rankwise.load`.
     workers
         Processes that hold the model, one cpu each; one fewer than the cluster has cpus by default.
 
@@ -38,6 +41,8 @@ def predict(
     Raises: UserError for a source that cannot be read or lacks the text columns, and for an output that exists.
     """
     paths = _paths(source)
+    if base is not None and Path(base).is_dir():
+        base = str(Path(base).resolve())  # a worker may stand elsewhere
     target = str(output) if "://" in str(output) else str(Path(output).resolve())  # a worker may stand elsewhere
     if Path(output).is_file() or (Path(output).is_dir() and any(Path(output).iterdir())):
         raise UserError(f"{output} exists already: name a folder to be made")
@@ -49,7 +54,7 @@ def predict(
     from ray.data import ActorPoolStrategy
 
     rows: Any = getattr(reading, _READERS[suffix])(paths)
-    columns = [text] if isinstance(text, str) else text or saved.read(run).text
+    columns = [text] if isinstance(text, str) else text or saved.read(run, base=base).text
     missing = [column for column in columns if column not in rows.schema().names]
     if missing:
         raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(rows.schema().names)}")
@@ -58,7 +63,7 @@ def predict(
     count = workers or max(1, cpus - 1)
     labelled = rows.map_batches(
         _Labeller,
-        fn_constructor_args=(str(Path(run).resolve()), columns, calibrated),
+        fn_constructor_args=(str(Path(run).resolve()), columns, calibrated, base),
         batch_size=batch_rows,
         compute=ActorPoolStrategy(size=count),
         num_cpus=1 if count < cpus else 0,
@@ -101,10 +106,10 @@ def _matching(pattern: str) -> list[Path]:
 class _Labeller:
     """A predictor that stays in its worker from block to block."""
 
-    def __init__(self, run: str, columns: list[str], calibrated: bool) -> None:
+    def __init__(self, run: str, columns: list[str], calibrated: bool, base: str | None) -> None:
         from rankwise.inference.predictor import load
 
-        self.predictor = load(run, calibrated=calibrated)
+        self.predictor = load(run, calibrated=calibrated, base=base)
         self.columns = columns
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
