@@ -16,6 +16,7 @@ ORDER = [
     "errors",
     "files",
     "machine",
+    "records",
     "packaged",
     "recipes",
     "config.tree",

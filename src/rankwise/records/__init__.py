@@ -1,0 +1,25 @@
+"""What is written beside models and read again later, by this version and by others: typed, versioned, read leniently."""
+
+from rankwise.records.adapter import AdapterRecord, Base, Texts
+from rankwise.records.record import Record, read, write
+from rankwise.records.result import Calibration, Floor, LastScores, Metrics, Result, Scores
+from rankwise.records.search import SearchRecord, SearchRow, TrialRecord, Winner
+
+__all__ = [
+    "AdapterRecord",
+    "Base",
+    "Calibration",
+    "Floor",
+    "LastScores",
+    "Metrics",
+    "Record",
+    "Result",
+    "Scores",
+    "SearchRecord",
+    "SearchRow",
+    "Texts",
+    "TrialRecord",
+    "Winner",
+    "read",
+    "write",
+]

@@ -1,0 +1,252 @@
+"""result.json: what a run's folder says of the run, finished or not."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from rankwise.records.record import Record, Tree, Upgrade
+
+ENDED = ("finished", "stopped_early")
+Interval = tuple[float, float]
+"""the two ends, the lower first"""
+
+
+class ClassScores(Record, kw_only=True):
+    """Figures of one class; None where there is no row to divide by."""
+
+    precision: float | None = None
+    recall: float | None = None
+    recall_ci95: Interval | None = None
+    f1: float | None = None
+    support: int = 0
+
+
+class Scores(Record, kw_only=True):
+    """What `scoring.metrics.evaluate` measures on labelled rows, with the evaluation it stands for and its looks.
+
+    step
+        The optimizer step of the weights that were scored.
+    looks, looks_all
+        How often these rows were scored by this run, and by every run of this user.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = (
+        "step",
+        "looks",
+        "looks_all",
+        "notes",
+        "micro_f1",
+        "subset_accuracy",
+        "weighted_f1",
+        "brier",
+        "per_class",
+        "confusion",
+        "predicted_mix",
+        "true_mix",
+        "reliability",
+    )
+
+    step: int | None = None
+    looks: int | None = None
+    looks_all: int | None = None
+    examples: int
+    accuracy: float
+    accuracy_ci95: Interval
+    loss: float
+    macro_f1: float
+    weighted_f1: float | None = None
+    micro_f1: float | None = None
+    subset_accuracy: float | None = None
+    ece: float
+    brier: float | None = None
+    per_class: dict[str, ClassScores] = {}
+    confusion: list[Any] = []
+    predicted_mix: dict[str, float] = {}
+    true_mix: dict[str, float] = {}
+    reliability: list[dict[str, Any]] = []
+    notes: list[str] = []
+
+
+class LastScores(Record, kw_only=True):
+    """Scores of the last evaluation, which need not be the chosen one."""
+
+    step: int
+    accuracy: float
+    loss: float
+
+
+class Floor(Record, kw_only=True):
+    """What a simple method reaches on the same rows."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("validation", "test")
+
+    method: str = ""
+    validation: Scores | None = None
+    test: Scores | None = None
+
+
+class Metrics(Record, kw_only=True):
+    """Scores by the rows they were measured on."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("validation", "validation_last", "train_sample", "test", "floor")
+
+    validation: Scores | None = None
+    validation_last: LastScores | None = None
+    train_sample: Scores | None = None
+    test: Scores | None = None
+    floor: Floor | None = None
+
+
+class Parameters(Record, kw_only=True):
+    """Counts of the plan. `encoder` is what full fine-tuning trains."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    trainable: int = 0
+    budget: int | None = None
+    adapter: int = 0
+    dora: int = 0
+    bias: int = 0
+    head: int = 0
+    encoder: int | None = None
+    frozen: int = 0
+    adapter_bytes: int = 0
+
+
+class Timing(Record, kw_only=True):
+    """Seconds of training, of evaluation, and of everything since the command began, over all sessions."""
+
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    total_s: float = 0.0
+    steps: int = 0
+    examples_per_s: float | None = None
+    tokens_per_s: float | None = None
+
+
+class Memory(Record, kw_only=True):
+    """The most that was used, in megabytes."""
+
+    peak_mb: float = 0.0
+
+
+class RowsOfRole(Record, kw_only=True):
+    """The rows of a role: how many, and their hash.
+
+    source, set_apart
+        Of test rows: the file named at evaluation, and the hash of those held out when the run was trained.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("source", "set_apart")
+
+    rows: int = 0
+    sha256: str = ""
+    source: str | None = None
+    set_apart: str | None = None
+
+
+class Engine(Record, kw_only=True):
+    """Which path computed the steps, why not the fast one, and in what arithmetic."""
+
+    path: str = ""
+    reason: str | None = None
+    precision: str = ""
+    kernels: str | None = None
+
+
+class Environment(Record, kw_only=True):
+    """What a result was made with."""
+
+    versions: dict[str, str | None] = {}
+    platform: str = ""
+    cpu: str = ""
+    cores: int | None = None
+    threads: int | None = None
+    gpu: str | None = None
+    commit: str | None = None
+
+
+class Calibration(Record, kw_only=True):
+    """A fitted temperature, the rows it was fitted on, and loss and calibration error before and after there."""
+
+    temperature: float = 1.0
+    rows: int = 0
+    rows_sha256: str = ""
+    at_bound: bool = False
+    loss_before: float | None = None
+    loss_after: float | None = None
+    ece_before: float | None = None
+    ece_after: float | None = None
+
+
+class Proof(Record, kw_only=True):
+    """How far the reloaded adapter's logits were from the live model's."""
+
+    max_logit_difference: float = 0.0
+
+
+class Standing(Record, kw_only=True):
+    """Scores at one evaluation of a run that is not finished."""
+
+    step: int = 0
+    accuracy: float = 0.0
+    loss: float = 0.0
+    macro_f1: float = 0.0
+
+
+class Reached(Record, kw_only=True):
+    """Where a run stands that is not finished: its step, its best evaluation so far and its last."""
+
+    step: int = 0
+    best: Standing | None = None
+    last: Standing | None = None
+
+
+def _set_apart(tree: Tree) -> None:
+    """Version 1 knew the rows held out as test by their plain hash until an evaluation named others."""
+    test = (tree.get("data") or {}).get("test")
+    if test and "source" not in test and "set_apart" not in test:
+        test["set_apart"] = test.get("sha256")
+
+
+class Result(Record, kw_only=True):
+    """The contents of result.json.
+
+    status
+        running, finished, stopped_early, interrupted or failed.
+    texts
+        What the data was like: `data.Report.to_dict`.
+    sessions
+        The step that every session of the run began from.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("error", "reached", "reload", "notes", "calibration", "texts")
+    UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_set_apart,)
+
+    version: int = 2
+    status: str = "running"
+    error: str | None = None
+    parameters: Parameters = msgspec.field(default_factory=Parameters)
+    metrics: Metrics = msgspec.field(default_factory=Metrics)
+    timing: Timing = msgspec.field(default_factory=Timing)
+    processes: int = 1
+    memory: Memory = msgspec.field(default_factory=Memory)
+    seed: int = 0
+    config_hash: str = ""
+    labels: list[str] = []
+    engine: Engine = msgspec.field(default_factory=Engine)
+    data: dict[str, RowsOfRole] = {}
+    texts: dict[str, Any] = {}
+    environment: Environment = msgspec.field(default_factory=Environment)
+    sessions: list[int] = []
+    reached: Reached | None = None
+    reload: Proof | None = None
+    notes: list[str] = []
+    calibration: Calibration | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run came to its end, by its last step or by stopping early."""
+        return self.status in ENDED

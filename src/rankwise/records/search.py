@@ -1,0 +1,155 @@
+"""search.json: what a search's folder says of its trials and its winner."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from rankwise.records.record import Record, Tree, Upgrade
+from rankwise.records.result import Interval
+
+Point = dict[str, Any]
+"""an axis's name to its value"""
+
+
+class SearchRow(Record, kw_only=True):
+    """A configuration in the table, all its seeds together.
+
+    peak, chosen, final
+        Validation accuracy: the highest of all evaluations, at the kept checkpoint, and at the last step.
+    mean, sd
+        Of the search's metric over seeds.
+    """
+
+    trial: int
+    point: Point = {}
+    status: str = ""
+    why: str | int | None = None
+    trainable: int | None = None
+    rank: int | None = None
+    steps: int = 0
+    peak: float | None = None
+    chosen: float | None = None
+    chosen_ci95: Interval | None = None
+    final: float | None = None
+    loss: float | None = None
+    macro_f1: float | None = None
+    seeds: int = 0
+    mean: float | None = None
+    sd: float | None = None
+    in_best_group: bool = False
+
+
+class Finalist(Record, kw_only=True):
+    """A configuration repeated under other seeds, against the winner, in points of accuracy."""
+
+    trial: int
+    point: Point = {}
+    seeds: int = 0
+    mean: float | None = None
+    sd: float | None = None
+    points_from_winner: float = 0.0
+    points_ci95: Interval = (0.0, 0.0)
+
+
+class TrialRecord(Record, kw_only=True):
+    """A trial as it went. `run` is its folder within the search's, None where it was never started."""
+
+    trial: int
+    run: str | None = None
+    point: Point = {}
+    round: int = 0
+    status: str = ""
+    why: str | int | None = None
+    seed: int = 0
+    repeats: int | None = None
+    config_hash: str | None = None
+    total_steps: int = 0
+    steps: int = 0
+    rungs: list[dict[str, float]] = []
+    seconds: float = 0.0
+
+
+class TestLook(Record, kw_only=True):
+    """The headline figures of test rows; `looks` as in `Scores`."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("looks_all",)
+
+    examples: int
+    accuracy: float
+    accuracy_ci95: Interval
+    loss: float
+    macro_f1: float
+    looks: int = 1
+    looks_all: int | None = None
+
+
+class Winner(Record, kw_only=True):
+    """The chosen trial. `run` is its folder within the search's; `test` its one look at the test rows."""
+
+    run: str
+    trial: int
+    point: Point = {}
+    trainable: int | None = None
+    rank: int | None = None
+    peak: float | None = None
+    chosen: float | None = None
+    chosen_ci95: Interval | None = None
+    final: float | None = None
+    mean: float | None = None
+    sd: float | None = None
+    seeds: int = 0
+    test: TestLook | None = None
+
+
+class Counts(Record, kw_only=True):
+    """How many points there were, what became of them, and the steps of all."""
+
+    points: int = 0
+    done: int = 0
+    halved: int = 0
+    refused: int = 0
+    duplicate: int = 0
+    failed: int = 0
+    steps: int = 0
+
+
+class SearchTiming(Record, kw_only=True):
+    """Seconds of the session that ended the search."""
+
+    session_s: float = 0.0
+
+
+def _as_it_is(tree: Tree) -> None:
+    """Version 1 had no version, and all else alike."""
+
+
+class SearchRecord(Record, kw_only=True):
+    """The contents of search.json.
+
+    table
+        Configurations, best first.
+    auto
+        What `auto` found and planned before it made the search.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("auto", "timing")
+    UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_as_it_is,)
+
+    version: int = 2
+    status: str = "running"
+    metric: str = "accuracy"
+    strategy: dict[str, Any] = {}
+    halving: dict[str, Any] | None = None
+    axes: list[str] = []
+    counts: Counts = msgspec.field(default_factory=Counts)
+    table: list[SearchRow] = []
+    groups: list[list[int]] = []
+    finalists: list[Finalist] = []
+    effects: dict[str, list[dict[str, Any]]] = {}
+    notes: list[str] = []
+    winner: Winner | None = None
+    trials: list[TrialRecord] = []
+    timing: SearchTiming | None = None
+    auto: dict[str, Any] = {}
