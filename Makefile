@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 help:
 	@echo "make quickstart   set up, then fine-tune a small encoder on BBC News under 250,000 parameters"
-	@echo "make test         set up, then run the tests"
+	@echo "make test         set up, then run the tests (PYTEST=--exhaustive: every case of the sampled ones)"
 	@echo "make check        ruff and mypy"
 	@echo "make docs         build the site into site/, warnings as errors"
 	@echo "make clean        remove what make made"
@@ -34,8 +34,9 @@ quickstart: $(VENV)/.runtime
 	@echo "  echo 'Shares fell as the bank cut its forecast.' > mine.txt"
 	@echo "  $(BIN)/rankwise predict runs/quickstart mine.txt labels.csv && cat labels.csv"
 
+# One process more than there are cores: tests of killed and waiting processes leave a core idle.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count())') + 1 )) --dist worksteal $(PYTEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

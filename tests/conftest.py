@@ -1,6 +1,8 @@
 """Small things every folder of tests uses: a real encoder of a few thousand weights, and labelled sentences."""
 
+import datetime
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,38 @@ from support import COMMON, TOPICS, sentences, write_csv
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--exhaustive", action="store_true", help="run every case of the sampled tests")
+
+
+def pytest_report_header(config):
+    if config.getoption("--exhaustive"):
+        return "every case of the sampled tests"
+    return f"sampled tests run the cases drawn for {_day()}, all of them with --exhaustive"
+
+
+def _day() -> str:
+    """What the sample is drawn by: workers that run the tests together must draw the same."""
+    return os.environ.get("RANKWISE_TEST_DAY") or datetime.date.today().isoformat()
+
+
+def pytest_collection_modifyitems(config, items):
+    """Of a test marked `sampled(n)` keep n cases, others on another day; begin with what takes longest."""
+    if not config.getoption("--exhaustive"):
+        cases: dict[str, list] = {}
+        for item in items:
+            if item.get_closest_marker("sampled"):
+                cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        dropped = set()
+        for name, group in cases.items():
+            (count,) = group[0].get_closest_marker("sampled").args
+            kept = random.Random(f"{_day()} {name}").sample(group, min(count, len(group)))
+            dropped |= set(group) - set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+        items[:] = [item for item in items if item not in dropped]
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -115,6 +115,7 @@ def test_same_seed_same_model(make, rows):
     assert np.abs(other.predict_proba(rows[0][:8]) - first.predict_proba(rows[0][:8])).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_cross_validates_in_a_pipeline(make, rows):
     pipeline = make_pipeline(
         FunctionTransformer(lambda texts: np.array([t.lower() for t in texts], dtype=object)), make()
@@ -124,6 +125,7 @@ def test_cross_validates_in_a_pipeline(make, rows):
     assert scores.mean() > 0.4
 
 
+@pytest.mark.slow
 def test_grid_search(make, rows):
     search = GridSearchCV(make(steps=40), {"learning_rate": [1e-7, 1e-2]}, cv=2, error_score="raise").fit(*rows)
     assert search.best_params_ == {"learning_rate": 1e-2}

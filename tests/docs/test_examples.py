@@ -36,6 +36,7 @@ def test_multi_label(tmp_path, tiny_model):
     assert "Decisions by label" in html
 
 
+@pytest.mark.slow
 def test_notebook(tmp_path, tiny_model, monkeypatch):
     """Every cell, in a kernel of its own, with the names of model and data replaced."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")

@@ -56,6 +56,7 @@ def test_no_further_from_fp32_than_autocast(model_type):
     assert np.mean(ours) <= np.mean(theirs)
 
 
+@pytest.mark.sampled(8)
 @needs_kernels
 @pytest.mark.parametrize(
     "options",
@@ -96,6 +97,7 @@ def test_other_masks_would_be_seen():
     assert distance(first, second) > 0.2
 
 
+@pytest.mark.sampled(6)
 @needs_kernels
 @pytest.mark.parametrize("use_dora", [False, True])
 @pytest.mark.parametrize("lengths", [(1,), (1, 1, 1), (32,), (31, 33), (96,) * 5, (128, 2)])

@@ -235,6 +235,7 @@ def fused_calls(monkeypatch):
     return calls
 
 
+@pytest.mark.sampled(3)
 @families
 def test_fused_attention_gives_the_same(model_type, fused_calls):
     peft = adapted(tiny(model_type), modules(model_type, "query", "key", "value"))
@@ -266,6 +267,7 @@ def test_fused_attention_drops_as_a_function_of_seed_and_step(fused_calls):
     assert not torch.allclose(drawn[0], exact, atol=1e-3)
 
 
+@pytest.mark.sampled(3)
 @families
 def test_nothing_stays_on_the_processor_when_the_model_moves(model_type):
     """On the meta device, which like a GPU refuses to compute with another device's tensors."""

@@ -105,6 +105,7 @@ def kind_of(name):
     return next((kind for kind, part in KINDS.items() if part in name), "embeddings")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dora", [False, True])
 @families
 def test_gradients_with_dropout_match_finite_differences(model_type, dora, monkeypatch):

@@ -145,6 +145,7 @@ def test_speed_is_measured_whatever_the_start(config):
     assert measure(load(tree), found, 0.2).step_s > 0
 
 
+@pytest.mark.slow
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
     words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference"]
     limits = ["--max-params", "20k", "--max-minutes", "1", "--out", str(tmp_path / "a")]
@@ -175,6 +176,7 @@ def test_near_the_end_of_the_clock_fewer_go_on(tmp_path):
     assert not (tmp_path / "late").exists()
 
 
+@pytest.mark.slow
 def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypatch):
     """The plan believes steps to be a hundred times faster than they are."""
     from rankwise.training.loop import Loop

@@ -43,6 +43,7 @@ def without_dropout(model, folder):
     return str(folder)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "accumulate", "launcher"),

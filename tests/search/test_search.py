@@ -206,6 +206,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_tried_again_by_a_resume_from_where_it_was(sweep, tmp_path, monkeypatch):
     from rankwise.training.loop import Loop
 

@@ -29,6 +29,7 @@ def test_a_head_fitted_first_resumes_exactly(config, tmp_path, monkeypatch):
     assert equal(whole, rankwise.train(config, out=tmp_path / "cut", resume=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_frozen_features_are_computed_once_for_all_designs(config, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))

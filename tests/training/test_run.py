@@ -137,6 +137,7 @@ def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("schedule", "engine"), [("linear", "fast"), ("plateau", "reference")])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config, tmp_path, monkeypatch, schedule, engine):
     config["engine"] = engine

@@ -357,6 +357,7 @@ def test_a_class_of_weight_zero_is_left_out_even_when_it_fills_a_batch(config, t
     assert all(torch.isfinite(value).all() for value in weights(run).values())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize("keys", [{"adapter__init": "pissa"}, {"adapter__init": "olora"}, {"head__kind": "low_rank"}])
 def test_what_is_saved_in_another_form_is_proven_in_bf16_too(config, tmp_path, engine, keys):
@@ -367,6 +368,7 @@ def test_what_is_saved_in_another_form_is_proven_in_bf16_too(config, tmp_path, e
     assert run.result["engine"]["precision"] == "bf16"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize(
     "keys",
