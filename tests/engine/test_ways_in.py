@@ -27,7 +27,6 @@ from rankwise.engine import FastClassifier
 from rankwise.errors import UserError
 from rankwise.machine.precision import fastest
 
-@pytest.mark.sampled(4)
 # --- the frozen prefix --------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ def read(folder, precision="fp32", **options):
     return load_classifier(found, engine="fast", precision=precision, **options)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("options", [{}, {"use_dora": True, "bias": "all"}], ids=["lora", "dora with biases"])
 @families
 def test_files_give_pefts_logits(tmp_path, model_type, options):
