@@ -50,6 +50,28 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ernie": {**_BERT, "use_task_id": True},
     "distilbert": _DISTILBERT,
     "mpnet": {**_BERT, **_FAIRSEQ},
+    "albert": {**_BERT, "embedding_size": 16, "num_hidden_groups": 1, "num_hidden_layers": 4},
+    "deberta-v2": {
+        **_BERT,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
+    "modernbert": {
+        **_BERT,
+        **dict.fromkeys(("pad_token_id", "eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 0),
+        "num_hidden_layers": 4,
+        "local_attention": 8,
+        "classifier_pooling": "mean",
+        "norm_bias": True,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "classifier_bias": True,
+    },
 }
 _NO_DROPOUT = {
     "hidden_dropout_prob": 0.0,
@@ -58,6 +80,7 @@ _NO_DROPOUT = {
     "attention_dropout": 0.0,
     "seq_classif_dropout": 0.0,
     "classifier_dropout": 0.0,
+    "classifier_dropout_prob": 0.0,
 }
 
 

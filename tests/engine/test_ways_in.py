@@ -141,7 +141,9 @@ def test_compiled_kernels_equal_eager_ones_dropout_included():
     eager, compiled = (
         FastClassifier.from_peft(copy.deepcopy(peft), precision="bf16", compile=on) for on in (False, True)
     )
-    assert all(getattr(eager.kernels, name) is not made for name, made in vars(compiled.kernels).items())
+    assert all(
+        getattr(eager.kernels, name) is not made for name, made in vars(compiled.kernels).items() if callable(made)
+    )
     # The kernels are compiled at the first batch; sizes that were equal, or one, in it are not so in the others.
     for lengths in ((4, 4, 4, 4), LENGTHS, (1,), (32,) * 9, (3,), (7, 1)):
         batch = eager.collate(texts(lengths))

@@ -144,7 +144,7 @@ def _products(variant: str, model: nn.Module, material: Material, setting: Setti
             for one in sites:
                 count = tokens if id(one) in reads_all else len(rows)
                 bias = one.bias()
-                d_out, d_in = len(bias), one.d_in
+                d_out, d_in = one.frozen.width, one.d_in
                 with torch.no_grad():
                     one.frozen(Product(random(count, d_in), bias))
                     if index > lowest or (index == lowest and one not in sites[:1]):

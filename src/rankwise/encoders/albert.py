@@ -30,6 +30,7 @@ class ALBERT(Family):
     head_modules = ("pooler", "classifier")
     dense_in_checkpoint = True
     shares_layers = True
+    drops_head_input = False
     embedding_projection = "albert.encoder.embedding_hidden_mapping_in"
     known = {
         "albert/albert-base-v2": shape(
@@ -60,5 +61,5 @@ class ALBERT(Family):
     def extras(self, dims: Dims, config: HFConfig) -> Iterator[Tensor]:
         yield from linear(self.embedding_projection, dims.embedding, dims.hidden)
 
-    def why_not_fast(self, config: HFConfig) -> str | None:
-        return "it knows no layers that share their weights"
+    def head_dropout(self, config: HFConfig, hidden_dropout: float) -> float:
+        return float(config.get("classifier_dropout_prob", 0.1))

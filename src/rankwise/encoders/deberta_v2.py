@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rankwise.encoders.family import BERT_SITES, Dims, Family, HFConfig, Tensor, norm, shape
+from rankwise.encoders.family import (
+    ACTIVATIONS,
+    BERT_SITES,
+    Dims,
+    Family,
+    HFConfig,
+    Numbers,
+    Tensor,
+    norm,
+    shape,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _deberta(layers: int, hidden: int = 768, heads: int = 12, inner: int = 3072) -> dict[str, Any]:
@@ -46,6 +59,9 @@ class DeBERTa(Family):
     projection = "classifier"
     head_modules = ("pooler", "classifier")
     relative_words = ("query", "key")
+    arrangement = "disentangled"
+    relative_table = "deberta.encoder.rel_embeddings"
+    relative_norm = "deberta.encoder.LayerNorm"
     known = {"microsoft/deberta-v3-small": _deberta(6), "microsoft/deberta-v3-base": _deberta(12)}
 
     def unsupported(self, config: HFConfig) -> Iterator[str]:
@@ -69,12 +85,59 @@ class DeBERTa(Family):
 
     def extras(self, dims: Dims, config: HFConfig) -> Iterator[Tensor]:
         if config.get("relative_attention"):
-            yield Tensor(f"{self.prefix}.encoder.rel_embeddings.weight", (2 * self.reach(config), dims.hidden))
+            yield Tensor(f"{self.relative_table}.weight", (2 * self.reach(config), dims.hidden))
             if "layer_norm" in str(config.get("norm_rel_ebd", "none")):
-                yield from norm(f"{self.prefix}.encoder.LayerNorm", dims.hidden)
+                yield from norm(self.relative_norm, dims.hidden)
+
+    def position_embeddings(self, config: HFConfig) -> str | None:
+        return super().position_embeddings(config) if config.get("position_biased_input", True) else None
+
+    def constant_embeddings(self, config: HFConfig) -> tuple[str, ...]:
+        return (f"{self.prefix}.embeddings.token_type_embeddings",) if config.get("type_vocab_size") else ()
 
     def why_not_fast(self, config: HFConfig) -> str | None:
-        return "it knows no attention by relative position"
+        if not config.get("relative_attention"):
+            return "this encoder attends without relative positions"
+        if config.get("pooler_hidden_act", "gelu") not in ACTIVATIONS:
+            return f"its head computes {', '.join(ACTIVATIONS)}, this encoder's {config['pooler_hidden_act']}"
+        return super().why_not_fast(config)
+
+    def numbers(self, config: HFConfig) -> Numbers:
+        return replace(
+            super().numbers(config),
+            head_activation=config.get("pooler_hidden_act", "gelu"),
+            head_input_dropout=float(config.get("pooler_dropout", 0.0)),
+        )
+
+    def head_dropout(self, config: HFConfig, hidden_dropout: float) -> float:
+        rate = config.get("cls_dropout")
+        return hidden_dropout if rate is None else float(rate)
+
+    def kinds(self, config: HFConfig) -> frozenset[str]:
+        """Which of content to position (c2p) and position to content (p2c) are part of the scores."""
+        kinds = config.get("pos_att_type") or ()
+        return frozenset(word.strip() for word in (kinds.lower().split("|") if isinstance(kinds, str) else kinds))
+
+    def distance_rows(self, config: HFConfig, longest: int) -> torch.Tensor:
+        """The row of the relative embedding of every distance between two of so many tokens.
+
+        Near distances have a row each, far ones share rows by the logarithm (He et al. 2021, section 3.1).
+
+        Returns: of query minus key, from -(longest - 1) to longest - 1. Shape: (2 * longest - 1,)
+        """
+        import torch
+
+        distance = torch.arange(1 - longest, longest)
+        buckets, reach = int(config.get("position_buckets", -1)), self.reach(config)
+        if buckets > 0:
+            middle, farthest = buckets // 2, int(config.get("max_relative_positions", -1))
+            if farthest < 1:
+                farthest = self.number(config, "max_position_embeddings", 512)
+            apart = torch.where(distance.abs() < middle, torch.tensor(middle - 1), distance.abs())
+            far = torch.log(apart / middle) / torch.log(torch.tensor((farthest - 1) / middle)) * (middle - 1)
+            by_log = (torch.ceil(far) + middle) * torch.sign(distance)
+            distance = torch.where(apart <= middle, distance.float(), by_log).long()
+        return (distance + reach).clamp(0, 2 * reach - 1)
 
     def reach(self, config: HFConfig) -> int:
         """How many distances each way have an embedding."""

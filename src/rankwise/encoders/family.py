@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rankwise.errors import UserError
 
@@ -63,6 +63,7 @@ class Numbers:
     epsilon: float
     activation: str
     """of the feed-forward layers, in `transformers`' words"""
+    embedding_dropout: float
     hidden_dropout: float
     attention_dropout: float
     attention_output_dropout: float
@@ -79,6 +80,18 @@ class Numbers:
         return self.hidden // self.heads
 
 
+@dataclass(frozen=True)
+class Rotary:
+    """Positions of one layer as rotations of queries and keys (Su et al. 2021), and how far it looks."""
+
+    theta: float
+    window: int | None
+    """tokens each way; None: all"""
+
+
+Arrangement = Literal["post_norm", "disentangled", "pre_norm"]
+"""post_norm: BERT's layer; disentangled: the same with attention by relative position too; pre_norm: norms come first,
+positions are rotations and the feed-forward layers are gated"""
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 """functions that the engine computes, in `transformers`' words"""
 
@@ -214,6 +227,15 @@ class Family:
 
     # --- the fast engine ------------------------------------------------------------------------------
 
+    arrangement: ClassVar[Arrangement] = "post_norm"
+    words: ClassVar[str] = "embeddings.word_embeddings"
+    """path of the word embedding, below the encoder"""
+    embedding_norm: ClassVar[str] = "embeddings.LayerNorm"
+    """path of its norm, below the encoder"""
+    final_norm: ClassVar[str | None] = None
+    """path of the norm after the last layer"""
+    head_norm: ClassVar[str | None] = None
+    """path of the norm before the head's projection"""
     head_activation: ClassVar[str] = "tanh"
     """between the head's two linear layers"""
     drops_head_input: ClassVar[bool] = True
@@ -245,6 +267,7 @@ class Family:
             positions=int(self.key(config, "max_position_embeddings", 512)),
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
             activation=self.key(config, "hidden_act", "gelu"),
+            embedding_dropout=hidden_dropout,
             hidden_dropout=hidden_dropout,
             attention_dropout=float(self.key(config, "attention_probs_dropout_prob", 0.1)),
             attention_output_dropout=hidden_dropout,
@@ -259,10 +282,22 @@ class Family:
         rate = self.key(config, "classifier_dropout")
         return hidden_dropout if rate is None else float(rate)
 
+    def position_embeddings(self, config: HFConfig) -> str | None:
+        """Path of the table that is added by position, where there is one."""
+        return f"{self.prefix}.embeddings.position_embeddings"
+
     def constant_embeddings(self, config: HFConfig) -> tuple[str, ...]:
         """Tables whose first row is added to every token, since no text has another type."""
         types = self.number(config, "type_vocab_size", self.token_types) if self.token_types else 0
         return (f"{self.prefix}.embeddings.token_type_embeddings",) if types else ()
+
+    def pools_mean(self, config: HFConfig) -> bool:
+        """Whether the model's own head reads the mean of a text's tokens, not its first."""
+        return False
+
+    def rotary(self, config: HFConfig, index: int) -> Rotary:
+        """A layer's positions, where the arrangement is pre_norm."""
+        raise NotImplementedError
 
     def bias_by_distance(self, table: torch.Tensor, length: int) -> torch.Tensor:
         """Biases of attention scores from the table `relative_bias`. Shape: (heads, length, length)"""

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from rankwise.encoders.family import Dims, Family, HFConfig, Tensor, linear, norm, shape, site_shape
+from rankwise.encoders.family import (
+    ACTIVATIONS,
+    Dims,
+    Family,
+    HFConfig,
+    Numbers,
+    Rotary,
+    Tensor,
+    linear,
+    norm,
+    shape,
+    site_shape,
+)
 
 
 def _modernbert(hidden: int, layers: int, heads: int, inner: int) -> dict[str, Any]:
@@ -34,6 +47,13 @@ class ModernBERT(Family):
     head_modules = ("head", "classifier")
     dense_in_checkpoint = True
     token_types = 0
+    spelling = {"hidden_act": "hidden_activation"}
+    arrangement = "pre_norm"
+    words = "embeddings.tok_embeddings"
+    embedding_norm = "embeddings.norm"
+    final_norm = "model.final_norm"
+    head_norm = "head.norm"
+    drops_head_input = False
     known = {
         "answerdotai/ModernBERT-base": _modernbert(768, 22, 12, 1152),
         "answerdotai/ModernBERT-large": _modernbert(1024, 28, 16, 2624),
@@ -58,5 +78,47 @@ class ModernBERT(Family):
         yield from norm("head.norm", dims.hidden, norm_bias)
         yield from linear("classifier", dims.hidden, num_labels)
 
+    def position_embeddings(self, config: HFConfig) -> str | None:
+        return None
+
     def why_not_fast(self, config: HFConfig) -> str | None:
-        return "it knows no norms before the layers"
+        activation = config.get("classifier_activation", "gelu")
+        if activation not in ACTIVATIONS:
+            return f"its head computes {', '.join(ACTIVATIONS)}, this encoder's {activation}"
+        kinds = {
+            values.get("rope_type", "default") for values in (config.get("rope_parameters") or {}).values() if values
+        }
+        if kinds - {"default"} or config.get("rope_scaling"):
+            return "its rotary positions are not scaled, this encoder's are"
+        return super().why_not_fast(config)
+
+    def numbers(self, config: HFConfig) -> Numbers:
+        attention_dropout = float(config.get("attention_dropout", 0.0))
+        return replace(
+            super().numbers(config),
+            epsilon=float(config.get("norm_eps", 1e-5)),
+            embedding_dropout=float(config.get("embedding_dropout", 0.0)),
+            hidden_dropout=float(config.get("mlp_dropout", 0.0)),
+            attention_dropout=attention_dropout,
+            attention_output_dropout=attention_dropout,
+            head_activation=config.get("classifier_activation", "gelu"),
+        )
+
+    def head_dropout(self, config: HFConfig, hidden_dropout: float) -> float:
+        return float(config.get("classifier_dropout", 0.0))
+
+    def pools_mean(self, config: HFConfig) -> bool:
+        return bool(config.get("classifier_pooling", "cls") == "mean")
+
+    def rotary(self, config: HFConfig, index: int) -> Rotary:
+        """Every third layer looks at the whole text, the others at a window; each kind turns at a rate of its own.
+
+        Configurations of today name layers and rates one by one, those on the Hub by a stride and two numbers.
+        """
+        kinds, every = config.get("layer_types"), int(config.get("global_attn_every_n_layers", 3))
+        whole = kinds[index] == "full_attention" if kinds else index % every == 0
+        rates = (config.get("rope_parameters") or {}).get("full_attention" if whole else "sliding_attention") or {}
+        usual = config.get("global_rope_theta") or 160_000.0 if whole else config.get("local_rope_theta") or 10_000.0
+        return Rotary(
+            float(rates.get("rope_theta") or usual), None if whole else int(config.get("local_attention", 128)) // 2
+        )

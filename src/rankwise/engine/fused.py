@@ -276,7 +276,7 @@ class Lookup(NamedTuple):
     """rows of each. Shape: (tokens,)"""
     weight: Tensor
     """Shape: (hidden,)"""
-    bias: Tensor
+    bias: Tensor | None
     """Shape: (hidden,)"""
     epsilon: float
 

@@ -5,8 +5,8 @@ Two tensors run between layers: the residual stream in fp32, and its copy in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,6 +38,15 @@ class Pass:
     native: NativePass | None = None
     """for our own kernels, where they compute"""
 
+    made: dict[Any, Any] = field(default_factory=dict)
+    """see `once`"""
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """What several layers of the pass need and the first of them makes."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
+
     def mask(self, shape: Sequence[int], rate: float) -> Mask | None:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
         return None if self.stream is None else self.stream.mask(shape[0], shape[1], rate)
@@ -51,6 +60,7 @@ class Norm(nn.Module):
 
     def __init__(self, weights: NormWeights, epsilon: float) -> None:
         super().__init__()
+        assert weights.bias is not None
         hold(self, "weight", weights.weight.detach())
         hold(self, "bias", weights.bias)
         self.epsilon = epsilon
@@ -102,6 +112,9 @@ class EncoderLayer(nn.Module):
         For the last layer: compute the outputs of the texts' first tokens alone, which is all the head reads.
     """
 
+    splits_firsts = True
+    """whether queries of first tokens alone are made, apart from keys and values"""
+
     def __init__(
         self,
         weights: LayerWeights,
@@ -117,9 +130,11 @@ class EncoderLayer(nn.Module):
         self.hidden_dropout = sizes.hidden_dropout
         self.attention_output_dropout = sizes.attention_output_dropout
         self.firsts_only = firsts_only
+        assert weights.attention_norm is not None
+        assert weights.ffn_norm is not None
         self.sources = tuple(
             Sites([weights.sites[word] for word in words], precision, native=native)
-            for words in _joint(weights, firsts_only)
+            for words in _joint(weights, firsts_only and self.splits_firsts)
         )
         self.inputs = nn.ModuleList(self.sources)
         self.attention_output = Sites([weights.sites["attention_output"]], precision, native=native)
@@ -174,7 +189,11 @@ class EncoderLayer(nn.Module):
                 y, _, low = self._linear(sites, low, shared)
                 sources.append(y)
         groups = shared.batch.groups
-        masks = [] if shared.fused else [self._mask_of(group, shared) for group in groups]
+        masks = (
+            []
+            if shared.fused
+            else [self._mask_of(group, shared, 1 if self.firsts_only else group.longest) for group in groups]
+        )
         biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
         parts = tuple(len(sites.parts) for sites in self.sources)
         call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
@@ -183,9 +202,8 @@ class EncoderLayer(nn.Module):
         context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
 
-    def _mask_of(self, group: Group, shared: Pass) -> Mask | None:
+    def _mask_of(self, group: Group, shared: Pass, queries: int) -> Mask | None:
         """A mask for a group's probabilities. Rows: texts * heads * queries; columns: longest"""
-        queries = 1 if self.firsts_only else group.longest
         return shared.mask((group.texts * self.heads * queries, group.longest), self.attention_dropout)
 
     def _linear(

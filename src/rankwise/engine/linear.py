@@ -108,11 +108,13 @@ class Sites(nn.Module):
         """Whether it is one DoRA layer."""
         return any(site.magnitude is not None for site in self.parts)
 
-    def bias(self) -> Tensor:
-        """The joint bias, as the frozen product takes it; every layer of these encoders has one. Shape: (d_out,)"""
+    def bias(self) -> Tensor | None:
+        """The joint bias, as the frozen product takes it; None where the layers have none. Shape: (d_out,)"""
         return self._joint_bias() if self.frozen_bias is None else self.frozen_bias
 
-    def _joint_bias(self) -> Tensor:
+    def _joint_bias(self) -> Tensor | None:
+        if self.parts[0].bias is None:
+            return None
         return torch.cat([site.there("bias").to(self.bias_precision) for site in self.parts])
 
     def forward(
@@ -243,7 +245,8 @@ class DoraLinear(torch.autograd.Function):
         y: Tensor
         if mask is None:
             y = z * gain.to(x.dtype)
-            y += layer.bias().to(x.dtype)
+            bias = layer.bias()
+            y = y if bias is None else y.add_(bias.to(x.dtype))
         else:
             # W d = z - scale B A d, so y = (W x + b + scale B A d) + (g - 1) z.
             y = layer.frozen(Product(x, layer.bias(), terms, Finish(scaled=(z, gain - 1)), kernels))

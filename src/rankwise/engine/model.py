@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.encoders import FAMILIES, Family, Numbers
+from rankwise.encoders.deberta_v2 import DeBERTa
 from rankwise.engine.cache import PrefixCache, in_packed_order
+from rankwise.engine.disentangled import DisentangledLayer, RelativeEmbedding
 from rankwise.engine.dropout import Stream, multiplier
 from rankwise.engine.frozen import FrozenLinear, hold
 from rankwise.engine.fused import ACTIVATIONS, CompiledKernels, Kernels, Lookup, kernels, numbers_of
@@ -25,9 +27,11 @@ from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.native.calls import NativeKernels, usable
 from rankwise.engine.native.layer import NativePass
 from rankwise.engine.packing import Packed, pack
+from rankwise.engine.prenorm import PlainNorm, PreNormLayer
 from rankwise.engine.weights import (
     Adapter,
     Dense,
+    LayerWeights,
     LiveModel,
     Source,
     layer_of,
@@ -82,14 +86,19 @@ class FastClassifier(nn.Module):
         self.family, self.sizes = family, family.numbers(config)
         self.precision = as_precision(precision)
         widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
-        known = self.sizes.activation == "gelu"
-        self.native = native and known and self.precision == torch.bfloat16 and usable(*widths)
+        plain = family.arrangement == "post_norm" and self.sizes.activation == "gelu"
+        self.native = native and plain and self.precision == torch.bfloat16 and usable(*widths)
         self.kernels: Kernels = (
             NativeKernels() if self.native else kernels(compile=compile, activation=self.sizes.activation)
         )
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
         self.embeddings = Embeddings(source, self.family, config, self.sizes)
-        self.layers = nn.ModuleList(self._layer(source, index) for index in range(self.sizes.layers))
+        self.reads_firsts = not family.pools_mean(config)
+        """whether the head reads the texts' first tokens alone"""
+        self.layers = nn.ModuleList(self._layers(source, config))
+        self.final_norm = (
+            PlainNorm(norm_of(source, family.final_norm), self.sizes.epsilon) if family.final_norm else None
+        )
         self.classifier = Head(source, self.family, self.sizes)
         self.prefix_cache: PrefixCache | None = None
         self.fused_attention: bool | None = None
@@ -99,16 +108,37 @@ class FastClassifier(nn.Module):
                 module.prepare_backward()
         return_freed_memory()
 
-    def _layer(self, source: Source, index: int) -> EncoderLayer:
-        layer = EncoderLayer(
-            layer_of(source, self.family, index),
-            self.sizes,
-            self.precision,
-            firsts_only=index == self.sizes.layers - 1,
-            native=self.native,
-        )
-        release_layer(source, self.family, index)
-        return layer
+    def _layers(self, source: Source, config: dict[str, Any]) -> Iterator[nn.Module]:
+        """The layers that a text goes through, one after the other; one that several share comes several times."""
+        groups = self.family.dims(config).layers
+        each = self.sizes.layers / groups
+        relative = self._relative(source, config)
+        for index in range(groups):
+            weights = layer_of(source, self.family, index)
+            firsts_only = index == groups - 1 and self.reads_firsts and each == 1
+            layer = self._layer(weights, relative, config, index, firsts_only=firsts_only)
+            release_layer(source, self.family, index)
+            yield from (layer for place in range(self.sizes.layers) if int(place / each) == index)
+
+    def _relative(self, source: Source, config: dict[str, Any]) -> RelativeEmbedding | None:
+        family = self.family
+        return RelativeEmbedding(source, family, config, self.sizes.epsilon) if isinstance(family, DeBERTa) else None
+
+    def _layer(
+        self,
+        weights: LayerWeights,
+        relative: RelativeEmbedding | None,
+        config: dict[str, Any],
+        index: int,
+        *,
+        firsts_only: bool,
+    ) -> nn.Module:
+        common = (weights, self.sizes, self.precision)
+        if relative is not None:
+            return DisentangledLayer(*common, relative=relative, firsts_only=firsts_only)
+        if self.family.arrangement == "pre_norm":
+            return PreNormLayer(*common, rotary=self.family.rotary(config, index), firsts_only=firsts_only)
+        return EncoderLayer(*common, firsts_only=firsts_only, native=self.native)
 
     @classmethod
     def from_peft(
@@ -170,8 +200,17 @@ class FastClassifier(nn.Module):
         else:
             x, low = batch.prefix.float(), batch.prefix.to(self.precision)
             x, low = self._through(self.layers[self.frozen_layers :], x, low, shared)
-        logits: Tensor = self.classifier(x, shared)
+        logits: Tensor = self.classifier(self._read(x, batch), shared)
         return logits.index_select(0, batch.given)
+
+    def _read(self, x: Tensor, batch: Packed) -> Tensor:
+        """What the head reads of the last layer's output. Shape: (texts, hidden)"""
+        last: Any = self.layers[-1]
+        if self.reads_firsts and not last.firsts_only:
+            x = x.index_select(0, batch.firsts)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return x if self.reads_firsts else batch.mean(x)
 
     def _embed(self, batch: Packed, shared: Pass) -> tuple[Tensor, Tensor]:
         """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
@@ -260,19 +299,20 @@ class Embeddings(nn.Module):
     words: Tensor
     positions: Tensor
     norm_weight: Tensor
-    norm_bias: Tensor
+    norm_bias: Tensor | None
     relative: Tensor | None
 
     def __init__(self, source: Source, family: Family, config: dict[str, Any], sizes: Numbers) -> None:
         super().__init__()
-        path = f"{family.prefix}.embeddings"
         # In fp32: rounded to bf16, MiniLM's gradients end up further from exact ones than autocast's.
-        hold(self, "words", source.tensor(f"{path}.word_embeddings.weight").detach())
-        positions = source.tensor(f"{path}.position_embeddings.weight")
+        hold(self, "words", source.tensor(f"{family.prefix}.{family.words}.weight").detach())
+        table = family.position_embeddings(config)
+        nothing = self.words.new_zeros(1, self.words.shape[1]).expand(sizes.positions, -1)
+        positions = nothing if table is None else source.tensor(f"{table}.weight")
         for table in family.constant_embeddings(config):
             positions = positions + source.tensor(f"{table}.weight")[0]
         hold(self, "positions", positions.detach())
-        norm = norm_of(source, f"{path}.LayerNorm")
+        norm = norm_of(source, f"{family.prefix}.{family.embedding_norm}")
         hold(self, "norm_weight", norm.weight.detach())
         hold(self, "norm_bias", norm.bias)
         self.projection: HeadLinear | None = None
@@ -281,7 +321,7 @@ class Embeddings(nn.Module):
         relative = source.tensor(f"{family.relative_bias}.weight").detach() if family.relative_bias else None
         hold(self, "relative", relative)
         self.bias_by_distance = family.bias_by_distance
-        self.epsilon, self.dropout = sizes.epsilon, sizes.hidden_dropout
+        self.epsilon, self.dropout = sizes.epsilon, sizes.embedding_dropout
 
     def forward(self, batch: Packed, shared: Pass, precision: torch.dtype) -> tuple[Tensor, Tensor]:
         """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
@@ -316,13 +356,15 @@ class Head(nn.Module):
         super().__init__()
         self.dense = HeadLinear(source.dense(family.dense))
         self.projection = HeadLinear(source.dense(family.projection))
+        self.norm = PlainNorm(norm_of(source, family.head_norm), sizes.epsilon) if family.head_norm else None
         self.activation = ACTIVATIONS[sizes.head_activation][0]
         self.input_dropout, self.dropout = sizes.head_input_dropout, sizes.head_dropout
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """Shape: x (texts, hidden), result (texts, classes)"""
         x = dropout(x, self.input_dropout, shared)
-        x = dropout(self.activation(self.dense(x, shared)), self.dropout, shared)
+        x = self.activation(self.dense(x, shared))
+        x = dropout(x if self.norm is None else self.norm(x), self.dropout, shared)
         logits: Tensor = self.projection(x, shared)
         return logits
 

@@ -149,6 +149,18 @@ class Packed:
         """How many tokens the batch's texts have, idle ones not counted."""
         return self.groups[-1].stop
 
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of each text, in packed order. Shape: (texts,)"""
+        return torch.from_numpy(np.concatenate([group.lengths for group in self.groups])).to(self.ids.device)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over every text's tokens. Shape: x (tokens, width), result (texts, width)"""
+        texts = torch.arange(len(self.lengths), device=x.device)
+        owners = texts.repeat_interleave(self.lengths, output_size=self.tokens)
+        sums = x.new_zeros(len(self.lengths), x.shape[1]).index_add(0, owners, x[: self.tokens])
+        return sums / self.lengths[:, None]
+
 
 def pack(
     texts: Sequence[Array], *, heads: int, pad_id: int | None = None, device: torch.device | str = "cpu"

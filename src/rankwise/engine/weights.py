@@ -52,10 +52,10 @@ class Dense:
 
 @dataclass(frozen=True)
 class NormWeights:
-    """A LayerNorm's weight and bias. Shape: (width,)"""
+    """A LayerNorm's weight and bias, if it has one. Shape: (width,)"""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class LayerWeights:
     """One encoder layer; `sites` by scope word."""
 
     sites: Mapping[str, Dense]
-    attention_norm: NormWeights
-    ffn_norm: NormWeights
+    attention_norm: NormWeights | None
+    ffn_norm: NormWeights | None
 
 
 class Source(Protocol):
@@ -79,13 +79,21 @@ class Source(Protocol):
     def tensor(self, name: str) -> Tensor:
         """A parameter."""
 
+    def optional(self, name: str) -> Tensor | None:
+        """A parameter, if there is one of that name."""
+
     def release(self, path: str) -> None:
         """Give up the frozen weight of a linear layer that has been copied."""
 
 
 def norm_of(source: Source, path: str) -> NormWeights:
     """The LayerNorm at a path."""
-    return NormWeights(source.tensor(f"{path}.weight"), source.tensor(f"{path}.bias"))
+    return NormWeights(source.tensor(f"{path}.weight"), source.optional(f"{path}.bias"))
+
+
+def norm_if_any(source: Source, path: str) -> NormWeights | None:
+    """The LayerNorm at a path, if there is one."""
+    return None if source.optional(f"{path}.weight") is None else norm_of(source, path)
 
 
 def layer_of(source: Source, family: Family, index: int) -> LayerWeights:
@@ -93,8 +101,8 @@ def layer_of(source: Source, family: Family, index: int) -> LayerWeights:
     path = family.layer.format(index)
     return LayerWeights(
         sites={word: source.dense(f"{path}.{site}") for word, site in family.sites.items()},
-        attention_norm=norm_of(source, f"{path}.{family.attention_norm}"),
-        ffn_norm=norm_of(source, f"{path}.{family.ffn_norm}"),
+        attention_norm=norm_if_any(source, f"{path}.{family.attention_norm}"),
+        ffn_norm=norm_if_any(source, f"{path}.{family.ffn_norm}"),
     )
 
 
@@ -144,6 +152,12 @@ class LiveModel:
         """A parameter."""
         path, _, leaf = name.rpartition(".")
         value: Tensor = getattr(self._module(path), leaf)
+        return value
+
+    def optional(self, name: str) -> Tensor | None:
+        """A parameter, if there is one of that name."""
+        path, _, leaf = name.rpartition(".")
+        value: Tensor | None = getattr(self._module(path), leaf, None)
         return value
 
     def release(self, path: str) -> None:
@@ -232,6 +246,13 @@ class SavedWeights:
 
         Bases are often saved without the classification model's prefix, and adapters wrap a layer's own tensors.
         """
+        value = self.optional(name)
+        if value is None:
+            raise UserError(f"neither the base nor the adapter holds '{name}'")
+        return value
+
+    def optional(self, name: str) -> Tensor | None:
+        """A tensor as `tensor` finds it, if there is one of that name."""
         path, _, leaf = name.rpartition(".")
         for candidate in (name, f"{path}.base_layer.{leaf}"):
             if candidate in self._adapter:
@@ -239,11 +260,11 @@ class SavedWeights:
         for candidate in (name, name.removeprefix(self._prefix)):
             if candidate in self._base:
                 return self._base[candidate].float()
-        raise UserError(f"neither the base nor the adapter holds '{name}'")
+        return None
 
     def dense(self, path: str) -> Dense:
         """A linear layer with its adapter."""
-        return Dense(self.tensor(f"{path}.weight"), self.tensor(f"{path}.bias"), self._adapter_of(path))
+        return Dense(self.tensor(f"{path}.weight"), self.optional(f"{path}.bias"), self._adapter_of(path))
 
     def release(self, path: str) -> None:
         """Forget a weight that has been copied."""

@@ -145,7 +145,7 @@ def _engine(config: Config, encoder: Encoder) -> tuple[str, str | None]:
 
 def _frozen_layers(entries: tuple[Entry, ...], encoder: Encoder) -> int:
     """How many of the encoder's first layers nothing trains in or below; the last one the head always reads anew."""
-    lowest = encoder.layers - 1
+    lowest = encoder.depth - 1
     for entry in entries:
         if entry.group not in (None, "head"):
             named = re.search(r"\.layers?\.(\d+)\.", entry.name)

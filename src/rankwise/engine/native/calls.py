@@ -63,7 +63,7 @@ class NativeKernels(Kernels):
         plain = all(table.dtype == torch.float32 and table.is_contiguous() for table in tables)
         shape = (len(places[0]), tables[0].shape[1])
         # ELECTRA's embeddings have a width of their own.
-        if not plain or shape[1] % BLOCK or bias.requires_grad:
+        if not plain or shape[1] % BLOCK or bias is None or bias.requires_grad:
             return super().embedded(lookup, mask, precision)
         x, low = weight.new_empty(shape), weight.new_empty(shape, dtype=precision)
         loaded().embedded(

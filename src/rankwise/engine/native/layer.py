@@ -158,7 +158,7 @@ class NativeLayer:
         joined = [sites.bias() for _, sites in self._joint_biases]
         for (made, _), bias in zip(self._joint_biases, joined, strict=True):
             made.bias = numbers_at(bias)
-        return joined
+        return [bias for bias in joined if bias is not None]
 
     def point_to_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """Where the trained tensors' gradients go; None: that one is not wanted."""
