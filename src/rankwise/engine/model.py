@@ -92,6 +92,7 @@ class FastClassifier(nn.Module):
             NativeKernels() if self.native else kernels(compile=compile, activation=self.sizes.activation)
         )
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
+        _check_biases(source, family, config)
         self.embeddings = Embeddings(source, self.family, config, self.sizes)
         self.reads_firsts = not family.pools_mean(config)
         """whether the head reads the texts' first tokens alone"""
@@ -291,6 +292,15 @@ class FastClassifier(nn.Module):
         lengths = [int(length) for group in batch.groups for length in group.lengths]
         pieces = torch.split(x[: batch.tokens].bfloat16().cpu(), lengths)
         return [pieces[place] for place in batch.given.tolist()]
+
+
+def _check_biases(source: Source, family: Family, config: dict[str, Any]) -> None:
+    """Refuse weights that lack a bias, which a layer may have none of but not lose. Raises: UserError."""
+    names = (tensor.name for tensor in family.tensors(family.dims(config), config, 2))
+    for name in names:
+        of_encoder = name.startswith(f"{family.prefix}.") and name != f"{family.dense}.bias"
+        if of_encoder and name.endswith(".bias") and source.optional(name) is None:
+            raise UserError(f"neither the base nor the adapter holds '{name}'")
 
 
 class Embeddings(nn.Module):
