@@ -5,6 +5,7 @@ import pytest
 
 from rankwise import config as configuration
 from rankwise import planning, recipes
+from rankwise.cli.common import source_and_overrides
 from rankwise.config import Config
 from rankwise.errors import UserError
 
@@ -24,6 +25,54 @@ def test_every_spelling_of_a_small_rate_is_a_number(word):
 
 def test_words_that_yaml_1_1_takes_for_booleans_stay_words():
     assert configuration.load(None, ["data.label=no"]).data.label == "no"
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("model.revision=0123456", "revision", "0123456"),
+        ("model.revision=12e3456", "revision", "12e3456"),
+        ("model.revision=1234567", "revision", "1234567"),
+        ("model.revision=2020-01-01", "revision", "2020-01-01"),
+        ("model.revision=true", "revision", "true"),
+        ("model.revision=null", "revision", None),
+        ("data.label=1:30", "label", "1:30"),
+        ("data.label=017", "label", "017"),
+        ("data.label=1.50", "label", "1.50"),
+        ("data.text=[2, 010]", "text", ["2", "010"]),
+        ("train.steps=010", "steps", 10),
+        ("train.steps=1e3", "steps", 1000),
+        ("train.steps=1_000", "steps", 1000),
+        ("adapter.rank=017", "rank", 17),
+        ("data.validation_size=0.2", "validation_size", 0.2),
+        ("train.learning_rate=1e-5", "learning_rate", 1e-5),
+    ],
+)
+def test_values_stay_what_they_look_like(word, key, value, tmp_path):
+    config = configuration.load(None, [word])
+    section = word.partition(".")[0]
+    assert getattr(getattr(config, section), key) == value
+    (tmp_path / "saved.yaml").write_text(configuration.to_yaml(config), encoding="utf-8")
+    assert configuration.load(tmp_path / "saved.yaml") == config
+    if not word.endswith(("12e3456", "true", "1.50")):  # where the key does not say so, these are no words
+        (tmp_path / "own.yaml").write_text(f"{section}: {{{word.partition('.')[2].replace('=', ': ')}}}")
+        assert configuration.load(tmp_path / "own.yaml") == config
+
+
+@pytest.mark.parametrize("text", ["1e6", "1_000_000", "1M", "1e+06", "01_000_000"])
+def test_a_million_is_a_million(text):
+    assert configuration.max_trainable(configuration.load(None, [f"budget.max_trainable={text}"])) == 1_000_000
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1e-3").mkdir()
+    for name in ("lr=1e-3/mine.yaml", "lr=5.yaml"):
+        (tmp_path / name).write_text("adapter: {rank: 3}")
+        source, overrides = source_and_overrides([name, "train.steps=5", "data.train=a=b.csv"])
+        assert (source, overrides) == (name, ["train.steps=5", "data.train=a=b.csv"])
+    assert source_and_overrides([f"{tmp_path}/lr=1e-3/mine.yaml"])[0] == f"{tmp_path}/lr=1e-3/mine.yaml"
+    assert source_and_overrides(["adaptr.rank=3"]) == (None, ["adaptr.rank=3"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,20 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def source_and_overrides(words: list[str]) -> tuple[str | None, list[str]]:
     """The recipe or file among the words, and the overrides."""
-    sources = [word for word in words if "=" not in word]
+    sources = [word for word in words if not is_override(word)]
     if len(sources) > 1:
         raise UserError(
             f"'{sources[1]}' is neither an override (key=value) nor the configuration, which is '{sources[0]}'"
         )
-    return (sources[0] if sources else None), [word for word in words if "=" in word]
+    return (sources[0] if sources else None), [word for word in words if is_override(word)]
+
+
+def is_override(word: str) -> bool:
+    """Whether a word is `key=value`, and not a path that holds an `=` (runs/lr=1e-3/config.yaml)."""
+    key, equals, _ = word.partition("=")
+    if not equals or key.split(".")[0] in configuration.Config.__struct_fields__:
+        return bool(equals)
+    return re.fullmatch(r"[A-Za-z_][\w.-]*", key) is not None and not Path(word).exists()
 
 
 def key_help() -> str:

@@ -5,7 +5,7 @@ resolved beside every result, where it runs again as it is.
 """
 
 from rankwise.config.checking import from_dict, readable
-from rankwise.config.keys import apply_overrides, choices, every_key, set_key
+from rankwise.config.keys import apply_overrides, choices, every_key, set_key, suited
 from rankwise.config.reading import ConfigLike, config_hash, load, to_dict, to_yaml, tree_of
 from rankwise.config.tree import (
     SCOPE_WORDS,
@@ -28,7 +28,7 @@ from rankwise.config.tree import (
     Train,
 )
 from rankwise.config.values import alpha_of, max_trainable, parse_count
-from rankwise.config.yaml_text import parse_yaml, read_yaml
+from rankwise.config.yaml_text import dump_yaml, parse_yaml, read_yaml
 
 __all__ = [
     "SCOPE_WORDS",
@@ -54,6 +54,7 @@ __all__ = [
     "apply_overrides",
     "choices",
     "config_hash",
+    "dump_yaml",
     "every_key",
     "from_dict",
     "load",
@@ -63,6 +64,7 @@ __all__ = [
     "read_yaml",
     "readable",
     "set_key",
+    "suited",
     "to_dict",
     "to_yaml",
     "tree_of",

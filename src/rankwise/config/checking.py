@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from rankwise.config.keys import check_tree, choices, section_type, takes_numbers
+from rankwise.config.keys import check_tree, choices, section_type, suited, takes_numbers
 from rankwise.config.tree import Config
 from rankwise.config.values import alpha_of, max_trainable
 from rankwise.errors import UserError
@@ -41,7 +41,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
             raise UserError(f"section '{name}' is empty: give it keys or leave it out")
     check_tree(tree)
     try:
-        config = msgspec.convert(_with_text_keys(tree), Config)
+        config = msgspec.convert(suited(_with_text_keys(tree), Config), Config)
     except msgspec.ValidationError as error:
         raise UserError(readable(error, tree)) from error
     _check_together(config)

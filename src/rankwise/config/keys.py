@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -35,8 +36,49 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         if not equals or not key:
             raise UserError(f"'{word}' is not an override: write key=value, for example adapter.rank=8")
         check_key(key)
-        set_key(result, key, parse_yaml(value, f"the value of {key}"))
+        parsed = parse_yaml(value, f"the value of {key}")
+        if isinstance(parsed, bool | int | float) and _is_text(_annotation(key, Config)):
+            parsed = value.strip()  # a column named 1.50, a revision of digits: as they are written
+        set_key(result, key, parsed)
     return result
+
+
+def suited(value: Any, annotation: Any) -> Any:
+    """A value as its key wants it, where YAML cannot know: 1e6 and 010 as whole numbers, 2 as the name of a column.
+
+    annotation
+        The type of the key, or the section that a mapping is to become.
+    """
+    section = section_type(annotation)
+    if section is not None and isinstance(value, Mapping):
+        hints = get_type_hints(section)
+        return {name: suited(each, hints.get(name, Any)) for name, each in value.items()}
+    kinds = _kinds(annotation)
+    if isinstance(value, list):
+        items = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is list), Any)
+        return [suited(each, items) for each in value]
+    if isinstance(value, float) and int in kinds and value.is_integer() and (float not in kinds or value >= 1):
+        return int(value)
+    if isinstance(value, str) and {int, float} & set(kinds) and re.fullmatch(r"[-+]?0[0-9]+", value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and _is_text(annotation):
+        return str(value)
+    return value
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a key takes any text, and neither numbers nor true and false."""
+    kinds = _kinds(annotation)
+    return str in kinds and not {int, float, bool} & set(kinds)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that a union offers, without what they say of themselves."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+    if hasattr(annotation, "__metadata__"):
+        return _kinds(get_args(annotation)[0])
+    return [annotation]
 
 
 def plain(value: Any) -> Any:

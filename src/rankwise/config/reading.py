@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from rankwise.config.checking import from_dict
 from rankwise.config.keys import apply_overrides
 from rankwise.config.tree import Config
-from rankwise.config.yaml_text import read_yaml
+from rankwise.config.yaml_text import dump_yaml, read_yaml
 from rankwise.errors import UserError, nearest
 
 
@@ -25,7 +24,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that reads back to the same configuration."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return dump_yaml(to_dict(config))
 
 
 def config_hash(config: Config) -> str:

@@ -1,34 +1,75 @@
-"""YAML texts, read as YAML 1.2 has them."""
+"""YAML texts, read and written as YAML 1.2 has them, by ruamel.yaml.
+
+What looks like a word stays one: dates, `1:30`, `no`, and digits behind a leading zero (`0123456` is a revision, and as
+a number it would lose its zero).
+"""
 
 from __future__ import annotations
 
+import io
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import SafeRepresenter
+from ruamel.yaml.resolver import BaseResolver
 
 from rankwise.errors import UserError
 
-
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """YAML whose `5e-4` is a number and whose `no` is a word, as YAML 1.2 has it."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":bool", ":float"))]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
     ),
-    list("-+0123456789."),
-)
+    "merge": (r"<<", "<"),
+}
+"""what stands for more than a word, and how it begins: the core schema of YAML 1.2 (chapter 10.3), numbers with
+underscores, and without leading zeros as in JSON"""
+
+
+class _Resolver(BaseResolver):
+    """Reads and writes by the same table."""
+
+    processing_version = (1, 2)
+
+    def __init__(self, version: Any = None, loader: Any = None) -> None:
+        super().__init__(loader)
+
+
+for _name, (_pattern, _first) in _PLAIN.items():
+    _Resolver.add_implicit_resolver_base(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})$"), list(_first))
+
+
+class _Representer(SafeRepresenter):
+    """Writes every number so that readers of YAML 1.1 have the same number too."""
+
+    def represent_float(self, data: Any) -> Any:
+        """1e-05 as 1.0e-05, which to YAML 1.1 would be a word."""
+        text = repr(data)
+        if "e" not in text or "." in text:
+            return super().represent_float(data)
+        return self.represent_scalar(f"{_TAG}float", text.replace("e", ".0e"))
+
+
+_Representer.add_representer(float, _Representer.represent_float)
+
+
+@cache
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver, yaml.Constructor, yaml.Representer = _Resolver, SafeConstructor, _Representer
+    yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, 120
+    yaml.sort_base_mapping_type_on_output = False
+    return yaml
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -37,9 +78,19 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises: UserError when it is no YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        return _yaml().load(text)
+    except (YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{where} is not valid YAML: {reason}{line}") from error
+
+
+def dump_yaml(tree: Any) -> str:
+    """Plain values as YAML that reads back to the same values, keys in the order given."""
+    text = io.StringIO()
+    _yaml().dump(tree, text)
+    return text.getvalue()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from rankwise import config as configuration
@@ -117,7 +116,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
             configuration.set_key(tree, key, parsed)
     _check_names(tree)
     try:
-        search = msgspec.convert(tree, Search)
+        search = msgspec.convert(configuration.suited(tree, Search), Search)
     except msgspec.ValidationError as error:
         raise UserError(_axis_error(tree) or configuration.readable(error, tree, Search)) from error
     _check(search, of_base)
@@ -138,7 +137,7 @@ def _axis_error(tree: Mapping[str, Any]) -> str | None:
 
 def to_yaml(search: Search) -> str:
     """The search as YAML that reads back to the same search."""
-    return yaml.safe_dump(msgspec.to_builtins(search), sort_keys=False, allow_unicode=True)
+    return configuration.dump_yaml(msgspec.to_builtins(search))
 
 
 def fingerprint(search: Search) -> str:
