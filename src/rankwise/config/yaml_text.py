@@ -64,8 +64,8 @@ _Representer.add_representer(float, _Representer.represent_float)
 
 
 @cache
-def _yaml() -> YAML:
-    yaml = YAML(typ="safe", pure=True)
+def _yaml() -> Any:
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.Resolver, yaml.Constructor, yaml.Representer = _Resolver, SafeConstructor, _Representer
     yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, 120
     yaml.sort_base_mapping_type_on_output = False
