@@ -139,7 +139,7 @@ def faults():
     ids=["a host's process", "a process of our own"],
 )
 def test_freed_memory_is_kept_in_our_own_processes_alone(adapt, work, kept):
-    code = f"{_FAULTS}\n{work.replace('FOLDER', repr(str(adapt())))}\nfaults(); print(faults())"
+    code = f"{_FAULTS}\n{work.replace('FOLDER', repr(str(adapt())))}\nprint(min(faults() for _ in range(5)))"
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (int(outcome.stdout) < 1000) == kept  # of 16,384 pages
 

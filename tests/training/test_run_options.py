@@ -1,6 +1,7 @@
 """Options that act on a whole run: what they change in its history, its files and its result."""
 
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +390,40 @@ def test_an_adapter_lost_on_the_way_to_the_file_is_no_success(config, tmp_path, 
     with pytest.raises(RuntimeError, match="does not repeat the live model"):
         rankwise.train(with_keys(config, **keys, train__steps=6) | {"engine": engine}, out=tmp_path / "run")
     assert rankwise.Run(tmp_path / "run").result["status"] == "failed"
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"model__precision": "bf16", "adapter__init": "pissa"}],
+    ids=["the run's own form", "compared in fp32"],
+)
+def test_never_two_bases_in_memory_at_the_proof(config, tmp_path, monkeypatch, engine, keys):
+    built, alive = [], []
+    build, classifier_of, load = execution.assemble.build, execution.classifier_of, execution.load_classifier
+
+    def watched(*words, **options):
+        alive.append(sum(reference() is not None for reference in built))
+        model = build(*words, **options)
+        built.append(weakref.ref(model))
+        return model
+
+    def networks(*words, **options):
+        network = classifier_of(*words, **options)
+        built.append(weakref.ref(network))
+        return network
+
+    def loaded(*words, **options):
+        alive.append(sum(reference() is not None for reference in built))
+        return load(*words, **options)
+
+    monkeypatch.setattr(execution.assemble, "build", watched)
+    monkeypatch.setattr(execution, "classifier_of", networks)
+    monkeypatch.setattr(execution, "load_classifier", loaded)
+    run = rankwise.train(with_keys(config, **keys, train__steps=6) | {"engine": engine}, out=tmp_path / "run")
+    assert run.result["status"] == "finished"
+    assert len(alive) == (2 if not keys else 4)
+    assert set(alive) == {0}
 
 
 @pytest.mark.parametrize("method", ["lora", "probe", "prefix", "full"])

@@ -103,27 +103,29 @@ class Execution:
             return state
         adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
         compared = proof.config_of(job.config, job.plan.engine)
-        live = self._live_logits(model, classifier, accelerator.device, compared)
-        del classifier, model
-        accelerator.free_memory()  # it holds the model: two bases would be in memory
+        # Where another configuration is compared, all that is needed of the model is what it trained: never are two bases
+        # in memory, the live one and the one it is proven by.
+        same = compared is job.config
+        trained = {} if same else {name: value.detach().clone() for name, value in model.assembly.trainable.items()}
+        live = self._logits_to_prove(classifier) if same else None
+        device = accelerator.device
+        accelerator.free_memory()
+        del classifier, model, accelerator  # which holds the model, and the loop through its hooks
         gc.collect()
-        reloaded, difference = self._reloaded(live, accelerator.device, compared)
+        if live is None:
+            live = self._live_logits(trained, device, compared)
+        reloaded, difference = self._reloaded(live, device, compared)
         self._score_and_record(state, reloaded, difference)
         return state
 
-    def _live_logits(self, model: Any, classifier: Any, device: torch.device, compared: Config) -> np.ndarray:
-        """What the saved adapter has to repeat. Shape: (rows, classes)
-
-        compared
-            `proof.config_of` the run's; where it is another one, the trained parameters go into a base of it.
-        """
-        if compared is not self.job.config:
-            again = self._built(compared)
-            with torch.no_grad():
-                for name, value in again.assembly.trainable.items():
-                    value.copy_(model.assembly.trainable[name])
-            classifier = self._classifier(again, device, compared)
-        return self._logits_to_prove(classifier)
+    def _live_logits(self, trained: dict[str, torch.Tensor], device: torch.device, compared: Config) -> np.ndarray:
+        """What the saved adapter has to repeat under another configuration (`proof.config_of`): the trained parameters in
+        a base of it. Shape: (rows, classes)"""
+        model = self._built(compared)
+        with torch.no_grad():
+            for name, value in model.assembly.trainable.items():
+                value.copy_(trained[name])
+        return self._logits_to_prove(self._classifier(model, device, compared))
 
     def _reloaded(self, live: np.ndarray, device: torch.device, compared: Config) -> tuple[Any, float]:
         """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference."""
