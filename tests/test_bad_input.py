@@ -73,7 +73,7 @@ def test_a_missing_column(train, tmp_path):
 def test_a_missing_text(train, tmp_path):
     table = pa.table({"text": [None, *(text for text, _ in ROWS)], "label": ["sport", *(label for _, label in ROWS)]})
     pq.write_table(table, tmp_path / "nan.parquet")
-    assert "row 1" in train(tmp_path / "nan.parquet")
+    assert "row 1 has no text" in train(tmp_path / "nan.parquet")
 
 
 def test_a_label_unseen_in_training(train, tmp_path):
@@ -90,7 +90,8 @@ def test_a_line_of_ten_megabytes(train, tmp_path):
 def test_a_wrong_encoding(train, tmp_path):
     source = tmp_path / "latin.csv"
     source.write_bytes("text,label\nGrüße aus Köln,sport\n".encode("latin-1"))
-    assert "UTF-8" in train(source)
+    assert "is not UTF-8: byte 13 (line 2)" in train(source, "data.encoding=utf-8")
+    assert "there is no encoding 'utf8x'" in train(source, "data.encoding=utf8x")
 
 
 def test_a_pickle_is_refused_with_the_way_to_convert_it(train, tmp_path):

@@ -130,9 +130,25 @@ def test_a_role_of_its_own_uses_the_classes_of_train(tmp_path, train):
     assert len(loaded.train) == 1000
 
 
-def test_numbers_stand_for_named_classes_by_position(tmp_path, train):
+def test_numbers_stand_for_named_classes_only_in_an_order_that_was_declared(tmp_path, train):
     other = write(tmp_path / "other.jsonl", [("x", 2), ("y", 0)])
-    assert data.load(settings(train=train, validation=other)).validation.labels.tolist() == [2, 0]
+    with pytest.raises(UserError, match=r"numbers its labels \(0, 2\) and training names them \(a, b, c\)"):
+        data.load(settings(train=train, validation=other))
+    loaded = data.load(settings(train=train, validation=other, classes=["c", "a", "b"]))
+    assert loaded.label_names == ["c", "a", "b"]
+    assert loaded.validation.labels.tolist() == [2, 0]
+    assert loaded.data.classes == ["c", "a", "b"], "the run's record keeps the order"
+    with pytest.raises(UserError, match="label 3"):
+        data.load(settings(train=train, validation=write(tmp_path / "o.jsonl", [("x", 3)]), classes=["c", "a", "b"]))
+
+
+def test_numbers_count_from_one_where_the_training_rows_say_so(tmp_path):
+    train = write(tmp_path / "train.jsonl", [("x", 1), ("y", 2), ("z", 3), ("w", 1)])
+    test = write(tmp_path / "test.jsonl", [("x", 1), ("y", 2)])
+    loaded = data.load(settings(train=train, test=test, classes=["a", "b", "c"]), ("train", "test"))
+    assert loaded.train.labels.tolist() == [0, 1, 2, 0]
+    assert loaded.test.labels.tolist() == [0, 1]
+    assert loaded.data.classes == {"1": "a", "2": "b", "3": "c"}
 
 
 def test_a_finished_runs_classes_are_enough_to_read_a_test_set(tmp_path):
@@ -162,13 +178,14 @@ def test_cleaning_reaches_every_role(train):
         assert rows.texts == [text.lower() for text in upper.named()[role].texts]
 
 
-def test_numbers_taken_for_positions_are_said_to_be(tmp_path):
-    train = write(tmp_path / "train.jsonl", [("x", "sport"), ("y", "art"), ("v", "art")])
-    numbered = write(tmp_path / "numbered.jsonl", [("z", 1), ("w", 0)])
-    named = write(tmp_path / "named.jsonl", [("z", "sport"), ("w", "art")])
-    loaded = data.load(settings(train=train, validation=numbered, test=named), roles.ROLES)
-    assert loaded.validation.labels.tolist() == loaded.test.labels.tolist() == [1, 0]
-    assert loaded.report.notes == ["validation numbers its labels, taken as positions: 0 is art, 1 is sport"]
+def test_truth_is_one_class_however_it_is_written(tmp_path):
+    train = write(tmp_path / "train.jsonl", [("x", True), ("y", False), ("v", True)])
+    for name, words in (("excel", ("TRUE", "FALSE")), ("numbers", (1, 0)), ("words", ("true", "False"))):
+        other = write(tmp_path / f"{name}.jsonl", [("z", words[0]), ("w", words[1])])
+        loaded = data.load(settings(train=train, test=other), ("train", "test"))
+        assert loaded.label_names == ["False", "True"]
+        assert loaded.test.labels.tolist() == [1, 0], name
+        assert any(f"{words[0]} is True" in note for note in loaded.report.notes), loaded.report.notes
 
 
 def test_duplicates_of_the_same_rows_are_counted_once(tmp_path, train, monkeypatch):

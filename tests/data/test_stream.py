@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rankwise.data import sources
+from rankwise.data import streams
 from rankwise.errors import UserError
 
 ROWS = 2500
@@ -29,7 +29,7 @@ def inputs(tmp_path):
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.parquet"])
 def test_rows_keep_their_order_in_batches(inputs, name):
     folder, texts = inputs
-    stream = sources.stream(folder / name, ["text"], 1000)
+    stream = streams.stream(folder / name, ["text"], 1000)
     assert stream.rows == ROWS
     for _ in range(2):
         batches = list(stream)
@@ -40,31 +40,35 @@ def test_rows_keep_their_order_in_batches(inputs, name):
 
 def test_ids_come_from_the_id_column(tmp_path):
     pq.write_table(pa.table({"Id": [7, 3, 5], "t": ["a", "b", "c"], "u": ["x", None, "z"]}), tmp_path / "a.parquet")
-    (batch,) = sources.stream(tmp_path / "a.parquet", ["t", "u"], 10)
+    (batch,) = streams.stream(tmp_path / "a.parquet", ["t", "u"], 10)
     assert (batch.ids, batch.texts) == ([7, 3, 5], ["a x", "b", "c z"])
 
 
 def test_a_folder_of_text_files_is_read_in_the_order_of_names(tmp_path):
     for name in ("b.txt", "a.txt", "c.md"):
         (tmp_path / name).write_text(f"in {name}")
-    (batch,) = sources.stream(tmp_path, ["text"], 10)
+    (batch,) = streams.stream(tmp_path, ["text"], 10)
     assert (batch.ids, batch.texts) == (["a.txt", "b.txt"], ["in a.txt", "in b.txt"])
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("text\n", "is empty"), ("body\na\n", "no column 'text'"), ("text\na\n" * 900 + '""\n', "row 1,800 (line 1,801)")],
+    [
+        ("text\n", "is empty"),
+        ("body\na\n", "no column 'text'"),
+        ("text,x\n" + "a,b\n" * 1799 + "a\n", "row 1,800 (line 1,801)"),
+    ],
 )
 def test_mistakes_are_told_before_the_first_batch(tmp_path, content, expected):
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(UserError) as caught:
-        sources.stream(tmp_path / "a.csv", ["text"], 100)
+        streams.stream(tmp_path / "a.csv", ["text"], 100)
     assert expected in str(caught.value)
 
 
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(UserError, match="there is no file or folder"):
-        sources.stream(tmp_path / "a.csv", ["text"], 100)
+        streams.stream(tmp_path / "a.csv", ["text"], 100)
 
 
 @pytest.mark.slow
@@ -81,8 +85,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, suffix):
         else:
             pq.write_table(pa.table({"text": texts}), path, row_group_size=20_000)
         code = f"""
-from rankwise.data import sources
-rows = sum(len(batch.texts) for batch in sources.stream({str(path)!r}, ["text"], 4096))
+from rankwise.data import streams
+rows = sum(len(batch.texts) for batch in streams.stream({str(path)!r}, ["text"], 4096))
 assert rows == {rows}
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """

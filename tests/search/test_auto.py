@@ -15,35 +15,11 @@ from rankwise.errors import UserError
 from rankwise.search import clock
 from rankwise.search.auto import _base as base_of
 from rankwise.search.auto import auto
-from rankwise.search.columns import guess
 from rankwise.search.designs import designs_for, usual_rate
 from rankwise.search.driver import Sweep
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost
 from rankwise.search.trial import Task, carry_out, load_data
-
-
-@pytest.mark.parametrize(
-    ("header", "row", "expected"),
-    [
-        ("text,label", "a b,x", ("text", "label")),
-        ("id,Title,Description,Class", "1,a,b,x", (["Title", "Description"], "Class")),
-        ("Category,Message", "x,a b", ("Message", "Category")),
-        ("headline,topic", "a b,x", ("headline", "topic")),
-    ],
-)
-def test_columns_are_known_by_name(tmp_path, header, row, expected):
-    (tmp_path / "rows.csv").write_text(f"{header}\n{row}\n")
-    assert guess(str(tmp_path / "rows.csv")) == expected
-
-
-def test_columns_of_other_names_are_known_by_their_values(tmp_path):
-    rows = [f"{number},some words that make a text {number},{'ab'[number % 2]},{number % 7}" for number in range(70)]
-    (tmp_path / "rows.csv").write_text("id,was,welche,wann\n" + "\n".join(rows))
-    assert guess(str(tmp_path / "rows.csv")) == ("was", "welche")
-    (tmp_path / "one.csv").write_text("was\n" + "\n".join(rows).replace(",", ";"))
-    with pytest.raises(UserError, match="which column is the label"):
-        guess(str(tmp_path / "one.csv"))
 
 
 def roles(train, validation, test=0):

@@ -100,12 +100,44 @@ class Data(Section, frozen=True):
     """Labelled texts and the roles that keep them apart."""
 
     train: Annotated[
-        str | None, _help("Hub name, packaged:bbc-news, CSV/TSV/JSONL/Parquet file, or folder of class folders")
+        str | None,
+        _help("Hub name, packaged:bbc-news, a table (CSV, TSV, JSON, Parquet, Excel, packed or not), or a folder"),
     ] = None
     validation: Annotated[str | None, _help("like train; without it rows are held out of train")] = None
     test: Annotated[str | None, _help("like train; scored only by evaluate or when asked")] = None
-    text: Annotated[str | list[str], _help("text column, or several joined by a space")] = "text"
-    label: Annotated[str, _help("label column")] = "label"
+    text: Annotated[
+        str | list[str] | None, _help("text column, or several joined by a space; null is found by name and content")
+    ] = None
+    label: Annotated[
+        str | list[str] | None,
+        _help("label column; with multi_label also several columns of 0 and 1, one a label; null is found"),
+    ] = None
+    pair: Annotated[bool, _help("give the two columns of data.text to the encoder as a pair")] = False
+    encoding: Annotated[str, _help("of text files, such as utf-8 or cp1252; auto is found")] = "auto"
+    delimiter: Annotated[str, _help("character between the cells of a line; auto is found")] = "auto"
+    quotes: Annotated[
+        bool | Literal["auto"], _help("whether double quotes enclose cells; false reads them as characters")
+    ] = "auto"
+    header: Annotated[
+        bool | Literal["auto"], _help('whether the first line names the columns; without one they are "0", "1", ...')
+    ] = "auto"
+    classes: Annotated[
+        list[str] | dict[str, str] | str | None,
+        _help("names of the classes in their order, {number: name}, or a file of them: what numbers stand for"),
+    ] = None
+    exclude: Annotated[list[str], _help("classes whose rows are left out of every role")] = msgspec.field(
+        default_factory=list
+    )
+    empty: Annotated[
+        Literal["refuse", "drop"], _help("training rows without a text: refused, or left out and counted")
+    ] = "refuse"
+    unlabelled: Annotated[
+        Literal["drop", "keep", "refuse"],
+        _help("rows without a label: left out and counted, kept as a class 'unlabelled', or refused"),
+    ] = "drop"
+    missing: Annotated[
+        list[str], _help("label cells that stand for no label beside empty ones, such as [NULL, NA]")
+    ] = msgspec.field(default_factory=list)
     validation_size: Annotated[
         Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
         _help("rows, or share of rows, held out; null is a tenth, at most 5,000"),
@@ -130,12 +162,9 @@ class Data(Section, frozen=True):
     ] = msgspec.field(default_factory=dict)
     multi_label: Annotated[bool, _help("a text may carry several labels (sigmoid instead of softmax)")] = False
     label_separator: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="what stands between the labels of a text in CSV (multi_label); JSONL and Parquet hold lists",
-        ),
-    ] = "|"
+        Annotated[str, Meta(min_length=1)] | None,
+        _help("what stands between the labels of a text in CSV (multi_label); null is found"),
+    ] = None
     num_labels: Annotated[
         Annotated[int, Meta(ge=2)] | None, _help("classes; read from the data, named here to plan without data")
     ] = None

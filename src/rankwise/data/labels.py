@@ -1,16 +1,20 @@
 """Labels: from cells to class names, and from names to arrays.
 
-Every class is a name here: the integer 3, the float 3.0 and the CSV cell "3" are all the class "3". A source
-that declares its classes (a `datasets` ClassLabel) gives integers their names. So roles that come from
-different kinds of files agree on what a class is. The label of a row is a tuple of names, one unless
-`multi_label` says that there may be more.
+Every class is a name here: the integer 3, the float 3.0 and the CSV cell "3" are all the class "3", and the
+float 1.5 is the class "1.5"; true, True and TRUE are one class. Roles that come from different kinds of files so
+agree on what a class is. The label of a row is a tuple of names, one unless `multi_label` says that there may be
+more.
+
+A number stands for a class by its position only where an order was declared: by the source (a `datasets`
+ClassLabel) or by `data.classes`. An order that nobody declared, such as the alphabet's, would be a guess.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,71 +24,181 @@ from numpy.typing import NDArray
 from rankwise.errors import UserError, nearest
 
 _INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+# What numpy prints, without commas: [1. 0. 1.] and ['a' 'b'].
+_BITS = re.compile(r"\[\s*[01]\.?(?:\s+[01]\.?)*\s*\]")
+_WORDS = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))*\s*\]""")
+_TRUTHS = ("false", "true")
+SEPARATORS = ("|", ",", ";", "#")
+"""What stands between the labels of a cell, as files have it; the first joins them where no file says."""
 
 Label = tuple[str, ...]
+Numbers = Mapping[str, str]
+"""What the numbers of a declared order stand for, by the number as text."""
 
 
-def name_of(cell: Any, declared: tuple[str, ...] | None) -> str | None:
+def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
     """The class name in a cell; None when the cell is empty.
 
     Raises `ValueError`, saying what the cell holds, for what cannot be a class.
     """
     if cell is None or cell != cell:
         return None
-    if isinstance(cell, bool):
-        return str(cell)
-    if isinstance(cell, int):
-        return _declared(cell, declared)
-    if isinstance(cell, float):
-        if not cell.is_integer():
-            raise ValueError(f"holds the label {cell}, expected a whole number or a name")
-        return _declared(int(cell), declared)
-    if not isinstance(cell, str):
+    if isinstance(cell, str):
+        name = cell.strip()
+        number = _INTEGER.fullmatch(name)
+        name = number[1] if number else name
+    elif isinstance(cell, (bool, np.bool_)):
+        name = str(cell)
+    elif isinstance(cell, (int, np.integer)):
+        name = str(int(cell))
+    elif isinstance(cell, (float, np.floating)):
+        name = str(int(cell)) if float(cell).is_integer() else repr(float(cell))
+    else:
         raise ValueError(
-            f"holds the label {repr(cell)[:60]}, expected a whole number or a name; "
+            f"holds the label {repr(cell)[:60]}, expected a number or a name; "
             "lists of labels need data.multi_label: true"
         )
-    name = cell.strip()
-    number = _INTEGER.fullmatch(name)
-    return (number[1] if number else name) or None
+    if not name or numbers is None or name in numbers.values():
+        return name or None
+    if name in numbers:
+        return numbers[name]
+    known = ", ".join(list(numbers.values())[:10])
+    expected = f"{next(iter(numbers))} to {list(numbers)[-1]}, or one of {known}" if _INTEGER.fullmatch(name) else known
+    raise ValueError(f"holds the label {name}, expected {expected}: the classes that are declared")
 
 
-def _declared(number: int, declared: tuple[str, ...] | None) -> str:
-    if declared is None:
-        return str(number)
-    if not 0 <= number < len(declared):
-        raise ValueError(
-            f"holds the label {number}, expected 0 to {len(declared) - 1}, the classes the source declares"
-        )
-    return declared[number]
+def numbered(names: Sequence[str], cells: Iterable[Any]) -> dict[str, str]:
+    """What numbers stand for under names declared in order: counted from 0, or from 1 where the cells say so.
 
-
-def names_of(cell: Any, declared: tuple[str, ...] | None, separator: str) -> Label | None:
-    """The class names in a multi-label cell: a list, a JSON list, or separated names; each once.
-
-    An empty list or cell is a text without any label; None stands for a missing value.
+    They say so when the last number, which counting from 0 never reaches, occurs and 0 does not.
     """
+    present = set()
+    for cell in cells:
+        number = None if isinstance(cell, (list, tuple)) else _INTEGER.fullmatch(str(cell).strip())
+        if number and not isinstance(cell, bool):
+            present.add(number[1])
+    from_one = str(len(names)) in present and "0" not in present and not present & set(names)
+    return {str(place): name for place, name in enumerate(names, start=int(from_one))}
+
+
+# --- several labels a text ----------------------------------------------------------------------------
+
+
+def items(cell: Any, separator: str) -> list[Any] | None:
+    """The labels in a multi-label cell: a list, a list written out, or separated names; None when it is missing."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
-    if isinstance(cell, str):
-        stripped = cell.strip()
-        if stripped.startswith("["):
-            try:
-                cell = msgspec.json.decode(stripped, type=list)
-            except msgspec.DecodeError as error:
-                raise ValueError(f"holds the labels {stripped[:60]!r}, which are not a JSON list") from error
-        else:
-            cell = [part for part in stripped.split(separator) if part.strip()]
-    elif not isinstance(cell, (list, tuple)):
-        cell = [cell]
-    names = [name_of(part, declared) for part in cell]
+    if not isinstance(cell, str):
+        return list(cell) if isinstance(cell, (list, tuple, np.ndarray)) else [cell]
+    written = cell.strip()
+    if not written.startswith("["):
+        return [part for part in written.split(separator) if part.strip()]
+    if _BITS.fullmatch(written):
+        return [int(bit) for bit in re.findall("[01]", written)]
+    if _WORDS.fullmatch(written):
+        return [single or double for single, double in re.findall(r"""'([^']*)'|"([^"]*)\"""", written)]
+    for parse in (_json_list, _python_list):
+        found = parse(written)
+        if found is not None:
+            return found
+    raise ValueError(f"holds the labels {written[:60]!r}, which are not a JSON or Python list")
+
+
+def _json_list(text: str) -> list[Any] | None:
+    try:
+        return msgspec.json.decode(text, type=list)
+    except msgspec.DecodeError:
+        return None
+
+
+def _python_list(text: str) -> list[Any] | None:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def names_of(cell: Any, numbers: Numbers | None, separator: str) -> Label | None:
+    """The class names in a multi-label cell, each once. An empty list or cell is a text without any label."""
+    parts = items(cell, separator)
+    if parts is None:
+        return None
+    names = [name_of(part, numbers) for part in parts]
     if None in names:
         raise ValueError("holds an empty label in its list")
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
+def joined(names: Sequence[str], separator: str) -> str:
+    """Labels as one cell that `items` reads back to the same: a JSON list where a separator would not do."""
+    plain = all(separator not in name and not name.startswith("[") for name in names)
+    return separator.join(names) if plain else msgspec.json.encode(list(names)).decode()
+
+
+def separator_of(cells: Iterable[Any], where: str) -> str:
+    """What stands between the labels of a column, found from its different cells.
+
+    It is the one mark by which cells fall into labels that other cells hold too. Raises `UserError` where two would
+    do.
+    """
+    texts = {cell.strip() for cell in cells if isinstance(cell, str) and not cell.strip().startswith("[")}
+    present = [mark for mark in SEPARATORS if any(mark in text for text in texts)]
+    shared = [mark for mark in present if _recombines(texts, mark)]
+    likely = shared or present
+    if len(likely) > 1:
+        raise UserError(
+            f"{where}: labels may be separated by {' or '.join(map(repr, likely))}: say which with "
+            f"data.label_separator='{likely[0]}'"
+        )
+    return likely[0] if likely else SEPARATORS[0]
+
+
+def _recombines(texts: set[str], mark: str) -> bool:
+    """Whether some label of a cell that a mark splits occurs in another cell too."""
+    seen: set[str] = set()
+    again = False
+    for text in texts:
+        parts = {part.strip() for part in text.split(mark)}
+        again = again or bool(parts & seen)
+        seen |= parts
+    return again and any(mark in text for text in texts)
+
+
+def multi_hot_width(cells: Iterable[Any], separator: str) -> int:
+    """The number of labels when every cell is a list of that many zeros and ones, one a label; else 0."""
+    widths: set[int] = set()
+    for cell in cells:
+        is_list = isinstance(cell, (list, tuple, np.ndarray)) or (isinstance(cell, str) and cell.strip()[:1] == "[")
+        parts = items(cell, separator) if is_list else None
+        if parts is None or any(part not in (0, 1) or isinstance(part, str) for part in parts):
+            return 0
+        widths.add(len(parts))
+    return widths.pop() if len(widths) == 1 and widths != {1} and widths != {0} else 0
+
+
+def of_bits(cells: Sequence[Any], names: Sequence[str]) -> Label:
+    """The labels whose cell holds a one.
+
+    Raises `ValueError` for anything but zeros and ones.
+    """
+    chosen = []
+    for cell, name in zip(cells, names, strict=True):
+        bit = name_of(cell)
+        truth = "" if bit is None else bit.lower()
+        if truth not in ("0", "1", *_TRUTHS):
+            raise ValueError(f"holds {cell!r} for the label '{name}', expected 0 or 1")
+        if truth in ("1", "true"):
+            chosen.append(name)
+    return tuple(chosen)
+
+
+# --- classes ------------------------------------------------------------------------------------------
+
+
 def order(labels: Iterable[Label], where: str) -> list[str]:
-    """Class names of the training labels: whole numbers in their order, anything else alphabetically.
+    """Class names of the training labels: numbers in their order, anything else alphabetically.
 
     Raises `UserError` when there are fewer than two classes.
     """
@@ -92,34 +206,107 @@ def order(labels: Iterable[Label], where: str) -> list[str]:
     if len(present) < 2:
         found = f"only the class '{present[0]}'" if present else "no label at all"
         raise UserError(f"{where} holds {found}: expected at least two classes")
-    if all(_INTEGER.fullmatch(name) for name in present):
-        present.sort(key=int)
+    if all(_NUMBER.fullmatch(name) for name in present):
+        present.sort(key=lambda name: (float(name), name))
     return present
 
 
-def by_position(role_names: set[str], classes: Sequence[str]) -> bool:
-    """Whether a role numbers the classes that training names, as a CSV file beside a Hub data set does."""
-    numbers = {str(i) for i in range(len(classes))}
-    return bool(role_names) and role_names <= numbers and not role_names & set(classes)
+def truth_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """How each spelling of true and false is written where several occur: as the commonest of each."""
+    spelled: dict[str, str] = {}
+    for truth in _TRUTHS:
+        same = [name for name in counts if name.lower() == truth]
+        if len(same) > 1:
+            best = max(same, key=lambda name: (counts[name], name))
+            spelled |= {name: best for name in same if name != best}
+    return spelled
 
 
-def translator(role_names: set[str], classes: Sequence[str], role: str, where: str) -> dict[str, int]:
+def alike(names: Iterable[str]) -> list[str]:
+    """Notes on classes that differ in case, in zero-width characters, or in how their accents are encoded."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_folded(name), []).append(name)
+    notes = []
+    for group in groups.values():
+        if len(group) > 1:
+            shown = " and ".join(repr(name) for name in group[:4]) + (", ..." if len(group) > 4 else "")
+            notes.append(f"the classes {shown} differ in {_difference(group)} only: one class written in several ways?")
+    return notes
+
+
+def _folded(name: str) -> str:
+    import unicodedata
+
+    if _NUMBER.fullmatch(name):
+        return repr(float(name))
+    return " ".join(unicodedata.normalize("NFC", _visible(name)).casefold().split())
+
+
+def _visible(name: str) -> str:
+    import unicodedata
+
+    return "".join(c for c in name if unicodedata.category(c) != "Cf")
+
+
+def _difference(group: Sequence[str]) -> str:
+    import unicodedata
+
+    kinds: dict[str, Callable[[str], str]] = {
+        "case": str.casefold,
+        "invisible characters": _visible,
+        "how accents are encoded": lambda name: unicodedata.normalize("NFC", name),
+        "spaces": lambda name: " ".join(name.split()),
+    }
+    telling = [word for word, fold in kinds.items() if len({fold(name) for name in group}) < len(set(group))]
+    return " or ".join(telling) or "how a number is written"
+
+
+def translator(
+    role_names: set[str], classes: Sequence[str], role: str, where: str, numbers: Numbers | None = None
+) -> dict[str, int]:
     """The index of every class name that a role uses.
 
-    Whole numbers stand for classes by position when training names its classes and the role does not. Raises `UserError` for a class that training does not know.
+    Args:
+        numbers: what numbers stand for, where the training source or data.classes declared it.
+
+    Raises `UserError` for a class that training does not know, with both lists.
     """
     index = {name: i for i, name in enumerate(classes)}
     unseen = sorted(role_names - set(index))
     if not unseen:
         return index
-    if by_position(role_names, classes):
-        return {str(i): i for i in range(len(classes))}
+    for stand_in in (numbers, _truths(classes)):
+        if stand_in and all(name in index or stand_in.get(name) in index for name in role_names):
+            return index | {name: index[stand_in[name]] for name in unseen}
+    folded = {name.lower(): i for name, i in index.items() if name.lower() in _TRUTHS}
+    if folded and all(name in index or name.lower() in folded for name in role_names):
+        return index | {name: folded[name.lower()] for name in unseen}
+    raise UserError(_unseen(unseen, role_names, classes, role, where))
+
+
+def _truths(classes: Sequence[str]) -> dict[str, str] | None:
+    """What 0 and 1 stand for where the classes are false and true."""
+    named = {name.lower(): name for name in classes}
+    return {"0": named["false"], "1": named["true"]} if set(named) == set(_TRUTHS) else None
+
+
+def _unseen(unseen: Sequence[str], role_names: set[str], classes: Sequence[str], role: str, where: str) -> str:
+    training = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+    if all(_INTEGER.fullmatch(name) for name in role_names) and not any(map(_INTEGER.fullmatch, classes)):
+        own = ", ".join(sorted(role_names, key=int)[:10])
+        return (
+            f"{where} ({role}) numbers its labels ({own}) and training names them ({training}): what a number stands "
+            "for was never declared, so write the names, or declare the order with data.classes when training"
+        )
     shown = ", ".join(f"'{name}'" for name in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
-    raise UserError(
+    return (
         f"{where} ({role}) holds {'a label' if len(unseen) == 1 else f'{len(unseen)} labels'} "
-        f"unseen in training: {shown}{nearest(unseen[0], classes)}; training has {', '.join(classes[:10])}"
-        f"{', ...' if len(classes) > 10 else ''}"
+        f"unseen in training: {shown}{nearest(unseen[0], classes)}; training has {training}"
     )
+
+
+# --- arrays -------------------------------------------------------------------------------------------
 
 
 def to_array(labels: Sequence[Label], index: dict[str, int], classes: int, multi_label: bool) -> NDArray[Any]:

@@ -27,7 +27,8 @@ class Report:
         balance: for each role, rows that carry each class.
         duplicates: repeats within train and between roles.
         tokens: for each role, length quantiles and what truncation cuts.
-        notes: what was assumed of the data.
+        sources: how each source was read, a line each.
+        notes: what was assumed of the data, and what it is worth.
     """
 
     rows: dict[str, int]
@@ -36,6 +37,7 @@ class Report:
     duplicates: list[Overlap] = field(default_factory=list)
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
 
     def add_tokens(self, role: str, tokens: Tokens) -> None:
         """Record the token lengths of a role."""
@@ -48,15 +50,21 @@ class Report:
             "balance": {role: dict(zip(self.classes, counts, strict=True)) for role, counts in self.balance.items()},
             "duplicates": [overlap.to_dict() for overlap in self.duplicates],
             "tokens": dict(self.tokens),
+            "sources": list(self.sources),
             "notes": list(self.notes),
         }
+
+    def lines(self) -> list[str]:
+        """How each source was read, and what to know of it."""
+        return [*(f"read      {line}" for line in self.sources), *(f"note      {note}" for note in self.notes)]
 
     def render(self) -> RenderableType:
         """Tables for the terminal."""
         from rich.console import Group
         from rich.text import Text
 
-        parts: list[RenderableType] = [self._balance_table()]
+        parts: list[RenderableType] = [Text(f"read        {line}") for line in self.sources]
+        parts.append(self._balance_table())
         if self.tokens:
             parts.append(self._token_table())
         # Names and ids are shown as they are: rich would read "[b]" as an instruction.

@@ -21,50 +21,42 @@ from numpy.typing import NDArray
 
 from rankwise import files
 from rankwise.config import Data
-from rankwise.data import duplicates, labels, sources, text
+from rankwise.data import duplicates, labels, remarks, sources, text
+from rankwise.data.classes import declared
 from rankwise.data.report import Report
+from rankwise.data.rows import Rows
 from rankwise.errors import UserError
 
 ROLES = ("train", "validation", "test")
 MAX_VALIDATION_ROWS = 5_000
 """Rows held out at most by default: 91% measured on 5,000 rows is known to 0.8 points (95%)."""
 _SHOWN = 10
+_FOUND = ("text", "label", "label_separator", "classes")
 _CACHED_AUDIT_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of one role.
-
-    Attributes:
-        texts: after `data.preprocess`.
-        labels: int64 class indices (rows,), or multi-hot float32 (rows, classes).
-        ids: the source's `id` column, else row numbers of the source from 0.
-        sha256: of the texts and class names as they were read, in order: equal rows, equal hash.
-    """
-
-    texts: list[str]
-    labels: NDArray[Any]
-    ids: list[Any]
-    sha256: str
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-
-@dataclass(frozen=True)
 class Roles:
-    """What `load` read: rows by role (None where not asked for or not there), class names, and a report."""
+    """What `load` read: rows by role (None where not asked for or not there), class names, and a report.
+
+    data: the configuration with what was found: columns, separator of labels, what numbers stand for.
+    """
 
     train: Rows | None
     validation: Rows | None
     test: Rows | None
     label_names: list[str]
     report: Report = field(repr=False)
+    data: Data = field(default_factory=Data, repr=False)
 
     def named(self) -> dict[str, Rows]:
         """The roles that hold rows, in the order train, validation, test."""
         return {role: rows for role in ROLES if (rows := getattr(self, role)) is not None}
+
+    def found(self) -> dict[str, Any]:
+        """The keys of `data` that reading settled, with their values."""
+        values = {key: getattr(self.data, key) for key in _FOUND}
+        return {key: value for key, value in values.items() if value is not None}
 
 
 def load(
@@ -90,20 +82,39 @@ def load(
     held_out = [role for role in ("validation", "test") if role in roles and getattr(data, role) is None]
     if "train" in roles or label_names is None or _is_held_out(data, held_out):
         parts = _split_train(data, "validation" in roles)
+        data = _found(data, parts["train"].data)
     for role in ("validation", "test"):
         source = getattr(data, role)
         if source is not None and role in roles:
             parts[role] = sources.read(source, data, role)
     classes = list(label_names if label_names is not None else parts["train"].classes or ())
-    rows = {role: _rows(part, role, classes, data) for role, part in parts.items() if role in roles}
+    numbers = _numbers(data, classes)
+    rows = {role: _rows(part, role, classes, data, numbers) for role, part in parts.items() if role in roles}
     if not rows:
         raise UserError(f"there are no {' or '.join(roles)} rows: name a source with data.{roles[0]}")
     report = Report(rows={role: len(r) for role, r in rows.items()}, classes=classes)
     report.balance = {role: labels.counts(r.labels, len(classes)) for role, r in rows.items()}
-    report.notes = [note for role in rows if (note := _positions(parts[role], role, classes))]
+    read = {part.line: part for role, part in parts.items() if role in roles}
+    report.sources = [line for line in read if line]
+    report.notes = list(dict.fromkeys(note for part in read.values() for note in part.notes))
+    report.notes += [note for role in rows if (note := _positions(parts[role], role, classes, numbers))]
+    report.notes += remarks.of_roles(rows, classes, report.balance, named_test=data.test is not None)
     if audit:
         report.duplicates = _audited(rows, data.preprocess)
-    return Roles(rows.get("train"), rows.get("validation"), rows.get("test"), classes, report)
+    return Roles(rows.get("train"), rows.get("validation"), rows.get("test"), classes, report, data)
+
+
+def _found(data: Data, found: Data) -> Data:
+    """The configuration with what the training source told: other roles are read the same way."""
+    return msgspec.structs.replace(data, **{key: getattr(found, key) for key in _FOUND})
+
+
+def _numbers(data: Data, classes: Sequence[str]) -> labels.Numbers | None:
+    """What numbers stand for, where it was declared."""
+    given = declared(data)
+    if given is None or isinstance(given, dict):
+        return given
+    return labels.numbered(list(given), [])
 
 
 def _audited(rows: dict[str, Rows], preprocess: Sequence[str]) -> list[duplicates.Overlap]:
@@ -231,8 +242,8 @@ def _used(part: sources.Source) -> set[str]:
     return {name for label in part.labels for name in label}
 
 
-def _rows(part: sources.Source, role: str, classes: list[str], data: Data) -> Rows:
-    index = labels.translator(_used(part), classes, role, part.where)
+def _rows(part: sources.Source, role: str, classes: list[str], data: Data, numbers: labels.Numbers | None) -> Rows:
+    index = labels.translator(_used(part), classes, role, part.where, numbers)
     return Rows(
         texts=text.preprocess(part.texts, data.preprocess),
         labels=labels.to_array(part.labels, index, len(classes), data.multi_label),
@@ -241,12 +252,15 @@ def _rows(part: sources.Source, role: str, classes: list[str], data: Data) -> Ro
     )
 
 
-def _positions(part: sources.Source, role: str, classes: Sequence[str]) -> str | None:
-    """What numbers were taken for when a role numbers the classes that training names."""
-    if not labels.by_position(_used(part), classes):
+def _positions(part: sources.Source, role: str, classes: Sequence[str], numbers: labels.Numbers | None) -> str | None:
+    """What the words of a role were taken for where they are not those of training."""
+    used = _used(part)
+    index = labels.translator(used, classes, role, part.where, numbers)
+    other = sorted(name for name in used if name not in classes)
+    if not other:
         return None
-    shown = ", ".join(f"{i} is {name}" for i, name in enumerate(classes[:_SHOWN]))
-    return f"{role} numbers its labels, taken as positions: {shown}{', ...' if len(classes) > _SHOWN else ''}"
+    shown = ", ".join(f"{name} is {classes[index[name]]}" for name in other[:_SHOWN])
+    return f"{role} writes its labels otherwise than training: {shown}{', ...' if len(other) > _SHOWN else ''}"
 
 
 def _content_hash(texts: Sequence[str], names: Sequence[Sequence[str]]) -> str:

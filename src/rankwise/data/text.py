@@ -10,10 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from rankwise.errors import missing_extra
+from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG
+from rankwise.errors import UserError, missing_extra
+
+PAIR = "\x1f"
+"""Between the two texts of a pair, which travels as one string: the unit separator, which no text is written with."""
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
@@ -33,6 +39,44 @@ where why how all any both each few more most other some such no nor not only ow
 """
 _STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def joined(cells: Sequence[Any], where: Callable[[], str], *, pair: bool = False) -> str:
+    """The text of a row: its cells joined by a space, empty ones left out; an empty string when nothing is left.
+
+    What is missing is None, NaN (the number) or blank; the word nan is a text. `where` names the row of an error and
+    is called only then.
+
+    Args:
+        pair: keep both cells apart, by `PAIR`.
+
+    Raises `UserError` when a cell is not a string, or when the text is too long to be one.
+    """
+    parts = []
+    for cell in cells:
+        if cell is None or cell != cell:
+            cell = ""
+        if not isinstance(cell, str):
+            raise UserError(f"{where()} holds {repr(cell)[:60]} in its text column, expected a string")
+        blank = not cell or cell.isspace()
+        if pair:
+            parts.append("" if blank else cell.replace(PAIR, " "))
+        elif not blank:
+            parts.append(cell)
+    text = parts[0] if len(parts) == 1 else (PAIR if pair else " ").join(parts)
+    if len(text) > MAX_TEXT_CHARS:
+        raise UserError(f"{where()}: the text has {len(text):,} characters: {TOO_LONG}")
+    return "" if text == PAIR else text
+
+
+def mended(text: str) -> str:
+    """The text with halves of characters (lone surrogates), which nothing can encode, as U+FFFD; itself if it has none.
+
+    Two halves that belong together become their character.
+    """
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def preprocess(texts: Sequence[str], steps: Sequence[str]) -> list[str]:

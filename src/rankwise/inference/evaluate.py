@@ -19,8 +19,9 @@ from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
 _COLUMNS = ("data.text", "data.label", "data.label_separator")
+_READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header", "data.missing", "data.unlabelled")
 _BASE = "model.name"
-_MAY_CHANGE = ("data.test", *_COLUMNS, _BASE)
+_MAY_CHANGE = ("data.test", *_COLUMNS, *_READING, _BASE)
 
 
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rankwise.data import sources
+from rankwise.data.streams import stream
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference.predictor import predictor_of
@@ -52,7 +52,7 @@ def predict_file(
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise UserError(f"{output} is the file of texts itself: name another file to write")
     saved = saving.read(run, base=base)
-    batches = sources.stream(Path(source), text or saved.text, WINDOW_ROWS)
+    batches = stream(source, text or saved.text, WINDOW_ROWS)
     predictor = predictor_of(saved, calibrated=calibrated)
     started = time.perf_counter()
     rows = 0

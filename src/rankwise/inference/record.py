@@ -23,7 +23,10 @@ class _Model(msgspec.Struct):
 
 
 class _Data(msgspec.Struct):
-    text: str | list[str] = "text"
+    text: str | list[str] | None = "text"
+    label: str | list[str] | None = None
+    label_separator: str | None = None
+    pair: bool = False
     max_length: int | None = None
     preprocess: list[str] = []
     multi_label: bool = False

@@ -142,8 +142,9 @@ def _data(result: Mapping[str, Any], config: Config) -> str:
         named = rows.get("source") or getattr(config.data, role)
         source = _source(named) if named else f"held out of {_source(str(config.data.train))}"
         lines.append(f"| {role} | {_cell(source)} | {rows['rows']:,} | `{rows['sha256'][:16]}` |")
-    columns = config.data.text if isinstance(config.data.text, str) else " + ".join(config.data.text)
-    return "\n".join(lines) + f"\n\nText column: `{columns}`; label column: `{config.data.label}`."
+    text, label = (" + ".join(c) if isinstance(c, list) else c for c in (config.data.text, config.data.label))
+    columns = f"\n\nText column: `{text}`; label column: `{label}`." if text and label else ""
+    return "\n".join(lines) + columns
 
 
 def _source(source: str) -> str:

@@ -20,7 +20,6 @@ from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock
-from rankwise.search.columns import guess
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import facts, outcome
@@ -72,10 +71,11 @@ def auto(
     tree, fixed = _base(data, overrides, max_params)
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
+    tree["data"] |= roles.found()
     config, speed, fits = fit_clock(tree, roles, ends, 60 * max_minutes)
     designs = designs_for(config, fixed, len(roles.label_names), fits.steps)[: fits.designs]
-    lines = facts(data, config, roles, speed, fits, designs)
-    for line in lines:
+    lines = facts(config, roles, speed, fits, designs)
+    for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     origin = {
         "max_params": max_params,
@@ -116,9 +116,6 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[d
             "label_smoothing": _SMOOTHING,
         },
     }
-    if not {"data.text", "data.label"} <= fixed:
-        text, label = guess(data)
-        tree["data"] |= {"text": text, "label": label}
     return configuration.apply_overrides(tree, overrides), fixed
 
 

@@ -116,10 +116,10 @@ class _Labeller:
         """The batch with `predicted` and `p_<label>` columns."""
         import numpy as np
 
-        from rankwise.data.sources import join
+        from rankwise.data.text import joined
 
         rows = zip(*(batch[column] for column in self.columns), strict=True)
-        probabilities = self.predictor.predict_proba([join(list(cells), lambda: "a row") for cells in rows])
+        probabilities = self.predictor.predict_proba([joined(cells, lambda: "a row") for cells in rows])
         names = self.predictor.label_names
         shares = {f"p_{name}": probabilities[:, place].astype(np.float32) for place, name in enumerate(names)}
         predicted = np.empty(len(probabilities), dtype=object)  # a list a row when a text may carry several labels

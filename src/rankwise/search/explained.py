@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rankwise.config import Config
@@ -10,18 +9,15 @@ from rankwise.search.clock import ClockPlan
 from rankwise.search.speed import Speed
 
 
-def facts(
-    data: str, config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[dict[str, Any]]
-) -> list[str]:
+def facts(config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[dict[str, Any]]) -> list[str]:
     """What was found and planned, before anything is trained."""
-    columns = f"text {config.data.text}, label {config.data.label}" if Path(data).is_file() else "class folders or set"
     rates = sorted({design["train.learning_rate"] for design in designs if "train.learning_rate" in design})
     shown = f", learning rate {rates[0]:g}" if rates else ""
     shown = f", learning rates {rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else shown
     count = f"{len(designs)} designs" if len(designs) > 1 else "one design"
     return [
         f"data      {len(roles.train):,} rows to train on, {len(roles.validation):,} to choose by, "
-        f"{len(roles.label_names)} classes ({columns})",
+        f"{len(roles.label_names)} classes",
         f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
         f"speed     {speed.step_s:.3f} s a step of {config.train.batch_size} texts, {1 / speed.score_s:,.0f} texts/s scored, "
         "measured with the largest scope",

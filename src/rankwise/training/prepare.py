@@ -75,7 +75,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
         validation = Examples(_tokens(roles.validation, tokenizer, length, plan), roles.validation.labels)
         roles.report.add_tokens("validation", validation.tokens)
     roles.report.add_tokens("train", training.tokens)
-    sizes = msgspec.structs.replace(plan.config.data, num_labels=len(roles.label_names), max_length=length)
+    sizes = msgspec.structs.replace(roles.data, num_labels=len(roles.label_names), max_length=length)
     resolved = msgspec.structs.replace(plan.config, data=sizes)
     _same_as_before(run, resolved, roles)
     return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, steps, console)

@@ -1,0 +1,202 @@
+"""Which columns are the text, the label and the id, where nobody has said; and why.
+
+Names decide first. Failing those, the longest strings are the text, and the column of few values that come
+again is the label. Where two would do, the name decides and the other is told; where no name does, it is a
+question. A column that counts the rows is neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from rankwise.data.table import Table
+from rankwise.errors import UserError
+
+LABEL_NAMES = (
+    *("label", "labels", "class", "category", "target", "topic", "sentiment", "intent", "class_index", "class index"),
+    *("polarity", "rating", "stars", "score", "y"),
+)
+TEXT_NAMES = (
+    *("text", "content", "body", "sentence", "review", "message", "description", "document", "article", "comment"),
+    *("tweet", "question", "utterance", "query", "comment_text", "review_text", "texts"),
+)
+TITLE_NAMES = ("title", "headline", "subject")
+_ID = "id"
+_FEW = 5
+"""A label comes again: a column has at most one value for every so many rows; of a handful of rows, for every two."""
+_HANDFUL = 50
+_NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*\s*")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What was chosen.
+
+    Attributes:
+        reason: one sentence on what was chosen by what, None where the user named both.
+        others: columns that would do as the label too.
+    """
+
+    text: tuple[str, ...]
+    label: str
+    reason: str | None = None
+    others: tuple[str, ...] = ()
+
+
+def is_known(name: str) -> bool:
+    """Whether a word is what people call a column of texts, labels or ids."""
+    return name.strip().lower() in (*LABEL_NAMES, *TEXT_NAMES, *TITLE_NAMES, _ID)
+
+
+def id_column(columns: Sequence[str]) -> str | None:
+    """The column that holds row ids: `id` in any case."""
+    return next((column for column in columns if column.strip().lower() == _ID), None)
+
+
+def row_ids(table: Table) -> str | None:
+    """The column of a file to predict that names its rows: `id`, or a name that ends so and never repeats."""
+    named = id_column(table.columns)
+    if named is not None:
+        return named
+    likely = [c for c in table.columns if c.strip().lower().endswith(("_id", "-id", " id")) or c.strip().endswith("ID")]
+    for column in likely if len(likely) == 1 else []:
+        cells = [row[0] for row in table.sample([column])]
+        if None not in cells and len(set(map(str, cells))) == len(cells):
+            return column
+    return None
+
+
+def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Columns:
+    """The text and label columns of a table.
+
+    Args:
+        text, label: what the user named, or None.
+
+    Raises `UserError` for a named column that is missing, and where nothing or too much would do.
+    """
+    if text:
+        table.require(text, "data.text")
+    if label is not None:
+        table.require([label], "data.label")
+    if text and label is not None:
+        return Columns(tuple(text), label)
+    names = [name for name in table.columns if name and table.columns.count(name) == 1]
+    label_by_name = _named(names, LABEL_NAMES) if label is None else label
+    found = tuple(text) if text else _text_by_name(names)
+    if found and label_by_name in found:
+        label_by_name = None
+    kinds = _Kinds(table, names)
+    why = []
+    if not found:
+        found = (kinds.longest(table, exclude=label_by_name),)
+        why.append(f"text is '{found[0]}' (the longest strings)")
+    elif not text:
+        why.append(f"text is {' and '.join(repr(c) for c in found)} (by name)")
+    others: tuple[str, ...] = ()
+    if label is None:
+        likely = [c for c in kinds.labels() if c not in found]
+        if label_by_name is None:
+            label_by_name = _only(table, likely, [c for c in likely if not kinds.is_numeric(c)])
+            others = tuple(c for c in likely if c != label_by_name)
+            why.append(f"label is '{label_by_name}' ({kinds.values(label_by_name)} values that come again)")
+        else:
+            others = tuple(c for c in likely if c != label_by_name)
+            why.append(f"label is '{label_by_name}' (by name)")
+    assert label_by_name is not None
+    return Columns(found, label_by_name, "; ".join(why), others)
+
+
+def find_text(table: Table) -> tuple[str, ...]:
+    """The text columns of a table without labels."""
+    names = [name for name in table.columns if name and table.columns.count(name) == 1]
+    return _text_by_name(names) or (_Kinds(table, names).longest(table, exclude=None),)
+
+
+def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
+    by_lower = {name.lower().strip(): name for name in names}
+    return next((by_lower[word] for word in known if word in by_lower), None)
+
+
+def _text_by_name(names: Sequence[str]) -> tuple[str, ...]:
+    """The text column, with the title before it."""
+    text, title = _named(names, TEXT_NAMES), _named(names, TITLE_NAMES)
+    return tuple(name for name in (title, text) if name is not None)
+
+
+def _only(table: Table, likely: Sequence[str], words: Sequence[str]) -> str:
+    """The one column that may be the label, or the only one of words among numbers; otherwise the question."""
+    for candidates in (likely, words):
+        if len(candidates) == 1:
+            return candidates[0]
+    shown = table.shown_columns()
+    if not likely:
+        raise UserError(
+            f"{table.name}: which column is the label? Its columns are {shown}, and none has few values that come "
+            "again: name it with data.label=..."
+        )
+    two = " or ".join(f"'{c}'" for c in likely[:4]) + (", ..." if len(likely) > 4 else "")
+    raise UserError(
+        f"{table.name}: which column is the label, {two}? Its columns are {shown}: name it with data.label=..."
+    )
+
+
+class _Kinds:
+    """What the first rows say of each column."""
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        rows = table.sample(names) if names else []
+        self.rows = len(rows)
+        self.cells: dict[str, list[Any]] = {
+            name: [row[place] for row in rows if row[place] is not None and row[place] != ""]
+            for place, name in enumerate(names)
+        }
+
+    def values(self, column: str) -> int:
+        """How many different values a column has."""
+        return len(set(map(str, self.cells[column])))
+
+    def is_numeric(self, column: str) -> bool:
+        """Whether a column holds numbers alone."""
+        return all(isinstance(cell, (int, float)) or _NUMBER.fullmatch(str(cell)) for cell in self.cells[column])
+
+    def longest(self, table: Table, exclude: str | None) -> str:
+        """The column of the longest strings."""
+        lengths = {
+            name: sum(map(len, cells)) / len(cells)
+            for name, cells in self.cells.items()
+            if name != exclude and cells and all(isinstance(cell, str) for cell in cells) and not _counts(cells)
+        }
+        lengths = {name: length for name, length in lengths.items() if length >= 2}
+        if not lengths:
+            raise UserError(
+                f"{table.name}: which column is the text? Its columns are {table.shown_columns()}: "
+                "name it with data.text=..."
+            )
+        return max(lengths, key=lambda name: lengths[name])
+
+    def labels(self) -> list[str]:
+        """Columns of few values that come again."""
+        limit = max(2, self.rows // (_FEW if self.rows >= _HANDFUL else 2))
+        return [
+            name
+            for name, cells in self.cells.items()
+            if 2 * len(cells) >= self.rows
+            and name.strip().lower() != _ID
+            and not isinstance(cells[0] if cells else None, (dict,))
+            and 2 <= self.values(name) <= limit
+            and max(len(str(cell)) for cell in cells) <= 100
+            and not _counts(cells)
+        ]
+
+
+def _counts(cells: Sequence[Any]) -> bool:
+    """Whether a column counts its rows: whole numbers, each one more than the last."""
+    try:
+        numbers = [int(cell) for cell in cells]
+    except (TypeError, ValueError):
+        return False
+    return len(numbers) > 2 and all(b - a == 1 for a, b in pairwise(numbers))

@@ -1,0 +1,141 @@
+"""Which reader a file or folder gets: one registry of endings and first bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankwise.data.formats import delimited, folders, json_rows, lines, sheets
+from rankwise.data.opening import PACKED_SUFFIXES, Opener, opener
+from rankwise.data.table import Reading, Table
+from rankwise.errors import UserError
+
+_Open = Callable[[Opener, Reading], Table]
+
+
+def _parquet(file: Opener, reading: Reading) -> Table:
+    from rankwise.data.formats.arrow import Parquet
+
+    return Parquet(file, reading)
+
+
+def _arrow(file: Opener, reading: Reading) -> Table:
+    from rankwise.data.formats.arrow import open_arrow
+
+    return open_arrow(file, reading)
+
+
+READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
+    ((".parquet", ".pq"), b"PAR1", _parquet),
+    ((".arrow", ".feather", ".ipc"), b"ARROW1", _arrow),
+    (sheets.SUFFIXES, b"PK\x03\x04", sheets.Sheet),
+    (json_rows.SUFFIXES, None, json_rows.open_json),
+    (delimited.SUFFIXES, None, delimited.Delimited),
+    (lines.SUFFIXES, None, lines.open_lines),
+)
+"""Endings, the bytes that files of a kind begin with whatever their ending, and what reads them."""
+
+SUFFIXES = tuple(suffix for suffixes, _, _ in READERS for suffix in suffixes)
+_SHARD = re.compile(r"-\d+-of-\d+")
+
+
+def open_file(path: Path, part: str | None, reading: Reading) -> Table:
+    """The table of a file.
+
+    Raises `UserError` for a file that is absent, empty, a pickle, or no table of texts.
+    """
+    file = opener(path, part)
+    start = file.start()
+    if not start:
+        raise UserError(f"{path} is empty: expected a table with a text and a label column")
+    by_content = next((read for _, magic, read in READERS if magic and start.startswith(magic)), None)
+    if by_content is not None:
+        return by_content(file, reading)
+    by_ending = next((read for suffixes, _, read in READERS if file.suffix in suffixes), None)
+    if by_ending in (_parquet, _arrow, sheets.Sheet):
+        assert by_ending is not None
+        return by_ending(file, reading)  # says that the file is not whole
+    if reading.labelled and by_ending in (None, lines.open_lines):
+        beside = folders.labels_beside(path)
+        if beside is not None:
+            return folders.ParallelFiles(path, beside, reading)
+        of_classes = folders.class_files(path, SUFFIXES)
+        if by_ending is None and of_classes:
+            return folders.ClassFiles(of_classes, reading)
+    if by_ending is None and start.lstrip()[:1] in (b"{", b"["):
+        by_ending = json_rows.open_json
+    return (by_ending or lines.open_lines)(file, reading)
+
+
+def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Sequence[str] = ()) -> Table:
+    """The table of a folder: what `datasets` saved, a role's own folder or files, classes as folders or as files."""
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        from rankwise.data.formats.arrow import open_saved_dataset
+
+        return open_saved_dataset(folder, part, reading)
+    if not reading.labelled:
+        return folders.FolderOfTexts(folder)
+    names = json_rows.SPLITS[reading.role]
+    inside = [p for p in folders.visible(folder) if p.is_dir()]
+    splits = [name for split in json_rows.SPLITS.values() for name in split]
+    own = next((p for p in inside if p.name.lower() in names), None)
+    if own is not None and all(p.name.lower() in (*splits, "unsup") for p in inside):
+        return open_folder(own, part, reading, exclude)
+    if inside:
+        return folders.ClassFolders(folder, exclude)
+    of_role = _files_of_role(folder, names)
+    if len(of_role) == 1:
+        return open_file(of_role[0], part, reading)
+    if of_role:
+        return Joined([open_file(path, part, reading) for path in of_role], str(folder))
+    of_classes = folders.class_files(folder, SUFFIXES)
+    if of_classes:
+        return folders.ClassFiles(of_classes, reading)
+    return folders.ClassFolders(folder, exclude)  # which says what is missing
+
+
+def open_matched(paths: Sequence[Path], name: str, reading: Reading) -> Table:
+    """The table of several files that a pattern names: one for each class, or the parts of one table."""
+    of_classes = folders.class_files(paths[0], SUFFIXES)
+    if set(of_classes) & set(paths) and all(path.suffix.lower() not in SUFFIXES for path in paths):
+        return folders.ClassFiles([path for path in of_classes if path in paths], reading)
+    return Joined([open_file(path, None, reading) for path in paths], name)
+
+
+def _files_of_role(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The tables whose names say the role: `train.csv`, `train_text.txt`, the shards `train-00000-of-00002.parquet`."""
+    stems = {path: path.name.split(".")[0].lower() for path in folders.visible(folder) if path.is_file()}
+    suffixed = {
+        path: stem for path, stem in stems.items() if set(map(str.lower, path.suffixes)) & {*SUFFIXES, *PACKED_SUFFIXES}
+    }
+    whole = [path for path, stem in suffixed.items() if _SHARD.sub("", stem) in names]
+    texts = [path for path, stem in suffixed.items() if stem in {f"{n}_text" for n in names}]
+    return whole or [path for path in texts if folders.labels_beside(path)]
+
+
+class Joined(Table):
+    """Several tables of the same columns, one after the other."""
+
+    def __init__(self, tables: Sequence[Table], name: str) -> None:
+        super().__init__(name)
+        self._tables = tables
+        self._open = tables[0]
+        self.columns = tables[0].columns
+        self.class_names = tables[0].class_names
+        self.facts = [f"{len(tables)} files", *tables[0].facts]
+        for table in tables[1:]:
+            if set(table.columns) != set(self.columns):
+                raise UserError(f"{table.name} has other columns than {tables[0].name}: name one file")
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        self.row = 0
+        for table in self._tables:
+            self._open = table
+            for cells in table.rows(names):
+                self.row += 1
+                yield cells
+
+    def where(self) -> str:
+        return self._open.where()

@@ -1,0 +1,219 @@
+"""Texts that are files: folders of classes, a file for each class, and labels in a file beside the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankwise.data import encoding
+from rankwise.data.formats.lines import Lines
+from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG, opener
+from rankwise.data.table import Reading, Table
+from rankwise.errors import UserError
+
+_COLUMNS = ("id", "text", "label")
+# What stands beside data and is none.
+_ASIDE = ("readme", "license", "licence", "mapping")
+_MAX_FILE_BYTES = 4 * MAX_TEXT_CHARS
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name, without what is hidden or made by tools."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__")))
+
+
+class TextFiles(Table):
+    """Files of one text each, in UTF-8 or, where one is not, in one encoding that suits all those."""
+
+    def __init__(self, name: str, files: Sequence[tuple[Path, str | None]], root: Path) -> None:
+        super().__init__(name)
+        self._files = files
+        self._root = root
+        self._codec: str | None = None
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        self.row = 0
+        others = 0
+        for path, label in self._files:
+            self.row += 1
+            data = _bytes_of(path)
+            try:
+                text = data.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                others += 1
+                text = encoding.decode(data, self._fallback())
+            cells = {"id": path.relative_to(self._root).as_posix(), "text": text, "label": label}
+            yield tuple([cells[name] for name in names])
+        if others:
+            self.facts = [f for f in self.facts if " in " not in f]
+            self.facts.append(f"{others:,} of them in {encoding.name_of(self._fallback())}")
+
+    def where(self) -> str:
+        return str(self._files[self.row - 1][0]) if self.row else self.name
+
+    def _fallback(self) -> str:
+        """The encoding of the files that are not UTF-8."""
+        if self._codec is None:
+            contents = (path.read_bytes() for path, _ in self._files)
+            self._codec = encoding.of_many(data for data in contents if not _is_utf8(data))
+        return self._codec
+
+
+class ClassFolders(TextFiles):
+    """A folder whose folders are classes and whose files are texts, in sorted order."""
+
+    columns: tuple[str, ...] = _COLUMNS
+    has_fixed_columns = True
+
+    def __init__(self, folder: Path, exclude: Sequence[str] = (), name: str | None = None) -> None:
+        classes = [p for p in visible(folder) if p.is_dir() and p.name not in exclude]
+        if not classes:
+            raise UserError(f"{folder} holds no folders: expected one folder of text files for each class")
+        files: list[tuple[Path, str | None]] = []
+        for class_folder in classes:
+            texts = text_files(class_folder)
+            if not texts:
+                raise UserError(f"{class_folder} holds no files: expected a folder of text files for each class")
+            files += [(path, class_folder.name) for path in texts]
+        super().__init__(name or str(folder), files, folder)
+        self.facts = [f"{len(classes)} class folders"]
+
+
+class FolderOfTexts(TextFiles):
+    """A folder of texts without labels, to predict."""
+
+    columns: tuple[str, ...] = ("id", "text")
+    has_fixed_columns = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), [(path, None) for path in text_files(folder)], folder)
+        self.facts = ["a file a text"]
+
+
+def text_files(folder: Path) -> list[Path]:
+    """The files of a folder, sorted by name: those that end in .txt, or whatever their ending if none does."""
+    files = [p for p in visible(folder) if p.is_file()]
+    return [p for p in files if p.suffix.lower() in (".txt", "")] or files
+
+
+def _bytes_of(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > _MAX_FILE_BYTES:
+        raise UserError(f"{path} holds {size:,} bytes: {TOO_LONG}")
+    data = path.read_bytes()
+    if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path} holds zero bytes and is no text: take it out of the folder")
+    return data.decode("utf-16").encode() if data.startswith((b"\xff\xfe", b"\xfe\xff")) else data
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# --- a file for each class ----------------------------------------------------------------------------
+
+
+def class_files(place: Path, known: Sequence[str]) -> list[Path]:
+    """The files of one text a line that differ in their class alone; none where a place is not such.
+
+    `rt-polarity.pos` and `rt-polarity.neg` share a stem; `pos.txt` and `neg.txt` an ending.
+
+    Args:
+        place: a folder, or one of the files.
+        known: endings of tables, which are no classes.
+    """
+    folder = place if place.is_dir() else place.parent
+    files = [p for p in visible(folder) if p.is_file() and not p.name.lower().startswith(_ASIDE)]
+    twins: dict[str, list[Path]] = {}
+    for path in files:
+        if path.suffix and path.suffix.lower() not in (*known, ".txt", ".md") and not path.suffix[1:].isdigit():
+            twins.setdefault(path.stem, []).append(path)
+    groups = [group for group in twins.values() if len(group) > 1 and (place in group or place.is_dir())]
+    if len(groups) == 1:
+        return groups[0]
+    texts = [p for p in files if p.suffix.lower() == ".txt"]
+    return texts if place.is_dir() and len(texts) > 1 and len(texts) == len(files) else []
+
+
+class ClassFiles(Table):
+    """A file of one text a line for each class, which its ending names, or its stem where endings are alike."""
+
+    columns: tuple[str, ...] = _COLUMNS
+    has_fixed_columns = True
+
+    def __init__(self, paths: Sequence[Path], reading: Reading) -> None:
+        by_ending = len({path.suffix for path in paths}) == len(paths)
+        names = [path.suffix[1:] if by_ending else path.stem for path in paths]
+        super().__init__(str(paths[0].parent / (paths[0].stem + ".*" if by_ending else "*" + paths[0].suffix)))
+        self._parts: list[tuple[str, Lines]] = []
+        for path, name in zip(paths, names, strict=True):
+            file = opener(path)
+            self._parts.append((name, Lines(file, encoding.look(file, reading.encoding))))
+        self.facts = [f"a file for each of {', '.join(names)}", *dict.fromkeys(t.facts[0] for _, t in self._parts)]
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        self.row = 0
+        for label, lines in self._parts:
+            self._open = lines
+            for (text,) in lines.rows(["text"]):
+                self.row += 1
+                cells = {"id": f"{label}/{lines.row}", "text": text, "label": label}
+                yield tuple([cells[name] for name in names])
+
+    def where(self) -> str:
+        return self._open.where()
+
+
+# --- labels in a file beside the texts ----------------------------------------------------------------
+
+
+def labels_beside(path: Path) -> Path | None:
+    """The file of labels that belongs to a file of texts: `train_labels.txt` beside `train_text.txt`."""
+    for text in ("texts", "text", "sentences"):
+        stem, found, rest = path.stem.lower().rpartition(text)
+        if not found:
+            continue
+        for word in ("labels", "label", "classes", "targets"):
+            beside = path.with_name(path.stem[: len(stem)] + word + rest + path.suffix)
+            if beside.is_file() and beside != path:
+                return beside
+    return None
+
+
+class ParallelFiles(Table):
+    """A text a line in one file and its label in the same line of another."""
+
+    columns: tuple[str, ...] = ("text", "label")
+    has_fixed_columns = True
+
+    def __init__(self, texts: Path, labels: Path, reading: Reading) -> None:
+        super().__init__(str(texts))
+        file, other = opener(texts), opener(labels)
+        self._texts = Lines(file, encoding.look(file, reading.encoding))
+        self._labels = Lines(other, encoding.look(other, reading.encoding))
+        self.facts = [self._texts.facts[0], f"labels from {labels.name}"]
+        mapping = next((p for p in visible(texts.parent) if p.name.lower().startswith("mapping")), None)
+        if mapping is not None:
+            self.notes.append(f"{mapping} names what numbers stand for: data.classes={mapping} takes its names")
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        self.row = self.line = 0
+        texts, labels = self._texts.rows(["text"]), self._labels.rows(["text"])
+        for (text,) in texts:
+            label = next(labels, None)
+            if label is None:
+                break
+            self.row = self.line = self.row + 1
+            cells = {"text": text, "label": label[0]}
+            yield tuple([cells[name] for name in names])
+        rest = sum(1 for _ in texts), sum(1 for _ in labels)
+        if label is None or any(rest):
+            raise UserError(
+                f"{self.name} and {self._labels.name} do not have the same number of lines: row {self.row + 1:,} "
+                "is in one alone"
+            )

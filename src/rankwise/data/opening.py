@@ -1,0 +1,251 @@
+"""The bytes of a file that may be packed: what it is, what it must not be, and a stream of what is inside.
+
+Gzip, bzip2, xz, Zstandard and zip archives of one file are known by their first bytes, whatever they are called.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from rankwise.errors import UserError, nearest
+
+MAX_TEXT_CHARS = 1_000_000
+"""Characters a text may have. Longer ones are mostly files that lost their line breaks."""
+
+MAX_LINE_CHARS = 8 * MAX_TEXT_CHARS
+"""Characters a line of a file may have: several columns, or a text written in JSON escapes."""
+
+TOO_LONG = (
+    f"a text may have at most {MAX_TEXT_CHARS:,} characters; shorten it, or mend an unclosed quote or lost line breaks"
+)
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
+PICKLE_SUFFIXES = (".pkl", ".pickle", ".p", ".pck", ".joblib")
+
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_LFS = b"version https://git-lfs.github.com/spec/"
+# Prose packs to a third or a tenth, and a table of one repeated sentence to a hundredth; only filler packs further.
+_MAX_RATIO = 300
+_RATIO_FROM_BYTES = 64 << 20
+_CHUNK = 1 << 20
+# Read into one stream before it is known how long it is: enough to look at a header.
+_START = 4096
+
+
+@dataclass(frozen=True)
+class Opener:
+    """A regular file and how its bytes are packed.
+
+    Attributes:
+        path: the file.
+        packing: gzip, bz2, xz, zstd or zip; None when the bytes are the data's own.
+        name: what the data are called inside: the member of a zip archive, or the file's name without `.gz`.
+        part: what `FILE[part]` asked for: a sheet, a split or a member.
+    """
+
+    path: Path
+    packing: str | None
+    name: str
+    part: str | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the data inside, in lower case."""
+        return Path(self.name).suffix.lower()
+
+    def open(self) -> IO[bytes]:
+        """The bytes inside, from their start, as they are unpacked.
+
+        Raises `UserError` on reading a damaged archive, or one that unpacks to more than any text does.
+        """
+        if self.packing is None:
+            return self.path.open("rb")
+        return io.BufferedReader(_Unpacked(self), _CHUNK)
+
+    def whole(self) -> IO[bytes]:
+        """The bytes inside as a file that can be sought in: unpacked to a temporary one where need be."""
+        if self.packing is None:
+            return self.path.open("rb")
+        file = cast(IO[bytes], tempfile.TemporaryFile())  # noqa: SIM115  it outlives this call
+        with self.open() as stream:
+            while chunk := stream.read(_CHUNK):
+                file.write(chunk)
+        file.seek(0)
+        return file
+
+    def start(self) -> bytes:
+        """The first bytes inside."""
+        with self.open() as file:
+            return file.read(_START)
+
+
+def opener(path: Path, part: str | None = None) -> Opener:
+    """How to open a file.
+
+    Raises `UserError` for what is no regular file, a pickle, a Git LFS pointer, and an archive of several files.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) else "no regular file"
+        raise UserError(f"{path} is {kind}, and rows are read more than once: write them to a file and name that")
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if start.startswith(_LFS):
+        raise UserError(
+            f"{path} is a Git LFS pointer that stands for the data: fetch them with  git lfs pull  in its folder"
+        )
+    _refuse_pickle(path, start)
+    packing = next((name for magic, name in _MAGIC if start.startswith(magic)), None)
+    if packing is not None:
+        is_named = path.suffix.lower() in PACKED_SUFFIXES
+        inner = Opener(path, packing, path.stem if is_named else path.name, part)
+        _refuse_pickle(path, inner.start()[:2])
+        return inner
+    if start.startswith(b"PK\x03\x04") and not _is_workbook(path):
+        return _zip(path, part)
+    return Opener(path, None, path.name, part)
+
+
+def split_part(source: str) -> tuple[str, str | None]:
+    """`FILE[part]` as its file and its part; a file that is called so is meant itself."""
+    if source.endswith("]") and "[" in source and not Path(source).expanduser().exists():
+        name, _, part = source[:-1].rpartition("[")
+        if name and Path(name).expanduser().exists():
+            return name, part
+    return source, None
+
+
+def existing(source: str | Path, key: str = "") -> Path:
+    """The path of a file or folder that is there; else `UserError` with the nearest name in its folder."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    near = nearest(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
+    raise UserError(f"{key}there is no file or folder {path}{near}")
+
+
+def _refuse_pickle(path: Path, start: bytes) -> None:
+    """A pickle is known by its name or its first bytes, and never opened."""
+    is_pickle = len(start) >= 2 and start[0] == 0x80 and 2 <= start[1] <= 5
+    if is_pickle or path.suffix.lower() in PICKLE_SUFFIXES:
+        target = path.with_suffix(".parquet")
+        raise UserError(
+            f"{path} is a pickle, and opening a pickle runs whatever code it holds, so it is refused: "
+            f'if you trust its origin, convert it once with  python -c "import pickle; '
+            f"pickle.load(open('{path}', 'rb')).to_parquet('{target}')\"  and name {target} instead"
+        )
+
+
+# --- archives -----------------------------------------------------------------------------------------
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path} is not a whole zip archive ({error}): download it again") from error
+
+
+def _is_workbook(path: Path) -> bool:
+    """Whether a zip archive is a spreadsheet, .xlsx or .ods: those are read as they are."""
+    names = {member.filename for member in _members(path)}
+    return "[Content_Types].xml" in names or {"mimetype", "content.xml"} <= names
+
+
+def _zip(path: Path, part: str | None) -> Opener:
+    """The one file of an archive, or the one that is named."""
+    files = [m for m in _members(path) if not m.is_dir()]
+    shown = [m.filename for m in files if not m.filename.startswith("__MACOSX/")]
+    shown = [name for name in shown if not Path(name).name.startswith(".")]
+    if part in shown:
+        return Opener(path, "zip", str(part))
+    if len(shown) == 1:
+        return Opener(path, "zip", shown[0], part)
+    names = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
+    asked = f"has no file '{part}' inside" if part else "holds several files" if shown else "holds no file"
+    hint = f": name one, as in {path}[{shown[0]}], or unpack it" if shown else ""
+    raise UserError(f"{path} {asked} ({names}){hint}" if shown else f"{path} {asked}")
+
+
+class _Unpacked(io.RawIOBase):
+    """What is inside a packed file, guarded by the ratio of bytes out to bytes in."""
+
+    def __init__(self, packed: Opener) -> None:
+        self._opener = packed
+        self._packed = packed.path.open("rb")
+        self._size = packed.path.stat().st_size
+        self._out = 0
+        try:
+            self._stream = self._open()
+        except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:
+            self._packed.close()
+            raise self._damaged(error) from error
+
+    def _open(self) -> Any:
+        packing = self._opener.packing
+        if packing == "gzip":
+            import gzip
+
+            return gzip.GzipFile(fileobj=self._packed)
+        if packing == "bz2":
+            import bz2
+
+            return bz2.BZ2File(self._packed)
+        if packing == "xz":
+            import lzma
+
+            return lzma.LZMAFile(self._packed)
+        if packing == "zip":
+            return zipfile.ZipFile(self._packed).open(self._opener.name)
+        import pyarrow as pa  # carries Zstandard, so that no package of its own is needed
+
+        return pa.CompressedInputStream(pa.PythonFile(self._packed, mode="r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            chunk = self._stream.read(len(buffer))
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
+            raise self._damaged(error) from error
+        except Exception as error:  # zlib.error and lzma.LZMAError share no base below Exception
+            raise self._damaged(error) from error
+        buffer[: len(chunk)] = chunk
+        self._out += len(chunk)
+        if self._out > _RATIO_FROM_BYTES and self._out > _MAX_RATIO * max(1, self._size):
+            raise UserError(
+                f"{self._opener.path} unpacks to more than {_MAX_RATIO} times its {self._size:,} bytes, which no text "
+                "does: it is damaged or made to fill a disk; unpack it yourself if it is really data"
+            )
+        return len(chunk)
+
+    def _damaged(self, error: Exception) -> UserError:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return UserError(
+            f"{self._opener.path} cannot be unpacked ({self._opener.packing}: {reason}): download it again"
+        )
+
+    def close(self) -> None:
+        if not self.closed:
+            self._packed.close()
+        super().close()
+
+
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """A stream's bytes, a megabyte at a time."""
+    while chunk := file.read(_CHUNK):
+        yield chunk

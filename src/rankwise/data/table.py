@@ -1,0 +1,98 @@
+"""A table of rows as its file stores them, read one at a time and in constant memory.
+
+A `Table` knows its columns, yields rows as tuples, and can say where it is (`row 7, line 9`), so that every
+complaint about a row names the place. Cells come as they are stored: strings from CSV, values from JSON and
+Parquet; what counts as a text or a label is decided by the callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from rankwise.errors import UserError, nearest
+
+SAMPLE_ROWS = 1000
+"""Rows looked at to tell texts, labels and ids apart."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is known about a file before it is opened.
+
+    Attributes:
+        encoding, delimiter, quotes, header: as the configuration has them; auto is found.
+        wanted: columns that are asked for by name; a reading that has them is the right one.
+        role: train, validation or test, where a file holds several.
+        labelled: whether each row needs a label; texts to predict have none.
+    """
+
+    encoding: str = "auto"
+    delimiter: str = "auto"
+    quotes: bool | str = "auto"
+    header: bool | str = "auto"
+    wanted: tuple[str, ...] = ()
+    role: str = "train"
+    labelled: bool = True
+
+
+class Table:
+    """A source of rows. `rows` may be called again: it reads from the start.
+
+    Attributes:
+        name: what to call the source in messages.
+        columns: names of the columns, in order.
+        has_fixed_columns: whether the kind of source names them, and not the file: they are text, label and id.
+        class_names: of a column whose source declares its classes, their names in order.
+        facts: how the source was read, for the one line that is printed.
+        notes: what the user should know about it.
+        row, line: the place of the row yielded last, counted from 1; line 0 where there are no lines.
+    """
+
+    columns: tuple[str, ...] = ()
+    has_fixed_columns = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.row = 0
+        self.line = 0
+        self.class_names: dict[str, tuple[str, ...]] = {}
+        self.facts: list[str] = []
+        self.notes: list[str] = []
+        self.broken_rows = 0
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The cells of the named columns, row by row."""
+        raise NotImplementedError
+
+    def sample(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The first rows."""
+        return list(islice(self.rows(names), SAMPLE_ROWS))
+
+    def where(self) -> str:
+        """The place of the row yielded last, without the header."""
+        place = f"row {self.row:,}"
+        return f"{self.name}, {place} (line {self.line:,})" if self.line else f"{self.name}, {place}"
+
+    def line_of(self, rows: int) -> str:
+        """The one line that says what was read; `rows` is their number."""
+        broken = [f"{self.broken_rows:,} with line breaks inside"] if self.broken_rows else []
+        return f"{self.name}: {', '.join([*self.facts, f'{rows:,} rows', *broken])}"
+
+    def require(self, names: Sequence[str], key: str) -> None:
+        """Raise `UserError` naming the first column that is missing or stands twice; `key` is the key that asked."""
+        for name in names:
+            if name not in self.columns:
+                raise UserError(
+                    f"{self.name} has no column '{name}'{nearest(name, self.columns)}: "
+                    f"its columns are {self.shown_columns()}; name the right one with {key}"
+                )
+            if self.columns.count(name) > 1:
+                raise UserError(f"{self.name} names the column '{name}' twice in its header: rename one of them")
+
+    def shown_columns(self) -> str:
+        """The columns for a message."""
+        shown = [f"'{c}'" if len(c) <= 40 else f"'{c[:37]}...'" for c in self.columns[:40]]
+        return ", ".join(shown) + (", ..." if len(self.columns) > 40 else "")

@@ -1,0 +1,83 @@
+"""Text, label and id columns are found by name and by content, with a reason, and asked about where two would do."""
+
+import pytest
+
+from rankwise import config, data
+from rankwise.data import columns, formats
+from rankwise.data.table import Reading
+from rankwise.errors import UserError
+
+
+def choose(path, text=None, label=None):
+    return columns.choose(formats.open_file(path, None, Reading()), text, label)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="rows.csv"):
+        (tmp_path / name).write_text(content)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        ("text,label", "a b,x", (("text",), "label")),
+        ("id,Title,Description,Class", "1,a,b,x", (("Title", "Description"), "Class")),
+        ("Category,Message", "x,a b", (("Message",), "Category")),
+        ("headline,topic", "a b,x", (("headline",), "topic")),
+    ],
+)
+def test_columns_are_known_by_name(write, header, row, expected):
+    chosen = choose(write(f"{header}\n{row}\n"))
+    assert (chosen.text, chosen.label) == expected
+    assert "(by name)" in chosen.reason
+
+
+def test_columns_of_other_names_are_known_by_their_values(write):
+    rows = [f"{number},some words that make a text {number},{'ab'[number % 2]},{number % 7}" for number in range(70)]
+    chosen = choose(write("id,was,welche,wann\n" + "\n".join(rows)))
+    assert (chosen.text, chosen.label, chosen.others) == (("was",), "welche", ("wann",))
+    assert chosen.reason == "text is 'was' (the longest strings); label is 'welche' (2 values that come again)"
+    with pytest.raises(UserError, match="which column is the label"):
+        choose(write("was\n" + "\n".join(rows).replace(",", ";")))
+
+
+def test_two_columns_that_would_do_are_a_question(write):
+    rows = [f"words that make a text {i},{'ab'[i % 2]},{'xyz'[i % 3]}" for i in range(60)]
+    with pytest.raises(UserError, match="which column is the label, 'eins' or 'zwei'"):
+        choose(write("was,eins,zwei\n" + "\n".join(rows)))
+
+
+def test_what_a_name_decides_lists_the_others(write):
+    rows = [f"words that make a text {i},{i % 2},{i % 3}" for i in range(60)]
+    path = write("tweet,class,hate_speech\n" + "\n".join(rows))
+    loaded = data.load(config.from_dict({"data": {"train": str(path)}}).data)
+    assert loaded.data.label == "class"
+    assert "the label is 'class'; 'hate_speech' would do too" in loaded.report.notes
+    assert "text is 'tweet' (by name); label is 'class' (by name)" in loaded.report.sources[0]
+
+
+def test_an_index_is_never_the_text_or_the_label(write):
+    rows = [f"{i},{'ab'[i % 2]},t{i}" for i in range(40)]
+    chosen = choose(write(",welche,was\n" + "\n".join(rows)))
+    assert (chosen.text, chosen.label) == (("was",), "welche")
+
+
+def test_columns_without_names_or_twice_named_matter_only_when_asked_for(write):
+    path = write("v1,v2,,,\nham,hello,,,\nspam,win,,,\n")
+    assert choose(path, ["v2"], "v1").text == ("v2",)
+    with pytest.raises(UserError, match="names the column 'v1' twice"):
+        choose(write("v1,v1,v2\na,b,c\n"), ["v2"], "v1")
+
+
+def test_row_ids_are_a_column_of_that_name_that_never_repeats(write):
+    def ids(content):
+        return columns.row_ids(formats.open_file(write(content), None, Reading()))
+
+    assert ids("ID,text\n7,a\n8,b\n") == "ID"
+    assert ids("tweet_id,text\n7,a\n8,b\n") == "tweet_id"
+    assert ids("user_id,text\n7,a\n7,b\n") is None
+    assert ids("user_id,tweet_id,text\n7,8,b\n") is None
