@@ -303,3 +303,18 @@ def test_classes_that_nobody_names_are_numbered_with_a_note(adapt, base, tmp_pat
     read = saved.read(adapt(), base=tmp_path / "nameless")
     assert (read.label_names, read.multi_label) == (["0", "1", "2"], True)
     assert "numbered 0 to 2" in read.notes[0]
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_training_with_such_a_tokenizer_is_refused_before_anything_is_written(config, base, tmp_path, engine):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(base, tmp_path / "grown")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["@user"])
+    tokenizer.save_pretrained(tmp_path / "grown")
+    config["model"] = {"name": str(tmp_path / "grown")}
+    with pytest.raises(UserError, match=f"knows {rows + 1} tokens, the model's embedding has {rows} rows"):
+        rankwise.train(config | {"engine": engine}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
