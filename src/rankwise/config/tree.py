@@ -12,6 +12,7 @@ SCOPE_WORDS: tuple[str, ...] = get_args(ScopeWord)
 Method = Literal["lora", "adalora", "vera", "ia3", "bitfit", "prompt", "prefix", "head", "probe", "full"]
 Bias = Literal["none", "lora_only", "all"]
 HeadKind = Literal["full", "output", "low_rank"]
+Pooling = Literal["first", "mean", "both", "auto"]
 PositiveInt = Annotated[int, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -91,6 +92,13 @@ class Head(Section, frozen=True):
         ),
     ] = "full"
     rank: Annotated[PositiveInt, _help("rank of the dense layer's update (kind low_rank)")] = 8
+    pooling: Annotated[
+        Pooling,
+        _help(
+            "what the head reads of a text: first, the model's own head on its first token; mean, a projection of the "
+            "tokens' mean; both, of first and mean side by side; auto, what the base's 1_Pooling/config.json says, else first"
+        ),
+    ] = "first"
     probe_first: Annotated[
         bool, _help("fit the head on frozen features before the adapters train (Kumar et al. 2022)")
     ] = False

@@ -4,8 +4,8 @@ No torch and no weights are needed to count. Checking, counting, planning, the e
 family's object (`family.Family`).
 """
 
-from rankwise.encoders.encoder import Encoder, Site, encoder_of
+from rankwise.encoders.encoder import Encoder, Site, declared_pooling, encoder_of
 from rankwise.encoders.families import FAMILIES
 from rankwise.encoders.family import Family, Numbers, Tensor
 
-__all__ = ["FAMILIES", "Encoder", "Family", "Numbers", "Site", "Tensor", "encoder_of"]
+__all__ = ["FAMILIES", "Encoder", "Family", "Numbers", "Site", "Tensor", "declared_pooling", "encoder_of"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from typing import Any
 from rankwise.config.tree import SCOPE_WORDS, Model
 from rankwise.encoders.families import FAMILIES
 from rankwise.encoders.family import Dims, Family, Tensor
-from rankwise.encoders.known import KNOWN, PACKAGED, full_name
+from rankwise.encoders.known import KNOWN, PACKAGED, POOLING, full_name
 from rankwise.errors import UserError, nearest
+
+POOLING_FILE = "1_Pooling/config.json"
+"""what sentence-transformers saves of how a base is read"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Encoder:
     hf_config: Mapping[str, Any]
     dense_is_new: bool
     """whether the head's dense module is created at random: absent from the weights, so it must be saved"""
+    pooling: str = "first"
+    """first: the model class's own head; mean, both: a projection of pooled tokens in its place, without a dense layer"""
 
     @property
     def family(self) -> Family:
@@ -72,11 +77,42 @@ class Encoder:
         """Layers that a text goes through, however many share their weights."""
         return int(self.hf_config.get("num_hidden_layers", self.dims.layers))
 
+    def pooled(self, pooling: str) -> Encoder:
+        """The same encoder under the head of a resolved `head.pooling`."""
+        return replace(self, pooling=pooling)
+
+    @property
+    def head_modules(self) -> tuple[str, ...]:
+        """Modules the classification model adds to the encoder, the projection's last."""
+        modules = self.family.head_modules
+        return modules if self.pooling == "first" else modules[-1:]
+
     def tensors(self, num_labels: int) -> tuple[Tensor, ...]:
         """Every parameter of the classification model."""
         if num_labels not in self._lists:
-            self._lists[num_labels] = tuple(self.family.tensors(self.dims, self.hf_config, num_labels))
+            own = self.family.tensors(self.dims, self.hf_config, num_labels)
+            self._lists[num_labels] = tuple(own if self.pooling == "first" else self._with_pooled_head(own, num_labels))
         return self._lists[num_labels]
+
+    def _with_pooled_head(self, tensors: Iterable[Tensor], num_labels: int) -> Iterator[Tensor]:
+        """The head's modules give way to one projection, a kernel over single tokens. Shape: (labels, width, 1)
+
+        Of three dimensions, so that plain `transformers` and `peft` refuse it instead of applying it to first tokens.
+        """
+        projection = self.family.projection
+        for tensor in tensors:
+            if tensor.name == f"{projection}.weight":
+                yield Tensor(tensor.name, (num_labels, self.pooled_width, 1))
+            elif tensor.name == f"{projection}.bias" or not self._is_of_head(tensor.name):
+                yield tensor
+
+    def _is_of_head(self, name: str) -> bool:
+        return bool(set(self.family.head_modules) & set(name.split(".")[:-1]))
+
+    @property
+    def pooled_width(self) -> int:
+        """What a pooled head's projection reads of a text."""
+        return self.hidden * (2 if self.pooling == "both" else 1)
 
     @cached_property
     def _lists(self) -> dict[int, tuple[Tensor, ...]]:
@@ -129,6 +165,27 @@ def encoder_of(model: Model) -> Encoder:
             )
         folder = cached
     return encoder_from(model.name, read_config(folder), folder)
+
+
+def declared_pooling(model: Model) -> str:
+    """What a base was trained to be read by: mean or first, by its own `1_Pooling/config.json`; first without one."""
+    known = full_name(model.name)
+    folder = Path(model.name)
+    if not folder.is_dir():
+        if known in POOLING:
+            return POOLING[known]
+        cached = cached_snapshot(known or model.name, model.revision)
+        if cached is None:
+            return "first"
+        folder = cached
+    path = folder / POOLING_FILE
+    if not path.is_file():
+        return "first"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return "mean" if content.get("pooling_mode_mean_tokens") or content.get("pooling_mode") == "mean" else "first"
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"head.pooling: {path} cannot be read as JSON: {error}; write first or mean") from error
 
 
 def _names() -> list[str]:

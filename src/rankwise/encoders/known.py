@@ -14,6 +14,12 @@ PACKAGED = {
     "packaged:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
     "packaged:all-mpnet-base-v2": "sentence-transformers/all-mpnet-base-v2",
 }
+POOLING = {
+    "sentence-transformers/all-mpnet-base-v2": "mean",
+    "sentence-transformers/all-MiniLM-L6-v2": "mean",
+    "sentence-transformers/all-MiniLM-L12-v2": "mean",
+}
+"""what the published `1_Pooling/config.json` says, for those that have one"""
 _SHORT = {name.rpartition("/")[2].lower(): name for name in KNOWN}
 _FULL = {name.lower(): name for name in KNOWN}
 

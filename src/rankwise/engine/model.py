@@ -94,13 +94,15 @@ class FastClassifier(nn.Module):
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
         _check_biases(source, family, config)
         self.embeddings = Embeddings(source, self.family, config, self.sizes)
-        self.reads_firsts = not family.pools_mean(config)
-        """whether the head reads the texts' first tokens alone"""
+        own = "mean" if family.pools_mean(config) else "first"
+        pooled = _pooling(source, family, self.sizes)
+        self.pooling = pooled or own
+        """what the head reads of a text: its first token, the mean of all, or both"""
         self.layers = nn.ModuleList(self._layers(source, config))
         self.final_norm = (
             PlainNorm(norm_of(source, family.final_norm), self.sizes.epsilon) if family.final_norm else None
         )
-        self.classifier = Head(source, self.family, self.sizes)
+        self.classifier = (PooledHead if pooled else Head)(source, self.family, self.sizes)
         self.prefix_cache: PrefixCache | None = None
         self.fused_attention: bool | None = None
         """None: wherever the model is not on a CPU"""
@@ -116,7 +118,7 @@ class FastClassifier(nn.Module):
         relative = self._relative(source, config)
         for index in range(groups):
             weights = layer_of(source, self.family, index)
-            firsts_only = index == groups - 1 and self.reads_firsts and each == 1
+            firsts_only = index == groups - 1 and self.pooling == "first" and each == 1
             layer = self._layer(weights, relative, config, index, firsts_only=firsts_only)
             release_layer(source, self.family, index)
             yield from (layer for place in range(self.sizes.layers) if int(place / each) == index)
@@ -207,11 +209,14 @@ class FastClassifier(nn.Module):
     def _read(self, x: Tensor, batch: Packed) -> Tensor:
         """What the head reads of the last layer's output. Shape: (texts, hidden)"""
         last: Any = self.layers[-1]
-        if self.reads_firsts and not last.firsts_only:
+        if self.pooling == "first" and not last.firsts_only:
             x = x.index_select(0, batch.firsts)
         if self.final_norm is not None:
             x = self.final_norm(x)
-        return x if self.reads_firsts else batch.mean(x)
+        if self.pooling == "first":
+            return x
+        mean = batch.mean(x)
+        return mean if self.pooling == "mean" else torch.cat([x.index_select(0, batch.firsts), mean], dim=1)
 
     def _embed(self, batch: Packed, shared: Pass) -> tuple[Tensor, Tensor]:
         """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
@@ -379,6 +384,28 @@ class Head(nn.Module):
         return logits
 
 
+def _pooling(source: Source, family: Family, sizes: Numbers) -> str | None:
+    """What a pooled head reads, by the shape of its projection (`head.pooling`); None for the model's own head."""
+    weight = source.tensor(f"{family.projection}.weight")
+    if weight.ndim != 3:
+        return None
+    return "mean" if weight.shape[1] == sizes.hidden else "both"
+
+
+class PooledHead(nn.Module):
+    """A projection of pooled tokens, in fp32. Its weight is a kernel over single tokens. Shape: (classes, features, 1)"""
+
+    def __init__(self, source: Source, family: Family, sizes: Numbers) -> None:
+        super().__init__()
+        self.projection = HeadLinear(source.dense(family.projection))
+        self.dropout = sizes.head_dropout
+
+    def forward(self, x: Tensor, shared: Pass) -> Tensor:
+        """Shape: x (texts, features), result (texts, classes)"""
+        logits: Tensor = self.projection(dropout(x, self.dropout, shared), shared)
+        return logits
+
+
 class HeadLinear(nn.Module):
     """A small linear layer in fp32, trained or frozen, with LoRA or without, through ordinary autograd."""
 
@@ -399,7 +426,7 @@ class HeadLinear(nn.Module):
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """Shape: x (texts, d_in), result (texts, d_out)"""
-        y = F.linear(x, self.weight, self.bias)
+        y = F.linear(x, self.weight.flatten(1), self.bias)
         if self.lora_A is None or self.lora_B is None:
             return y
         return y + self.scale * F.linear(F.linear(dropout(x, self.dropout, shared), self.lora_A), self.lora_B)

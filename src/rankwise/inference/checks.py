@@ -162,7 +162,7 @@ def _check_ranks(adapter: AdapterFiles, module: str, weight: Shape) -> None:
 def _check_head(adapter: AdapterFiles, encoder: Encoder, classes: int, base: Mapping[str, Shape]) -> None:
     """What neither the file nor the base holds would be made at random."""
     prefix = f"{encoder.family.prefix}."
-    for module in encoder.family.head_modules:
+    for module in encoder.head_modules:
         for tensor in encoder.head_tensors(module, classes):
             inside = tensor.name in adapter.shapes or _wrapped(tensor.name) in adapter.shapes
             below = base.get(tensor.name) or base.get(tensor.name.removeprefix(prefix))

@@ -75,6 +75,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
     known = record.read(adapter.folder)
     model = _base_of(adapter, known, base)
     folder, encoder = _located(model, named=base is not None)
+    encoder = encoder.pooled(_pooling(adapter, encoder))
     shapes = checks.shapes_of(folder) if folder else None
     classes = checks.count_classes(adapter, encoder, shapes or {})
     checks.check_fit(adapter, encoder, classes, shapes)
@@ -129,6 +130,14 @@ def _located(model: Model, *, named: bool) -> tuple[Path | None, Encoder]:
     except UserError as error:
         raise error if named else UserError(f"{error}; {_HINT}") from error
     return folder, encoder_from(model.name, read_config(folder), folder)
+
+
+def _pooling(adapter: AdapterFiles, encoder: Encoder) -> str:
+    """What the head reads of a text: the projection's own shape says it."""
+    shape = adapter.shapes.get(f"{encoder.family.projection}.weight", ())
+    if len(shape) != 3:
+        return "first"
+    return "mean" if shape[1] == encoder.hidden else "both"
 
 
 def _classes(

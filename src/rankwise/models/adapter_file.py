@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from rankwise import config as configuration
 from rankwise import files
+from rankwise.encoders import Encoder
 from rankwise.methods import method_of
 from rankwise.models.assemble import Assembly, peft_config
 from rankwise.models.layout import RECORD, WEIGHTS
@@ -99,11 +100,28 @@ import rankwise
 rankwise.load("THIS_FOLDER").predict(["a text"])
 ```
 
-Plain `peft` reads it too:
+{peft_lines("THIS_FOLDER", planned.encoder, len(label_names))}
+"""
+
+
+def peft_lines(folder: str, encoder: Encoder, classes: int) -> str:
+    """How plain `peft` reads an adapter, for its card."""
+    if encoder.pooling == "first":
+        return f"""Plain `peft` reads it too:
 
 ```python
 from peft import AutoPeftModelForSequenceClassification
 
-AutoPeftModelForSequenceClassification.from_pretrained("THIS_FOLDER", num_labels={len(label_names)})
-```
-"""
+AutoPeftModelForSequenceClassification.from_pretrained("{folder}", num_labels={classes})
+```"""
+    pooled = "mean" if encoder.pooling == "mean" else "torch.cat([hidden[:, 0], mean], 1)"
+    projection = f"base_model.model.{encoder.family.projection}"
+    return f"""Its head reads the {encoder.pooling} of a text's tokens, which plain `peft` refuses by the projection's shape; so:
+
+```python
+saved = load_file("{folder}/adapter_model.safetensors")
+encoder = PeftModel.from_pretrained(base, "{folder}", ignore_mismatched_sizes=True).eval().base_model.model.base_model
+hidden, mask = encoder(**batch).last_hidden_state, batch["attention_mask"][..., None]
+mean = (hidden * mask).sum(1) / mask.sum(1)
+logits = {pooled} @ saved["{projection}.weight"].squeeze(-1).T + saved["{projection}.bias"]
+```"""

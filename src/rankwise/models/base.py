@@ -16,7 +16,7 @@ from rankwise.config import Model
 from rankwise.encoders import Encoder
 from rankwise.errors import UserError
 from rankwise.models import sources
-from rankwise.planning.ledger import saved_modules
+from rankwise.models.pooling import with_pooled_head
 
 
 @contextmanager
@@ -58,7 +58,8 @@ def base_model(
     }
     with quiet():
         if model.random_weights:
-            return AutoModelForSequenceClassification.from_config(_shape_config(encoder, labels)).float()
+            shaped = AutoModelForSequenceClassification.from_config(_shape_config(encoder, labels))
+            return with_pooled_head(shaped, encoder).float()
         folder = folder or sources.locate(model)
         try:
             base, report = AutoModelForSequenceClassification.from_pretrained(
@@ -75,7 +76,7 @@ def base_model(
             raise UserError(f"model.name: transformers cannot load {folder}: {reason}") from error
     _check_report(report, encoder, folder)
     base.name_or_path = model.name if _is_hub_id(model) else str(folder.resolve())
-    return base.float()
+    return with_pooled_head(base, encoder).float()
 
 
 def _is_hub_id(model: Model) -> bool:
@@ -90,7 +91,7 @@ def _shape_config(encoder: Encoder, labels: dict[str, Any]) -> Any:
 
 def _check_report(report: dict[str, Any], encoder: Encoder, folder: Path) -> None:
     """Refuse weights that leave any of the encoder random: only the head may be new."""
-    head = set(saved_modules(encoder, dense=True))
+    head = set(encoder.family.head_modules)
     mismatched = [entry[0] if isinstance(entry, (tuple, list)) else entry for entry in report["mismatched_keys"]]
     for key in sorted([*report["missing_keys"], *mismatched]):
         if not head & set(key.split(".")[:-1]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from rankwise import packaged
 from rankwise.config import Model
-from rankwise.encoders.encoder import cached_snapshot, read_config
+from rankwise.encoders.encoder import POOLING_FILE, cached_snapshot, read_config
 from rankwise.encoders.known import PACKAGED, full_name
 from rankwise.errors import UserError
 from rankwise.files import check_no_pointer, weight_files
@@ -78,6 +78,7 @@ def _download(model: Model, patterns: list[str]) -> Path:
 
     name = full_name(model.name) or model.name
     try:
+        snapshot_download(name, revision=model.revision, allow_patterns=[POOLING_FILE])
         return Path(snapshot_download(name, revision=model.revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except RevisionNotFoundError as error:
         raise UserError(f"model.revision: the Hub has no revision '{model.revision}' of {name}") from error

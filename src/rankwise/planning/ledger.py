@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from rankwise.config import Config
 from rankwise.encoders import Encoder
+from rankwise.errors import UserError
 from rankwise.methods import Entry, Method, method_of
 from rankwise.methods.places import sites_of
 
@@ -17,7 +18,7 @@ LOW_RANK_HEAD_SCALE = 2
 
 def saved_modules(encoder: Encoder, dense: bool) -> tuple[str, ...]:
     """The head's modules that are saved whole: the projection's, and the dense module's on demand."""
-    modules = encoder.family.head_modules
+    modules = encoder.head_modules
     return modules if dense else modules[-1:]
 
 
@@ -35,6 +36,10 @@ def ledger(config: Config, encoder: Encoder, num_labels: int, rank: int) -> list
     """Every tensor that trains or is saved, at a base rank."""
     method, adapter = method_of(config), config.adapter
     method.check_encoder(adapter, encoder)
+    if encoder.pooling != "first" and head_kind(config) == "low_rank":
+        raise UserError(
+            f"head.kind: low_rank cannot apply with head.pooling: {encoder.pooling}, which has no dense layer to adapt"
+        )
     entries = list(_head(config, encoder, num_labels))
     taken = {entry.name for entry in entries if entry.saved}
     entries += method.entries(adapter, encoder, rank)

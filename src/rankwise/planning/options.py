@@ -11,7 +11,7 @@ from rankwise.encoders import Encoder, encoder_of
 from rankwise.errors import UserError
 from rankwise.methods import method_of
 from rankwise.planning.ledger import file_bytes, ledger
-from rankwise.planning.plan import label_count, largest_rank
+from rankwise.planning.plan import label_count, largest_rank, with_pooling
 
 SCOPES: tuple[Any, ...] = (
     ["query"],
@@ -40,14 +40,21 @@ def options(config: Config, num_labels: int | None = None) -> list[dict[str, Any
     """
     if config.budget.max_trainable is None:
         raise UserError("budget.max_trainable is lifted, so every rank fits: give a budget to solve ranks for")
-    encoder, labels = encoder_of(config.model), label_count(config, num_labels)
+    config = with_pooling(config)
+    encoder, labels = encoder_of(config.model).pooled(config.head.pooling), label_count(config, num_labels)
     variants = [variant for variant in VARIANTS if variant[2] == "none" or encoder.has_biases]
     return [
         _option(config, encoder, labels, kind, scope, variant)
-        for kind in get_args(HeadKind)
+        for kind in _head_kinds(encoder.pooling)
         for scope in SCOPES
         for variant in variants
     ]
+
+
+def _head_kinds(pooling: str) -> tuple[HeadKind, ...]:
+    """Those that differ: a pooled head is its projection alone."""
+    kinds: tuple[HeadKind, ...] = get_args(HeadKind)
+    return kinds if pooling == "first" else ("output",)
 
 
 def _option(
@@ -74,7 +81,7 @@ def table(config: Config, num_labels: int | None = None) -> str:
     rows = options(config, num_labels)
     titles = [title for title, _, _ in VARIANTS if any(row["variant"] == title for row in rows)]
     lines = [f"largest rank within {max_trainable(config):,} trainable parameters, {config.model.name}"]
-    for kind in get_args(HeadKind):
+    for kind in dict.fromkeys(row["head"] for row in rows):
         lines += ["", f"{'head.kind: ' + kind:<36}" + "".join(f"{title:>16}" for title in titles)]
         for scope in SCOPES:
             cells = {r["variant"]: r for r in rows if r["head"] == kind and r["scope"] == scope}

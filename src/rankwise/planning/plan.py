@@ -8,7 +8,7 @@ from bisect import bisect_right
 import msgspec
 
 from rankwise.config import Adapter, Config, alpha_of, max_trainable
-from rankwise.encoders import Encoder, encoder_of
+from rankwise.encoders import Encoder, declared_pooling, encoder_of
 from rankwise.engine.support import why_not
 from rankwise.errors import BudgetError, UserError
 from rankwise.methods import Entry, method_of
@@ -27,7 +27,8 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
         UserError: the number of labels is unknown, or an option cannot apply to the model or the method.
     """
     labels = label_count(config, num_labels)
-    encoder, method = encoder_of(config.model), method_of(config)
+    config = with_pooling(config)
+    encoder, method = encoder_of(config.model).pooled(config.head.pooling), method_of(config)
     largest = largest_rank(config, encoder, labels)
     rank = _rank(config, encoder, largest)
     entries = tuple(ledger(config, encoder, labels, rank or 1))
@@ -57,6 +58,15 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
         num_labels=labels,
         places=places,
         entries=entries,
+    )
+
+
+def with_pooling(config: Config) -> Config:
+    """The configuration with `head.pooling: auto` resolved to what the base declares."""
+    if config.head.pooling != "auto":
+        return config
+    return msgspec.structs.replace(
+        config, head=msgspec.structs.replace(config.head, pooling=declared_pooling(config.model))
     )
 
 
@@ -181,10 +191,20 @@ def _notes(config: Config, encoder: Encoder, rank: int | None) -> list[str]:
         if encoder.family.shares_layers:
             notes.append("one adapter serves all layers of a group: their weights are shared")
     notes += method.notes(adapter, rank)
-    kept = head_kind(config) == "full" and not encoder.dense_is_new
+    if encoder.pooling != "first":
+        notes.append(_pooled_note(encoder))
+    kept = head_kind(config) == "full" and not encoder.dense_is_new and encoder.pooling == "first"
     if kept and not method.trains_encoder:
         notes.append(f"{encoder.family.dense} is pretrained and stays frozen: only the projection is new")
     return [*notes, *unused(config)]
+
+
+def _pooled_note(encoder: Encoder) -> str:
+    what = "the mean of its tokens" if encoder.pooling == "mean" else "its first token and the mean of all"
+    return (
+        f"the head is a projection of a text by {what}: plain transformers refuses its shape, "
+        "docs/from-peft.md shows how to read it"
+    )
 
 
 def _fused_note(adapter: Adapter, encoder: Encoder) -> list[str]:

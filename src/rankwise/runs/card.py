@@ -8,6 +8,7 @@ from typing import Any
 
 from rankwise import files
 from rankwise.config import Config
+from rankwise.encoders import encoder_of
 from rankwise.methods import method_of
 from rankwise.runs.folder import Run, open_run
 
@@ -47,7 +48,7 @@ def text(run: Run) -> str:
         f"## Trained parameters\n\n{_parameters(result['parameters'])}",
         f"## Data\n\n{_data(result, config)}",
         f"## Limits\n\n{_limits(result, config)}",
-        f"## Use\n\n{_use(result['labels'], multi_label=config.data.multi_label)}",
+        f"## Use\n\n{_use(result['labels'], config)}",
         f"## How it was made\n\n{_made(result)}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -182,20 +183,27 @@ def _weak_classes(result: Mapping[str, Any]) -> list[str]:
     return [f"It finds {_cell(name)} least often: {100 * recall:.1f}% of its rows."]
 
 
-def _use(labels: Sequence[str], *, multi_label: bool) -> str:
+def _use(labels: Sequence[str], config: Config) -> str:
+    multi_label = config.data.multi_label
     kind = ', problem_type="multi_label_classification"' if multi_label else ""
     told = (
         "print([label for label, logit in zip(labels, logits[0]) if logit > 0])"
         if multi_label
         else "print(labels[logits.argmax(-1).item()])"
     )
-    return f"""With Rankwise:
+    ours = """With Rankwise:
 
 ```python
 import rankwise
 
 rankwise.load("THIS_FOLDER").predict(["a text"])
-```
+```"""
+    if config.head.pooling != "first":
+        from rankwise.models.adapter_file import peft_lines
+
+        encoder = encoder_of(config.model).pooled(config.head.pooling)
+        return f"{ours}\n\n{peft_lines('THIS_FOLDER', encoder, len(labels))}"
+    return f"""{ours}
 
 With `peft` alone:
 

@@ -45,7 +45,7 @@ def fit_projection(
     )
     solved, offset, iterations = solve(found, examples.labels[chosen], len(bias), objective)
     with torch.no_grad():
-        weight.copy_(solved)
+        weight.copy_(solved.reshape(weight.shape))
         bias.copy_(offset)
     return iterations
 
