@@ -48,6 +48,9 @@ def _saved(model_type, folder):
         }
     if model_type in ("albert", "electra"):
         sizes["embedding_size"] = 16
+    if model_type == "deberta-v2":
+        sizes |= {"relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+                  "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0}  # fmt: skip
     if model_type == "modernbert":
         sizes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
     config = transformers.AutoConfig.for_model(model_type, **sizes)
