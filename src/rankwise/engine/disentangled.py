@@ -215,9 +215,9 @@ def _against_backward(grad: Tensor, rows: Tensor, table: Tensor, places: Tensor,
     """
     heads, length, width = len(table), rows.shape[1], rows.shape[2]
     texts = len(rows) // heads
-    full = grad.new_zeros((heads, texts * length, 2 * length - 1), dtype=torch.float32)
+    full = grad.new_zeros((heads, texts * length, 2 * length - 1))
     _slanted(full, texts, length).copy_(grad.view(texts, heads, length, length))
     by_head = rows.view(texts, heads, length, width).transpose(0, 1).reshape(heads, -1, width)
-    grad_table.index_add_(1, places, torch.bmm(full.transpose(1, 2), by_head.float()))
-    below = torch.bmm(full, table[:, places])  # (heads, texts * length, width)
-    return below.view(heads, texts, length, width).transpose(0, 1).reshape(rows.shape).to(rows.dtype)
+    grad_table.index_add_(1, places, torch.bmm(full.transpose(1, 2), by_head).float())
+    below = torch.bmm(full, table[:, places].to(grad.dtype))  # (heads, texts * length, width)
+    return below.view(heads, texts, length, width).transpose(0, 1).reshape(rows.shape)

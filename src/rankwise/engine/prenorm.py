@@ -154,9 +154,12 @@ def _turned(joint: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Each pair (i, i + width / 2) of a head's queries and keys turned. Shape: (tokens, 3 * hidden)"""
     half = cosine.shape[-1]
     heads = joint.view(len(joint), 3, -1, 2 * half)
-    first, second = heads[:, :2, :, :half].float(), heads[:, :2, :, half:].float()
-    turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1).to(joint.dtype)
-    return torch.cat([turned, heads[:, 2:]], 1).view(joint.shape)
+    first, second = heads[:, :2, :, :half], heads[:, :2, :, half:]
+    turned = torch.empty_like(heads)  # products with fp32 angles are fp32, and rounded once
+    turned[:, :2, :, :half] = torch.mul(first, cosine).sub_(second * sine)
+    turned[:, :2, :, half:] = torch.mul(second, cosine).add_(first * sine)
+    turned[:, 2:] = heads[:, 2:]
+    return turned.view(joint.shape)
 
 
 class Gated(torch.autograd.Function):
