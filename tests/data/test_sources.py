@@ -301,3 +301,24 @@ def test_packaged_news_are_class_folders_in_two_encodings(monkeypatch, write):
     source = sources.read("packaged:bbc-news", settings(), "train")
     assert (source.texts, labels_of(source)) == (["a £5 ticket", "a phone"], ["sport", "tech"])
     assert "packaged:bbc-news" in complaint("packaged:bbc")
+
+
+@pytest.mark.parametrize("start", ["sep=;\r\n", '"sep=;"\n', "\ufeffsep=;\n"])
+def test_a_line_that_tells_spreadsheets_the_delimiter_is_no_row(write, start):
+    source = read(write("export.csv", start + "text;label\nred, or green;a\nblue;b\n"))
+    assert source.texts == ["red, or green", "blue"]
+    assert labels_of(source) == ["a", "b"]
+
+
+def test_papers_beside_the_one_table_of_an_archive_are_no_tables(tmp_path):
+    import zipfile
+
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("set/README.md", "set/LICENSE", "set/paper.pdf"):
+            archive.writestr(name, "about")
+        archive.writestr("set/rows.csv", "text,label\nred,a\nblue,b\n")
+    assert read(path).texts == ["red", "blue"]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("set/more.csv", "text,label\n")
+    assert "holds several files" in complaint(path)

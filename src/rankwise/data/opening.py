@@ -6,6 +6,7 @@ Gzip, bzip2, xz, Zstandard and zip archives of one file are known by their first
 from __future__ import annotations
 
 import io
+import re
 import stat
 import tempfile
 import zipfile
@@ -148,6 +149,10 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
         )
 
 
+_IS_ABOUT = re.compile(r"(readme|licen[cs]e|citation|changelog)\b|.*\.(md|rst|pdf|html?|docx?)$")
+"""files that archives hold beside their data"""
+
+
 # --- archives -----------------------------------------------------------------------------------------
 
 
@@ -166,14 +171,15 @@ def _is_workbook(path: Path) -> bool:
 
 
 def _zip(path: Path, part: str | None) -> Opener:
-    """The one file of an archive, or the one that is named."""
+    """The one file of an archive, papers about it aside, or the one that is named."""
     files = [m for m in _members(path) if not m.is_dir()]
     shown = [m.filename for m in files if not m.filename.startswith("__MACOSX/")]
     shown = [name for name in shown if not Path(name).name.startswith(".")]
     if part in shown:
         return Opener(path, "zip", str(part))
-    if len(shown) == 1:
-        return Opener(path, "zip", shown[0], part)
+    tables = [name for name in shown if not _IS_ABOUT.match(Path(name).name.lower())]
+    if len(tables) == 1:
+        return Opener(path, "zip", tables[0], part)
     names = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     asked = f"has no file '{part}' inside" if part else "holds several files" if shown else "holds no file"
     hint = f": name one, as in {path}[{shown[0]}], or unpack it" if shown else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
-from rankwise.data.formats.dialect import Dialect, shown, sniff, text_of
+from rankwise.data.formats.dialect import Dialect, rows_of, shown, sniff
 from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener
 from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError
@@ -41,7 +41,7 @@ class Delimited(Table):
 
     def _records(self) -> Iterator[list[str]]:
         first = 1
-        with text_of(self._file, self._look) as text:
+        with rows_of(self._file, self._look) as text:
             reader = self._dialect.reader(text)
             try:
                 for record in reader:

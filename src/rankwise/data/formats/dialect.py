@@ -32,6 +32,8 @@ _SHOWN = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
 _SPELLED = {"\\t": "\t", "tab": "\t"}
 _SAMPLE_CHARS = 1 << 18
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
+_DECLARED = re.compile(r'"?sep=(.)"?\s*\r?\n')
+"""The line by which spreadsheets are told the delimiter; it is none of the rows."""
 _MAX_NAME = 64
 """Characters that a column's name may have; a longer first cell is a text."""
 
@@ -93,6 +95,23 @@ def text_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
         yield text
 
 
+@contextmanager
+def rows_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
+    """The text of a delimited file from its first row on."""
+    declared = _declared(file, look)
+    with text_of(file, look) as text:
+        if declared is not None:
+            text.readline()
+        yield text
+
+
+def _declared(file: Opener, look: Look) -> str | None:
+    """The delimiter that the file names in a line of its own."""
+    with text_of(file, look) as text:
+        line = _DECLARED.match(text.read(16))
+    return line[1] if line else None
+
+
 def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") -> Dialect:
     """The dialect of a file, whatever the configuration leaves open being found.
 
@@ -101,13 +120,13 @@ def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") ->
 
     Raises `UserError` where two readings would do equally well.
     """
-    with text_of(file, look) as text:
+    with rows_of(file, look) as text:
         start = text.read(_SAMPLE_CHARS)
         is_whole = not text.read(1)
     sample = _Sample(start, is_whole)
     delimiter = reading.delimiter
     if delimiter == "auto":
-        delimiter = _delimiter(sample, file, reading, fallback)
+        delimiter = _declared(file, look) or _delimiter(sample, file, reading, fallback)
     delimiter = _SPELLED.get(delimiter, delimiter)
     if len(delimiter) != 1:
         raise UserError(f"data.delimiter is {delimiter!r}, expected one character, or auto")
@@ -121,7 +140,7 @@ def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") ->
 
 def splits_alike(file: Opener, look: Look, delimiter: str) -> bool:
     """Whether every row at the file's start splits into the same number of cells, two at least."""
-    with text_of(file, look) as text:
+    with rows_of(file, look) as text:
         start = text.read(_SAMPLE_CHARS)
         is_whole = not text.read(1)
     return _Sample(start, is_whole).agreement(delimiter)[0] == 1
@@ -226,7 +245,7 @@ def _quotes(file: Opener, look: Look, delimiter: str, reading: Reading) -> tuple
 
 
 def _fit(file: Opener, look: Look, delimiter: str, quotes: Quotes) -> _Fit:
-    with text_of(file, look) as text:
+    with rows_of(file, look) as text:
         reader = csv_reader(text, delimiter, quotes)
         try:
             widths = Counter(map(len, reader))
@@ -240,7 +259,7 @@ def _fit(file: Opener, look: Look, delimiter: str, quotes: Quotes) -> _Fit:
 def _literal_fit(file: Opener, look: Look, delimiter: str) -> _Fit:
     """As `_fit` without quotes, given up at the first line that disagrees."""
     rows, width = 0, 0
-    with text_of(file, look) as text:
+    with rows_of(file, look) as text:
         for row in csv_reader(text, delimiter, "literal"):
             if not row:
                 continue
@@ -253,7 +272,7 @@ def _literal_fit(file: Opener, look: Look, delimiter: str) -> _Fit:
 
 def _encloses(file: Opener, look: Look, delimiter: str) -> bool:
     """Whether quotes stand around most cells of some column: then one that does not close is damage, not text."""
-    with text_of(file, look) as text:
+    with rows_of(file, look) as text:
         rows = list(islice(filter(None, csv_reader(text, delimiter, "literal")), 1000))
     for column in zip(*rows, strict=False):
         cells = [cell.strip() for cell in column if cell.strip()]
