@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -9,6 +13,8 @@ from rankwise.bench.command import Setting
 from rankwise.bench.material import Material, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
 from rankwise.engine import FastClassifier
+from rankwise.inference import saved
+from rankwise.inference.classifier import load_classifier
 
 
 def run(variant: str, setting: Setting, turns: Turns) -> None:
@@ -39,13 +45,23 @@ def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, 
 
 
 def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
-    """Ours, the adapter beside the weights or merged into them."""
-    if variant == "engine-merged":
-        model = model.merge_and_unload()  # type: ignore[operator]
-        model.requires_grad_(False)
-    classifier = FastClassifier.from_peft(model).eval()
+    """Ours, as `rankwise.load` serves it, or with the adapter merged into the weights."""
+    with tempfile.TemporaryDirectory(prefix="rankwise-", ignore_cleanup_errors=True) as folder:
+        if variant == "engine-merged":
+            merged = model.merge_and_unload()  # type: ignore[operator]
+            classifier = FastClassifier.from_peft(merged.requires_grad_(False)).eval()
+        else:
+            classifier = _served(model, Path(folder))
 
-    def step(number: int) -> None:
-        classifier(classifier.collate(material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]))
+        def step(number: int) -> None:
+            rows = material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]
+            classifier(classifier.collate(rows))
 
-    turns.drive(step)
+        turns.drive(step)
+
+
+def _served(model: Any, folder: Path) -> Any:
+    """The classifier that is served of a PEFT model, once saved. It maps its base's file, which lies in the folder."""
+    model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    model.unload().save_pretrained(folder / "base")
+    return load_classifier(saved.read(folder / "adapter", base=folder / "base"), engine="fast")
