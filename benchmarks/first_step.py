@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from rankwise import files
+from rankwise.machine import caches
 from rankwise.machine.description import describe
 
 RESULT = Path(__file__).parent / "results" / "first_step.json"
@@ -50,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Token files of its own; models are where they are.
         (Path(folder) / "cache").mkdir()
-        (Path(folder) / "cache" / "packaged").symlink_to(files.cache("packaged"))
+        (Path(folder) / "cache" / "packaged").symlink_to(caches.cache("packaged"))
         seconds = [one_step(args.data, args.model, Path(folder), number) for number in range(args.times)]
     files.write_json(
         RESULT,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise import files
+from rankwise.machine import caches
 from rankwise.search import spec
 from rankwise.search.space import Space
 
@@ -69,7 +70,7 @@ def work(there: Connection, stamp: str) -> None:
         marks.append(time.perf_counter())
         planned = planning.plan(config, len(roles.label_names))
         tokenizer = tokenizer_of(config.model)
-        tokens = tokenise(roles.train.texts, tokenizer, 128, files.cache("tokens"), positions=planned.positions)
+        tokens = tokenise(roles.train.texts, tokenizer, 128, caches.cache("tokens"), positions=planned.positions)
         marks.append(time.perf_counter())
         model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
         classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id)

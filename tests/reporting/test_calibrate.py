@@ -30,9 +30,9 @@ def test_minimises_the_validation_loss(run):
     best = minimize_scalar(
         lambda t: -log_softmax(logits / t, axis=1)[rows, read.labels].mean(), bounds=(0.05, 20), method="bounded"
     )
-    assert found["temperature"] == pytest.approx(best.x, rel=1e-3)
-    assert found["loss_after"] <= found["loss_before"]
-    assert found["rows"] == 60
+    assert found.temperature == pytest.approx(best.x, rel=1e-5)
+    assert found.loss_after <= found.loss_before
+    assert found.rows == 60
 
 
 def _texts(run):
@@ -46,8 +46,8 @@ def _texts(run):
 
 def test_is_kept_with_the_adapter_which_still_loads(run):
     found = calibrate(run)
-    assert saved.read(run / "adapter").temperature == found["temperature"]
-    assert json.loads((run / "result.json").read_text())["calibration"] == found
+    assert saved.read(run / "adapter").temperature == found.temperature
+    assert json.loads((run / "result.json").read_text())["calibration"] == found.to_dict()
     assert rankwise.load(run / "adapter").predict(["a goal"]) == rankwise.load(run).predict(["a goal"])
 
 

@@ -147,7 +147,7 @@ def test_folder_problems_are_one_sentence(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(files.os, "open", refuse)
     with pytest.raises(UserError, match=r"p\.csv cannot be written: Permission denied"):
         write(tmp_path / "p.csv", "csv")
 

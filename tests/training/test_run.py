@@ -204,7 +204,8 @@ def test_a_resume_finds_its_rows_where_they_lie_now(config, tmp_path, monkeypatc
         rankwise.train(config, out=tmp_path / "cut")
     monkeypatch.undo()
     cut = rankwise.Run(tmp_path / "cut")
-    cut.write_result({**cut.result, "timing": {**cut.result["timing"], "total_s": 1000.0}})
+    with cut.changing() as result:
+        result.timing.total_s = 1000.0
     moved = tmp_path / "elsewhere.csv"
     moved.write_bytes(Path(config["data"]["train"]).read_bytes())
     config["data"]["train"] = str(moved)
@@ -235,7 +236,8 @@ def test_a_resume_on_other_rows_is_refused(config, tmp_path):
     config["data"]["train"] = str(tmp_path / "train.csv")
     (tmp_path / "train.csv").write_text(rows, encoding="utf-8")
     run = rankwise.train(config, out=tmp_path / "run")
-    run.write_result({**run.result, "status": "interrupted"})
+    with run.changing() as result:
+        result.status = "interrupted"
     (tmp_path / "train.csv").write_text(rows + "a new row,sport\n", encoding="utf-8")
     with pytest.raises(UserError, match="was started with other train rows"):
         rankwise.train(config, out=run.path, resume=True)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from rankwise import data, files
-from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.machine import caches
 from rankwise.scoring import metrics
 
 METHOD = "TF-IDF and logistic regression"
@@ -42,24 +42,6 @@ def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence
     return {"method": METHOD, **known}
 
 
-def of_test(config: Config, train_sha256: str, test: data.Rows, label_names: Sequence[str]) -> dict[str, Any] | None:
-    """The floor's metrics on test rows of a finished run.
-
-    train_sha256
-        Of the rows the run was trained on, which are read again.
-
-    Returns: None when they cannot be read any more, are others now, or scikit-learn is not installed.
-    """
-    roles = ("train", "validation", "test") if config.train.evaluate else ("train", "test")
-    try:
-        train = data.load(config.data, roles=roles, audit=False).train
-    except UserError:
-        return None
-    if train is None or train.sha256 != train_sha256:
-        return None
-    return scores(train, {"test": test}, label_names).get("test")
-
-
 def _cache_file(train: data.Rows, rows: data.Rows) -> Any:
     """Keyed by the texts as cleaned and their labels: preprocessing changes the floor too."""
     digest = hashlib.sha256(f"floor {_VERSION}\n".encode())
@@ -67,12 +49,15 @@ def _cache_file(train: data.Rows, rows: data.Rows) -> Any:
         digest.update(part.sha256.encode())
         for text in part.texts:
             digest.update(b"%d:" % len(text) + text.encode("utf-8", "surrogatepass"))
-    return files.cache("floor") / f"{digest.hexdigest()[:32]}.json"
+    return caches.cache("floor") / f"{digest.hexdigest()[:32]}.json"
 
 
 def _read(train: data.Rows, rows: data.Rows) -> Any:
     try:
-        return files.read_json(_cache_file(train, rows))
+        path = _cache_file(train, rows)
+        found = files.read_json(path)
+        caches.used(path)
+        return found
     except UserError:  # not there, or damaged: computed anew
         return None
 
@@ -97,7 +82,8 @@ def _compute(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequen
     for role, rows in scored.items():
         logits = _logits(model, words.transform(rows.texts), train.labels, len(label_names))
         result[role] = metrics.evaluate(logits, rows.labels, label_names)
-        files.write_json(_cache_file(train, rows), result[role])
+        with caches.optional():
+            files.write_json(_cache_file(train, rows), result[role])
     return result
 
 

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
     from rankwise.inference.evaluate import evaluate
-    from rankwise.scoring import report
+    from rankwise.scoring import looks, report
 
     scores = evaluate(args.run, args.words)
     if args.json:
@@ -30,8 +30,7 @@ def run(args: argparse.Namespace) -> int:
         print(report.full(scores))
         for note in scores.get("notes", []):
             print(f"\nnote: {note}")
-        if scores["looks"] > 1:
-            print(
-                f"\nThese test rows have been looked at {scores['looks']} times: choosing by them makes them validation rows."
-            )
+        print(f"\n{looks.sentence(scores['looks'], scores.get('looks_all'))}")
+        if max(scores["looks"], scores.get("looks_all") or 1) > 1:
+            print("Choosing by what was seen makes them validation rows.")
     return 0

@@ -156,6 +156,7 @@ class Data(Section, frozen=True):
     ] = None
     stratify: Annotated[bool, _help("keep the class mix in every held-out role (the papers did not)")] = True
     split_seed: Annotated[int, Meta(ge=0), _help("seed of the split")] = 42
+    excerpts: Annotated[bool, _help("keep the beginnings of some repeated texts in result.json and its report")] = False
     drop_duplicates: Annotated[bool, _help("drop texts that repeat within train before splitting")] = False
     max_length: Annotated[
         PositiveInt | None, _help("tokens kept of a text; null is the 99th percentile, at most the model's")

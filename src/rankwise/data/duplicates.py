@@ -63,9 +63,24 @@ class Overlap:
     conflicts: int
     examples: tuple[Example, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for result.json."""
-        return asdict(self)
+    def sentence(self) -> str:
+        """What was found, with an example."""
+        first, second = self.roles
+        where = "of train repeat an earlier one" if first == second else f"of {second} repeat one of {first}"
+        conflicts = f"; {self.conflicts:,} with another label" if self.conflicts else ""
+        example = self.examples[0]
+        return (
+            f"{self.exact + self.near:,} of {self.rows:,} rows {where} "
+            f"({self.exact:,} exactly, {self.near:,} nearly{conflicts}), "
+            f"for example {example.ids[0]} and {example.ids[1]}"
+        )
+
+    def to_dict(self, *, excerpts: bool = True) -> dict[str, Any]:
+        """Plain values for JSON, with or without the beginnings of the examples' texts."""
+        tree = asdict(self)
+        for example in () if excerpts else tree["examples"]:
+            del example["texts"]
+        return tree
 
 
 def audit(roles: Mapping[str, Role]) -> list[Overlap]:

@@ -43,12 +43,16 @@ class Report:
         """Record the token lengths of a role."""
         self.tokens[role] = token_summary(tokens)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for result.json."""
+    def to_dict(self, *, excerpts: bool = False) -> dict[str, Any]:
+        """Plain values for result.json.
+
+        excerpts
+            With the beginnings of texts that repeat: a record is passed on more freely than the data it is about.
+        """
         return {
             "rows": dict(self.rows),
             "balance": {role: dict(zip(self.classes, counts, strict=True)) for role, counts in self.balance.items()},
-            "duplicates": [overlap.to_dict() for overlap in self.duplicates],
+            "duplicates": [overlap.to_dict(excerpts=excerpts) for overlap in self.duplicates],
             "tokens": dict(self.tokens),
             "sources": list(self.sources),
             "notes": list(self.notes),
@@ -68,7 +72,7 @@ class Report:
         if self.tokens:
             parts.append(self._token_table())
         # Names and ids are shown as they are: rich would read "[b]" as an instruction.
-        parts.extend(Text(_sentence(overlap)) for overlap in self.duplicates if overlap.exact or overlap.near)
+        parts.extend(Text(overlap.sentence()) for overlap in self.duplicates if overlap.exact or overlap.near)
         parts.extend(Text(f"note        {note}") for note in self.notes)
         return Group(*parts)
 
@@ -116,15 +120,3 @@ def token_summary(tokens: Tokens) -> dict[str, Any]:
         "texts_cut": int((full > tokens.max_length).sum()),
         "tokens_cut_share": lost / max(1, int(full.sum())),
     }
-
-
-def _sentence(overlap: Overlap) -> str:
-    first, second = overlap.roles
-    where = "of train repeat an earlier one" if first == second else f"of {second} repeat one of {first}"
-    conflicts = f"; {overlap.conflicts:,} with another label" if overlap.conflicts else ""
-    example = overlap.examples[0]
-    ids = f"for example {example.ids[0]} and {example.ids[1]}"
-    return (
-        f"{overlap.exact + overlap.near:,} of {overlap.rows:,} rows {where} "
-        f"({overlap.exact:,} exactly, {overlap.near:,} nearly{conflicts}), {ids}"
-    )

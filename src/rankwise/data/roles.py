@@ -26,6 +26,7 @@ from rankwise.data.classes import declared
 from rankwise.data.report import Report
 from rankwise.data.rows import Rows
 from rankwise.errors import UserError
+from rankwise.machine import caches
 
 ROLES = ("train", "validation", "test")
 MAX_VALIDATION_ROWS = 5_000
@@ -100,7 +101,7 @@ def load(
     report.notes += [note for role in rows if (note := _positions(parts[role], role, classes, numbers))]
     report.notes += remarks.of_roles(rows, classes, report.balance, named_test=data.test is not None)
     if audit:
-        report.duplicates = _audited(rows, data.preprocess)
+        report.duplicates = audited(rows, data.preprocess)
     return Roles(rows.get("train"), rows.get("validation"), rows.get("test"), classes, report, data)
 
 
@@ -117,19 +118,20 @@ def _numbers(data: Data, classes: Sequence[str]) -> labels.Numbers | None:
     return labels.numbered(list(given), [])
 
 
-def _audited(rows: dict[str, Rows], preprocess: Sequence[str]) -> list[duplicates.Overlap]:
+def audited(rows: dict[str, Rows], preprocess: Sequence[str]) -> list[duplicates.Overlap]:
     """The duplicates within and between roles, counted once for the same rows: of 26,000 it takes seconds."""
     roles = {role: (r.texts, r.ids, r.labels) for role, r in rows.items()}
     if sum(map(len, rows.values())) < _CACHED_AUDIT_ROWS:
         return duplicates.audit(roles)
     named = [[role, r.sha256, r.ids] for role, r in rows.items()]
     key = hashlib.sha256(json.dumps([duplicates.VERSION, list(preprocess), named], default=str).encode()).hexdigest()
-    path = files.cache("duplicates") / f"{key}.json"
+    path = caches.cache("duplicates") / f"{key}.json"
     if path.is_file():
         with contextlib.suppress(UserError, msgspec.ValidationError):  # a damaged file is made anew
             return msgspec.convert(files.read_json(path), list[duplicates.Overlap])
     found = duplicates.audit(roles)
-    files.write_json(path, [overlap.to_dict() for overlap in found])
+    with caches.optional():
+        files.write_json(path, [overlap.to_dict() for overlap in found])
     return found
 
 
@@ -249,6 +251,7 @@ def _rows(part: sources.Source, role: str, classes: list[str], data: Data, numbe
         labels=labels.to_array(part.labels, index, len(classes), data.multi_label),
         ids=part.ids,
         sha256=_content_hash(part.texts, [[classes[index[n]] for n in label] for label in part.labels]),
+        texts_sha256=_unordered_hash(part.texts),
     )
 
 
@@ -261,6 +264,12 @@ def _positions(part: sources.Source, role: str, classes: Sequence[str], numbers:
         return None
     shown = ", ".join(f"{name} is {classes[index[name]]}" for name in other[:_SHOWN])
     return f"{role} writes its labels otherwise than training: {shown}{', ...' if len(other) > _SHOWN else ''}"
+
+
+def _unordered_hash(texts: Sequence[str]) -> str:
+    """sha256 over the texts' own, sorted."""
+    each = sorted(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts)
+    return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def _content_hash(texts: Sequence[str], names: Sequence[Sequence[str]]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankwise.errors import UserError
+from rankwise.machine import caches
 
 _VERSION = 1  # of the files below; a change of their layout needs another
 _CHUNK_TEXTS = 2048
@@ -100,8 +101,7 @@ def tokenise(
             `max_length` share a file. None stands for `max_length`.
 
     Raises:
-        UserError: when `max_length` leaves no room for text or exceeds `positions`, or the cache cannot be
-            written.
+        UserError: when `max_length` leaves no room for text or exceeds `positions`.
     """
     limit = positions or max_length or _positions_of(tokenizer)
     before, behind = special_tokens(tokenizer)
@@ -196,14 +196,13 @@ def _cached(texts: Sequence[str], tokenizer: Any, limit: int, behind: int, cache
     folder = cache_dir / _key(texts, tokenizer, limit)
     arrays = _read(folder, limit)
     if arrays is None:
-        try:
+        with caches.optional():
             _write(folder, texts, tokenizer, limit, behind)
-        except OSError as error:
-            raise UserError(f"the token cache {cache_dir} cannot be written: {error.strerror or error}") from error
         arrays = _read(folder, limit)
-    if arrays is None:
-        raise UserError(f"the token cache {folder} changed while it was read: remove it and run again")
-    return arrays
+    else:
+        caches.used(folder)
+    # A disk that takes no more, or a cache that is emptied at this moment: memory does.
+    return _in_memory(texts, tokenizer, limit, behind) if arrays is None else arrays
 
 
 def _key(texts: Sequence[str], tokenizer: Any, limit: int) -> str:

@@ -12,9 +12,11 @@ from rankwise.baselines import tfidf
 from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.inference.predictor import load
+from rankwise.records import Floor, Result, Scores
+from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
-from rankwise.scoring import ledger, metrics, predictions
+from rankwise.scoring import looks, metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
@@ -46,17 +48,29 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
         raise UserError("there is no test set: name one with data.test=FILE, or train with data.test_size")
     if config.data.test is None and any(word.partition("=")[0] in _COLUMNS for word in overrides):
         raise UserError("columns may only change beside data.test=FILE: the rows held out of train keep theirs")
-    roles = data.load(config.data, roles=("test",), label_names=run.result["labels"])
+    known = run.record
+    roles = data.load(config.data, roles=("test",), label_names=known.labels)
     rows = roles.test
     assert rows is not None
-    set_apart = _set_apart(run)
+    set_apart = _set_apart(run, known)
     _check_set_apart(config, rows, set_apart)
     predictor = load(run, base=config.model.name if any(word.startswith(f"{_BASE}=") for word in overrides) else None)
     logits = predictor.logits_of_cleaned(rows.texts)
-    scores = metrics.evaluate(logits, rows.labels, predictor.label_names)
-    lowest = tfidf.of_test(config, run.result["data"]["train"]["sha256"], rows, predictor.label_names)
-    command = " ".join(["rankwise evaluate", str(path), *overrides])
-    looks = ledger.record(run.path, command=command, rows_sha256=rows.sha256, metrics=scores)
+    train = _trained_on(run, known)
+    scores = Scores.of(
+        metrics.evaluate(logits, rows.labels, predictor.label_names),
+        step=known.metrics.validation.step if known.metrics.validation else None,
+    )
+    scores.notes = [*roles.report.notes, *_leaks(known, config, train, rows)]
+    lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test") if train is not None else None
+    count = looks.record(
+        run.path,
+        command=" ".join(["rankwise evaluate", str(path), *overrides]),
+        rows_sha256=rows.sha256,
+        texts_sha256=rows.texts_sha256,
+        scores=scores,
+    )
+    scores.looks, scores.looks_all = count.this_run, count.all_runs
     predictions.write(
         run.path,
         "test",
@@ -65,31 +79,49 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
         ids=rows.ids,
         labels=rows.labels,
         probabilities=apply_temperature(logits, 1.0, multi_label=predictor.multi_label),
+        logits=logits,
     )
-    result = run.result
-    result["metrics"]["test"] = {"step": result["metrics"].get("validation", {}).get("step"), "looks": looks, **scores}
-    if roles.report.notes:
-        result["metrics"]["test"]["notes"] = roles.report.notes
-    if lowest is not None:
-        result["metrics"].setdefault("floor", {"method": tfidf.METHOD})["test"] = lowest
-    result["data"]["test"] = {
-        "rows": len(rows.texts),
-        "sha256": rows.sha256,
-        "source": config.data.test,
-        "set_apart": set_apart,
-    }
-    run.write_result(result)
+    with run.changing() as result:
+        result.metrics.test = scores
+        if lowest is not None:
+            result.metrics.floor = result.metrics.floor or Floor(method=tfidf.METHOD)
+            result.metrics.floor.test = Scores.of(lowest)
+        result.data["test"] = RowsOfRole(
+            rows=len(rows), sha256=rows.sha256, source=config.data.test, set_apart=set_apart
+        )
     if run.adapter.is_dir():
         card.write(run)
-    scored: dict[str, Any] = result["metrics"]["test"]
-    return scored
+    return scores.to_dict()
 
 
-def _set_apart(run: Run) -> str | None:
+def _trained_on(run: Run, known: Result) -> data.Rows | None:
+    """The rows that a run was trained on, read again; None when they cannot be read any more or are others now."""
+    config = run.config
+    roles = ("train", "validation") if config.train.evaluate else ("train",)
+    try:
+        train = data.load(config.data, roles=roles, audit=False).train
+    except UserError:
+        return None
+    recorded = known.data.get("train")
+    return train if train is not None and recorded is not None and train.sha256 == recorded.sha256 else None
+
+
+def _leaks(known: Result, config: Config, train: data.Rows | None, test: data.Rows) -> list[str]:
+    """What test rows that were not there when the run was trained share with its training rows."""
+    before = known.data.get("test")
+    if before is not None and before.source is None and before.sha256 == test.sha256:
+        return []  # audited then
+    if train is None:
+        return ["the training rows cannot be read any more: whether test rows repeat some of them is not known"]
+    found = data.audited({"train": train, "test": test}, config.data.preprocess)
+    between = [overlap for overlap in found if overlap.roles == ("train", "test") and overlap.exact + overlap.near]
+    return [f"{overlap.sentence()}: the score flatters the run" for overlap in between]
+
+
+def _set_apart(run: Run, known: Result) -> str | None:
     """The hash of the rows held out as test when the run was trained; an evaluation of another file keeps it."""
-    recorded = run.result["data"].get("test", {})
-    hashed: str | None = recorded.get("set_apart", recorded.get("sha256"))  # before any evaluation the hash is theirs
-    return hashed if run.config.data.test is None else None
+    test = known.data.get("test")
+    return test.set_apart if test is not None and run.config.data.test is None else None
 
 
 def _check_set_apart(config: Config, rows: data.Rows, set_apart: str | None) -> None:

@@ -11,11 +11,12 @@ from rankwise.config import Model
 from rankwise.encoders import Encoder, encoder_of
 from rankwise.encoders.encoder import encoder_from, read_config
 from rankwise.errors import UserError
-from rankwise.inference import checks, labels, record
+from rankwise.inference import checks, labels
 from rankwise.inference.adapter import PROMPTS, AdapterFiles
 from rankwise.inference.folders import adapter_folder
 from rankwise.models import holds_tokenizer, sources, tokenizer_of
 from rankwise.models.layout import CONFIG
+from rankwise.records.adapter import AdapterRecord, read_adapter
 from rankwise.runs.folder import Run
 
 _HINT = "name the base's folder with base=FOLDER, on the command line model.name=FOLDER"
@@ -72,7 +73,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
     Raises: UserError when it is none of these, its files are damaged, or they do not belong together.
     """
     adapter = AdapterFiles.open(adapter_folder(path))
-    known = record.read(adapter.folder)
+    known = read_adapter(adapter.folder)
     model = _base_of(adapter, known, base)
     folder, encoder = _located(model, named=base is not None)
     encoder = encoder.pooled(_pooling(adapter, encoder))
@@ -80,7 +81,6 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
     classes = checks.count_classes(adapter, encoder, shapes or {})
     checks.check_fit(adapter, encoder, classes, shapes)
     names, multi_label, notes = _classes(adapter, known, folder, classes)
-    trained = known.config
     virtual = int(adapter.config.get("num_virtual_tokens") or 0) if adapter.kind in PROMPTS else 0
     return SavedClassifier(
         adapter=adapter,
@@ -89,23 +89,23 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         encoder=encoder,
         label_names=names,
         multi_label=multi_label,
-        max_length=trained.data.max_length or encoder.positions - virtual,
-        text=[trained.data.text] if isinstance(trained.data.text, str) else trained.data.text or ["text"],
-        preprocess=tuple(trained.data.preprocess),
+        max_length=known.texts.max_length or encoder.positions - virtual,
+        text=known.texts.columns,
+        preprocess=tuple(known.texts.preprocess),
         temperature=known.calibration.temperature if known.calibration else None,
-        engine=trained.engine,
-        precision=trained.model.precision,
-        compile=trained.train.compile,
-        seed=trained.train.seed,
+        engine=known.engine,
+        precision=known.base.precision,
+        compile=known.compile,
+        seed=known.base.seed,
         notes=notes,
     )
 
 
-def _base_of(adapter: AdapterFiles, known: record.Record, base: str | Path | None) -> Model:
+def _base_of(adapter: AdapterFiles, known: AdapterRecord, base: str | Path | None) -> Model:
     """The base by the name it goes by: the one given, Rankwise's record, PEFT's configuration."""
     if base is not None:
         return Model(name=str(base))
-    trained = known.config.model
+    trained = known.base
     if trained.name is not None:
         return Model(name=trained.name, revision=trained.revision, random_weights=trained.random_weights)
     name = adapter.config.get("base_model_name_or_path")
@@ -141,7 +141,7 @@ def _pooling(adapter: AdapterFiles, encoder: Encoder) -> str:
 
 
 def _classes(
-    adapter: AdapterFiles, known: record.Record, base: Path | None, count: int
+    adapter: AdapterFiles, known: AdapterRecord, base: Path | None, count: int
 ) -> tuple[list[str], bool, tuple[str, ...]]:
     """The label names, whether a text may carry several, and notes."""
     if known.labels is None:
@@ -153,4 +153,4 @@ def _classes(
         raise UserError(
             f"{adapter.folder} names {len(known.labels)} classes, its head has {count}: they do not belong together"
         )
-    return known.labels, known.config.data.multi_label, ()
+    return known.labels, known.texts.multi_label, ()

@@ -21,6 +21,7 @@ from rankwise.methods import method_of
 from rankwise.models.assemble import Assembly, peft_config
 from rankwise.models.layout import RECORD, WEIGHTS
 from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind
+from rankwise.records import AdapterRecord, record
 
 
 def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequence[str] | None = None) -> None:
@@ -36,7 +37,7 @@ def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequen
         tree = configuration.to_dict(assembly.plan.config)
         if Path(tree["model"]["name"]).is_dir():  # so that the adapter loads from any working folder
             tree["model"]["name"] = str(Path(tree["model"]["name"]).resolve())
-        files.write_json(temporary / RECORD, {"labels": names, "config": tree})
+        record.write(temporary / RECORD, AdapterRecord.of(names, tree))
         files.write_text(temporary / "README.md", _card(assembly, names))
         if tokenizer is not None:
             tokenizer.save_pretrained(str(temporary))

@@ -16,11 +16,13 @@ FILE = "rankwise.json"
 class Base(Record, kw_only=True):
     """The frozen encoder under an adapter.
 
+    name
+        None where nothing says it: PEFT's own configuration does.
     seed
         Of weights that are random; it makes them again.
     """
 
-    name: str = ""
+    name: str | None = None
     revision: str | None = None
     precision: str = "auto"
     random_weights: bool = False
@@ -31,8 +33,9 @@ class Texts(Record, kw_only=True):
     """How texts become tokens, and where they and their labels stand in a file."""
 
     columns: list[str] = msgspec.field(default_factory=lambda: ["text"])
-    label: str = "label"
-    label_separator: str = "|"
+    label: str | list[str] | None = None
+    label_separator: str | None = None
+    pair: bool = False
     preprocess: list[str] = []
     max_length: int | None = None
     multi_label: bool = False
@@ -42,14 +45,15 @@ def _typed(tree: Tree) -> None:
     """Version 1 held the whole training configuration, and serving read it: a key renamed there ended the service."""
     config = tree.get("config") or {}
     model, data = config.get("model") or {}, config.get("data") or {}
-    text = data.get("text", "text")
+    text = data.get("text") or "text"
     known = {
         "base": _some(model, "name", "revision", "precision", "random_weights")
         | _some(config.get("train") or {}, "seed"),
-        "texts": _some(data, "label", "label_separator", "preprocess", "max_length", "multi_label")
+        "texts": _some(data, "label", "label_separator", "pair", "preprocess", "max_length", "multi_label")
         | {"columns": [text] if isinstance(text, str) else text},
         "method": (config.get("adapter") or {}).get("method", "lora"),
         "engine": config.get("engine", "auto"),
+        "compile": (config.get("train") or {}).get("compile", "auto"),
     }
     tree |= {key: value for key, value in known.items() if key not in tree}
 
@@ -62,20 +66,21 @@ class AdapterRecord(Record, kw_only=True):
     """The contents of rankwise.json.
 
     labels
-        The classes, in the order of the logits.
+        The classes, in the order of the logits; None where nothing says them.
     config
         The configuration it was trained with, for people: nothing that serves reads it.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("calibration",)
+    OMITTED: ClassVar[tuple[str, ...]] = ("calibration", "labels")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_typed,)
 
     version: int = 2
-    labels: list[str]
+    labels: list[str] | None = None
     base: Base = msgspec.field(default_factory=Base)
     texts: Texts = msgspec.field(default_factory=Texts)
     method: str = "lora"
     engine: str = "auto"
+    compile: str = "auto"
     calibration: Calibration | None = None
     config: dict[str, Any] = {}
 
@@ -90,37 +95,15 @@ class AdapterRecord(Record, kw_only=True):
             texts=Texts(**tree["texts"]),
             method=tree["method"],
             engine=tree["engine"],
+            compile=tree["compile"],
             config=config,
         )
 
-    def serving_config(self) -> Tree:
-        """The configuration keys that serving follows, as a tree for `config.from_dict`."""
-        base, texts = self.base, self.texts
-        return {
-            "model": {
-                "name": base.name,
-                "revision": base.revision,
-                "precision": base.precision,
-                "random_weights": base.random_weights,
-            },
-            "adapter": {"method": self.method},
-            "data": {
-                "text": texts.columns[0] if len(texts.columns) == 1 else texts.columns,
-                "label": texts.label,
-                "label_separator": texts.label_separator,
-                "preprocess": texts.preprocess,
-                "max_length": texts.max_length,
-                "multi_label": texts.multi_label,
-            },
-            "train": {"seed": base.seed},
-            "engine": self.engine,
-        }
 
-
-def read_adapter(folder: Path) -> AdapterRecord | None:
-    """The record of an adapter's folder; None where another program saved it.
+def read_adapter(folder: Path) -> AdapterRecord:
+    """The record of an adapter's folder; an empty one where another program saved it.
 
     Raises: UserError when it is damaged.
     """
     path = folder / FILE
-    return read(path, AdapterRecord) if path.is_file() else None
+    return read(path, AdapterRecord) if path.is_file() else AdapterRecord()

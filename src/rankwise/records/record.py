@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from rankwise import files
 from rankwise.errors import UserError
 
 Tree = dict[str, Any]
 """A JSON object as it was read."""
+LOCK = ".lock"
+"""in the folder of a run or a search while a process works in it"""
 Upgrade = Callable[[Tree], None]
 
 
@@ -99,6 +101,27 @@ def locked(path: Path) -> Iterator[None]:
     with files.writing(path):
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def owned(folder: Path, taken: str) -> Iterator[None]:
+    """Hold a folder as the only process that works in it. The system lets go when the process dies.
+
+    taken
+        What is said where another process holds it.
+
+    Raises: UserError then, and when the lock's file cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        with files.writing(folder / LOCK):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(taken) from None
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from rankwise.records.record import Record, Tree, Upgrade
+from rankwise.records.record import Record, Tree, Upgrade, of_tree
 
 ENDED = ("finished", "stopped_early")
 Interval = tuple[float, float]
@@ -67,6 +67,11 @@ class Scores(Record, kw_only=True):
     true_mix: dict[str, float] = {}
     reliability: list[dict[str, Any]] = []
     notes: list[str] = []
+
+    @classmethod
+    def of(cls, measured: Tree, *, step: int | None = None) -> Scores:
+        """What `scoring.metrics.evaluate` gave, as scores of the weights at a step."""
+        return of_tree(cls, {**measured, "step": step}, "the scores")
 
 
 class LastScores(Record, kw_only=True):

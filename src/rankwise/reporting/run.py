@@ -13,7 +13,7 @@ from rankwise import config as configuration
 from rankwise.methods import METHODS
 from rankwise.runs.folder import Run
 from rankwise.runs.texts import scored_texts
-from rankwise.scoring import calibration, ledger, predictions
+from rankwise.scoring import calibration, looks, predictions
 from rankwise.scoring.predictions import Predictions
 
 ROLES = ("test", "validation")
@@ -31,6 +31,7 @@ def facts_of(run: Run, *, texts: bool = True) -> dict[str, Any]:
     texts
         Read the texts of the most confident mistakes again from their source.
     """
+    seen = looks.looks(run.path)
     result, config = run.result, configuration.to_dict(run.config)
     parameters = result["parameters"]
     scored = [role for role in ROLES if "per_class" in result["metrics"].get(role, {})]
@@ -41,7 +42,7 @@ def facts_of(run: Run, *, texts: bool = True) -> dict[str, Any]:
         "result": result,
         "config": config,
         "history": run.history if (run.path / "history.csv").is_file() else [],
-        "looks": (looks := ledger.looks(run.path)),
+        "looks": [look.to_dict() for look in seen],
         "sections": _sections(result, scored),
         "scored": scored,
         "most_classes": MOST_CLASSES,
@@ -51,7 +52,7 @@ def facts_of(run: Run, *, texts: bool = True) -> dict[str, Any]:
         "settings": _settings(config),
         "derived": {
             "classes": len(result["labels"]),
-            "looks": len(looks),
+            "looks": len(seen),
             "left": (parameters["budget"] or 0) - parameters["trainable"],
             "shares": {group: parameters[group] / parameters["trainable"] for group in _groups(parameters)},
             "coverage": {role: _coverage(read) for role, read in found.items()},

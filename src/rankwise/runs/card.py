@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rankwise import files
 from rankwise.config import Config
 from rankwise.encoders import encoder_of
 from rankwise.methods import method_of
+from rankwise.records import Result, Scores
+from rankwise.records.result import Parameters
 from rankwise.runs.folder import Run, open_run
+from rankwise.scoring import looks
 
 GROUPS = (
     ("adapter", "adapter"),
@@ -19,7 +21,6 @@ GROUPS = (
     ("head", "head"),
     ("encoder", "encoder"),
 )
-ROLES = ("test", "validation")
 # A class table longer than this belongs into a report.
 _MOST_CLASSES = 40
 
@@ -39,16 +40,16 @@ def write(path: str | Path | Run) -> Path:
 
 def text(run: Run) -> str:
     """The card as Markdown with the metadata that model hubs read."""
-    result, config = run.result, run.config
+    result, config = run.record, run.config
     parts = [
         _front_matter(config),
         f"# {_title(config)}",
         _what(result, config),
         f"## Scores\n\n{_scores(result)}",
-        f"## Trained parameters\n\n{_parameters(result['parameters'])}",
+        f"## Trained parameters\n\n{_parameters(result.parameters)}",
         f"## Data\n\n{_data(result, config)}",
         f"## Limits\n\n{_limits(result, config)}",
-        f"## Use\n\n{_use(result['labels'], config)}",
+        f"## Use\n\n{_use(result.labels, config)}",
         f"## How it was made\n\n{_made(result)}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -68,7 +69,7 @@ def _base_name(config: Config) -> str:
     return Path(config.model.name).name if Path(config.model.name).is_dir() else config.model.name
 
 
-def _what(result: Mapping[str, Any], config: Config) -> str:
+def _what(result: Result, config: Config) -> str:
     many = "any number of" if config.data.multi_label else "one of"
     adapter = config.adapter
     scope = adapter.scope if isinstance(adapter.scope, str) else ", ".join(adapter.scope)
@@ -80,69 +81,79 @@ def _what(result: Mapping[str, Any], config: Config) -> str:
             f"It is a {adapter.method} adapter{rank} with its classification head; the encoder "
             f"`{_base_name(config)}` is frozen and not in this folder."
         )
-    return f"Gives a text {many} {len(result['labels'])} labels: {', '.join(map(_cell, result['labels']))}.\n\n{made}"
+    return f"Gives a text {many} {len(result.labels)} labels: {', '.join(map(_cell, result.labels))}.\n\n{made}"
 
 
-def _scores(result: Mapping[str, Any]) -> str:
-    metrics = result["metrics"]
-    scored = [role for role in ROLES if "accuracy_ci95" in metrics.get(role, {})]
+def _scored(result: Result) -> list[tuple[str, Scores]]:
+    """The scores of each role that was scored, those of test rows first."""
+    each = [("test", result.metrics.test), ("validation", result.metrics.validation)]
+    return [(role, scores) for role, scores in each if scores is not None]
+
+
+def _scores(result: Result) -> str:
+    scored, floor = _scored(result), result.metrics.floor
     if not scored:
         return "It was not scored."
-    floor = metrics.get("floor", {})
-    named = [(f"{role} rows", metrics[role]) for role in scored]
-    named += [(f"floor on {role} rows", floor[role]) for role in scored if role in floor]
+    named = [(f"{role} rows", scores) for role, scores in scored]
+    if floor is not None:
+        below = {"test": floor.test, "validation": floor.validation}
+        named += [(f"floor on {role} rows", lower) for role, _ in scored if (lower := below[role]) is not None]
     lines = [
         "| | rows | accuracy (95% interval) | macro F1 | loss | calibration error |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {name} | {scores['examples']:,} | {_with_interval(scores)} | {scores['macro_f1']:.4f} | {scores['loss']:.4f} | {scores['ece']:.4f} |"
+        f"| {name} | {scores.examples:,} | {_with_interval(scores)} | {scores.macro_f1:.4f} | {scores.loss:.4f} | {scores.ece:.4f} |"
         for name, scores in named
     ]
     sentences = []
-    if floor:
-        sentences.append(f"The floor is {floor['method']} on the same rows.")
-    if "test" in scored:
-        looks = metrics["test"].get("looks", 1)
-        sentences.append(f"The test rows were looked at {looks} time{'s' if looks > 1 else ''}.")
-    if "validation" in scored:
+    if floor is not None:
+        sentences.append(f"The floor is {floor.method} on the same rows.")
+    test = result.metrics.test
+    if test is not None:
+        said = looks.sentence(test.looks or 1, test.looks_all)
+        sentences.append(f"{said[0].upper()}{said[1:]}.")
+        sentences += [f"Note: {note}." for note in test.notes]
+    if result.metrics.validation is not None:
         sentences.append("Validation rows chose the weights, so their scores are a little too good.")
-    return "\n".join(lines) + "\n\n" + " ".join(sentences) + "\n\n" + _classes(metrics[scored[0]], scored[0])
+    role, scores = scored[0]
+    return "\n".join(lines) + "\n\n" + " ".join(sentences) + "\n\n" + _classes(scores, role)
 
 
-def _with_interval(scores: Mapping[str, Any]) -> str:
-    low, high = scores["accuracy_ci95"]
-    return f"{100 * scores['accuracy']:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
+def _with_interval(scores: Scores) -> str:
+    low, high = scores.accuracy_ci95
+    return f"{100 * scores.accuracy:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
 
 
-def _classes(scores: Mapping[str, Any], role: str) -> str:
-    rows = list(scores["per_class"].items())
+def _classes(scores: Scores, role: str) -> str:
+    rows = list(scores.per_class.items())
     lines = [f"| class ({role} rows) | precision | recall (95% interval) | F1 | rows |", "|---|---:|---:|---:|---:|"]
     for name, row in rows[:_MOST_CLASSES]:
-        ends = row["recall_ci95"]
+        ends = row.recall_ci95
         interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
         lines.append(
-            f"| {_cell(name)} | {_share(row['precision'])} | {_share(row['recall'])}{interval} | {_share(row['f1'])} | {row['support']:,} |"
+            f"| {_cell(name)} | {_share(row.precision)} | {_share(row.recall)}{interval} | {_share(row.f1)} | {row.support:,} |"
         )
     more = f"\n\n{len(rows) - _MOST_CLASSES} more classes are in the run's report." if len(rows) > _MOST_CLASSES else ""
     return "\n".join(lines) + more
 
 
-def _parameters(parameters: Mapping[str, Any]) -> str:
-    budget = f" of {parameters['budget']:,} allowed" if parameters["budget"] else ""
-    groups = ", ".join(f"{title} {parameters[key]:,}" for key, title in GROUPS if parameters.get(key))
+def _parameters(parameters: Parameters) -> str:
+    budget = f" of {parameters.budget:,} allowed" if parameters.budget else ""
+    counts = [(title, getattr(parameters, group)) for group, title in GROUPS]
+    groups = ", ".join(f"{title} {count:,}" for title, count in counts if count)
     return (
-        f"{parameters['trainable']:,}{budget}: {groups}. Frozen: {parameters['frozen']:,}. "
-        f"The adapter's file has {parameters['adapter_bytes']:,} bytes."
+        f"{parameters.trainable:,}{budget}: {groups}. Frozen: {parameters.frozen:,}. "
+        f"The adapter's file has {parameters.adapter_bytes:,} bytes."
     )
 
 
-def _data(result: Mapping[str, Any], config: Config) -> str:
+def _data(result: Result, config: Config) -> str:
     lines = ["| role | source | rows | sha256 of the rows |", "|---|---|---:|---|"]
-    for role, rows in result["data"].items():
-        named = rows.get("source") or getattr(config.data, role)
+    for role, rows in result.data.items():
+        named = rows.source or getattr(config.data, role)
         source = _source(named) if named else f"held out of {_source(str(config.data.train))}"
-        lines.append(f"| {role} | {_cell(source)} | {rows['rows']:,} | `{rows['sha256'][:16]}` |")
+        lines.append(f"| {role} | {_cell(source)} | {rows.rows:,} | `{rows.sha256[:16]}` |")
     text, label = (" + ".join(c) if isinstance(c, list) else c for c in (config.data.text, config.data.label))
     columns = f"\n\nText column: `{text}`; label column: `{label}`." if text and label else ""
     return "\n".join(lines) + columns
@@ -153,30 +164,28 @@ def _source(source: str) -> str:
     return Path(source).name if Path(source).exists() or "/" in source else source
 
 
-def _limits(result: Mapping[str, Any], config: Config) -> str:
+def _limits(result: Result, config: Config) -> str:
     limits = [
         "It knows only the labels above and gives one of them to any text, also to one that is about none of them."
     ]
     if config.data.multi_label:
         limits = ["It knows only the labels above; a text that is about others gets none or a wrong one."]
-    train = result.get("texts", {}).get("tokens", {}).get("train")
+    train = result.texts.get("tokens", {}).get("train")
     if train:
         limits.append(
             f"It reads the first {train['max_length']:,} tokens of a text; {train['texts_cut']:,} training texts were longer."
         )
-    if result["status"] != "finished":
-        limits.append(f"Training ended as `{result['status']}` after {result['timing']['steps']:,} steps.")
+    if result.status != "finished":
+        limits.append(f"Training ended as `{result.status}` after {result.timing.steps:,} steps.")
     limits += _weak_classes(result)
     limits.append("It was scored on rows like those it was trained on; on texts of another kind it may do worse.")
-    return "\n".join(f"- {limit}" for limit in [*limits, *result.get("notes", [])])
+    return "\n".join(f"- {limit}" for limit in [*limits, *result.notes])
 
 
-def _weak_classes(result: Mapping[str, Any]) -> list[str]:
+def _weak_classes(result: Result) -> list[str]:
     """The class found least often, when that is worth a sentence."""
-    scores = next((result["metrics"][role] for role in ROLES if "per_class" in result["metrics"].get(role, {})), None)
-    rows = [
-        (row["recall"], name) for name, row in (scores or {}).get("per_class", {}).items() if row["recall"] is not None
-    ]
+    scored = next((scores.per_class for _, scores in _scored(result) if scores.per_class), {})
+    rows = [(row.recall, name) for name, row in scored.items() if row.recall is not None]
     if len(rows) < 2 or min(rows)[0] == max(rows)[0]:
         return []
     recall, name = min(rows)
@@ -219,15 +228,15 @@ logits = model(**tokenizer(["a text"], truncation=True, return_tensors="pt")).lo
 ```"""
 
 
-def _made(result: Mapping[str, Any]) -> str:
-    versions = result["environment"]["versions"]
+def _made(result: Result) -> str:
+    versions = result.environment.versions
     named = ", ".join(
-        f"{name} {versions[name]}" for name in ("rankwise", "torch", "transformers", "peft") if versions[name]
+        f"{name} {versions[name]}" for name in ("rankwise", "torch", "transformers", "peft") if versions.get(name)
     )
-    timing = result["timing"]
+    timing = result.timing
     return (
-        f"{timing['steps']:,} steps in {timing['train_s']:,.0f} s, seed {result['seed']}, configuration "
-        f"`{result['config_hash']}`, with {named}. The run's folder holds the configuration, which runs again as it is."
+        f"{timing.steps:,} steps in {timing.train_s:,.0f} s, seed {result.seed}, configuration "
+        f"`{result.config_hash}`, with {named}. The run's folder holds the configuration, which runs again as it is."
     )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from rankwise import config as configuration
 from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.records import Result, SearchRecord, record
 
+RESULT = "result.json"
 HISTORY_COLUMNS = (
     "step",
     "train_loss",
@@ -64,20 +67,44 @@ class Run:
         return configuration.load(self.path / "config.yaml")
 
     @property
-    def result(self) -> dict[str, Any]:
+    def record(self) -> Result:
         """The contents of result.json.
 
-        Raises: UserError when there is none: the folder is not a run's.
+        Raises: UserError when there is none, the folder not being a run's, or it is damaged.
         """
-        result: dict[str, Any] = files.read_json(self.path / "result.json")
-        return result
+        return record.read(self.path / RESULT, Result)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The contents of result.json as plain values, as `--json` prints them."""
+        return self.record.to_dict()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a result.json, as there is from the moment on that a run begins."""
+        return (self.path / RESULT).is_file()
 
     def __fspath__(self) -> str:
         return str(self.path)
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
+    def write_record(self, result: Result) -> None:
         """Replace result.json."""
-        files.write_json(self.path / "result.json", result)
+        with record.locked(self.path / RESULT):
+            record.write(self.path / RESULT, result)
+
+    def changing(self) -> AbstractContextManager[Result]:
+        """result.json to be changed in the block; another process that changes it waits."""
+        return record.changing(self.path / RESULT, Result)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder, made if need be, as the one process that trains in it. A killed process holds nothing.
+
+        Raises: UserError when another process trains in it.
+        """
+        files.make_writable_folder(self.path)
+        with record.owned(self.path, f"another process is training in {self.path}: wait until it has ended"):
+            yield
 
     def write_config(self, config: Config) -> None:
         """Replace config.yaml."""
@@ -109,12 +136,12 @@ def open_run(path: str | Path | Run) -> Run:
     Raises: UserError when the folder is neither.
     """
     folder = Path(path)
-    if (folder / "result.json").is_file() and (folder / "config.yaml").is_file():
+    if (folder / RESULT).is_file() and (folder / "config.yaml").is_file():
         return Run(folder)
     if (folder / "search.json").is_file():
-        winner = files.read_json(folder / "search.json").get("winner")
-        if winner:
-            return open_run(folder / winner["run"])
+        winner = record.read(folder / "search.json", SearchRecord).winner
+        if winner is not None:
+            return open_run(folder / winner.run)
         raise UserError(f"{folder} is a search without a winner yet: finish it with rankwise search --resume")
     if not folder.exists():
         raise UserError(f"no run at {folder}: the folder does not exist")

@@ -7,7 +7,7 @@
     compare       paired over run folders
     calibration   temperature, coverage against accuracy, abstention
     predictions   files of predictions, written batch by batch
-    ledger        how often the test set was looked at
+    looks         how often the test set was looked at
 
 Everything here is numpy (and a little scipy); torch is never imported.
 """

@@ -218,6 +218,7 @@ def _in_order(one: Predictions, label_names: list[str]) -> Predictions:
         labels=labels,
         predicted=predicted,
         probabilities=one.probabilities[:, place],
+        logits=one.logits[:, place],
     )
 
 

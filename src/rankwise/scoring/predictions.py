@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankwise import files
 from rankwise.errors import UserError
-from rankwise.scoring.writers import PROBABILITY_PREFIX, Writer, open_writer
+from rankwise.scoring.metrics import decide, log_probabilities
+from rankwise.scoring.writers import PROBABILITY_PREFIX
+
+LOGITS = "logits"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Predictions:
     """What a run predicted for the rows of one role.
 
     Shapes: ids (rows,); labels and predicted (rows,) class numbers or, with several labels a row,
-    (rows, classes) 0s and 1s; probabilities (rows, classes) float32.
+    (rows, classes) 0s and 1s; probabilities and logits (rows, classes) float32.
     """
 
     role: str
@@ -32,6 +35,7 @@ class Predictions:
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -52,21 +56,6 @@ def path_of(folder: Path, role: str) -> Path:
     return folder / f"predictions_{role}.parquet"
 
 
-def open_predictions(
-    folder: Path, role: str, label_names: Sequence[str], *, rows_sha256: str, multi_label: bool = False
-) -> AbstractContextManager[Writer]:
-    """A writer of the role's file, fed batch by batch with ids, probabilities and labels."""
-    metadata = {"role": role, "rows_sha256": rows_sha256, "multi_label": multi_label}
-    return open_writer(
-        path_of(folder, role),
-        "parquet",
-        label_names,
-        labelled=True,
-        multi_label=multi_label,
-        metadata=metadata,
-    )
-
-
 def write(
     folder: Path,
     role: str,
@@ -76,11 +65,42 @@ def write(
     ids: Sequence[Any],
     labels: NDArray[Any],
     probabilities: NDArray[Any],
+    logits: NDArray[Any] | None = None,
 ) -> Path:
-    """Write the role's file from whole arrays (shapes as in `Predictions`) and return its path."""
-    with open_predictions(folder, role, label_names, rows_sha256=rows_sha256, multi_label=labels.ndim == 2) as out:
-        out.add(ids, probabilities, labels)
-    return path_of(folder, role)
+    """Write the role's file from whole arrays (shapes as in `Predictions`) and return its path.
+
+    Columns: id, label, predicted, p_NAME (float32) for each class, and logits, a list of float32 a row.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    multi_label = labels.ndim == 2
+    predicted = decide(probabilities, probabilities=True) if multi_label else probabilities.argmax(axis=1)
+    name_type = pa.list_(pa.string()) if multi_label else pa.string()
+    whole = all(isinstance(name, int | np.integer) and -(2**63) <= name < 2**63 for name in ids)
+    columns = {
+        "id": pa.array(list(ids) if whole else [str(name) for name in ids], pa.int64() if whole else pa.string()),
+        "label": pa.array(_names(labels, label_names), name_type),
+        "predicted": pa.array(_names(predicted, label_names), name_type),
+    }
+    arrays, names = list(columns.values()), list(columns)
+    for column, name in enumerate(label_names):
+        arrays.append(pa.array(np.ascontiguousarray(probabilities[:, column]).astype(np.float32), pa.float32()))
+        names.append(f"{PROBABILITY_PREFIX}{name}")
+    if logits is not None:
+        flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())
+        arrays.append(pa.FixedSizeListArray.from_arrays(flat, len(label_names)))
+        names.append(LOGITS)
+    metadata = {"role": role, "rows_sha256": rows_sha256, "multi_label": multi_label}
+    table = pa.Table.from_arrays(arrays, names=names)
+    table = table.replace_schema_metadata({b"rankwise": json.dumps(metadata).encode()})
+    path = path_of(folder, role)
+    with files.replacing(path) as handle, files.writing(path):
+        pq.write_table(table, handle)
+    return path
 
 
 def read(folder: Path, role: str) -> Predictions:
@@ -105,8 +125,13 @@ def read(folder: Path, role: str) -> Predictions:
         raise UserError(
             f"{path} is damaged or was not written by rankwise: run  rankwise evaluate {folder}  again"
         ) from error
-    names = [name.removeprefix(PROBABILITY_PREFIX) for name in table.column_names[3:]]
-    p = np.column_stack([table.column(c).to_numpy() for c in range(3, table.num_columns)])
+    columns = [name for name in table.column_names[3:] if name != LOGITS]
+    names = [name.removeprefix(PROBABILITY_PREFIX) for name in columns]
+    p = np.column_stack([table.column(name).to_numpy() for name in columns])
+    if LOGITS in table.column_names:
+        logits = table.column(LOGITS).combine_chunks().flatten().to_numpy().reshape(p.shape)
+    else:
+        logits = _recovered(p, metadata["multi_label"])
     numbers = _several_numbers if metadata["multi_label"] else _numbers
     return Predictions(
         role=role,
@@ -117,7 +142,21 @@ def read(folder: Path, role: str) -> Predictions:
         labels=numbers(table.column("label"), names),
         predicted=numbers(table.column("predicted"), names),
         probabilities=p,
+        logits=logits,
     )
+
+
+def _names(numbers: NDArray[Any], names: Sequence[str]) -> list[Any]:
+    """One name a row, or a list of them with several labels."""
+    if numbers.ndim == 2:
+        return [[names[c] for c in np.flatnonzero(row).tolist()] for row in numbers]
+    return [names[c] for c in numbers.astype(np.int64).tolist()]
+
+
+def _recovered(p: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
+    """Logits of a file that holds probabilities alone: beyond the precision of those they are not known any more."""
+    yes = log_probabilities(p)
+    return (yes - log_probabilities(1 - p) if multi_label else yes).astype(np.float32)
 
 
 def _numbers(column: Any, names: list[str]) -> NDArray[np.int64]:

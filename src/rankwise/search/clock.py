@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 
 from rankwise import config as configuration
-from rankwise import files, planning
+from rankwise import planning
 from rankwise.config import Config
 from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
+from rankwise.machine import caches
 from rankwise.search.spec import Halving
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost, survivors
@@ -80,7 +81,7 @@ def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> 
         roles.train.texts,
         tokenizer_of(config.model),
         given,
-        files.cache("tokens"),
+        caches.cache("tokens"),
         positions=planned.positions,
     )
     named = tree.get("train", {})

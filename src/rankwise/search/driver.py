@@ -353,7 +353,8 @@ class Sweep:
             return None
         known = run.result["metrics"].get("test")
         scores = known or evaluate(run)
-        return {name: scores[name] for name in ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")}
+        names = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")
+        return {name: scores[name] for name in names} | {"looks_all": scores.get("looks_all")}
 
 
 def _check_evaluates(config: Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankwise.config import Config
+from rankwise.scoring import looks
 from rankwise.search.clock import ClockPlan
 from rankwise.search.speed import Speed
 
@@ -53,7 +54,8 @@ def outcome(record: dict[str, Any], seconds: float, clock_s: float, steps: int) 
     if winner["test"]:
         low, high = winner["test"]["accuracy_ci95"]
         lines.append(
-            f"test      accuracy {winner['test']['accuracy']:.4f} (95% {low:.4f} to {high:.4f}), looked at once"
+            f"test      accuracy {winner['test']['accuracy']:.4f} (95% {low:.4f} to {high:.4f}); "
+            f"{looks.sentence(winner['test']['looks'], winner['test'].get('looks_all'))}"
         )
     lines.append(f"time      {seconds / 60:.1f} of {clock_s / 60:g} minutes")
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rankwise.scoring import report
+from rankwise.scoring import looks, report
 
 _MOST_ROWS = 40
 
@@ -86,7 +86,8 @@ def _winner(winner: Mapping[str, Any]) -> str:
     if test:
         low, high = test["accuracy_ci95"]
         lines.append(
-            f"test accuracy {test['accuracy']:.4f} (95% {low:.4f} to {high:.4f}, {test['examples']:,} rows, look {test['looks']})"
+            f"test accuracy {test['accuracy']:.4f} (95% {low:.4f} to {high:.4f}, {test['examples']:,} rows); "
+            f"{looks.sentence(test['looks'], test.get('looks_all'))}"
         )
     lines.append(f"run: {winner['run']} in the search's folder")
     return "\n".join(lines)

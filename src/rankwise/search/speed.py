@@ -38,8 +38,9 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     """
     import torch
 
-    from rankwise import files, planning
+    from rankwise import planning
     from rankwise.data.tokens import tokenise
+    from rankwise.machine import caches
     from rankwise.machine.processes import this_process
     from rankwise.models import assemble, tokenizer_of
     from rankwise.models.classifier import classifier_of, logits_of
@@ -52,7 +53,7 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     planned = planning.plan(config, len(roles.label_names))
     tokenizer = tokenizer_of(config.model)
     positions = planned.positions
-    tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, files.cache("tokens"), positions=positions)
+    tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, caches.cache("tokens"), positions=positions)
     tokenised = time.perf_counter()
     model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
     device = this_process().device  # where a run would train

@@ -179,8 +179,8 @@ def load_data(data: Data, roles: Sequence[str]) -> Any:
 
 def warm(config: Config) -> None:
     """Make the token files of a configuration, so that workers find them instead of each making them."""
-    from rankwise import files
     from rankwise.data.tokens import tokenise
+    from rankwise.machine import caches
     from rankwise.models import tokenizer_of
     from rankwise.planning import plan
 
@@ -193,6 +193,6 @@ def warm(config: Config) -> None:
                 rows.texts,
                 tokenizer,
                 config.data.max_length,
-                files.cache("tokens"),
+                caches.cache("tokens"),
                 positions=positions,
             )

@@ -13,16 +13,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
-from rankwise import files
 from rankwise.config import Config
 from rankwise.inference import calibrate
 from rankwise.inference import saved as saving
 from rankwise.inference.classifier import load_classifier
+from rankwise.machine import caches
 from rankwise.machine.precision import compiles
 from rankwise.machine.processes import this_process
 from rankwise.methods import method_of
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
+from rankwise.records.result import Proof
 from rankwise.runs import card
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
@@ -61,7 +62,6 @@ class Execution:
         Raises: KeyboardInterrupt when the user stopped it, with a checkpoint saved.
         """
         job = self.job
-        files.make_writable_folder(job.run.path)
         if resume:
             self.earlier_s, self.sessions = record.total_s(job.run), record.sessions(job.run)
         if self.main:
@@ -201,7 +201,7 @@ class Execution:
             yield
             return
         started = time.perf_counter()
-        cache = classifier.cache_prefix(files.cache("prefix"), max_mb=megabytes)
+        cache = classifier.cache_prefix(caches.cache("prefix"), max_mb=megabytes)
         scored = self.job.validation.tokens if self.job.validation is not None else []
         cache.make_room([*tokens, *scored])
         order, size = np.argsort(-tokens.lengths, kind="stable"), self.job.config.train.eval_batch_size
@@ -263,23 +263,26 @@ class Execution:
         """What a finished run says of itself; `finished` is written last."""
         job = self.job
         scores = final.scores(job, state, classifier)
-        proven = {"max_logit_difference": difference}
+        proven = Proof(max_logit_difference=difference)
         # A run killed before its status is written goes on to its end again, calibration included.
         self._write("running", state, metrics=scores, reload=proven, notes=final.notes(job, state, scores))
-        if "validation" in scores:
+        if scores.validation is not None:
             calibrate.calibrate(job.run)
-        job.run.write_result(job.run.result | {"status": "stopped_early" if state.stopped_early else "finished"})
+        with job.run.changing() as result:
+            result.status = "stopped_early" if state.stopped_early else "finished"
         card.write(job.run)
         if self.tracker is not None:
-            self.tracker.finish(scores, state.step)
+            self.tracker.finish(scores.to_dict(), state.step)
 
     def _write(self, status: str, state: State | None = None, **more: Any) -> None:
         """Replace result.json by what is known now."""
         if self.main:
             seconds = self.earlier_s + time.time() - self.started
-            known = record.result_of(self.job, status, state, seconds) | {"sessions": self.sessions}
-            known["engine"]["kernels"] = self.kernels
-            self.job.run.write_result(known | more)
+            result = record.result_of(self.job, status, state, seconds)
+            result.sessions, result.engine.kernels = self.sessions, self.kernels
+            for name, value in more.items():
+                setattr(result, name, value)
+            self.job.run.write_record(result)
 
 
 def _activation_batches(job: Job) -> list[dict[str, torch.Tensor]]:

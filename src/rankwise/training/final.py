@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
 from rankwise.baselines import tfidf
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
+from rankwise.records import Floor, LastScores, Metrics, Scores
 from rankwise.scoring import metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 from rankwise.training import stopping
@@ -29,22 +29,23 @@ def train_sample_rows(train: int, validation: int | None) -> int:
     return min(TRAIN_SAMPLE_ROWS, train, validation or train)
 
 
-def scores(job: Job, state: State, classifier: Classifier) -> dict[str, Any]:
+def scores(job: Job, state: State, classifier: Classifier) -> Metrics:
     """The metrics of validation, of its last evaluation, of a sample of training rows, and the floor's."""
     started = time.perf_counter()
-    found: dict[str, Any] = {}
+    found = Metrics()
     if job.validation is not None:
-        found["validation"] = _validation(job, state, classifier)
-        found["validation_last"] = _last(state)
-    found["train_sample"] = _train_sample(job, classifier)
+        found.validation = _validation(job, state, classifier)
+        found.validation_last = _last(state)
+    found.train_sample = _train_sample(job, classifier)
     state.eval_s += time.perf_counter() - started
-    return found | _floor(job)
+    found.floor = _floor(job)
+    return found
 
 
-def notes(job: Job, state: State, found: dict[str, Any]) -> list[str]:
+def notes(job: Job, state: State, found: Metrics) -> list[str]:
     """What a reader of the scores should know."""
     said = stopping.warnings(state.history, state.selection, state.step, stopped_early=state.stopped_early)
-    if "validation" in found and "floor" not in found:
+    if found.validation is not None and found.floor is None:
         said.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
     if method_of(job.config).solved_at_once:
         said.append(
@@ -53,7 +54,7 @@ def notes(job: Job, state: State, found: dict[str, Any]) -> list[str]:
     return said
 
 
-def _validation(job: Job, state: State, classifier: Classifier) -> dict[str, Any]:
+def _validation(job: Job, state: State, classifier: Classifier) -> Scores:
     """The metrics at the chosen evaluation; every row's prediction is kept beside them."""
     examples, rows = job.validation, job.roles.validation
     assert examples is not None
@@ -67,29 +68,32 @@ def _validation(job: Job, state: State, classifier: Classifier) -> dict[str, Any
         ids=rows.ids,
         labels=examples.labels,
         probabilities=apply_temperature(logits, 1.0, multi_label=job.config.data.multi_label),
+        logits=logits,
     )
     step = state.selection.step or state.step
-    return {"step": step, **metrics.evaluate(logits, examples.labels, job.label_names)}
+    return Scores.of(metrics.evaluate(logits, examples.labels, job.label_names), step=step)
 
 
-def _last(state: State) -> dict[str, Any]:
+def _last(state: State) -> LastScores:
     """The last evaluation's scores, beside the chosen one's."""
     row = state.history[-1]
-    return {"step": row["step"], "accuracy": row["validation_accuracy"], "loss": row["validation_loss"]}
+    return LastScores(step=row["step"], accuracy=row["validation_accuracy"], loss=row["validation_loss"])
 
 
-def _train_sample(job: Job, classifier: Classifier) -> dict[str, Any]:
+def _train_sample(job: Job, classifier: Classifier) -> Scores:
     """The metrics of some training rows as they are, without dropout and augmentation."""
     count = train_sample_rows(len(job.training), None if job.validation is None else len(job.validation))
     rows = np.sort(np.random.default_rng(job.config.train.seed).choice(len(job.training), count, replace=False))
     logits = logits_of(classifier, job.training.tokens.take(rows), job.config.train.eval_batch_size)
-    return metrics.evaluate(logits, job.training.labels[rows], job.label_names)
+    return Scores.of(metrics.evaluate(logits, job.training.labels[rows], job.label_names))
 
 
-def _floor(job: Job) -> dict[str, Any]:
-    """`floor` with the scores on validation; those on test rows wait in the cache until they are asked for."""
+def _floor(job: Job) -> Floor | None:
+    """The floor's scores on validation; those on test rows wait in the cache until they are asked for."""
     others = {role: rows for role, rows in job.roles.named().items() if role != "train"}
     assert job.roles.train is not None
     found = tfidf.scores(job.roles.train, others, job.label_names)
-    found.pop("test", None)
-    return {"floor": found} if found else {}
+    if not found:
+        return None
+    validation = found.get("validation")
+    return Floor(method=found["method"], validation=Scores.of(validation) if validation else None)

@@ -12,6 +12,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from rankwise import files
+from rankwise.machine import caches
 
 LARGEST = 64 * 2**20
 """bytes of one file; more features are computed each time"""
@@ -33,7 +34,7 @@ def shared(compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np
     first = compute(texts[:1])
     if 4 * first.shape[1] * len(texts) > LARGEST:
         return compute(texts)
-    path = files.cache("features") / f"{_digest(first, texts, way)}.npy"
+    path = caches.cache("features") / f"{_digest(first, texts, way)}.npy"
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:

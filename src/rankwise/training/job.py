@@ -7,6 +7,7 @@ reported only after the saved adapter, loaded into a fresh base, has given the l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -58,30 +59,42 @@ def train(
     processes = this_process()
     if not processes.is_main_process:
         console = Console(quiet=True)
-    run = _open_folder(config, out, resume=resume)
-    with processes.main_process_first():  # the others find the tokens in the cache
-        job = prepare(config, run, console, load_data)
-    if resume and _ended(run):
-        console.print(f"{run.path} is finished already")
-        return run
-    console.print(job.plan.text(), highlight=False)
-    console.print(job.roles.report.render())
-    processes.wait_for_everyone()  # nobody writes before all have looked at the folder
-    return Execution(job).run(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+    run = _folder_of(config, out)
+    with ExitStack() as held:
+        # A resume reads what a live run would change: the folder is held from the first look at it on.
+        if resume and processes.is_main_process and run.path.is_dir():
+            held.enter_context(run.owned())
+        _check_folder(run, resume=resume)
+        with processes.main_process_first():  # the others find the tokens in the cache
+            job = prepare(config, run, console, load_data)
+        if resume and run.is_recorded and run.record.ended:
+            console.print(f"{run.path} is finished already")
+            return run
+        console.print(job.plan.text(), highlight=False)
+        console.print(job.roles.report.render())
+        processes.wait_for_everyone()  # nobody writes before all have looked at the folder
+        if not resume and processes.is_main_process:
+            held.enter_context(run.owned())
+            _check_folder(run, resume=False)  # another run may have begun there while this one was prepared
+        return Execution(job).run(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
 
 
-def _open_folder(config: Config, out: str | Path | None, *, resume: bool) -> Run:
-    """The run's folder, refused when it holds another run; nothing is made yet."""
+def _folder_of(config: Config, out: str | Path | None) -> Run:
+    """The run's folder; nothing is made yet."""
     short = config.model.name.rstrip("/").rpartition("/")[2].removeprefix("packaged:")
-    run = Run(Path(out) if out else Path("runs") / f"{short}-{configuration.config_hash(config)}")
-    if not (run.path / "config.yaml").exists():
-        if run.path.is_dir() and any(run.path.iterdir()):
-            raise UserError(f"{run.path} exists and is not a run's folder: choose another with --out")
-        return run
-    if not resume:
-        raise UserError(f"{run.path} holds a run already: continue it with --resume, or choose another with --out")
-    return run
+    return Run(Path(out) if out else Path("runs") / f"{short}-{configuration.config_hash(config)}")
 
 
-def _ended(run: Run) -> bool:
-    return (run.path / "result.json").exists() and run.result["status"] in ("finished", "stopped_early")
+def _check_folder(run: Run, *, resume: bool) -> None:
+    """Refuse a folder that holds another run or something else, and a resume where there is no run."""
+    if (run.path / "config.yaml").exists():
+        if not resume:
+            raise UserError(f"{run.path} holds a run already: continue it with --resume, or choose another with --out")
+        return
+    # A run that was killed at its very beginning leaves a folder with nothing but its lock.
+    if run.path.is_dir() and any(not path.name.startswith(".") for path in run.path.iterdir()):
+        raise UserError(f"{run.path} exists and is not a run's folder: choose another with --out")
+    if resume and not run.path.is_dir():
+        raise UserError(
+            f"there is no run at {run.path} to go on with: name its folder with --out, or leave --resume out"
+        )

@@ -10,10 +10,11 @@ import msgspec
 from rich.console import Console
 
 from rankwise import config as configuration
-from rankwise import data, files, planning
+from rankwise import data, planning
 from rankwise.config import Config
 from rankwise.data.tokens import Tokens, tokenise
 from rankwise.errors import UserError
+from rankwise.machine import caches
 from rankwise.machine.precision import compiles, precision_of
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate
@@ -96,7 +97,7 @@ def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objecti
 
 def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: planning.Plan) -> Tokens:
     """Tokenised rows, from the cache when these texts met this tokenizer before."""
-    return tokenise(rows.texts, tokenizer, max_length, files.cache("tokens"), positions=plan.positions)
+    return tokenise(rows.texts, tokenizer, max_length, caches.cache("tokens"), positions=plan.positions)
 
 
 def _training(rows: data.Rows, tokenizer: Any, plan: planning.Plan) -> Examples:
@@ -114,7 +115,7 @@ def _same_as_before(run: Run, resolved: Config, roles: data.Roles) -> None:
     if not (run.path / "config.yaml").exists():
         return
     before, now = configuration.to_dict(run.config), configuration.to_dict(resolved)
-    recorded = run.result["data"] if (run.path / "result.json").exists() else {}
+    recorded = run.record.data if run.is_recorded else {}
     if recorded:
         before["data"] |= {place: now["data"][place] for place in _PLACES if place in recorded}
     changed = [
@@ -126,5 +127,5 @@ def _same_as_before(run: Run, resolved: Config, roles: data.Roles) -> None:
     if changed:
         raise UserError(f"{run.path} was started with another {changed[0]}: resume with the same configuration")
     for role, rows in roles.named().items():
-        if role != "test" and role in recorded and recorded[role]["sha256"] != rows.sha256:
+        if role != "test" and role in recorded and recorded[role].sha256 != rows.sha256:
             raise UserError(f"{run.path} was started with other {role} rows: resume with the data as they were")

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from rankwise import files
 from rankwise.engine.native import building
 from rankwise.errors import UserError
+from rankwise.machine import caches
 from rankwise.machine.device import has_cuda
 
 NEEDED = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl", "avx512dq"}
@@ -59,7 +59,7 @@ def _compiled() -> Path | None:
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     sources = [source.read_bytes() for source in building.SOURCES]
     content = b"\0".join([*sources, version, " ".join(building.FLAGS).encode()])
-    path = files.cache("native") / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
+    path = caches.cache("native") / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
     if not path.exists():
         building.build(compiler, path)
     return path
