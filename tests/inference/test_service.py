@@ -76,10 +76,10 @@ def test_a_damaged_record_is_one_sentence(service, capsys):
     with pytest.raises(UserError, match="rankwise.json is not valid JSON"):
         rankwise.load(service)
     path.write_text("[]")
-    with pytest.raises(UserError, match="rankwise.json cannot be followed"):
+    with pytest.raises(UserError, match="rankwise.json is damaged"):
         rankwise.load(service)
     path.write_text(content)
-    with pytest.raises(UserError, match="rankwise.json cannot be followed.*max_length"):
+    with pytest.raises(UserError, match="rankwise.json is damaged.*max_length"):
         rankwise.load(rewritten(service, lambda found: found["config"]["data"].update(max_length="long")))
     assert main(["predict", str(service), "x.csv", "y.csv"]) == 2
     assert "Traceback" not in capsys.readouterr().err

@@ -27,7 +27,7 @@ def test_states_the_runs_scores_and_counts(run):
         row = f"| {role} rows | 60 | {scores['accuracy']:.2%} ({100 * low:.2f} to {100 * high:.2f}) | {scores['macro_f1']:.4f}"
         assert row in text
     assert f"{result['parameters']['trainable']:,} of 20,000 allowed" in text
-    assert "looked at 1 time." in text
+    assert "This run looked at these test rows once, all runs of this user together " in text
     for name, row in result["metrics"]["test"]["per_class"].items():
         assert re.search(rf"\| {name} \| [\d.–]+ \| {row['recall']:.3f} ", text)
     assert str(run.parent.parent) not in text, "paths of this machine have no place on a card"

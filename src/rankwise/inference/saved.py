@@ -81,6 +81,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
     classes = checks.count_classes(adapter, encoder, shapes or {})
     checks.check_fit(adapter, encoder, classes, shapes)
     names, multi_label, notes = _classes(adapter, known, folder, classes)
+    trained = known.config
     virtual = int(adapter.config.get("num_virtual_tokens") or 0) if adapter.kind in PROMPTS else 0
     return SavedClassifier(
         adapter=adapter,
@@ -89,14 +90,14 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         encoder=encoder,
         label_names=names,
         multi_label=multi_label,
-        max_length=known.texts.max_length or encoder.positions - virtual,
-        text=known.texts.columns,
-        preprocess=tuple(known.texts.preprocess),
+        max_length=trained.data.max_length or encoder.positions - virtual,
+        text=trained.data.columns,
+        preprocess=tuple(trained.data.preprocess),
         temperature=known.calibration.temperature if known.calibration else None,
-        engine=known.engine,
-        precision=known.base.precision,
-        compile=known.compile,
-        seed=known.base.seed,
+        engine=trained.engine,
+        precision=trained.model.precision,
+        compile=trained.train.compile,
+        seed=trained.train.seed,
         notes=notes,
     )
 
@@ -105,7 +106,7 @@ def _base_of(adapter: AdapterFiles, known: AdapterRecord, base: str | Path | Non
     """The base by the name it goes by: the one given, Rankwise's record, PEFT's configuration."""
     if base is not None:
         return Model(name=str(base))
-    trained = known.base
+    trained = known.config.model
     if trained.name is not None:
         return Model(name=trained.name, revision=trained.revision, random_weights=trained.random_weights)
     name = adapter.config.get("base_model_name_or_path")
@@ -153,4 +154,4 @@ def _classes(
         raise UserError(
             f"{adapter.folder} names {len(known.labels)} classes, its head has {count}: they do not belong together"
         )
-    return known.labels, known.texts.multi_label, ()
+    return known.labels, known.config.data.multi_label, ()

@@ -1,13 +1,12 @@
 """What is written beside models and read again later, by this version and by others: typed, versioned, read leniently."""
 
-from rankwise.records.adapter import AdapterRecord, Base, Texts
+from rankwise.records.adapter import AdapterRecord, Trained
 from rankwise.records.record import Record, read, write
 from rankwise.records.result import Calibration, Floor, LastScores, Metrics, Result, Scores
 from rankwise.records.search import SearchRecord, SearchRow, TrialRecord, Winner
 
 __all__ = [
     "AdapterRecord",
-    "Base",
     "Calibration",
     "Floor",
     "LastScores",
@@ -17,7 +16,7 @@ __all__ = [
     "Scores",
     "SearchRecord",
     "SearchRow",
-    "Texts",
+    "Trained",
     "TrialRecord",
     "Winner",
     "read",

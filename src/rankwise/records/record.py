@@ -71,7 +71,7 @@ def of_tree(kind: type[RecordT], tree: Mapping[str, Any], where: object = "the r
             upgraded["version"] = max(version, len(kind.UPGRADES) + 1)
         record = msgspec.convert(upgraded, kind)
     except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where} is damaged: {error}") from error
+        raise UserError(f"{where} is damaged, {_said(error)}") from error
     _keep_unknown(record, upgraded)
     return record
 
@@ -138,6 +138,10 @@ def changing(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
         record = read(path, kind)
         yield record
         write(path, record)
+
+
+def _said(error: Exception) -> str:
+    return str(error)[0].lower() + str(error)[1:] if str(error) else type(error).__name__
 
 
 def _plain(value: Any) -> Any:
