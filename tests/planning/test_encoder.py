@@ -1,6 +1,9 @@
 """Encoders by name, from a folder and from the Hub's cache; what is not known is refused in a sentence."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,29 @@ def test_the_hub_cache_is_read_without_network(tmp_path, monkeypatch):
     assert encoder_of(Model(name="someone/encoder", revision="def456")).layers == 5
     with pytest.raises(UserError, match="not known here"):
         encoder_of(Model(name="someone/encoder", revision="nowhere"))
+
+
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "HF_HOME"])
+def test_the_hub_cache_is_where_its_own_library_puts_it(tmp_path, variable):
+    home = tmp_path / "huggingface" if variable == "XDG_CACHE_HOME" else tmp_path
+    repo = home / "hub" / "models--someone--encoder"
+    folder_with(repo / "snapshots" / "abc123", BERT)
+    code = "from rankwise.config import Model; from rankwise.encoders import encoder_of as of; print(of(Model(name='someone/encoder', revision='abc123')).layers)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "HUGGING"))}
+    outcome = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {variable: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert outcome.stdout.strip() == "3"
+
+
+def test_a_pointer_of_git_lfs_is_no_configuration(tmp_path):
+    (tmp_path / "config.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(UserError, match="pointer of Git LFS"):
+        encoder_of(Model(name=str(tmp_path)))
 
 
 def test_an_unknown_name_says_what_to_do():

@@ -15,6 +15,7 @@ from rankwise.encoders.families import FAMILIES
 from rankwise.encoders.family import Dims, Family, Tensor
 from rankwise.encoders.known import KNOWN, PACKAGED, POOLING, full_name
 from rankwise.errors import UserError, nearest
+from rankwise.files import check_no_pointer
 
 POOLING_FILE = "1_Pooling/config.json"
 """what sentence-transformers saves of how a base is read"""
@@ -203,6 +204,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"model.name: {folder} holds no config.json, expected a folder saved by transformers") from None
     except (OSError, ValueError) as error:
+        if path.is_file():
+            check_no_pointer(path)
         raise UserError(f"model.name: {path} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"model.name: {path} holds a {type(config).__name__}, expected an object with a model_type")
@@ -211,13 +214,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def cached_snapshot(name: str, revision: str | None) -> Path | None:
     """The snapshot folder of a model in the local Hub cache, or None."""
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    repo = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}"
-    wanted = revision or "main"
-    pointer = repo / "refs" / wanted
-    commit = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else wanted
-    snapshot = repo / "snapshots" / commit
-    return snapshot if (snapshot / "config.json").is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    place = os.environ.get("HF_HUB_CACHE")  # the library asks once, when it is imported
+    try:
+        found = try_to_load_from_cache(name, "config.json", cache_dir=place, revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def encoder_from(name: str, config: Mapping[str, Any], folder: Path | None = None) -> Encoder:
