@@ -33,6 +33,7 @@ ORDER = [
     "models",
     "runs",
     "inference",
+    "export",
     "training",
     "reporting",
     "estimator",

@@ -247,7 +247,7 @@ def _used(part: sources.Source) -> set[str]:
 def _rows(part: sources.Source, role: str, classes: list[str], data: Data, numbers: labels.Numbers | None) -> Rows:
     index = labels.translator(_used(part), classes, role, part.where, numbers)
     return Rows(
-        texts=text.preprocess(part.texts, data.preprocess),
+        texts=cleaning.preprocess(part.texts, data.preprocess),
         labels=labels.to_array(part.labels, index, len(classes), data.multi_label),
         ids=part.ids,
         sha256=_content_hash(part.texts, [[classes[index[n]] for n in label] for label in part.labels]),

@@ -1,6 +1,5 @@
-"""Cleaning of every text and augmentation of training texts (English).
+"""The text of a row, and augmentation of training texts (English).
 
-Cleaning applies to every role and to predictions: the model must meet in use what it met in training.
 Augmentation changes training texts only, and what it does to a row depends on the seed, the epoch and the row
 alone, so a resumed run sees what an uninterrupted one would have seen.
 """
@@ -9,35 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG
-from rankwise.errors import UserError, missing_extra
+from rankwise.errors import UserError
 
 PAIR = "\x1f"
 """Between the two texts of a pair, which travels as one string: the unit separator, which no text is written with."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
-_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
-_PUNCTUATION = re.compile(r"[^\w\s]|_")
-# The English list of the Snowball project, which NLTK's grew from. It is here and not taken from a package
-# because those at hand (scikit-learn, stop-words) drop words that carry a topic: bill, fire, computer, world.
-_STOP_WORD_LIST = """
-i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers
-herself it its itself they them their theirs themselves what which who whom this that these those am is are
-was were be been being have has had having do does did doing would should could ought i'm you're he's she's
-it's we're they're i've you've we've they've i'd you'd he'd she'd we'd they'd i'll you'll he'll she'll we'll
-they'll isn't aren't wasn't weren't hasn't haven't hadn't doesn't don't didn't won't wouldn't shan't
-shouldn't can't cannot couldn't mustn't let's that's who's what's here's there's when's where's why's how's
-a an the and but if or because as until while of at by for with about against between into through during
-before after above below to from up down in out on off over under again further then once here there when
-where why how all any both each few more most other some such no nor not only own same so than too very
-"""
-_STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -77,69 +58,6 @@ def mended(text: str) -> str:
     if text.isascii() or not _SURROGATE.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def preprocess(texts: Sequence[str], steps: Sequence[str]) -> list[str]:
-    """Texts cleaned by the steps, in their order: lowercase, punctuation, stopwords, stem, lemmatize.
-
-    A step that would leave nothing of a text is skipped for it. Raises `UserError` when the package of a step
-    is not installed.
-    """
-    cleaned = list(texts)
-    for step in steps:
-        clean = _STEPS[step]()
-        cleaned = [_squeezed(clean(text)) or text for text in cleaned]
-    return cleaned
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _lowercase() -> Callable[[str], str]:
-    return str.lower
-
-
-def _punctuation() -> Callable[[str], str]:
-    """Apostrophes inside words go without a trace (dont), everything else becomes a space."""
-    return lambda text: _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", text))
-
-
-def _stopwords() -> Callable[[str], str]:
-    # Also as the punctuation step leaves them, where that is no other word (as "hell" for "he'll" would be).
-    words = _STOP_WORDS | {word.replace("'", "") for word in _STOP_WORDS if word.endswith("n't")}
-    return lambda text: _WORD.sub(lambda match: "" if match[0].lower().replace("’", "'") in words else match[0], text)
-
-
-def _stem() -> Callable[[str], str]:
-    try:
-        import snowballstemmer
-    except ImportError as error:
-        raise missing_extra("snowballstemmer", "text") from error
-    stem = lru_cache(maxsize=1 << 17)(snowballstemmer.stemmer("english").stemWord)
-    return lambda text: _WORD.sub(lambda match: stem(match[0].lower()), text)
-
-
-def _lemmatize() -> Callable[[str], str]:
-    try:
-        import simplemma
-    except ImportError as error:
-        raise missing_extra("simplemma", "text") from error
-
-    @lru_cache(maxsize=1 << 17)
-    def lemma(word: str) -> str:
-        return str(simplemma.lemmatize(word, lang="en"))
-
-    return lambda text: _WORD.sub(lambda match: lemma(match[0]), text)
-
-
-_STEPS: dict[str, Callable[[], Callable[[str], str]]] = {
-    "lowercase": _lowercase,
-    "punctuation": _punctuation,
-    "stopwords": _stopwords,
-    "stem": _stem,
-    "lemmatize": _lemmatize,
-}
 
 
 # --- augmentation -------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Predictor:
 
         Raises: UserError when a text is not a string, or all of them are one.
         """
-        from rankwise.data.text import preprocess
+        from rankwise.data.cleaning import preprocess
 
         if isinstance(texts, str):
             raise UserError("expected a sequence of texts, got one string: wrap it in a list")

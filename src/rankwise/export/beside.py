@@ -1,0 +1,125 @@
+"""What lies beside an artefact's weights: tokenizer, labels and temperature, a program of a few lines, a README."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rankwise import files
+from rankwise.data import text as cleaning
+from rankwise.export.subject import Subject
+
+ABOUT = "classifier.json"
+THRESHOLD = 0.5
+"""probability from which a text carries a label, where it may carry several"""
+
+_PREDICT = '''"""Labels texts, one a line of standard input. Needs numpy, tokenizers and {needs}."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy
+import tokenizers
+{imports}
+HERE = Path(__file__).resolve().parent
+ABOUT = json.loads((HERE / "classifier.json").read_text(encoding="utf-8"))
+TOKENIZER = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
+{session}
+
+def logits(texts):
+    """Raw scores of cleaned texts. Shape: (texts, classes)"""
+    rows = TOKENIZER.encode_batch(list(texts))
+    {scores}
+
+
+def probabilities(texts):
+    """Shape: (texts, classes)"""
+    scores = logits({texts}) / ABOUT["temperature"]
+    {share}
+
+
+def predict(texts):
+    """{answer}"""
+    {names}
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(predict([line.rstrip("\\n")])[0], ensure_ascii=False))
+'''
+
+_SOFTMAX = """shares = numpy.exp(scores - scores.max(1, keepdims=True))
+    return shares / shares.sum(1, keepdims=True)"""
+_SIGMOID = "return 1 / (1 + numpy.exp(-scores))"
+_ONE = 'return [ABOUT["labels"][row.argmax()] for row in probabilities(texts)]'
+_SEVERAL = """rows = probabilities(texts) >= ABOUT["thresholds"]
+    return [[name for name, carried in zip(ABOUT["labels"], row) if carried] for row in rows]"""
+
+
+def write_about(subject: Subject, folder: Path) -> None:
+    """The labels and what turns logits into answers, as JSON."""
+    about: dict[str, Any] = {
+        "labels": subject.label_names,
+        "multi_label": subject.multi_label,
+        "temperature": subject.temperature,
+        "max_length": subject.max_length,
+        "preprocess": list(subject.config.data.preprocess),
+    }
+    if subject.multi_label:
+        about["thresholds"] = [THRESHOLD] * len(subject.label_names)
+    files.write_json(folder / ABOUT, about)
+
+
+def write_tokenizer(subject: Subject, folder: Path) -> None:
+    """One tokenizer.json that pads and cuts as the classifier was trained, for `tokenizers` alone."""
+    backend = subject.tokenizer.backend_tokenizer
+    backend.enable_truncation(max_length=subject.max_length)
+    backend.enable_padding(pad_id=subject.tokenizer.pad_token_id, pad_token=subject.tokenizer.pad_token)
+    try:
+        backend.save(str(folder / "tokenizer.json"))
+    finally:
+        backend.no_truncation()
+        backend.no_padding()
+
+
+def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, session: str, scores: str) -> None:
+    """`predict.py`, and the cleaning of texts where the classifier was trained on cleaned ones.
+
+    imports, session, scores
+        Lines of the target's own: what it imports, what it opens, and how rows of `tokenizers` become logits.
+    """
+    steps = list(subject.config.data.preprocess)
+    if steps:
+        shutil.copyfile(str(cleaning.__file__), folder / "cleaning.py")
+        imports = f"{imports}\nsys.path.insert(0, str(Path(__file__).resolve().parent))\nimport cleaning\n"
+    program = _PREDICT.format(
+        needs=needs,
+        imports=imports if imports.endswith("\n") or not imports else f"{imports}\n",
+        session=f"{session}\n" if session else "",
+        scores=scores,
+        texts='cleaning.preprocess(texts, ABOUT["preprocess"])' if steps else "texts",
+        share=_SIGMOID if subject.multi_label else _SOFTMAX,
+        answer="The labels of each text." if subject.multi_label else "The most probable label of each text.",
+        names=_SEVERAL if subject.multi_label else _ONE,
+    )
+    files.write_text(folder / "predict.py", program)
+
+
+def write_readme(subject: Subject, folder: Path, *, title: str, use: str, facts: Sequence[str]) -> None:
+    """The artefact's README: what it is, how it is used, what was proven of it."""
+    many = "any number of" if subject.multi_label else "one of"
+    lines = [f"- {fact}" for fact in facts]
+    if subject.temperature != 1.0:
+        lines.append(f"- Calibrated: logits are divided by {subject.temperature:.4f} before they become probabilities.")
+    steps = ", ".join(subject.config.data.preprocess)
+    if steps:
+        lines.append(f"- It was trained on cleaned texts ({steps}).")
+    lines.append(f"- Texts are cut to {subject.max_length:,} tokens.")
+    labels = ", ".join(subject.label_names)
+    files.write_text(
+        folder / "README.md",
+        f"# {title}\n\nGives a text {many} {len(subject.label_names)} labels: {labels}.\n\n{use}\n\n" + "\n".join(lines) + "\n",
+    )
