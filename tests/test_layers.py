@@ -34,6 +34,7 @@ ORDER = [
     "runs",
     "inference",
     "export",
+    "serve",
     "training",
     "reporting",
     "estimator",

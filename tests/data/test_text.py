@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from rankwise.data import text
-from rankwise.data.text import augment, preprocess
+from rankwise.data.cleaning import preprocess
+from rankwise.data.text import augment
 from rankwise.errors import UserError
 
 TEXT = "The Cats weren't running; it’s ran_away, said U.S. leaves!"

@@ -13,9 +13,12 @@ EXAMPLE = "rankwise doctor"
 
 # What each extra is for; which packages it installs is written in the package's own metadata.
 PURPOSES = {
+    "export": "exporting as ONNX, in fp32 and int8",
+    "export-openvino": "exporting as OpenVINO",
     "hub": "data sets by their Hub name",
     "text": "stemming and lemmatising",
     "floor": "the TF-IDF floor beside every score",
+    "serve": "a server for many classifiers on one base",
     "search": "rankwise search and auto",
     "ray": "searches and predictions on a cluster",
     "report": "the HTML report",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rankwise import files
 from rankwise.config import Data
-from rankwise.data import duplicates, labels, remarks, sources, text
+from rankwise.data import cleaning, duplicates, labels, remarks, sources
 from rankwise.data.classes import declared
 from rankwise.data.report import Report
 from rankwise.data.rows import Rows

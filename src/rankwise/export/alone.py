@@ -33,6 +33,10 @@ SHIPPED = "import numpy; sys.path.insert(0, folder); from predict import logits"
 """the program that lies in the artefact's folder answers"""
 
 
+SHIPPED_ONE_BY_ONE = f"{SHIPPED}; together_logits = logits; logits = lambda texts: numpy.concatenate([together_logits([t]) for t in texts])"
+"""the same where a text's rounding depends on those it is asked with"""
+
+
 def answers(
     folder: Path, texts: Sequence[str], *, load: str, unwanted: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

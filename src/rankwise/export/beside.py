@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise import files
-from rankwise.data import text as cleaning
+from rankwise.data import cleaning
 from rankwise.export.subject import Subject
 
 ABOUT = "classifier.json"
@@ -62,22 +62,22 @@ _SEVERAL = """rows = probabilities(texts) >= ABOUT["thresholds"]
 def write_about(subject: Subject, folder: Path) -> None:
     """The labels and what turns logits into answers, as JSON."""
     about: dict[str, Any] = {
-        "labels": subject.label_names,
-        "multi_label": subject.multi_label,
+        "labels": subject.saved.label_names,
+        "multi_label": subject.saved.multi_label,
         "temperature": subject.temperature,
-        "max_length": subject.max_length,
-        "preprocess": list(subject.config.data.preprocess),
+        "max_length": subject.saved.max_length,
+        "preprocess": list(subject.saved.preprocess),
     }
-    if subject.multi_label:
-        about["thresholds"] = [THRESHOLD] * len(subject.label_names)
+    if subject.saved.multi_label:
+        about["thresholds"] = [THRESHOLD] * len(subject.saved.label_names)
     files.write_json(folder / ABOUT, about)
 
 
 def write_tokenizer(subject: Subject, folder: Path) -> None:
     """One tokenizer.json that pads and cuts as the classifier was trained, for `tokenizers` alone."""
-    backend = subject.tokenizer.backend_tokenizer
-    backend.enable_truncation(max_length=subject.max_length)
-    backend.enable_padding(pad_id=subject.tokenizer.pad_token_id, pad_token=subject.tokenizer.pad_token)
+    backend = subject.saved.tokenizer.backend_tokenizer
+    backend.enable_truncation(max_length=subject.saved.max_length)
+    backend.enable_padding(pad_id=subject.saved.tokenizer.pad_token_id, pad_token=subject.saved.tokenizer.pad_token)
     try:
         backend.save(str(folder / "tokenizer.json"))
     finally:
@@ -91,7 +91,7 @@ def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, s
     imports, session, scores
         Lines of the target's own: what it imports, what it opens, and how rows of `tokenizers` become logits.
     """
-    steps = list(subject.config.data.preprocess)
+    steps = list(subject.saved.preprocess)
     if steps:
         shutil.copyfile(str(cleaning.__file__), folder / "cleaning.py")
         imports = f"{imports}\nsys.path.insert(0, str(Path(__file__).resolve().parent))\nimport cleaning\n"
@@ -101,25 +101,27 @@ def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, s
         session=f"{session}\n" if session else "",
         scores=scores,
         texts='cleaning.preprocess(texts, ABOUT["preprocess"])' if steps else "texts",
-        share=_SIGMOID if subject.multi_label else _SOFTMAX,
-        answer="The labels of each text." if subject.multi_label else "The most probable label of each text.",
-        names=_SEVERAL if subject.multi_label else _ONE,
+        share=_SIGMOID if subject.saved.multi_label else _SOFTMAX,
+        answer="The labels of each text." if subject.saved.multi_label else "The most probable label of each text.",
+        names=_SEVERAL if subject.saved.multi_label else _ONE,
     )
     files.write_text(folder / "predict.py", program)
 
 
 def write_readme(subject: Subject, folder: Path, *, title: str, use: str, facts: Sequence[str]) -> None:
     """The artefact's README: what it is, how it is used, what was proven of it."""
-    many = "any number of" if subject.multi_label else "one of"
+    many = "any number of" if subject.saved.multi_label else "one of"
     lines = [f"- {fact}" for fact in facts]
     if subject.temperature != 1.0:
         lines.append(f"- Calibrated: logits are divided by {subject.temperature:.4f} before they become probabilities.")
-    steps = ", ".join(subject.config.data.preprocess)
+    steps = ", ".join(subject.saved.preprocess)
     if steps:
         lines.append(f"- It was trained on cleaned texts ({steps}).")
-    lines.append(f"- Texts are cut to {subject.max_length:,} tokens.")
-    labels = ", ".join(subject.label_names)
+    lines.append(f"- Texts are cut to {subject.saved.max_length:,} tokens.")
+    labels = ", ".join(subject.saved.label_names)
     files.write_text(
         folder / "README.md",
-        f"# {title}\n\nGives a text {many} {len(subject.label_names)} labels: {labels}.\n\n{use}\n\n" + "\n".join(lines) + "\n",
+        f"# {title}\n\nGives a text {many} {len(subject.saved.label_names)} labels: {labels}.\n\n{use}\n\n"
+        + "\n".join(lines)
+        + "\n",
     )

@@ -8,7 +8,7 @@ from typing import Any
 from rankwise import files
 from rankwise.errors import UserError
 from rankwise.export import alone, beside
-from rankwise.export.subject import subject_of
+from rankwise.export.subject import Proof, subject_of
 from rankwise.export.targets import Options, target_of
 
 
@@ -33,15 +33,16 @@ def export(run: str | Path, to: str, out: str | Path, options: Options | None = 
     with files.new_folder(place) as folder:
         written = write(subject, folder, options)
         beside.write_about(subject, folder)
-        texts = subject.proof_texts
+        texts = subject.proof.texts
         single, joined = alone.answers(folder, texts, load=written.load, unwanted=written.unwanted)
-        if written.expected is not None:
-            subject.proof_logits = written.expected
+        proof = subject.proof if written.expected is None else Proof(texts, written.expected)
         what = f"the {to} artefact in a fresh process"
-        largest = max(subject.check(single, what), subject.check(joined, f"{what}, asked many texts at once,"))
+        largest = max(proof.check(single, what), proof.check(joined, f"{what}, asked many texts at once,"))
         facts = [f"{len(texts)} texts answered in a fresh process, logits at most {largest:.2g} apart.", *written.facts]
         beside.write_readme(subject, folder, title=f"{subject.name}: {written.title}", use=written.use, facts=facts)
-        sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+        sizes = {
+            str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+        }
     return {
         "target": to,
         "out": str(place),

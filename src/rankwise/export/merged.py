@@ -19,6 +19,23 @@ def logits(texts):
         return model(**tokenizer(list(texts), truncation=True, padding=True, return_tensors="pt")).logits.numpy()
 """
 
+# Transformers has no class whose head reads all tokens: the encoder is its own, and the head three lines.
+_LOAD_POOLED = """
+import numpy, torch
+from pathlib import Path
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+head = load_file(Path(folder) / "head.safetensors")
+def logits(texts):
+    tokens = tokenizer(list(texts), truncation=True, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        hidden, mask = model(**tokens)[0], tokens["attention_mask"][:, :, None]
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        return (POOLED @ head["weight"].T + head["bias"]).numpy()
+"""
+_POOLED = {"mean": "mean", "both": "torch.cat([hidden[:, 0], mean], 1)"}
+
 _USE = """```python
 from transformers import pipeline
 
@@ -33,10 +50,29 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
             f"{subject.name} is trained tokens in front of a text and no change of a weight, so nothing can be merged: "
             "export it with --to onnx, which holds them too"
         )
-    model, tokenizer = subject.model, subject.tokenizer
+    if subject.saved.encoder.pooling != "first":
+        return _write_pooled(subject, folder)
+    model, tokenizer = subject.model, subject.saved.tokenizer
     model.config.name_or_path = subject.name
-    tokenizer.model_max_length = subject.max_length
+    tokenizer.model_max_length = subject.saved.max_length
     with quiet():
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     return Written("merged, for transformers", _USE, _LOAD, unwanted=("peft",))
+
+
+def _write_pooled(subject: Subject, folder: Path) -> Written:
+    """The encoder as `AutoModel` opens it, and the head beside it."""
+    from safetensors.torch import save_file
+
+    model, tokenizer = subject.model, subject.saved.tokenizer
+    projection = model.get_submodule(subject.saved.encoder.family.projection)
+    head = {"weight": projection.weight.squeeze(-1), "bias": projection.bias}
+    save_file({name: value.detach().contiguous() for name, value in head.items()}, folder / "head.safetensors")
+    tokenizer.model_max_length = subject.saved.max_length
+    with quiet():
+        model.base_model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+    load = _LOAD_POOLED.replace("POOLED", _POOLED[subject.saved.encoder.pooling])
+    use = f"```python\nfolder = \"THIS_FOLDER\"{load}```"
+    return Written("merged, for transformers", use, load, unwanted=("peft",))

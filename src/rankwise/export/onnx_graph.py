@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from rankwise.export import alone, beside
-from rankwise.export.subject import Subject, export_copy
+from rankwise.export.subject import Plain, Subject
 from rankwise.export.targets import Options, Written
 from rankwise.models.base import quiet
 
@@ -42,15 +42,15 @@ def write_graph(subject: Subject, folder: Path) -> Path:
     the example's, without a word: `transformers` decides by the example's values whether a mask is needed.
     """
     # Two texts of unlike lengths: a dimension of one would be taken for a constant.
-    tokens = min(subject.max_length, 8)
-    ids = torch.full((2, tokens), int(subject.tokenizer.pad_token_id))
+    tokens = min(subject.saved.max_length, 8)
+    ids = torch.full((2, tokens), int(subject.saved.tokenizer.pad_token_id))
     ids[0], ids[1, :2] = 2, 2
     mask = torch.ones_like(ids)
     mask[1, 2:] = 0
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with _silent():
         program = torch.onnx.export(
-            export_copy(subject.model),
+            Plain(subject.model).eval(),
             (ids, mask),
             dynamo=True,
             dynamic_shapes=(axes, axes),

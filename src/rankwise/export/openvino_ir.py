@@ -28,7 +28,5 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         model = openvino.convert_model(str(write_graph(subject, Path(temporary))))
         openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
     beside.write_tokenizer(subject, folder)
-    beside.write_program(
-        subject, folder, needs="openvino", imports="import openvino", session=_SESSION, scores=_SCORES
-    )
+    beside.write_program(subject, folder, needs="openvino", imports="import openvino", session=_SESSION, scores=_SCORES)
     return Written("OpenVINO, fp32", _USE, alone.SHIPPED, unwanted=("torch", "transformers", "peft", "onnxruntime"))

@@ -1,0 +1,75 @@
+"""A lossy artefact beside the classifier it was made of, on the run's validation rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from rankwise import data
+from rankwise.export.subject import Floats
+from rankwise.scoring.intervals import Interval
+from rankwise.scoring.paired import bootstrap_difference
+
+LEAST_AGREEMENT = 0.995
+MOST_LOST_POINTS = 0.3
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an artefact answers beside the classifier, on the same rows; shares, and percentage points of accuracy."""
+
+    name: str
+    rows: int
+    agreement: float
+    accuracy_before: float
+    accuracy: float
+    points: float
+    points_ci95: Interval
+    texts_per_s: float
+    bytes: int
+
+    @property
+    def passes(self) -> bool:
+        """Whether it may stand for the classifier."""
+        return self.agreement >= LEAST_AGREEMENT and self.points >= -MOST_LOST_POINTS
+
+    def told(self) -> str:
+        """One line."""
+        low, high = self.points_ci95
+        return (
+            f"{self.name}: the same answer for {100 * self.agreement:.2f}% of {self.rows:,} validation rows, accuracy "
+            f"{100 * self.accuracy_before:.2f} -> {100 * self.accuracy:.2f}% ({self.points:+.2f} points, "
+            f"95% interval {low:+.2f} to {high:+.2f}), {self.texts_per_s:,.0f} texts/s, {self.bytes / 1e6:.1f} MB"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"points_ci95": list(self.points_ci95)}
+
+
+def judge(name: str, before: Floats, after: Floats, rows: data.Rows, *, texts_per_s: float, size: int) -> Judgement:
+    """before, after: logits. Shape: (rows, classes)"""
+    multi_label = rows.labels.ndim == 2
+    first, second = ((logits > 0) if multi_label else logits.argmax(1) for logits in (before, after))
+    same, was, now = (_equal(a, b) for a, b in ((first, second), (first, rows.labels), (second, rows.labels)))
+    only_before, only_after = int((was & ~now).sum()), int((now & ~was).sum())
+    low, high = bootstrap_difference(only_before, only_after, len(rows))
+    return Judgement(
+        name=name,
+        rows=len(rows),
+        agreement=float(same.mean()),
+        accuracy_before=float(was.mean()),
+        accuracy=float(now.mean()),
+        points=100 * (only_after - only_before) / len(rows),
+        points_ci95=(100 * low, 100 * high),
+        texts_per_s=texts_per_s,
+        bytes=size,
+    )
+
+
+def _equal(a: Any, b: Any) -> Any:
+    """Which rows are alike, in every label of them. Shape: (rows,)"""
+    same = np.asarray(a == b)
+    return same.all(1) if same.ndim == 2 else same

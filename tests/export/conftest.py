@@ -1,0 +1,92 @@
+"""Trained adapters on tiny encoders of every family, with a tokenizer each, as a run leaves them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from rankwise import config as configuration
+from rankwise.models import adapter_file, assemble
+
+LABELS = ["art", "business", "sport"]
+_BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 40,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+_DEBERTA = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "position_buckets": 8,
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+}
+SHAPES = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "mpnet": {**_BERT, "pad_token_id": 1},
+    "electra": {**_BERT, "embedding_size": 16},
+    "albert": {**_BERT, "embedding_size": 16, "num_hidden_groups": 1},
+    "distilbert": {
+        "dim": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        "hidden_dim": 48,
+        "vocab_size": 40,
+        "max_position_embeddings": 40,
+        "pad_token_id": 0,
+        "initializer_range": 0.2,
+    },
+    "deberta-v2": {**_BERT, **_DEBERTA},
+    "modernbert": {**_BERT, **dict.fromkeys(("eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 2)},
+}
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory, tiny_model) -> dict[str, Path]:
+    """Folder by family."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    root = tmp_path_factory.mktemp("bases")
+    for number, (family, shape) in enumerate(SHAPES.items()):
+        torch.manual_seed(number)
+        config = AutoConfig.for_model(family, **copy.deepcopy(shape))
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(root / family)
+        AutoTokenizer.from_pretrained(tiny_model).save_pretrained(root / family)
+    return {family: root / family for family in SHAPES}
+
+
+@pytest.fixture
+def adapter_of(tmp_path):
+    """Makes an adapter on a base whose every trained number has moved, by overrides of the configuration."""
+
+    def make(base: Path, *overrides: str, labels=LABELS, name="adapter") -> Path:
+        from transformers import AutoTokenizer
+
+        tree = {
+            "model": {"name": str(base)},
+            "adapter": {"rank": 2, "scope": ["query", "ffn_out"]},
+            "data": {"max_length": 24},
+        }
+        model = assemble.build(configuration.load(tree, ["budget.max_trainable=null", *overrides]), len(labels), labels)
+        generator = torch.Generator().manual_seed(len(labels))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+        folder = tmp_path / name
+        adapter_file.save(model, folder, tokenizer=AutoTokenizer.from_pretrained(base), label_names=labels)
+        return folder
+
+    return make
