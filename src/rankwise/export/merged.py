@@ -74,5 +74,5 @@ def _write_pooled(subject: Subject, folder: Path) -> Written:
         model.base_model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     load = _LOAD_POOLED.replace("POOLED", _POOLED[subject.saved.encoder.pooling])
-    use = f"```python\nfolder = \"THIS_FOLDER\"{load}```"
+    use = f'```python\nfolder = "THIS_FOLDER"{load}```'
     return Written("merged, for transformers", use, load, unwanted=("peft",))
