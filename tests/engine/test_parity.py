@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from engine.parity import (
     CLASSES,
@@ -306,3 +306,20 @@ def test_nothing_stays_on_the_processor_when_the_model_moves(model_type):
     trained = [value for value in classifier.parameters() if value.requires_grad]
     assert trained
     assert all(value.grad is not None and value.grad.device.type == "meta" for value in trained)
+
+
+@families
+def test_a_key_left_out_means_what_transformers_takes_for_it(model_type):
+    """A `config.json` may hold only what differs from the defaults of its type."""
+    config = AutoConfig.for_model(model_type, **CONFIGS[model_type]).to_dict()
+    assert FAMILIES[model_type].numbers(CONFIGS[model_type]) == FAMILIES[model_type].numbers(config)
+    if FAMILIES[model_type].arrangement == "pre_norm":
+        for index in range(4):
+            assert FAMILIES[model_type].rotary(CONFIGS[model_type], index) == FAMILIES[model_type].rotary(config, index)
+    shapes = {tensor.name: tensor.shape for tensor in tensors_of(model_type, CONFIGS[model_type])}
+    assert shapes == {tensor.name: tensor.shape for tensor in tensors_of(model_type, config)}
+
+
+def tensors_of(model_type, config):
+    family = FAMILIES[model_type]
+    return family.tensors(family.dims(config), config, CLASSES)

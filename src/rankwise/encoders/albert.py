@@ -28,6 +28,11 @@ class ALBERT(Family):
     dense = "albert.pooler"
     projection = "classifier"
     head_modules = ("pooler", "classifier")
+    defaults = {
+        "hidden_act": "gelu_new",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
     dense_in_checkpoint = True
     shares_layers = True
     drops_head_input = False

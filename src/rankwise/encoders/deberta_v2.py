@@ -58,6 +58,7 @@ class DeBERTa(Family):
     dense = "pooler.dense"
     projection = "classifier"
     head_modules = ("pooler", "classifier")
+    defaults = {"layer_norm_eps": 1e-7}
     relative_words = ("query", "key")
     arrangement = "disentangled"
     relative_table = "deberta.encoder.rel_embeddings"

@@ -133,6 +133,9 @@ class Family:
     spelling: ClassVar[Mapping[str, str]] = {}
     """this family's configuration keys where they differ from BERT's"""
 
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """what `transformers` takes where a configuration leaves a key out, by BERT's names, where it differs from BERT's"""
+
     # --- what holds for all of its encoders -----------------------------------------------------------
 
     dense_in_checkpoint: ClassVar[bool] = False
@@ -157,7 +160,7 @@ class Family:
         for key in (self.spelling.get(name, name), name):
             if config.get(key) is not None:
                 return config[key]
-        return default
+        return self.defaults.get(name, default)
 
     # --- shapes ---------------------------------------------------------------------------------------
 
@@ -265,7 +268,7 @@ class Family:
             heads=int(self.key(config, "num_attention_heads", 12)),
             intermediate=int(self.key(config, "intermediate_size", 3072)),
             positions=int(self.key(config, "max_position_embeddings", 512)),
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            epsilon=float(self.key(config, "layer_norm_eps", 1e-12)),
             activation=self.key(config, "hidden_act", "gelu"),
             embedding_dropout=hidden_dropout,
             hidden_dropout=hidden_dropout,
