@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rankwise.config import Config, ConfigLike
     from rankwise.estimator import BudgetedTextClassifier
     from rankwise.inference.evaluate import evaluate
+    from rankwise.inference.many import ManyPredictors, load_many
     from rankwise.inference.predictor import Predictor, load
     from rankwise.planning import Plan
     from rankwise.reporting.page import report
@@ -30,12 +31,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "BudgetedTextClassifier": "rankwise.estimator",
     "Config": "rankwise.config",
+    "ManyPredictors": "rankwise.inference.many",
     "Plan": "rankwise.planning",
     "Predictor": "rankwise.inference.predictor",
     "Run": "rankwise.runs.folder",
     "auto": "rankwise.search.auto",
     "evaluate": "rankwise.inference.evaluate",
     "load": "rankwise.inference.predictor",
+    "load_many": "rankwise.inference.many",
     "report": "rankwise.reporting.page",
     "train": "rankwise.training.job",
 }
@@ -71,6 +74,7 @@ __all__ = [
     "BudgetError",
     "BudgetedTextClassifier",
     "Config",
+    "ManyPredictors",
     "Plan",
     "Predictor",
     "Run",
@@ -79,6 +83,7 @@ __all__ = [
     "auto",
     "evaluate",
     "load",
+    "load_many",
     "plan",
     "report",
     "train",

@@ -7,7 +7,7 @@ have their own columns of the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Site(nn.Module):
         super().__init__()
         adapter = dense.adapter or Adapter.absent()
         self.columns = columns
+        self.path = dense.path
         self.scale = adapter.scale
         self.dropout = adapter.dropout
         for name, value in zip(
@@ -98,6 +99,8 @@ class Sites(nn.Module):
         self.parts = tuple(Site(layer, place) for layer, place in zip(layers, columns_of(weights), strict=True))
         self.sites = nn.ModuleList(self.parts)
         self.bias_precision = torch.float32 if native else precision
+        self.mixed: Mixed | None = None
+        """answers in place of its own adapters, where rows are for several (`many`)"""
         if not any(isinstance(site.bias, nn.Parameter) for site in self.parts):
             hold(self, "frozen_bias", self._joint_bias())
         else:
@@ -136,6 +139,8 @@ class Sites(nn.Module):
             Two layers with an activation between: the first, asked to activate, also returns what the second is given as
             `activation`. The gradient that the second hands down is then past it, and the first takes it as such.
         """
+        if self.mixed is not None:
+            return self.mixed(x, kernels, activate=activate)
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
         work = Work(self, masks, kernels, activate, activation)
@@ -152,6 +157,13 @@ class Output(NamedTuple):
     x: Tensor
     """The input, for the next that reads it, whose gradient is then added where this one's is made.
     Shape: (tokens, d_in)"""
+
+
+class Mixed(Protocol):
+    """`Sites.forward` for rows of several adapters, without gradients."""
+
+    def __call__(self, x: Tensor, kernels: Kernels, *, activate: bool) -> Output:
+        """Shape: x (rows, d_in)"""
 
 
 class Work(NamedTuple):

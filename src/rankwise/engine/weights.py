@@ -43,6 +43,8 @@ class Dense:
     bias: Tensor | None
     """Shape: (d_out,)"""
     adapter: Adapter | None = None
+    path: str = ""
+    """its name in the Hugging Face model"""
 
     @property
     def has_dora(self) -> bool:
@@ -138,7 +140,7 @@ class LiveModel:
         module = self._module(path)
         base = getattr(module, "base_layer", module)
         adapter = self._adapter(module, path) if base is not module else None
-        return Dense(base.weight, base.bias, adapter)
+        return Dense(base.weight, base.bias, adapter, path)
 
     def has(self, path: str) -> bool:
         """Whether there is a module of that path."""
@@ -264,7 +266,7 @@ class SavedWeights:
 
     def dense(self, path: str) -> Dense:
         """A linear layer with its adapter."""
-        return Dense(self.tensor(f"{path}.weight"), self.optional(f"{path}.bias"), self._adapter_of(path))
+        return Dense(self.tensor(f"{path}.weight"), self.optional(f"{path}.bias"), self._adapter_of(path), path)
 
     def release(self, path: str) -> None:
         """Forget a weight that has been copied."""

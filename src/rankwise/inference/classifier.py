@@ -5,7 +5,7 @@ Adapters stay beside the weights, as they were trained: merged and rounded, a se
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankwise.config import choices
 from rankwise.encoders import Encoder
@@ -17,6 +17,9 @@ from rankwise.inference.saved import SavedClassifier
 from rankwise.machine.device import device, has_cuda
 from rankwise.machine.precision import precision_of
 from rankwise.models.classifier import ReferenceClassifier
+
+if TYPE_CHECKING:
+    from rankwise.engine.weights import SavedWeights
 
 _ENGINES = ("auto", "fast", "reference")
 _KNOWN_KEYS = frozenset(
@@ -49,8 +52,8 @@ def load_classifier(
     if wanted == "fast" and reason is not None:
         raise UserError(f"the fast engine cannot read {saved.adapter.folder}: {reason}; use engine auto or reference")
     if wanted == "reference" or reason is not None:
-        return _reference(saved, _precision(saved, precision, "reference"))
-    return _fast(saved, _precision(saved, precision, "fast"), compile)
+        return _reference(saved, precision_for(saved, precision, "reference"))
+    return _fast(saved, precision_for(saved, precision, "fast"), compile)
 
 
 def why_not_fast(saved: SavedClassifier) -> str | None:
@@ -80,7 +83,7 @@ def _other_form(adapter: AdapterFiles, encoder: Encoder) -> str | None:
     return None
 
 
-def _precision(saved: SavedClassifier, asked: str | None, engine: str) -> str:
+def precision_for(saved: SavedClassifier, asked: str | None, engine: str) -> str:
     """What to compute in: what is asked for, else what it was trained in, where this machine can."""
     known = choices("model.precision")
     if asked is not None and asked not in known:
@@ -91,18 +94,30 @@ def _precision(saved: SavedClassifier, asked: str | None, engine: str) -> str:
 
 def _fast(saved: SavedClassifier, precision: str, compile: bool) -> Any:
     from rankwise.engine import FastClassifier
-    from rankwise.engine.weights import SavedWeights
 
-    adapter, encoder = saved.adapter, saved.encoder
-    weights = SavedWeights(
-        _base_tensors(saved),
-        adapter.tensors(),
-        lambda module, rank: matching.scale_of(adapter.config, module, rank),
-        encoder.family.prefix,
-    )
+    weights, encoder = weights_of(saved), saved.encoder
     native, config = saved.compile != "off", dict(encoder.hf_config)
     made = FastClassifier(weights, encoder.model_type, config, precision=precision, compile=compile, native=native)
     return made.eval().to(device())
+
+
+def weights_of(saved: SavedClassifier, *, only_head: bool = False) -> SavedWeights:
+    """The base's tensors and the adapter's, for the fast engine.
+
+    only_head
+        Of the adapter.
+    """
+    from rankwise.engine.weights import SavedWeights
+
+    adapter, family = saved.adapter, saved.encoder.family
+    head = tuple(f"{name}." for name in (family.dense, family.projection, family.head_norm) if name)
+    tensors = adapter.tensors()
+    return SavedWeights(
+        _base_tensors(saved),
+        {name: value for name, value in tensors.items() if name.startswith(head)} if only_head else tensors,
+        lambda module, rank: matching.scale_of(adapter.config, module, rank),
+        family.prefix,
+    )
 
 
 def _base_tensors(saved: SavedClassifier) -> dict[str, Any]:

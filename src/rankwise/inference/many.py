@@ -1,0 +1,335 @@
+"""Many saved classifiers at once: those that share a base share its products; any others answer beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankwise.data.cleaning import preprocess
+from rankwise.errors import UserError, nearest
+from rankwise.inference import saved as saving
+from rankwise.inference.saved import SavedClassifier
+from rankwise.runs.folder import Run
+
+if TYPE_CHECKING:
+    from rankwise.engine.many import ManyClassifier, Member
+    from rankwise.inference.predictor import Predictor
+
+BATCH_TOKENS = 8192
+"""of one pass: enough for the products, few enough that activations stay small"""
+
+
+@dataclass
+class Loaded:
+    """One of many classifiers.
+
+    trunk, member
+        Where it shares a base; else `alone` answers.
+    tokens
+        Classifiers of equal `tokens` read a text as the same ids.
+    """
+
+    name: str
+    saved: SavedClassifier
+    temperature: float
+    tokens: str
+    trunk: ManyClassifier | None = None
+    member: Member | None = None
+    alone: Predictor | None = None
+
+    @property
+    def label_names(self) -> list[str]:
+        """In the order of its logits."""
+        return self.saved.label_names
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Shape: (texts, classes)"""
+        from rankwise.scoring.calibration import apply_temperature
+
+        return apply_temperature(logits, self.temperature, multi_label=self.saved.multi_label)
+
+    def names_of(self, probabilities: np.ndarray) -> list[Any]:
+        """The most probable label of each text, or the labels it carries. Shape: (texts, classes)"""
+        if self.saved.multi_label:
+            return [[self.label_names[label] for label in np.flatnonzero(row >= 0.5)] for row in probabilities]
+        return [self.label_names[label] for label in probabilities.argmax(axis=1)]
+
+
+@dataclass
+class ManyPredictors:
+    """Classifiers by name. Threads may share it; classifiers may be added and removed while it answers."""
+
+    precision: str | None = None
+    engine: str | None = None
+    threads: int | None = None
+    calibrated: bool = False
+    base: str | Path | None = None
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    """replaced whole, so that an answer under way keeps what it began with"""
+    _trunks: dict[tuple[Any, ...], ManyClassifier] = field(default_factory=dict, repr=False)
+    _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the classifiers, in the order they were added."""
+        return list(self.loaded)
+
+    # --- coming and going -----------------------------------------------------------------------------
+
+    def add(self, name: str, path: str | Path | Run) -> Loaded:
+        """Load a classifier under a name, in place of any other of that name.
+
+        Raises: UserError when it cannot be loaded; the others stay as they are.
+        """
+        saved = saving.read(path, base=self.base)
+        if self.calibrated and saved.temperature is None:
+            raise UserError(
+                f"{saved.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run"
+            )
+        temperature = (saved.temperature if self.calibrated else None) or 1.0
+        loaded = Loaded(name, saved, temperature, _tokens_key(saved))
+        with self._lock:
+            self._place(loaded)
+            self.loaded = {**self.loaded, name: loaded}
+        return loaded
+
+    def remove(self, name: str) -> None:
+        """Forget a classifier; its base stays while others or later ones need it."""
+        with self._lock:
+            self.get(name)
+            self.loaded = {other: loaded for other, loaded in self.loaded.items() if other != name}
+
+    def get(self, name: str) -> Loaded:
+        """The classifier of a name. Raises: UserError when there is none."""
+        if name not in self.loaded:
+            hint = nearest(name, self.loaded) or f"; there are {', '.join(self.loaded) or 'none'}"
+            raise UserError(f"there is no classifier '{name}'{hint}")
+        return self.loaded[name]
+
+    def _place(self, loaded: Loaded) -> None:
+        """Give a classifier its place on a base, or a network of its own."""
+        from rankwise.inference import classifier
+        from rankwise.inference.predictor import predictor_of
+
+        saved = loaded.saved
+        if self.engine == "reference" or (saved.engine == "reference" and self.engine is None) or not shares(saved):
+            loaded.alone = predictor_of(
+                saved, precision=self.precision, engine=self.engine, threads=self.threads, calibrated=self.calibrated
+            )
+            return
+        precision = classifier.precision_for(saved, self.precision, "fast")
+        key = (saved.base, saved.seed if saved.base is None else None, saved.encoder.pooling, precision)
+        weights = classifier.weights_of(saved)
+        if key not in self._trunks:
+            self._trunks[key] = _trunk(saved, precision)
+        loaded.trunk = self._trunks[key]
+        loaded.member = loaded.trunk.member(weights)
+
+    # --- answers --------------------------------------------------------------------------------------
+
+    def logits(self, texts: Sequence[str], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """What each classifier says of every text, raw and fp32. Shape of each: (texts, classes)
+
+        names
+            Of the classifiers to ask; all by default.
+        """
+        asked = [self.get(name) for name in (self.names if names is None else names)]
+        texts = _checked(texts)
+        found: dict[str, np.ndarray] = {}
+        for group in _together(asked):
+            found |= self._every(group, texts)
+        return {loaded.name: found[loaded.name] for loaded in asked}
+
+    def mixed(self, texts: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
+        """The logits of texts, each by the classifier named beside it, in shared passes. Shape of each: (classes,)"""
+        texts, asked = _checked(texts), [self.get(name) for name in names]
+        return self.mixed_of(texts, asked)
+
+    def mixed_of(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
+        """`mixed` of classifiers in hand."""
+        answers: list[Any] = [None] * len(texts)
+        encoded = _encoded(texts, asked)
+        rows_of: dict[int, list[int]] = {}
+        for row, loaded in enumerate(asked):
+            rows_of.setdefault(id(loaded.trunk or loaded.alone), []).append(row)
+        for rows in rows_of.values():
+            first = asked[rows[0]]
+            if first.trunk is None:
+                assert first.alone is not None
+                logits = first.alone.logits([texts[row] for row in rows])
+                for row, one in zip(rows, logits, strict=True):
+                    answers[row] = one
+                continue
+            for batch in _batches(rows, [len(encoded[row]) for row in rows]):
+                members = [asked[row].member for row in batch]
+                given = [encoded[row] for row in batch]
+                for row, one in zip(batch, self._pass(first.trunk.mixed, given, members), strict=True):
+                    answers[row] = one
+        return answers
+
+    def predict_proba(self, texts: Sequence[str], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Probabilities by each classifier, float64. Shape of each: (texts, classes)"""
+        return {name: self.get(name).probabilities(logits) for name, logits in self.logits(texts, names).items()}
+
+    def predict(self, texts: Sequence[str], names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+        """The label name of each text by each classifier; a list of names a text where it may carry several."""
+        return {name: self.get(name).names_of(p) for name, p in self.predict_proba(texts, names).items()}
+
+    def _every(self, group: Sequence[Loaded], texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """What classifiers of one base, that read a text as the same ids, say of every text."""
+        first = group[0]
+        if first.trunk is None:
+            assert first.alone is not None
+            return {first.name: first.alone.logits(texts)}
+        encoded = _encoded(texts, [first] * len(texts))
+        results = [np.zeros((len(texts), len(loaded.label_names)), np.float32) for loaded in group]
+        rows = list(range(len(texts)))
+        for batch in _batches(rows, [len(ids) * len(group) for ids in encoded]):
+            members = [loaded.member for loaded in group]
+            logits = self._pass(first.trunk.every, [encoded[row] for row in batch], members)
+            for result, one in zip(results, logits, strict=True):
+                result[batch] = one
+        return {loaded.name: result for loaded, result in zip(group, results, strict=True)}
+
+    def _pass(self, run: Any, *given: Any) -> Any:
+        from rankwise.machine.threads import limited_to
+
+        with limited_to(self.threads):
+            return run(*given)
+
+
+def load_many(
+    runs: Sequence[str | Path | Run] | Mapping[str, str | Path | Run],
+    *,
+    base: str | Path | None = None,
+    precision: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    calibrated: bool = False,
+) -> ManyPredictors:
+    """Classifiers over as few bases as they have, loaded once.
+
+    runs
+        Folders as `load` takes them, named after the run's folder, or a mapping of names.
+    base, precision, engine, threads, calibrated
+        As `load` has them, for all of them.
+
+    Raises: UserError when one of them cannot be loaded, or two have one name.
+    """
+    many = ManyPredictors(precision, engine, threads, calibrated, base)
+    named = dict(runs) if isinstance(runs, Mapping) else _named(runs)
+    for name, path in named.items():
+        many.add(name, path)
+    return many
+
+
+def name_of(path: str | Path | Run) -> str:
+    """What a run's folder is called; an adapter's folder inside a run by the run."""
+    folder = Path(path).resolve()
+    return folder.parent.name if folder.name == "adapter" else folder.name
+
+
+def shares(saved: SavedClassifier) -> bool:
+    """Whether a classifier can share its base: it changes linear layers and their biases there and nothing else."""
+    from rankwise.inference.classifier import why_not_fast
+
+    encoder = saved.encoder
+    if why_not_fast(saved) is not None or encoder.model_type == "deberta-v2":  # its layers also read distances
+        return False
+    linear = {f"{site.module}.{wrapped}bias" for site in encoder.sites for wrapped in ("", "base_layer.")}
+    head = tuple(
+        f"{name}." for name in (encoder.family.dense, encoder.family.projection, encoder.family.head_norm) if name
+    )
+    return all(
+        name in linear or name.startswith(head) for name in saved.adapter.keys if name not in saved.adapter.updates
+    )
+
+
+def _named(runs: Sequence[str | Path | Run]) -> dict[str, str | Path | Run]:
+    if isinstance(runs, (str, Path)):
+        raise UserError("expected a list of runs, got one path: wrap it in a list")
+    named: dict[str, str | Path | Run] = {}
+    for path in runs:
+        name = name_of(path)
+        if name in named:
+            raise UserError(
+                f"{Path(named[name])} and {Path(path)} have one name, '{name}': give names, as in {{'first': RUN, 'second': RUN}}"
+            )
+        named[name] = path
+    return named
+
+
+def _trunk(saved: SavedClassifier, precision: str) -> ManyClassifier:
+    """The base of a classifier with nothing on its layers."""
+    from rankwise.engine import FastClassifier
+    from rankwise.engine.many import ManyClassifier
+    from rankwise.inference.classifier import weights_of
+    from rankwise.machine.device import device
+
+    encoder = saved.encoder
+    weights = weights_of(saved, only_head=True)
+    config = dict(encoder.hf_config)
+    made = FastClassifier(weights, encoder.model_type, config, precision=precision, native=False)
+    return ManyClassifier(made.eval().to(device()))
+
+
+def _tokens_key(saved: SavedClassifier) -> str:
+    """Classifiers of equal keys read a text as the same token ids."""
+    backend = saved.tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    told = f"{backend.to_str()} {saved.max_length} {saved.preprocess}"
+    return hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _together(asked: Sequence[Loaded]) -> list[list[Loaded]]:
+    """Classifiers that one pass can answer for: of one base, reading a text as the same ids."""
+    groups: dict[Any, list[Loaded]] = {}
+    for loaded in asked:
+        key = id(loaded) if loaded.trunk is None else (id(loaded.trunk), loaded.tokens)
+        groups.setdefault(key, []).append(loaded)
+    return list(groups.values())
+
+
+def _encoded(texts: Sequence[str], asked: Sequence[Loaded]) -> list[Any]:
+    """Every text's token ids, as its classifier reads it. Shape of each: (tokens,)"""
+    from rankwise.data.tokens import encode
+
+    rows_of: dict[str, list[int]] = {}
+    for row, loaded in enumerate(asked):
+        rows_of.setdefault(loaded.tokens, []).append(row)
+    ids: list[Any] = [None] * len(texts)
+    for rows in rows_of.values():
+        saved = asked[rows[0]].saved
+        cleaned = preprocess([texts[row] for row in rows], saved.preprocess)
+        for row, one in zip(rows, encode(cleaned, saved.tokenizer, saved.max_length), strict=True):
+            ids[row] = one
+    return ids
+
+
+def _batches(rows: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of similar length together, at most `BATCH_TOKENS` a batch where a text is not longer."""
+    batches: list[list[int]] = []
+    tokens = BATCH_TOKENS
+    for place in np.argsort(lengths, kind="stable").tolist():
+        if tokens + lengths[place] > BATCH_TOKENS:
+            batches.append([])
+            tokens = 0
+        batches[-1].append(rows[place])
+        tokens += lengths[place]
+    return batches
+
+
+def _checked(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise UserError("expected a sequence of texts, got one string: wrap it in a list")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"text {row} is a {type(text).__name__}, expected a string")
+    return list(texts)

@@ -1,0 +1,119 @@
+"""Many classifiers on one base, asked in one pass: each as it answers alone, whatever it shares a batch with."""
+
+import numpy as np
+import pytest
+import torch
+
+import rankwise
+from rankwise import config as configuration
+from rankwise.errors import UserError
+from rankwise.inference import many as together
+from rankwise.models import adapter_file, assemble
+
+TEXTS = [
+    "the goal of the match",
+    "shares",
+    "",
+    "a planet in orbit , said the theory of the telescope",
+    "the coach will",
+]
+KINDS = {
+    "lora": (2, ["adapter.scope=[query,value]"]),
+    "dora": (3, ["adapter.dora=true", "adapter.scope=all"]),
+    "upper": (7, ["adapter.layers=[1]", "adapter.rslora=true", "adapter.rank=5"]),
+    "biased": (4, ["adapter.bias=lora_only", "head.kind=output"]),
+    "several": (3, ["data.multi_label=true", "adapter.scope=[ffn_in]"]),
+    "head": (2, ["adapter.method=head"]),
+    "pooled": (3, ["head.pooling=mean"]),
+    "everywhere": (2, ["adapter.bias=all"]),
+    "whole": (2, ["adapter.method=full"]),
+    "ia3": (5, ["adapter.method=ia3"]),
+}
+SHARED = {"lora", "dora", "upper", "biased", "several", "head"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tiny_model):
+    """An adapter of each kind on one base, every trained number moved."""
+    from transformers import AutoTokenizer
+
+    root, found = tmp_path_factory.mktemp("many"), {}
+    for number, (kind, (classes, overrides)) in enumerate(KINDS.items()):
+        tree = {"model": {"name": str(tiny_model)}, "adapter": {"rank": 2}, "data": {"max_length": 24}}
+        labels = [f"{kind}-{label}" for label in range(classes)]
+        options = ["budget.max_trainable=null", "model.precision=fp32", *overrides]
+        model = assemble.build(configuration.load(tree, options), classes, labels)
+        generator = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        found[kind] = root / kind
+        adapter_file.save(model, found[kind], tokenizer=AutoTokenizer.from_pretrained(tiny_model), label_names=labels)
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(folders):
+    return {kind: rankwise.load(folder, precision="fp32") for kind, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def many(folders):
+    return rankwise.load_many(list(folders.values()), precision="fp32")
+
+
+def test_each_answers_as_it_does_alone(many, alone):
+    assert many.names == list(KINDS)
+    logits = many.logits(TEXTS)
+    for kind, predictor in alone.items():
+        np.testing.assert_allclose(logits[kind], predictor.logits(TEXTS), atol=2e-5, err_msg=kind)
+    assert many.predict(TEXTS) == {kind: predictor.predict(TEXTS) for kind, predictor in alone.items()}
+
+
+def test_those_that_can_share_one_base(many):
+    shared = [loaded for loaded in many.loaded.values() if loaded.trunk is not None]
+    assert {loaded.name for loaded in shared} >= SHARED
+    assert len({id(loaded.trunk) for loaded in shared if loaded.name != "pooled"}) == 1
+    assert many.loaded["whole"].alone is not None
+
+
+def test_texts_for_different_classifiers_in_one_pass(many, alone):
+    chance = np.random.default_rng(0)
+    names = [str(name) for name in chance.choice(list(KINDS), 60)]
+    texts = [TEXTS[row] for row in chance.integers(0, len(TEXTS), 60)]
+    for name, text, logits in zip(names, texts, many.mixed(texts, names), strict=True):
+        np.testing.assert_allclose(logits, alone[name].logits([text])[0], atol=2e-5, err_msg=f"{name}: {text}")
+
+
+def test_layers_below_every_adapter_are_computed_once(folders, monkeypatch):
+    upper = rankwise.load_many({"a": folders["upper"], "b": folders["head"]}, precision="fp32")
+    trunk = upper.loaded["a"].trunk
+    rows = []
+    first = trunk.trunk.layers[0]
+    first.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
+    tokens = [ids.shape[0] for ids in together._encoded(TEXTS, [upper.loaded["a"]] * len(TEXTS))]
+    upper.predict(TEXTS)
+    assert rows == [-(-sum(tokens) // 32) * 32]  # once, and not once a classifier
+
+
+def test_coming_going_and_replaced(folders, alone):
+    many = rankwise.load_many({"one": folders["lora"]}, precision="fp32")
+    many.add("two", folders["dora"])
+    assert set(many.predict(TEXTS)) == {"one", "two"}
+    many.add("one", folders["upper"])
+    np.testing.assert_allclose(many.logits(TEXTS, ["one"])["one"], alone["upper"].logits(TEXTS), atol=2e-5)
+    many.remove("two")
+    assert many.names == ["one"]
+    with pytest.raises(UserError, match="there is no classifier 'two'; there are one"):
+        many.predict(TEXTS, ["two"])
+
+
+def test_bad_input(folders):
+    with pytest.raises(UserError, match="have one name, 'lora'"):
+        rankwise.load_many([folders["lora"], folders["lora"]])
+    with pytest.raises(UserError, match="wrap it in a list"):
+        rankwise.load_many(str(folders["lora"]))
+    with pytest.raises(UserError, match="wrap it in a list"):
+        rankwise.load_many([folders["lora"]]).predict("one text")
+    assert rankwise.load_many([folders["lora"]]).predict([]) == {"lora": []}
