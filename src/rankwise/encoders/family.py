@@ -152,6 +152,11 @@ class Family:
     """Shapes of well-known encoders, so that planning them needs neither network nor weights: the keys of the published
     `config.json` that shapes follow from; the rest is the default of the `model_type` in `transformers`."""
 
+    @property
+    def own_names(self) -> str:
+        """What names of modules begin with in encoders of this family, and in other kinds of models do not."""
+        return f"{self.prefix}."
+
     def key(self, config: HFConfig, name: str, default: Any = None) -> Any:
         """A value of the Hugging Face configuration by BERT's name for it.
 

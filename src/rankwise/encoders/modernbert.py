@@ -78,6 +78,10 @@ class ModernBERT(Family):
         yield from norm("head.norm", dims.hidden, norm_bias)
         yield from linear("classifier", dims.hidden, num_labels)
 
+    @property
+    def own_names(self) -> str:
+        return "model.embeddings."  # a decoder's modules begin with `model` too
+
     def position_embeddings(self, config: HFConfig) -> str | None:
         return None
 

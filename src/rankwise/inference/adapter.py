@@ -205,5 +205,4 @@ def _has(family: Family, module: str) -> bool:
     within = re.match(rf"{layer}\.(.+)$", module)
     if within:
         return within[1] in family.sites.values()
-    # A decoder's modules begin with "model" too, as ModernBERT's do.
-    return module.startswith(f"{family.prefix}.embeddings" if family.prefix == "model" else f"{family.prefix}.")
+    return module.startswith(family.own_names)
