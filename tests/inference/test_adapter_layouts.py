@@ -6,7 +6,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, VeraConfig
+from peft import (
+    AdaLoraConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    OFTConfig,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    VeraConfig,
+)
 from safetensors.torch import load_file, save_file
 
 import rankwise
@@ -37,6 +46,12 @@ AS_PEFT = {
     "a bias on B": {"lora_bias": True},
     "no task, the head named": {"task_type": None, "modules_to_save": ["classifier"]},
     "no task, the base's head": {"task_type": None},
+    "pissa, which changes its base": {"init_lora_weights": "pissa"},
+    "norms saved whole": {"modules_to_save": ["classifier", "LayerNorm"]},
+    "two tokens trained": {"trainable_token_indices": {"word_embeddings": [7, 9]}},
+    "loha": {"kind": LoHaConfig, "r": 4, "alpha": 4, "target_modules": ["query"]},
+    "lokr": {"kind": LoKrConfig, "r": 4, "alpha": 4, "target_modules": ["query"]},
+    "oft": {"kind": OFTConfig, "oft_block_size": 4, "target_modules": ["query"]},
     "adalora": {"kind": AdaLoraConfig, "init_r": 4, "r": 8, "total_step": 10, "target_modules": ["query", "value"]},
     "ia3": {"kind": IA3Config, "target_modules": ["key", "output.dense"], "feedforward_modules": ["output.dense"]},
     "vera": {"kind": VeraConfig, "r": 4, "target_modules": ["query", "value"]},
@@ -105,11 +120,22 @@ NAN, INF = (lambda value, number=number: value.index_fill(0, torch.tensor([0]), 
 REFUSED = {
     "another base's prefix": (renamed("bert.", "roberta."), {}, "roberta.encoder.layer.0.*matches nothing"),
     "deeper layers": (renamed("layer.1.", "layer.9."), {}, r"layer\.9\..*matches nothing"),
-    "a wrapper's": (renamed("bert.encoder", "encoder.encoder"), {}, "encoder.encoder.layer.*no encoder known here"),
+    "a wrapper's": (
+        renamed("bert.encoder", "encoder.encoder"),
+        {},
+        "encoder.encoder.layer.*no text encoder known here",
+    ),
     "a decoder's": (
         renamed("bert.encoder.layer.0.attention.self.query", "transformer.h.0.attn.c_attn"),
         {},
-        "transformer.h.0.attn.c_attn.*no encoder known here",
+        "transformer.h.0.attn.c_attn.*no text encoder known here",
+    ),
+    "an image model's": (renamed("bert.", "vit."), {}, "vit.encoder.layer.*no text encoder known here"),
+    "a decoder's head": (renamed("classifier.weight", "score.weight"), {}, "trains 'score'.*a decoder"),
+    "a tensor of no kind": (
+        lambda found: found | {f"base_model.model.{SITES.format(0, 'query')}.extra": torch.ones(2)},
+        {},
+        "query.extra'",
     ),
     "a wider base's": (
         changed("lora_A", lambda value: value.repeat(1, 2)),
@@ -219,14 +245,15 @@ def test_a_folder_around_adapters(adapt, tmp_path, texts):
     shutil.copytree(folder, around / "checkpoint-1000")
     with pytest.raises(UserError, match="holds 2 adapters: name one of .*checkpoint-1000, .*checkpoint-500"):
         rankwise.load(around)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no adapter_config\.json"):
-        rankwise.load(folder.parent.parent / "nothing" if False else (tmp_path / "empty").mkdir() or tmp_path / "empty")
+        rankwise.load(tmp_path / "empty")
     with pytest.raises(UserError, match="does not exist"):
         rankwise.load(tmp_path / "absent")
 
 
-def test_a_tokenizer_and_an_embedding_that_grew(base, tmp_path, texts, peft_logits):
-    from peft import get_peft_model
+def test_a_tokenizer_and_an_embedding_that_grew(base, tmp_path, texts):
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base)

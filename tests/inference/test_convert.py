@@ -75,7 +75,10 @@ def test_what_would_run_code_does_not(pickled, tmp_path):
         (lambda path: torch.save({"state": {"a": torch.ones(2)}}, path), "no tensors by name"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "pointer of Git LFS"),
         (lambda path: path.unlink(), "holds no adapter_model.bin"),
-        (lambda path: torch.save({"transformer.h.0.attn.lora_A.weight": torch.ones(2, 2)}, path), "no encoder known"),
+        (
+            lambda path: torch.save({"transformer.h.0.attn.lora_A.weight": torch.ones(2, 2)}, path),
+            "no text encoder known",
+        ),
     ],
 )
 def test_other_files_are_refused_and_leave_nothing(pickled, write, sentence):

@@ -1,4 +1,4 @@
-"""Score a run on its test rows; each look is recorded in the run."""
+"""Score a run on its test rows, or an adapter on rows that you name; each look is recorded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ EXAMPLE = "rankwise evaluate runs/mine data.test=held_out.csv"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or a search's (its winner)")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
     parser.add_argument(
-        "words", nargs="*", metavar="data.key=value", help="which rows: data.test=FILE and their columns"
+        "words",
+        nargs="*",
+        metavar="data.key=value",
+        help="which rows: data.test=FILE and their columns; model.name=FOLDER",
     )
     common.add_json(parser)
 

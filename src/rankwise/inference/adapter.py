@@ -116,11 +116,13 @@ class AdapterFiles:
 
     def _check_kind(self) -> None:
         """Refuse updates of layers that no encoder known here has, before anything is looked up by the base's name."""
-        stray = next((name for name, module in self.updates.items() if not _is_known(module)), None)
+        stray = next((module for module in self.updates.values() if not _is_known(module)), None)
+        if stray is None and "score.weight" in self.keys:
+            stray = "score"  # the head of decoders
         if stray is not None:
             raise UserError(
-                f"{self.path} adapts '{self.updates[stray]}', which is in no encoder known here ({', '.join(FAMILIES)}): "
-                "it is a decoder's adapter, or was saved inside another model"
+                f"{self.path} trains '{stray}', which is in no text encoder known here ({', '.join(FAMILIES)}): it is of "
+                "another kind of model, a decoder or one of images, or was saved inside one"
             )
 
 

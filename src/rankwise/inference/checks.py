@@ -98,10 +98,11 @@ def _other_base(adapter: AdapterFiles, encoder: Encoder, name: str, reason: str)
 
 
 def _changes(adapter: AdapterFiles, name: str, modules: set[str]) -> bool:
-    """Whether a tensor changes one of the modules: LoRA's kinds by name, others by the module they stand in."""
+    """Whether a tensor changes one of the modules: known kinds by name, others by the module they stand in; whether peft
+    finds a place for these, its own report says."""
     if name in adapter.updates:
         return adapter.updates[name] in modules
-    return adapter.kind != "LORA" and any(name.startswith(f"{module}.") for module in modules)
+    return any(name.startswith(f"{module}.") for module in modules)
 
 
 def _check_saved_whole(adapter: AdapterFiles, tensors: Mapping[str, Shape]) -> None:

@@ -74,6 +74,12 @@ def _other_form(adapter: AdapterFiles, encoder: Encoder) -> str | None:
     other = next((key for key, value in config.items() if value and key not in _KNOWN_KEYS), None)
     if other is not None:
         return f"{other} is set"
+    plain = {tensor.name for tensor in encoder.tensors(2)}
+    strange = next(
+        (n for n in adapter.keys if n not in adapter.updates and n.replace(".base_layer.", ".") not in plain), None
+    )
+    if strange is not None:
+        return f"it holds '{strange}', which is none of LoRA's tensors"
     head, sites = {family.dense, family.projection}, {site.module for site in encoder.sites}
     for name, module in adapter.updates.items():
         if module not in sites | head or ".lora_embedding_" in name:

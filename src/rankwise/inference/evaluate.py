@@ -11,8 +11,11 @@ from rankwise import data
 from rankwise.baselines import tfidf
 from rankwise.config import Config
 from rankwise.errors import UserError
-from rankwise.inference.predictor import load
+from rankwise.inference import saved as saving
+from rankwise.inference.folders import is_run
+from rankwise.inference.predictor import load, predictor_of
 from rankwise.records import Floor, Result, Scores
+from rankwise.records.adapter import read_adapter
 from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
@@ -29,6 +32,8 @@ _MAY_CHANGE = ("data.test", *_COLUMNS, *_READING, _BASE)
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Score a run's test role, record the look, save the predictions, and put the scores into result.json.
 
+    Of an adapter's folder alone nothing is kept but the look: it has no run to keep scores in.
+
     overrides
         Where the test rows are, on top of the run's configuration: data.test=FILE, and data.text, data.label and
         data.label_separator where its columns have other names; model.name=FOLDER, where the base is elsewhere now.
@@ -37,12 +42,14 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     Raises: UserError when there is no test set, an override is about anything else, or the rows held out of train are no
     longer those set apart then: another split would score rows that the run was trained on.
     """
-    run = open_run(path)
     for word in overrides:
         if word.partition("=")[0] not in _MAY_CHANGE:
             raise UserError(
                 f"'{word}' cannot change at evaluation: only {', '.join(_MAY_CHANGE)} may, the rest is the run's"
             )
+    if not is_run(path):
+        return _of_adapter(path, overrides)
+    run = open_run(path)
     config = configuration.load(run.config, overrides)
     if config.data.test is None and config.data.test_size is None:
         raise UserError("there is no test set: name one with data.test=FILE, or train with data.test_size")
@@ -54,7 +61,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     assert rows is not None
     set_apart = _set_apart(run, known)
     _check_set_apart(config, rows, set_apart)
-    predictor = load(run, base=config.model.name if any(word.startswith(f"{_BASE}=") for word in overrides) else None)
+    predictor = load(run, base=_base(overrides))
     logits = predictor.logits_of_cleaned(rows.texts)
     train = _trained_on(run, known)
     scores = Scores.of(
@@ -65,7 +72,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test") if train is not None else None
     count = looks.record(
         run.path,
-        command=" ".join(["rankwise evaluate", str(path), *overrides]),
+        command=_command(path, overrides),
         rows_sha256=rows.sha256,
         texts_sha256=rows.texts_sha256,
         scores=scores,
@@ -92,6 +99,45 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     if run.adapter.is_dir():
         card.write(run)
     return scores.to_dict()
+
+
+def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> dict[str, Any]:
+    """Score an adapter that has no run around it. Its record says how rows are read, where it has one."""
+    saved = saving.read(path, base=_base(overrides))
+    known = read_adapter(saved.adapter.folder).config.data
+    told = {key: getattr(known, key) for key in ("text", "label", "label_separator", "pair", "preprocess")}
+    tree = {key: value for key, value in told.items() if value is not None} | {"multi_label": saved.multi_label}
+    words = [word for word in overrides if not word.startswith(f"{_BASE}=")]
+    config = configuration.load({"data": tree}, words)
+    if config.data.test is None:
+        raise UserError("there is no test set: an adapter has none of its own, name one with data.test=FILE")
+    roles = data.load(config.data, roles=("test",), label_names=saved.label_names)
+    rows = roles.test
+    assert rows is not None
+    logits = predictor_of(saved).logits_of_cleaned(rows.texts)
+    scores = Scores.of(metrics.evaluate(logits, rows.labels, saved.label_names))
+    count = looks.record(
+        saved.adapter.folder,
+        command=_command(path, overrides),
+        rows_sha256=rows.sha256,
+        texts_sha256=rows.texts_sha256,
+        scores=scores,
+        in_folder=False,
+    )
+    scores.looks, scores.looks_all = count.this_run, count.all_runs
+    unknown = "an adapter alone does not say what it was trained on: whether test rows repeat some of it is not known"
+    scores.notes = [*roles.report.notes, *saved.notes, unknown]
+    return scores.to_dict()
+
+
+def _base(overrides: Sequence[str]) -> str | None:
+    """The base that is named among the overrides, the last one as everywhere."""
+    named = [word.partition("=")[2] for word in overrides if word.startswith(f"{_BASE}=")]
+    return named[-1] if named else None
+
+
+def _command(path: str | Path | Run, overrides: Sequence[str]) -> str:
+    return " ".join(["rankwise evaluate", str(Path(path)), *overrides])
 
 
 def _trained_on(run: Run, known: Result) -> data.Rows | None:

@@ -24,7 +24,7 @@ def adapter_folder(path: str | Path | Run) -> Path:
     folder = Path(path)
     if (folder / CONFIG).is_file():
         return folder
-    if not any((folder / name).is_file() for name in ("result.json", "search.json")):
+    if not is_run(folder):
         return _around(folder)
     run = open_run(folder)
     if not (run.adapter / CONFIG).is_file():
@@ -33,6 +33,13 @@ def adapter_folder(path: str | Path | Run) -> Path:
             f"continue it with  rankwise train {run.path / 'config.yaml'} --out {run.path} --resume"
         )
     return run.adapter
+
+
+def is_run(path: str | Path | Run) -> bool:
+    """Whether a path is a run's folder or a search's, not an adapter's, which may lie in one."""
+    folder = Path(path)
+    records = any((folder / name).is_file() for name in ("result.json", "search.json"))
+    return records and not (folder / CONFIG).is_file()
 
 
 def _around(folder: Path) -> Path:

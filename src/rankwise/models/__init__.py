@@ -8,6 +8,7 @@ from typing import Any
 from rankwise.config import Model
 from rankwise.encoders import encoder_of
 from rankwise.errors import UserError
+from rankwise.files import check_no_pointer
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -32,8 +33,11 @@ def tokenizer_of(model: Model | Path, *, rows: int | None = None) -> Any:
     from rankwise.models.base import quiet
 
     folder = model if isinstance(model, Path) else sources.folder_of(model)
-    if not holds_tokenizer(folder):  # transformers would make up an empty one
+    vocabularies = [folder / name for name in _VOCABULARIES if (folder / name).is_file()]
+    if not vocabularies:  # transformers would make up an empty one
         raise UserError(f"{folder} holds no tokenizer, expected a tokenizer.json beside the model")
+    for path in vocabularies:
+        check_no_pointer(path)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(

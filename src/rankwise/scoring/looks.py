@@ -105,8 +105,12 @@ def record(
     texts_sha256: str,
     scores: Scores,
     when: datetime | None = None,
+    in_folder: bool = True,
 ) -> Count:
     """Add one look to a run's ledger and to the user's, and return how many there are now at these rows.
+
+    in_folder
+        Whether the folder has a ledger, as a run's does; an adapter's looks stand in the user's alone.
 
     Processes that look at once all stay recorded: they take turns at a lock, and a ledger is replaced whole, so a reader
     never meets half a line.
@@ -130,13 +134,16 @@ def record(
         texts_sha256=texts_sha256,
         metrics=seen,
     )
-    with files.writing(folder / FILE):
-        if not folder.is_dir():  # the lock would make it
-            raise FileNotFoundError(errno.ENOENT, "no such folder")
-    this_run = _added(folder / FILE, look)
-    all_runs = None
+    this_run, all_runs = [look], None
+    if in_folder:
+        with files.writing(folder / FILE):
+            if not folder.is_dir():  # the lock would make it
+                raise FileNotFoundError(errno.ENOENT, "no such folder")
+        this_run = _added(folder / FILE, look)
     with contextlib.suppress(UserError):
         all_runs = _added(user_ledger(texts_sha256), look, mode=0o600)
+    if all_runs is not None and not in_folder:
+        this_run = [one for one in all_runs if one.run == look.run]
     return Count(_at(this_run, look), None if all_runs is None else _at(all_runs, look))
 
 
