@@ -1,10 +1,15 @@
 """The head on frozen features: fitted first, or alone; the features are computed once a machine."""
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
 
 import rankwise
-from rankwise.training import probe
+from rankwise.config import Model
+from rankwise.models.sources import weights_identity
+from rankwise.training import frozen_features, probe
 from training.runs import equal, interrupt_after, weights, with_keys
 
 
@@ -80,3 +85,29 @@ def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_pat
     assert run.result["metrics"]["validation"]["accuracy"] > 0.5
     assert any("solved at once" in note for note in run.result["notes"])
     assert run.result["parameters"]["trainable"] == 32 * 3 + 3
+
+
+def test_features_of_another_base_are_others_though_the_first_text_s_are_equal(tmp_path, monkeypatch):
+    """A base that was trained on with a few more words answers other texts alike."""
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    texts = [np.array([1, 2]), np.array([3, 4])]
+
+    def base(value):
+        return lambda asked: torch.stack([torch.full((4,), float(value * (text[0] > 2))) for text in asked])
+
+    first, second = (frozen_features.shared(base(value), texts, "by 2", f"base {value}") for value in (1, 2))
+    assert torch.equal(first[0], second[0])
+    assert second[1].tolist() == [2.0] * 4
+
+
+def test_weights_are_known_by_their_bytes(tiny_model, tmp_path):
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    same = [weights_identity(Model(name=str(folder)), 0) for folder in (tiny_model, copy)]
+    assert same[0] == same[1]
+    path = copy / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    assert weights_identity(Model(name=str(copy)), 0) != same[0]
+    random = Model(name=str(copy), random_weights=True)
+    assert weights_identity(random, 0) != weights_identity(random, 1)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from rankwise.engine.packing import Packed
+from rankwise.machine import caches
 
 # One text's entry in the index: digest of its ids, first row in the store, rows.
 _RECORD = np.dtype([("digest", "S32"), ("start", "<i8"), ("tokens", "<i8")])
@@ -42,6 +43,7 @@ class PrefixCache:
             Largest size of the rows, in 2^20 bytes; an existing file may grow to it, and never shrinks.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        caches.used(folder)
         self._folder, self._hidden = folder, hidden
         self._size = int(max_mb * 2**20) // (2 * hidden) * 2 * hidden
         self._lock = FileLock(folder / ".lock")  # let go by the system when the process ends, however it ends

@@ -253,7 +253,9 @@ class FastClassifier(nn.Module):
         trained = (index for index, layer in enumerate(self.layers) if any(True for _ in layer.parameters()))
         return min(next(trained, len(self.layers) - 1), len(self.layers) - 1)
 
-    def cache_prefix(self, folder: str | Path | None = None, *, max_mb: float = 4096.0) -> PrefixCache:
+    def cache_prefix(
+        self, folder: str | Path | None = None, *, max_mb: float = 4096.0, weights: str = ""
+    ) -> PrefixCache:
         """Compute the frozen layers below the lowest adapter once a text, and reuse their output from then on.
 
         This changes training: nothing is dropped in those layers any more, and their output is rounded to bf16.
@@ -263,6 +265,8 @@ class FastClassifier(nn.Module):
             may share one; a temporary folder when None.
         max_mb
             Largest size on disk; texts beyond it are computed each time.
+        weights
+            What names the base's weights (`weights_identity`), where the folder is shared between models.
 
         Raises: UserError when the lowest layer trains, so that there is no frozen prefix.
         """
@@ -271,7 +275,7 @@ class FastClassifier(nn.Module):
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="rankwise-prefix-")
             folder = self._temporary.name
-        self.prefix_cache = PrefixCache(Path(folder) / self._fingerprint(), self.sizes.hidden, max_mb)
+        self.prefix_cache = PrefixCache(Path(folder) / self._fingerprint(weights), self.sizes.hidden, max_mb)
         return self.prefix_cache
 
     def forget_prefix(self) -> None:
@@ -280,12 +284,12 @@ class FastClassifier(nn.Module):
             self.prefix_cache.close()
         self.prefix_cache = None
 
-    def _fingerprint(self) -> str:
-        """A name for the prefix: the hash of what it makes of a probe text."""
+    def _fingerprint(self, weights: str) -> str:
+        """A name for the prefix: the hash of its weights' name, and of what it makes of a probe text in this arithmetic."""
         vocabulary = len(self.embeddings.words)
         probe = np.linspace(0, vocabulary - 1, min(64, self.sizes.positions // 2)).astype(np.int64)
         (output,) = self._prefix([probe])
-        content = output.view(torch.int16).numpy().tobytes() + bytes([self.frozen_layers])
+        content = output.view(torch.int16).numpy().tobytes() + bytes([self.frozen_layers]) + weights.encode()
         return hashlib.sha256(content).hexdigest()[:16]
 
     def _prefix(self, texts: Sequence[np.ndarray]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,8 @@ from rankwise.errors import UserError
 from rankwise.files import check_no_pointer, weight_files
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_PIECE = 2**22
+"""bytes of a file read at a time"""
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 
 
@@ -48,6 +51,23 @@ def folder_of(model: Model) -> Path:
         folder = _from_hub(model)
     read_config(folder)
     return folder
+
+
+def weights_identity(model: Model, seed: int) -> str:
+    """sha256 of a model's weights and configuration: what caches of its outputs are named by.
+
+    seed
+        Of weights that are random.
+    """
+    folder = locate(model)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    if model.random_weights:
+        digest.update(f"random {seed}".encode())
+    for path in [] if model.random_weights else weight_files(folder):
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def ensure_config(model: Model) -> None:

@@ -117,11 +117,11 @@ def owned(folder: Path, taken: str) -> Iterator[None]:
     Raises: UserError then, and when the lock's file cannot be written.
     """
     lock = FileLock(folder / LOCK)
-    try:
-        with files.writing(folder / LOCK):
+    with files.writing(folder / LOCK):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(taken) from None
+        except Timeout:
+            raise UserError(taken) from None
     try:
         yield
     finally:

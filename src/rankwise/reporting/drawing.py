@@ -133,7 +133,9 @@ def _settings(name: str) -> Iterator[None]:
         import matplotlib
     except ImportError as error:
         raise missing_extra("matplotlib", "report") from error
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "text.parse_math": False}
+    ):
         yield
 
 

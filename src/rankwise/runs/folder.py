@@ -110,12 +110,18 @@ class Run:
         """Replace config.yaml."""
         files.write_text(self.path / "config.yaml", configuration.to_yaml(config))
 
-    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace history.csv."""
+    def write_history(self, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] = ()) -> None:
+        """Replace history.csv.
+
+        metrics
+            Of validation: what chose the weights or ended the run, where that is neither loss nor accuracy.
+        """
+        named = [f"validation_{metric}" for metric in dict.fromkeys(metrics)]
+        columns = [*HISTORY_COLUMNS, *(name for name in named if name not in HISTORY_COLUMNS)]
         text = io.StringIO()
-        table = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
-        table.writerows({name: _cell(row.get(name)) for name in HISTORY_COLUMNS} for row in rows)
+        table.writerows({name: _cell(row.get(name)) for name in columns} for row in rows)
         files.write_text(self.path / "history.csv", text.getvalue())
 
     @property

@@ -166,15 +166,21 @@ def load_data(data: Data, roles: Sequence[str]) -> Any:
     """
     from rankwise import data as reading
 
-    places = (Path(place) for place in (data.train, data.validation, data.test) if isinstance(place, str))
     # A notebook's process lives on while its files change.
-    changed = tuple((at.stat().st_mtime_ns, at.stat().st_size) for at in places if at.is_file())
+    changed = tuple(_state(place) for place in (data.train, data.validation, data.test) if isinstance(place, str))
     key = (json.dumps(configuration.to_dict(Config(data=data))["data"], sort_keys=True), tuple(roles), changed)
     if key not in _loaded:
         while len(_loaded) >= _KEPT_DATA:
             _loaded.pop(next(iter(_loaded)))
         _loaded[key] = reading.load(data, roles=roles)
     return _loaded[key]
+
+
+def _state(place: str) -> tuple[Any, ...]:
+    """What changes when the files of a place do: a file's own, or those of all files below a folder."""
+    at = Path(place)
+    facts = [(str(path), path.stat()) for path in [at, *sorted(at.rglob("*") if at.is_dir() else ())] if path.exists()]
+    return tuple((name, fact.st_mtime_ns, fact.st_size) for name, fact in facts)
 
 
 def warm(config: Config) -> None:

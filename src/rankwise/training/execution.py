@@ -23,6 +23,7 @@ from rankwise.machine.processes import this_process
 from rankwise.methods import method_of
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
+from rankwise.models.sources import weights_identity
 from rankwise.records.result import Proof
 from rankwise.runs import card
 from rankwise.runs.folder import Run
@@ -184,7 +185,7 @@ class Execution:
     def _on_evaluation(self, state: State) -> None:
         """Keep the history, and send its newest row to the tracker if there is one."""
         if self.main:
-            self.job.run.write_history(state.history)
+            self.job.run.write_history(state.history, self.job.config.train.watched)
             if self.tracker is not None:
                 self.tracker.evaluation(state.history[-1])
 
@@ -201,7 +202,11 @@ class Execution:
             yield
             return
         started = time.perf_counter()
-        cache = classifier.cache_prefix(caches.cache("prefix"), max_mb=megabytes)
+        cache = classifier.cache_prefix(
+            caches.cache("prefix"),
+            max_mb=megabytes,
+            weights=weights_identity(self.job.config.model, self.job.config.train.seed),
+        )
         scored = self.job.validation.tokens if self.job.validation is not None else []
         cache.make_room([*tokens, *scored])
         order, size = np.argsort(-tokens.lengths, kind="stable"), self.job.config.train.eval_batch_size
@@ -242,7 +247,7 @@ class Execution:
             state.selection.observe(state.step, scores)
             row = {f"validation_{name}": scores[name] for name in ("loss", "accuracy", "macro_f1")}
             state.history = [{"step": state.step, "epoch": 1.0, **row}]
-            job.run.write_history(state.history)
+            job.run.write_history(state.history, job.config.train.watched)
         return state
 
     def _fit_projection(self, state: State, model: Any, classifier: Any, rows: int | None) -> int:
@@ -250,7 +255,14 @@ class Execution:
         job, started = self.job, time.perf_counter()
         train = job.config.train
         iterations = probe.fit_projection(
-            classifier, model, job.training, job.objective, train.eval_batch_size, train.seed, rows
+            classifier,
+            model,
+            job.training,
+            job.objective,
+            train.eval_batch_size,
+            train.seed,
+            rows,
+            weights=weights_identity(job.config.model, train.seed),
         )
         for parameter in probe.projection_of(model):  # rounding may differ between processes, weights must not
             parameter.data = broadcast(parameter.data)

@@ -18,29 +18,36 @@ LARGEST = 64 * 2**20
 """bytes of one file; more features are computed each time"""
 
 
-def shared(compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], way: str) -> Tensor:
+def shared(
+    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], way: str, weights: str
+) -> Tensor:
     """The features of texts, from the user's cache where another run has made them there.
 
-    They are found by the texts' token ids and by what `compute` makes of the first text, to the bit: so the files need
-    not know of models, precisions or initialisations. Of processes that want the same, the first computes.
+    They are found by the texts' token ids, by the base's weights, and by what `compute` makes of the first text, to the
+    bit: adapters that change nothing yet share them, and another precision or another head does not. Of processes that
+    want the same, the first computes.
 
     compute
         Token ids of texts to features. Shape: (texts, features)
     way
         Whatever else changes rounding, such as how many texts are computed at once.
+    weights
+        `weights_identity` of the base.
 
     Returns. Shape: (texts, features)
     """
     first = compute(texts[:1])
     if 4 * first.shape[1] * len(texts) > LARGEST:
         return compute(texts)
-    path = caches.cache("features") / f"{_digest(first, texts, way)}.npy"
+    path = caches.cache("features") / f"{_digest(first, texts, f'{way} {weights}')}.npy"
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:
             found = compute(texts)
-            with files.replacing(path) as file:
+            with caches.optional(), files.replacing(path) as file:
                 np.save(file, found.numpy(), allow_pickle=False)
+        else:
+            caches.used(path)
     return found
 
 

@@ -25,7 +25,15 @@ MAX_ITERATIONS = 200
 
 
 def fit_projection(
-    classifier: Any, model: Any, examples: Examples, objective: Objective, batch_size: int, seed: int, rows: int | None
+    classifier: Any,
+    model: Any,
+    examples: Examples,
+    objective: Objective,
+    batch_size: int,
+    seed: int,
+    rows: int | None,
+    *,
+    weights: str,
 ) -> int:
     """Put the best projection on frozen features into the classifier.
 
@@ -33,6 +41,8 @@ def fit_projection(
         The PEFT model whose trainable parameters the classifier shares.
     rows
         How many training rows to use at most, drawn by the seed; None uses all.
+    weights
+        `weights_identity` of the base, whose features other runs may share.
 
     Returns: the solver's iterations.
     """
@@ -41,7 +51,10 @@ def fit_projection(
     if rows is not None and rows < len(chosen):
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), rows, replace=False))
     found = frozen_features.shared(
-        lambda texts: features(classifier, weight, texts, batch_size), examples.tokens.take(chosen), f"by {batch_size}"
+        lambda texts: features(classifier, weight, texts, batch_size),
+        examples.tokens.take(chosen),
+        f"by {batch_size}",
+        weights,
     )
     solved, offset, iterations = solve(found, examples.labels[chosen], len(bias), objective)
     with torch.no_grad():
