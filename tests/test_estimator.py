@@ -172,3 +172,31 @@ def test_options_may_not_replace_the_rows(make, rows):
 def test_unfitted(make):
     with pytest.raises(NotFittedError):
         make().predict(["a"])
+
+
+@pytest.mark.parametrize(
+    "pair", [(1.0, 2.0), (" ham", "ham "), ("01", "02"), ("nan", "x"), (True, False), (9, 10), ("a|b", "[c]")], ids=str
+)
+def test_a_saved_model_answers_in_the_classes_of_the_estimator(make, tmp_path, pair):
+    texts = ["the boat came late", "she won the match"] * 6
+    kind = object if isinstance(pair[0], str) else None
+    model = make(steps=2, validation_size=None).fit(texts, np.array(pair * 6, dtype=kind))
+    live = model.predict(texts[:2])
+    assert list(live) == list(model.classes_[model.predict_proba(texts[:2]).argmax(axis=1)])
+    assert rankwise.load(model.save(tmp_path / "a")).predict(texts[:2]) == [str(answer) for answer in live]
+
+
+def test_random_state_is_what_scikit_learn_means_by_it(make, rows):
+    texts, topics = rows
+    seeds = set()
+    for state in (None, np.random.RandomState(3), np.random.RandomState(3), 7):
+        model = make(steps=1, validation_size=None, random_state=state).fit(texts[:12], topics[:12])
+        seeds.add(model.result_["seed"])
+    assert 7 in seeds
+    assert len(seeds) == 3, "None draws anew, equal generators give equal seeds"
+
+
+def test_half_a_character_is_fitted_and_predicted_alike(make):
+    texts = ["love this \ud83d", "cold tea"] * 6
+    model = make(steps=2, validation_size=None).fit(texts, ["good", "bad"] * 6)
+    np.testing.assert_array_equal(model.predict_proba(texts[:1]), model.predict_proba(["love this \ufffd"]))

@@ -5,10 +5,10 @@ Needs the extra `sklearn`; nothing else of Rankwise imports this module.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankwise import config as configuration
-from rankwise.data.labels import name_of
+from rankwise.data import load
+from rankwise.data.sources import Source
+from rankwise.data.text import mended
 from rankwise.errors import missing_extra
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
@@ -30,6 +33,10 @@ except ImportError as error:
 _OWN_KEYS = ("data.train", "data.validation", "data.test", "data.text", "data.label", "data.multi_label")
 _LOADING = threading.Lock()
 """held while a network is loaded: threads that ask at once get the same one"""
+
+
+_ROWS = "texts given to fit"
+"""what the configuration calls the training rows, which are at no path"""
 
 
 class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -69,7 +76,7 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         batch_size: int = 16,
         max_length: int | None = None,
         validation_size: float | int | None = 0.1,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.max_trainable = max_trainable
@@ -110,16 +117,20 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         if len(classes) < 2:
             raise ValueError(f"expected texts of two classes or more, got {len(classes)} class")
         names = _names(classes)
+        rows = Source(
+            texts=[mended(text) for text in texts],
+            labels=[(names[place],) for place in places],
+            ids=list(range(len(texts))),
+            classes=tuple(names),
+            where="the texts given to fit",
+        )
         with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:
-            rows = Path(folder) / "train.jsonl"
-            rows.write_text(
-                "".join(
-                    json.dumps({"text": text, "label": names[place]}) + "\n"
-                    for text, place in zip(texts, places, strict=True)
-                ),
-                encoding="utf-8",
+            run = train(
+                self._config(),
+                out=Path(folder) / "run",
+                console=Console(quiet=True),
+                load_data=partial(load, rows_at_hand=rows),
             )
-            run = train(self._config(rows), out=Path(folder) / "run", console=Console(quiet=True))
             self.result_ = run.result
             self.adapter_ = {file.name: file.read_bytes() for file in run.adapter.iterdir()}
         self.classes_ = classes
@@ -161,21 +172,21 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         tags.input_tags.string = True
         return tags
 
-    def _config(self, rows: Path) -> dict[str, Any]:
+    def _config(self) -> dict[str, Any]:
         scope = self.scope if isinstance(self.scope, str) else list(self.scope)
         validated = self.validation_size is not None
         tree: dict[str, Any] = {
             "budget": {"max_trainable": self.max_trainable},
             "model": {"name": self.model},
             "adapter": {"scope": scope, "rank": self.rank, "alpha": self.alpha, "dropout": self.dropout},
-            "data": {"train": str(rows), "max_length": self.max_length, "validation_size": self.validation_size},
+            "data": {"train": _ROWS, "max_length": self.max_length, "validation_size": self.validation_size},
             "train": {
                 "learning_rate": self.learning_rate,
                 "epochs": None if self.steps is not None else self.epochs,
                 "steps": self.steps,
                 "batch_size": self.batch_size,
                 "evaluate": validated,
-                "seed": self.random_state,
+                "seed": self._seed(),
             },
         }
         for key, value in (self.options or {}).items():
@@ -183,6 +194,12 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
                 raise ValueError(f"options may not set {key}: it comes from X and y")
             configuration.set_key(tree, key, value)
         return tree
+
+    def _seed(self) -> int:
+        """What scikit-learn's `random_state` stands for: a number, a generator, or None for another at each fit."""
+        if isinstance(self.random_state, (int, np.integer)):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31))
 
     def _loaded(self) -> Any:
         """The network, loaded at first use."""
@@ -212,7 +229,6 @@ def _texts(X: Any) -> list[str]:
 
 
 def _names(classes: NDArray[Any]) -> list[str]:
-    """Label names for the adapter: the classes in words, or their numbers where words would be read otherwise."""
+    """Label names for the adapter: the classes in words, or their places where two are written alike."""
     names = [str(value) for value in classes]
-    clear = all(name_of(name, None) == name for name in names) and len(set(names)) == len(names)
-    return names if clear else [str(place) for place in range(len(names))]
+    return names if len(set(names)) == len(names) else [str(place) for place in range(len(names))]

@@ -66,6 +66,34 @@ def test_mistakes_are_told_before_the_first_batch(tmp_path, content, expected):
     assert expected in str(caught.value)
 
 
+def test_a_row_without_text_is_kept_and_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n7,a\n8,\n9,  \n10,b\n")
+    rows = streams.stream(tmp_path / "a.csv", ["text"], 10)
+    (batch,) = rows
+    assert (batch.ids, batch.texts) == (["7", "8", "9", "10"], ["a", "", "", "b"])
+    assert rows.notes == ["2 rows without a text got the answer of an empty one"]
+    with pytest.raises(UserError, match=r"row 2 \(line 3\) has no text, one of 2"):
+        streams.stream(tmp_path / "a.csv", ["text"], 10, empty="refuse")
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n{}\n')
+    (batch,) = streams.stream(tmp_path / "a.jsonl", ["text"], 10)
+    assert batch.texts == ["a", "", ""]
+
+
+def test_blank_last_lines_are_no_texts(tmp_path):
+    (tmp_path / "a.txt").write_text("a\n\nnan\r\n\n \n")
+    (batch,) = streams.stream(tmp_path / "a.txt", None, 10)
+    assert (batch.ids, batch.texts) == ([0, 1, 2], ["a", "", "nan"])
+
+
+def test_a_file_of_one_column_needs_no_header(tmp_path):
+    lines = [
+        f"the text of row {n} and more than a name would ever be long so that it is none of 20 words" for n in range(4)
+    ]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    (batch,) = streams.stream(tmp_path / "a.tsv", ["text"], 10)
+    assert batch.texts == lines
+
+
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(UserError, match="there is no file or folder"):
         streams.stream(tmp_path / "a.csv", ["text"], 100)

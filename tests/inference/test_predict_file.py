@@ -60,6 +60,94 @@ def test_the_papers_hidden_test_file(run, texts, tmp_path):
     assert [tuple(map(int, line.split(","))) for line in lines[1:]] == list(enumerate(expected))
 
 
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory, tiny_model):
+    """A run whose labels are the numbers 1 to 3 in a column of its own name."""
+    topics = {"sport": "1", "business": "2", "science": "3"}
+    folder = tmp_path_factory.mktemp("numbered")
+    with (folder / "train.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "keyword", "text", "target"])
+        rows.writerows([7 * n, "", text, topics[topic]] for n, (text, topic) in enumerate(sentences(60, 1)))
+    tree = {
+        "model": {"name": str(tiny_model)},
+        "adapter": {"rank": 2},
+        "data": {"train": str(folder / "train.csv"), "text": "text", "label": "target", "max_length": 24},
+        "train": {"steps": 2},
+    }
+    return rankwise.train(tree, out=folder / "run")
+
+
+def test_a_submission_carries_the_files_ids_and_the_labels_of_training(numbered, tmp_path, capsys):
+    (tmp_path / "test.csv").write_text('id,keyword,text\n0,,"a goal, again"\n2,,shares fell\n9,,\n')
+    answers = rankwise.load(numbered).predict(["a goal, again", "shares fell", ""])
+    assert set(answers) <= {"1", "2", "3"}
+    words = ["predict", str(numbered.path), str(tmp_path / "test.csv"), str(tmp_path / "sub.csv"), "--format", "kaggle"]
+    for options, header in (([], "id,target"), (["--kaggle-header", "ID,label"], "ID,label")):
+        assert main([*words, *options]) == 0
+        lines = (tmp_path / "sub.csv").read_text().splitlines()
+        assert lines == [header, *(f"{name},{answer}" for name, answer in zip((0, 2, 9), answers, strict=True))]
+    assert "1 row without a text got the answer of an empty one" in capsys.readouterr().err
+    assert main([*words, "--empty", "refuse"]) == 2
+    assert "row 3 (line 4) has no text" in capsys.readouterr().err
+    assert main([*words, "--kaggle-header", "a,b,c"]) == 2
+    assert "expected two: the id and the label" in capsys.readouterr().err
+    (tmp_path / "plain.csv").write_text("text\na goal\n")
+    words[2] = str(tmp_path / "plain.csv")
+    assert main(words) == 0
+    (answer,) = rankwise.load(numbered).predict(["a goal"])
+    assert (tmp_path / "sub.csv").read_text() == f"ID,Label\n0,{answer}\n", "numbers are never numbered anew"
+
+
+def test_a_sample_submission_decides_columns_order_and_ids(run, tmp_path, capsys):
+    (tmp_path / "test.csv").write_text("tweet_id,text\na1,the match\na2,the bank\na3,a planet\n")
+    predictor = rankwise.load(run)
+    answers = dict(zip(("a1", "a2", "a3"), predictor.predict(["the match", "the bank", "a planet"]), strict=True))
+    (tmp_path / "like.csv").write_text("tweet_id,sentiment\na3,x\na1,x\n")
+    words = ["predict", str(run.path), str(tmp_path / "test.csv"), str(tmp_path / "sub.csv"), "--like"]
+    assert main([*words, str(tmp_path / "like.csv")]) == 0
+    assert (tmp_path / "sub.csv").read_text() == f"tweet_id,sentiment\na3,{answers['a3']}\na1,{answers['a1']}\n"
+    (tmp_path / "shares.csv").write_text("tweet_id,sport,business\na2,0,0\na1,0,0\na3,0,0\n")
+    assert main([*words, str(tmp_path / "shares.csv")]) == 0
+    with (tmp_path / "sub.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    place = predictor.label_names.index("sport")
+    assert [row["tweet_id"] for row in rows] == ["a2", "a1", "a3"]
+    assert float(rows[1]["sport"]) == pytest.approx(predictor.predict_proba(["the match"])[0][place], abs=1e-5)
+    for content, sentence in (("id,x\na9,0\n", "the id a9, one of 1"), ("id,sport,z\na1,0,0\n", "'z' is no class")):
+        (tmp_path / "bad.csv").write_text(content)
+        before = (tmp_path / "sub.csv").read_bytes()
+        assert main([*words, str(tmp_path / "bad.csv")]) == 2
+        assert sentence in capsys.readouterr().err
+        assert (tmp_path / "sub.csv").read_bytes() == before
+
+
+def test_names_become_numbers_only_in_the_papers_file_and_are_told(run, tmp_path, capsys):
+    (tmp_path / "new.csv").write_text("text\nthe match\n")
+    assert (
+        main(["predict", str(run.path), str(tmp_path / "new.csv"), str(tmp_path / "s.csv"), "--format", "kaggle"]) == 0
+    )
+    assert "labels are written as numbers: 0 is business, 1 is science, 2 is sport" in capsys.readouterr().err
+    words = ["--format", "kaggle", "--kaggle-header", "row,topic"]
+    assert main(["predict", str(run.path), str(tmp_path / "new.csv"), str(tmp_path / "s.csv"), *words]) == 0
+    assert (tmp_path / "s.csv").read_text() == f"row,topic\n0,{rankwise.load(run).predict(['the match'])[0]}\n"
+
+
+def test_texts_may_be_written_in_any_way(run, tmp_path, capsys):
+    rows = [("caf\u00e9; \u2019s match", "x"), ("the bank", "y")]
+    content = "text\tother\n" + "".join(f"{text}\t{other}\n" for text, other in rows)
+    (tmp_path / "new.txt").write_bytes(content.encode("cp1252"))
+    expected = rankwise.load(run).predict([text for text, _ in rows])
+    words = ["predict", str(run.path), str(tmp_path / "new.txt"), str(tmp_path / "out.csv")]
+    for options in ([], ["data.encoding=cp1252", "data.delimiter=tab", "data.header=true"]):
+        assert main([*words, *options]) == 0
+        assert "Windows-1252, tabs, 2 rows" in capsys.readouterr().out
+        with (tmp_path / "out.csv").open(encoding="utf-8") as file:
+            assert [row["predicted"] for row in csv.DictReader(file)] == expected
+    assert main([*words, "data.label=x"]) == 2
+    assert "'data.label=x' cannot change at prediction" in capsys.readouterr().err
+
+
 def test_a_header_is_refused_where_the_format_has_none(run, texts, tmp_path, capsys):
     source, _ = texts
     words = ["predict", str(run.path), str(source), str(tmp_path / "out.csv"), "--kaggle-header", "ID,label"]

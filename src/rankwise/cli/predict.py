@@ -1,7 +1,8 @@
 """Label the texts of a file, or of a folder of text files, in constant memory; the order of rows is kept.
 
-The output's format follows its ending: .csv, .jsonl or .parquet; kaggle is a CSV of ID and Label,
-both counted from 0: rows in their order, labels in that of `rankwise evaluate`.
+Every row gets an answer, a row without text that of an empty text. The output's format follows its ending: .csv, .jsonl
+or .parquet. kaggle is a CSV of two columns, the file's own ids and the labels as training spelled them; where the file has
+no ids it is the papers' ID,Label, both counted from 0. --like FILE follows a sample submission.
 With --ray a cluster labels the files of a pattern into a folder of Parquet files.
 """
 
@@ -19,10 +20,16 @@ EXAMPLE = "rankwise predict runs/mine new.csv predictions.csv"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
-    parser.add_argument("input", metavar="INPUT", help="CSV, TSV, JSONL, Parquet, or text with one example a line")
+    parser.add_argument(
+        "input", metavar="INPUT", help="a table of any kind that training reads, one text a line, or a folder of texts"
+    )
     parser.add_argument("output", metavar="OUTPUT", help="the file to write")
     parser.add_argument(
-        "words", nargs="*", metavar="model.name=FOLDER", help="where the base is, if it is not where the adapter says"
+        "words",
+        nargs="*",
+        metavar="key=value",
+        help="model.name=FOLDER: where the base is, if not where the adapter says; data.encoding, data.delimiter, "
+        "data.quotes, data.header: how INPUT is written, if that is not found",
     )
     parser.add_argument(
         "--format", choices=["csv", "jsonl", "parquet", "kaggle"], help="default: by the output's ending"
@@ -33,7 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kaggle-header",
         metavar="LINE",
-        help="first line of the kaggle format: ID,Label (the default) or ID,label",
+        help="the two names of the kaggle format's first line (default: the file's id column and the label column, or "
+        "ID,Label where there are no ids)",
+    )
+    parser.add_argument(
+        "--like", metavar="FILE", help="a sample submission, which decides columns, order and ids of the kaggle format"
+    )
+    parser.add_argument(
+        "--empty",
+        choices=["answer", "refuse"],
+        default="answer",
+        help="rows without text: answered as an empty text (the default), or refused",
     )
     parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperature fitted by rankwise calibrate"
@@ -48,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict and say how many rows were written."""
-    base = _base(args.words)
+    base, options = _base(args.words)
     if args.ray:
         return _over_ray(args, base)
     from rankwise.inference.predict_file import predict_file
@@ -60,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
         format=args.format,
         text=args.text,
         kaggle_header=args.kaggle_header,
+        like=args.like,
+        empty=args.empty,
+        options=options,
         calibrated=args.calibrated,
         base=base,
     )
@@ -68,26 +88,37 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.print_json(outcome)
     else:
+        print(outcome["source"])
         print(f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)")
     return 0
 
 
-def _base(words: list[str]) -> str | None:
-    """The base that is named on the command line."""
+def _base(words: list[str]) -> tuple[str | None, list[str]]:
+    """The base that is named on the command line, and how the input is written."""
     base = None
+    options = []
     for word in words:
-        key, _, base = word.partition("=")
-        if key != "model.name" or not base:
-            raise UserError(f"'{word}' cannot change at prediction: only model.name may, the rest is the run's")
-    return base
+        key, _, value = word.partition("=")
+        if key == "model.name" and value:
+            base = value
+        elif key.startswith("data."):
+            options.append(word)
+        else:
+            raise UserError(
+                f"'{word}' cannot change at prediction: only model.name and how the input is written may, the rest is "
+                "the run's"
+            )
+    return base, options
 
 
 def _over_ray(args: argparse.Namespace, base: str | None) -> int:
     """The same over a cluster, for more files than one machine cares to read."""
     if args.format not in (None, "parquet"):
         raise UserError(f"--format {args.format} cannot apply with --ray, which writes a folder of Parquet files")
-    if args.kaggle_header is not None:
-        raise UserError("--kaggle-header cannot apply with --ray, which writes a folder of Parquet files")
+    given = {"--kaggle-header": args.kaggle_header, "--like": args.like, "--empty refuse": args.empty == "refuse"}
+    for option, value in given.items():
+        if value:
+            raise UserError(f"{option} cannot apply with --ray, which writes a folder of Parquet files")
     from rankwise.search import bulk
 
     rows = bulk.predict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from rankwise.config.keys import apply_overrides
 from rankwise.config.tree import Config
 from rankwise.config.yaml_text import dump_yaml, read_yaml
 from rankwise.errors import UserError, nearest
+from rankwise.objects import source_of
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -50,7 +52,17 @@ def tree_of(source: ConfigLike | None = None, overrides: Sequence[str] = ()) -> 
         tree = source
     else:
         tree = read_yaml(_find(source))
-    return apply_overrides(tree, overrides)
+    return apply_overrides(_with_paths(tree), overrides)
+
+
+def _with_paths(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tree with tables from Python as the files that they are kept in."""
+    section = tree.get("data")
+    roles = ("train", "validation", "test")
+    if not isinstance(section, Mapping) or all(isinstance(section.get(role), (str, NoneType)) for role in roles):
+        return tree
+    paths = {role: source_of(section[role], role) for role in roles if section.get(role) is not None}
+    return {**tree, "data": {**section, **paths}}
 
 
 def _find(source: str | Path) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener, chunks
 from rankwise.errors import UserError
@@ -121,16 +122,23 @@ def look(file: Opener, wanted: str = AUTO) -> Look:
 
 def of_bytes(sample: bytes) -> str:
     """The codec of bytes that are not UTF-8."""
-    from charset_normalizer import from_bytes
-
     cleaned = sample.translate(_OPEN_IN_CP1252)
-    matches = [(m.encoding, round(m.chaos, 2), -m.coherence) for m in from_bytes(cleaned, cp_isolation=_CANDIDATES)]
+    matches = _matches(sample, _CANDIDATES)
+    if cleaned != sample:
+        matches += _matches(cleaned, ["cp1252"])
     if not matches:
         return "cp1252"
     best = min(matches, key=lambda m: (m[1], m[2], m[0] != "cp1252"))[0]
     if not _decodes(sample, best) or cleaned.decode(best, "replace") == cleaned.decode("cp1252", "replace"):
         return "cp1252"
     return best
+
+
+def _matches(sample: bytes, candidates: list[str]) -> list[tuple[str, float, float]]:
+    """Codecs that could be those of a sample: how disordered each makes it, and how unlike any language (negative)."""
+    from charset_normalizer import from_bytes
+
+    return [(m.encoding, round(m.chaos, 2), -m.coherence) for m in from_bytes(sample, cp_isolation=candidates)]
 
 
 def decode(data: bytes, encoding: str) -> str:
@@ -198,6 +206,7 @@ def _unmarked_utf16(file: Opener) -> str | None:
 
 
 def _no_text(file: Opener) -> UserError:
+    file.refuse_filler()
     return UserError(f"{file.path} holds zero bytes and is no text: name a table of texts, or set data.encoding")
 
 
@@ -207,9 +216,9 @@ def _decoded_look(file: Opener, encoding: str) -> Look:
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     has_quote, has_escape, done, lines = False, False, 0, 1
     with file.open() as stream:
-        for chunk in chunks(stream):
+        for chunk in chain(chunks(stream), [b""]):
             try:
-                text = decoder.decode(chunk)
+                text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{file.path} is not {name_of(encoding)}: byte {done + error.start:,} (line "
@@ -244,6 +253,7 @@ class _Lines:
 
     def _check(self, length: int, number: int) -> None:
         if length > MAX_LINE_CHARS:
+            self._file.refuse_filler()
             raise UserError(
                 f"{self._file.path}, line {number:,} is longer than {MAX_LINE_CHARS:,} characters: {TOO_LONG}"
             )

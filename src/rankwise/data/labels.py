@@ -131,12 +131,6 @@ def names_of(cell: Any, numbers: Numbers | None, separator: str) -> Label | None
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def joined(names: Sequence[str], separator: str) -> str:
-    """Labels as one cell that `items` reads back to the same: a JSON list where a separator would not do."""
-    plain = all(separator not in name and not name.startswith("[") for name in names)
-    return separator.join(names) if plain else msgspec.json.encode(list(names)).decode()
-
-
 def separator_of(cells: Iterable[Any], where: str) -> str:
     """What stands between the labels of a column, found from its different cells.
 
@@ -217,7 +211,7 @@ def truth_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     for truth in _TRUTHS:
         same = [name for name in counts if name.lower() == truth]
         if len(same) > 1:
-            best = max(same, key=lambda name: (counts[name], name))
+            best = max(same, key=lambda name: (counts[name], name.istitle()))
             spelled |= {name: best for name in same if name != best}
     return spelled
 

@@ -80,6 +80,13 @@ class Opener:
         file.seek(0)
         return file
 
+    def refuse_filler(self) -> None:
+        """Raise `UserError` where the bytes inside begin as those of an archive made to fill a disk."""
+        if self.packing is not None:
+            with self.open() as file:
+                for _ in zip(chunks(file), range(2 * _RATIO_FROM_BYTES // _CHUNK), strict=False):
+                    pass
+
     def start(self) -> bytes:
         """The first bytes inside."""
         with self.open() as file:
@@ -192,7 +199,6 @@ class _Unpacked(io.RawIOBase):
     def __init__(self, packed: Opener) -> None:
         self._opener = packed
         self._packed = packed.path.open("rb")
-        self._size = packed.path.stat().st_size
         self._out = 0
         try:
             self._stream = self._open()
@@ -232,10 +238,11 @@ class _Unpacked(io.RawIOBase):
             raise self._damaged(error) from error
         buffer[: len(chunk)] = chunk
         self._out += len(chunk)
-        if self._out > _RATIO_FROM_BYTES and self._out > _MAX_RATIO * max(1, self._size):
+        taken = self._packed.tell()
+        if self._out > _RATIO_FROM_BYTES and self._out > _MAX_RATIO * taken:
             raise UserError(
-                f"{self._opener.path} unpacks to more than {_MAX_RATIO} times its {self._size:,} bytes, which no text "
-                "does: it is damaged or made to fill a disk; unpack it yourself if it is really data"
+                f"{self._opener.path} unpacks to {self._out // max(1, taken):,} times its bytes, which no text does: it is "
+                "filler or damaged, so it is not read; unpack it yourself if it is really data"
             )
         return len(chunk)
 

@@ -65,6 +65,7 @@ def load(
     roles: Sequence[str] = ("train", "validation"),
     label_names: Sequence[str] | None = None,
     audit: bool = True,
+    rows_at_hand: sources.Source | None = None,
 ) -> Roles:
     """Read the roles asked for.
 
@@ -74,6 +75,7 @@ def load(
             validation when it is asked for or has a size, test when it has a size; else it stays None.
         label_names: the classes of a finished run; train is then read only when rows are held out of it.
         audit: count duplicates within and between the roles.
+        rows_at_hand: the training source, where it need not be read.
 
     Raises:
         UserError: for sources that cannot be read, classes that training lacks, and roles that share rows.
@@ -82,7 +84,7 @@ def load(
     parts: dict[str, sources.Source] = {}
     held_out = [role for role in ("validation", "test") if role in roles and getattr(data, role) is None]
     if "train" in roles or label_names is None or _is_held_out(data, held_out):
-        parts = _split_train(data, "validation" in roles)
+        parts = _split_train(data, "validation" in roles, rows_at_hand)
         data = _found(data, parts["train"].data)
     for role in ("validation", "test"):
         source = getattr(data, role)
@@ -159,11 +161,11 @@ def _is_held_out(data: Data, roles: Sequence[str]) -> bool:
 # --- splitting ----------------------------------------------------------------------------------------
 
 
-def _split_train(data: Data, hold_validation: bool) -> dict[str, sources.Source]:
+def _split_train(data: Data, hold_validation: bool, whole: sources.Source | None) -> dict[str, sources.Source]:
     """The training source without the rows held out of it, and those by role."""
     if data.train is None:
         raise UserError("data.train is not set: name a file, a folder, a Hub data set or packaged:bbc-news")
-    whole = sources.read(data.train, data, "train")
+    whole = whole or sources.read(data.train, data, "train")
     present = labels.order(whole.labels, whole.where)
     # Classes are those of the whole source, so that no draw changes what the head predicts.
     rest = replace(whole, classes=whole.classes or tuple(present))

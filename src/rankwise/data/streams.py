@@ -14,6 +14,7 @@ from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
 from rankwise.data.text import joined, mended
 from rankwise.errors import UserError
+from rankwise.objects import source_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Stream:
 
 
 def stream(
-    source: str | Path,
+    source: Any,
     columns: Sequence[str] | None,
     batch_rows: int,
     *,
@@ -85,7 +86,7 @@ def stream(
     The whole file is read once before anything is predicted: a bad last row is told now, not after an hour.
 
     Args:
-        source: a table of any kind, a .txt file of one text a line, or a folder of texts.
+        source: a table of any kind, also from Python, a .txt file of one text a line, or a folder of texts.
         columns: text columns, joined by a space; None finds one. Texts that are lines or files have no columns, and
             a table of one column has no other.
         batch_rows: rows of a batch.
@@ -95,7 +96,7 @@ def stream(
 
     Raises `UserError` for a file or column that is missing, and a row that cannot be read.
     """
-    name, part = split_part(str(source))
+    name, part = split_part(source_of(source))
     path = existing(name)
     wanted = reading or Reading(wanted=tuple(columns or ()), labelled=False)
     table = formats.open_folder(path, part, wanted) if path.is_dir() else formats.open_file(path, part, wanted)
@@ -107,6 +108,21 @@ def stream(
             f"{result.first_empty} has no text, one of {result.empty:,}: fill it in, or leave --empty refuse out"
         )
     return result
+
+
+def sample_submission(path: str | Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of a sample submission and its ids, as text.
+
+    Raises `UserError` for a file without an id and another column, and for an id that stands twice.
+    """
+    table = formats.open_file(existing(path), None, Reading(header=True, labelled=False))
+    if len(table.columns) < 2:
+        raise UserError(f"{path} has the columns {table.shown_columns()}: expected an id and a label")
+    ids = tuple(str(cells[0]) for cells in table.rows(table.columns[:1]))
+    if len(set(ids)) != len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise UserError(f"{path} has the id {twice} twice: each row needs its own")
+    return table.columns, ids
 
 
 def _text_columns(table: Table, columns: Sequence[str] | None) -> list[str]:

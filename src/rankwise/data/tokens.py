@@ -18,6 +18,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from rankwise.data.text import mended
 from rankwise.errors import UserError
 from rankwise.machine import caches
 
@@ -168,7 +169,7 @@ def _plain_backend(tokenizer: Any) -> Any:
 def _encode(texts: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int32]]:
     backend = _plain_backend(tokenizer)
     for start in range(0, len(texts), _CHUNK_TEXTS):
-        for encoding in backend.encode_batch_fast(list(texts[start : start + _CHUNK_TEXTS])):
+        for encoding in backend.encode_batch_fast([mended(text) for text in texts[start : start + _CHUNK_TEXTS]]):
             yield np.array(encoding.ids, dtype=np.int32)
 
 

@@ -18,6 +18,7 @@ from rankwise.models import holds_tokenizer, sources, tokenizer_of
 from rankwise.models.layout import CONFIG
 from rankwise.records.adapter import AdapterRecord, read_adapter
 from rankwise.runs.folder import Run
+from rankwise.scoring.writer import LABEL_SEPARATOR
 
 _HINT = "name the base's folder with base=FOLDER, on the command line model.name=FOLDER"
 
@@ -38,6 +39,12 @@ class SavedClassifier:
     """tokens read of a text"""
     text: list[str]
     """columns it was trained on"""
+    label: str | list[str] | None
+    """column of the labels it was trained on"""
+    separator: str
+    """between several labels in a cell"""
+    pair: bool
+    """whether the two columns of a text are its pair"""
     preprocess: tuple[str, ...]
     temperature: float | None
     """fitted by `rankwise calibrate`"""
@@ -92,6 +99,9 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         multi_label=multi_label,
         max_length=trained.data.max_length or encoder.positions - virtual,
         text=trained.data.columns,
+        label=trained.data.label,
+        separator=trained.data.label_separator or LABEL_SEPARATOR,
+        pair=trained.data.pair,
         preprocess=tuple(trained.data.preprocess),
         temperature=known.calibration.temperature if known.calibration else None,
         engine=trained.engine,

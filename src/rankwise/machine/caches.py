@@ -20,8 +20,8 @@ from pathlib import Path
 from rankwise import files
 from rankwise.errors import UserError
 
-KEPT = ("packaged", "native", "looks")
-"""kinds that are never cleared by size: fetched from an index, compiled once, or no cache at all"""
+KEPT = ("packaged", "native", "looks", "objects")
+"""kinds that are never cleared by size: fetched from an index, compiled once, named by runs, or no cache at all"""
 SHARE = 0.1
 """of the disk's free room, the caches' own counted as free: they never are what fills a disk"""
 

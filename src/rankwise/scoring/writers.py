@@ -1,4 +1,4 @@
-"""Predictions written batch by batch in constant memory: CSV, JSON Lines, Parquet, the papers' `ID,Label`.
+"""Predictions written batch by batch in constant memory: CSV, JSON Lines, Parquet, and submissions.
 
 A file appears under its name only when it is whole.
 """
@@ -18,13 +18,22 @@ from numpy.typing import NDArray
 
 from rankwise.errors import UserError, nearest
 from rankwise.files import replacing, writing
-from rankwise.scoring.metrics import decide
+from rankwise.scoring.submissions import KAGGLE_HEADERS, KaggleWriter, Sample, SampleWriter, validate_kaggle
+from rankwise.scoring.writer import LABEL_SEPARATOR, PROBABILITY_PREFIX, Writer, columns, joined_labels
+
+__all__ = [
+    "FORMATS",
+    "KAGGLE_HEADERS",
+    "PROBABILITY_PREFIX",
+    "Sample",
+    "Writer",
+    "columns",
+    "format_of",
+    "open_writer",
+    "validate_kaggle",
+]
 
 FORMATS = ("csv", "jsonl", "parquet", "kaggle")
-KAGGLE_HEADERS = ("ID,Label", "ID,label")
-# Between the labels of one row where a cell holds a single text.
-LABEL_SEPARATOR = "|"
-PROBABILITY_PREFIX = "p_"
 # Rows gathered before a Parquet row group is written; groups of one batch each would read back slowly.
 _GROUP_ROWS = 65_536
 
@@ -50,17 +59,24 @@ def open_writer(
     *,
     labelled: bool = False,
     multi_label: bool = False,
+    separator: str = LABEL_SEPARATOR,
     kaggle_header: str = KAGGLE_HEADERS[0],
+    own_ids: bool = False,
+    spelled: bool = False,
+    sample: Sample | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Iterator[Writer]:
     """A writer whose file takes its name when the block ends, after validation; on any error nothing is left.
 
     Args:
-        format: one of `FORMATS`. kaggle numbers the rows from 0 in the order they come.
+        format: one of `FORMATS`. kaggle numbers the rows from 0 in the order they come, and the labels.
         label_names: names of the classes, in the order of the probabilities.
         labelled: each batch comes with its true labels (a column `label`).
         multi_label: a row may carry several labels.
+        separator: between several labels in a cell; a label that holds it makes the cell a JSON list.
         kaggle_header: header of the kaggle format; competitions differ in it.
+        own_ids, spelled: the kaggle format carries the ids it is given, and the labels' names.
+        sample: a sample submission, which decides the columns and the order of the kaggle format.
         metadata: plain values kept in a Parquet file's schema.
 
     Raises:
@@ -69,13 +85,15 @@ def open_writer(
     with replacing(path) as handle:
         writer: Writer
         if format == "csv":
-            writer = CsvWriter(path, handle, label_names, labelled, multi_label)
+            writer = CsvWriter(path, handle, label_names, labelled, multi_label, separator)
         elif format == "jsonl":
             writer = JsonlWriter(path, handle, label_names, labelled, multi_label)
         elif format == "parquet":
             writer = ParquetWriter(path, handle, label_names, labelled, multi_label, metadata)
+        elif format == "kaggle" and sample is not None:
+            writer = SampleWriter(path, handle, label_names, multi_label, sample, separator)
         elif format == "kaggle":
-            writer = KaggleWriter(path, handle, label_names, multi_label, kaggle_header)
+            writer = KaggleWriter(path, handle, label_names, multi_label, kaggle_header, own_ids, spelled)
         else:
             raise UserError(f"unknown format '{format}'; expected one of {', '.join(FORMATS)}")
         try:
@@ -86,57 +104,20 @@ def open_writer(
             writer.release()
 
 
-class Writer:
-    """Takes scored batches in row order. Subclasses say what a batch looks like in their format."""
-
-    def __init__(
-        self, path: Path, handle: IO[bytes], label_names: Sequence[str], labelled: bool, multi_label: bool
-    ) -> None:
-        self.path = path
-        self.handle = handle
-        self.label_names = list(label_names)
-        self.labelled = labelled
-        self.multi_label = multi_label
-        self.rows = 0
-
-    def add(self, ids: Sequence[Any], probabilities: NDArray[Any], labels: NDArray[Any] | None = None) -> None:
-        """Write one batch.
-
-        Args:
-            ids: what names each row. Shape: (rows,)
-            probabilities: shape (rows, classes).
-            labels: class numbers (rows,) or 0s and 1s (rows, classes); given exactly when `labelled`.
-        """
-        if (labels is not None) != self.labelled:
-            raise ValueError("labels must be given exactly when the writer was opened with labelled=True")
-        predicted = decide(probabilities, probabilities=True) if self.multi_label else probabilities.argmax(1)
-        with writing(self.path):
-            self._write(ids, probabilities, predicted, labels)
-        self.rows += len(ids)
-
-    def finish(self) -> None:
-        """Write what is held back and check the whole."""
-
-    def release(self) -> None:
-        """Let go of the open file, after success or failure."""
-
-    def _write(self, ids: Sequence[Any], p: NDArray[Any], predicted: NDArray[Any], labels: NDArray[Any] | None) -> None:
-        raise NotImplementedError
-
-    def _named(self, numbers: NDArray[Any]) -> list[Any]:
-        """Label names of class numbers: one text a row, or a list of texts with several labels."""
-        if self.multi_label:
-            return [[self.label_names[c] for c in np.flatnonzero(row)] for row in numbers]
-        return [self.label_names[c] for c in numbers.tolist()]
-
-
 class CsvWriter(Writer):
     """Columns id, label (when labelled), predicted, and p_NAME for each class with six decimals."""
 
     def __init__(
-        self, path: Path, handle: IO[bytes], label_names: Sequence[str], labelled: bool, multi_label: bool
+        self,
+        path: Path,
+        handle: IO[bytes],
+        label_names: Sequence[str],
+        labelled: bool,
+        multi_label: bool,
+        separator: str = LABEL_SEPARATOR,
     ) -> None:
         super().__init__(path, handle, label_names, labelled, multi_label)
+        self._separator = separator
         self._write_rows([columns(label_names, labelled)])
 
     def _write(self, ids: Sequence[Any], p: NDArray[Any], predicted: NDArray[Any], labels: NDArray[Any] | None) -> None:
@@ -152,7 +133,7 @@ class CsvWriter(Writer):
 
     def _joined(self, numbers: NDArray[Any]) -> list[str]:
         names = self._named(numbers)
-        return [LABEL_SEPARATOR.join(several) for several in names] if self.multi_label else names
+        return [joined_labels(several, self._separator) for several in names] if self.multi_label else names
 
 
 class JsonlWriter(Writer):
@@ -165,7 +146,7 @@ class JsonlWriter(Writer):
         for i, shares in enumerate(p.tolist()):
             row = {"id": ids[i]} | ({} if truths is None else {"label": truths[i]}) | {"predicted": answers[i]}
             row["probabilities"] = {name: round(share, 6) for name, share in zip(self.label_names, shares, strict=True)}
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+            lines.append(json.dumps(row, ensure_ascii=False, default=str) + "\n")
         self.handle.write("".join(lines).encode())
 
 
@@ -238,59 +219,6 @@ class ParquetWriter(Writer):
         return pa.schema(list(fields), metadata=self._metadata)
 
 
-class KaggleWriter(Writer):
-    """The papers' hidden-test file: `ID,Label`, rows numbered from 0 in input order, labels as numbers."""
-
-    def __init__(
-        self, path: Path, handle: IO[bytes], label_names: Sequence[str], multi_label: bool, header: str
-    ) -> None:
-        if multi_label:
-            raise UserError("the kaggle format holds one label a row: write several labels as csv, jsonl or parquet")
-        super().__init__(path, handle, label_names, labelled=False, multi_label=False)
-        self._header = header
-        handle.write(f"{header}\n".encode())
-
-    def finish(self) -> None:
-        self.handle.flush()
-        validate_kaggle(Path(self.handle.name), self.rows, len(self.label_names), header=self._header)
-
-    def _write(self, ids: Sequence[Any], p: NDArray[Any], predicted: NDArray[Any], labels: NDArray[Any] | None) -> None:
-        lines = (f"{self.rows + i},{label}\n" for i, label in enumerate(predicted.tolist()))
-        self.handle.write("".join(lines).encode())
-
-
 def _whole_numbers(ids: Sequence[Any]) -> bool:
-    return all(isinstance(name, (int, np.integer)) for name in ids)
-
-
-def columns(label_names: Sequence[str], labelled: bool) -> list[str]:
-    """Column names of a table of predictions."""
-    return [
-        "id",
-        *(["label"] if labelled else []),
-        "predicted",
-        *(PROBABILITY_PREFIX + n for n in label_names),
-    ]
-
-
-def validate_kaggle(path: Path, expected_rows: int, num_labels: int, *, header: str = KAGGLE_HEADERS[0]) -> None:
-    """Check a file to be submitted: header, IDs 0, 1, 2, ... in row order, labels, and the number of rows.
-
-    Raises:
-        UserError: says the first line that is wrong, what was expected and what came.
-    """
-    rows = 0
-    with path.open(encoding="utf-8", newline="") as file:
-        first = file.readline().rstrip("\n")
-        if first != header:
-            raise UserError(f"line 1 of {path}: expected the header {header}, got {first[:40]!r}")
-        for line in file:
-            number, comma, label = line.rstrip("\n").partition(",")
-            if number != str(rows) or not comma:
-                raise UserError(f"line {rows + 2} of {path}: expected ID {rows}, got {line[:40].rstrip()!r}")
-            if not (label.isascii() and label.isdecimal() and int(label) < num_labels):
-                wanted = f"a label from 0 to {num_labels - 1}"
-                raise UserError(f"line {rows + 2} of {path}: expected {wanted}, got {label[:40]!r}")
-            rows += 1
-    if rows != expected_rows:
-        raise UserError(f"{path}: expected {expected_rows:,} rows, got {rows:,}")
+    """Whether Parquet can hold the ids as whole numbers: beyond 64 bits they are text."""
+    return all(isinstance(name, (int, np.integer)) and -(2**63) <= int(name) < 2**63 for name in ids)

@@ -19,6 +19,7 @@ from rankwise import config as configuration
 from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.objects import source_of
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, search
@@ -31,7 +32,7 @@ _SMOOTHING = 0.1
 
 
 def auto(
-    data: str,
+    data: Any,
     overrides: Sequence[str] = (),
     *,
     max_params: str | int = "1M",
@@ -43,7 +44,7 @@ def auto(
     """Train the best classifier that the budget and the clock allow; returns what search.json says.
 
     data
-        Labelled texts: a file, a folder of class folders, a Hub data set or packaged:bbc-news.
+        Labelled texts: a file or folder of any kind, a Hub data set, packaged:bbc-news, or a table from Python.
     overrides
         `key=value` words that are kept as they are, such as data.test=FILE or model.name=roberta-base.
     started
@@ -52,6 +53,7 @@ def auto(
     Raises: UserError for data that cannot be read and a clock too short for one run.
     """
     started = started or time.time()
+    data = source_of(data)
     console = console or Console(stderr=True)
     if not 0 < max_minutes < math.inf:
         raise UserError(f"--max-minutes must be a number above zero, got {max_minutes:g}")

@@ -1,8 +1,8 @@
 """How a delimited file is written: its delimiter, whether quotes enclose cells, whether it has a header.
 
 The delimiter is the one by which most rows of the file's start split into as many cells as the first. Quotes
-enclose cells where that reading gives every row the same number of cells; they are characters like any other
-where only that does, or where quoting would join lines that are whole rows without it. A sniffer that sees a
+enclose cells where that reading gives every row the same number of cells; between tabs and bars they are
+characters like any other where only that does, or where quoting would join lines that are whole rows without it. A sniffer that sees a
 sample (csv.Sniffer, clevercsv) cannot decide the latter, since one loose quote in a million rows does; so the
 standard library's reader, which is C and strict, is asked about the whole file.
 """
@@ -232,11 +232,16 @@ def _quotes(file: Opener, look: Look, delimiter: str, reading: Reading) -> tuple
         quoted, fit = ("escaped", escaped) if escaped.width else (quoted, fit)
     if reading.quotes is True or (fit.width and (fit.lines == fit.rows or fit.width == 1)):
         return quoted, None
-    if not fit.width and (delimiter not in _UNQUOTED or _encloses(file, look, delimiter)):
-        return quoted, None  # which says where it fails
+    if _encloses(file, look, delimiter) or (not fit.width and delimiter not in _UNQUOTED):
+        return quoted, None  # which says where it fails, if it does
     literal = _literal_fit(file, look, delimiter)
     if literal.width < 2:
         return quoted, None
+    if delimiter not in _UNQUOTED:
+        raise UserError(
+            f"{file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
+            f"inside, and with quotes as characters {literal.rows:,}: say which with data.quotes=true or false"
+        )
     joined = f"would join {literal.rows:,} lines into {fit.rows:,}" if fit.width else "cannot be read"
     return "literal", (
         f"{file.path}: every line splits into {literal.width} cells and as quoted cells it {joined}, so its quotes "

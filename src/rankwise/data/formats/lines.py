@@ -38,7 +38,7 @@ def open_lines(file: Opener, reading: Reading) -> Table:
         return Lines(file, look)
     if _begins_with_labels(first):
         return LabelFirst(file, look)
-    if file.suffix != ".txt":
+    if file.suffix != ".txt" or splits_alike(file, look, ","):
         return Delimited(file, reading, look)
     raise UserError(
         f"{file.path} holds texts without labels: expected a label and a space before each text, fastText's "

@@ -1,0 +1,92 @@
+"""Tables that live in Python, wherever a path of data is taken.
+
+They are kept as Parquet files in the cache under a name made of their rows: a configuration then names them as it names
+any file, so that a run can be resumed, evaluated and searched by other processes, and equal rows are one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankwise import files
+from rankwise.errors import UserError
+from rankwise.machine import caches
+
+_EXPECTED = (
+    "expected a path, a table of pandas, polars, pyarrow or datasets, a list of dicts, columns by name, or "
+    "(texts, labels)"
+)
+
+
+def source_of(value: Any, role: str = "train") -> str:
+    """The path that stands for a source: itself where it is one, else that of the table's file.
+
+    Args:
+        role: which split of a `datasets.DatasetDict` is meant.
+
+    Raises `UserError` for anything that is no table.
+    """
+    if isinstance(value, (str, Path)):
+        return str(value)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = _table(value, role)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"data.{role}: a {type(value).__name__} cannot be read as a table ({reason}): {_EXPECTED}"
+        ) from error
+    content = sink.getvalue().to_pybytes()
+    name = f"{type(value).__name__}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    path = caches.cache("objects") / name
+    if not path.is_file():
+        with files.replacing(path) as file:
+            file.write(content)
+    return str(path)
+
+
+def _table(value: Any, role: str) -> Any:
+    """A pyarrow table of a table's rows; the names of its classes stay with it."""
+    import pyarrow as pa
+
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pa.RecordBatch):
+        return pa.Table.from_batches([value])
+    if isinstance(value, dict) and hasattr(value, "num_rows"):  # datasets.DatasetDict, a dict of its splits
+        if role not in value:
+            raise UserError(
+                f"data.{role}: the data set has no split '{role}', but {', '.join(value)}: name one of them"
+            )
+        return _table(value[role], role)
+    if hasattr(value, "features") and hasattr(value, "with_format"):
+        table = value.with_format("arrow")[:]
+        return table.replace_schema_metadata(value.features.arrow_schema.metadata)
+    if hasattr(value, "to_arrow"):
+        return value.to_arrow()
+    if hasattr(value, "iloc") and hasattr(value, "columns"):
+        frame = value.rename(columns=str)
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    if isinstance(value, Mapping):
+        return pa.table({str(name): _cells(column) for name, column in value.items()})
+    if isinstance(value, tuple) and len(value) == 2:
+        return pa.table({"text": _cells(value[0]), "label": _cells(value[1])})
+    if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
+        names = dict.fromkeys(str(name) for row in value for name in row)
+        return pa.table({name: _cells([row.get(name) for row in value]) for name in names})
+    raise UserError(f"data.{role}: a {type(value).__name__} is no table: {_EXPECTED}")
+
+
+def _cells(column: Any) -> Any:
+    """One column, its halves of characters mended: Arrow holds none."""
+    from rankwise.data.text import mended
+
+    plain = column.tolist() if hasattr(column, "tolist") else list(column)
+    return [mended(cell) if isinstance(cell, str) else cell for cell in plain]
