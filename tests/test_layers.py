@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import rankwise
+from rankwise.encoders import FAMILIES
+from rankwise.methods import METHODS
 
 ROOT = Path(rankwise.__file__).parent
 # Each folder may import those before it, and itself.
@@ -108,6 +110,21 @@ def test_files_of_a_folder_import_each_other_in_no_circle(folder, request):
     if folder in KNOWN_CIRCLES:
         request.applymarker(pytest.mark.xfail(strict=True))
     assert circle_in(graph_of(folder)) == []
+
+
+def test_nobody_asks_for_a_family_or_a_method_by_its_name():
+    """What sets one apart is said in its own file, and asked of its object."""
+    asked = []
+    for file in sorted(ROOT.rglob("*.py")):
+        if file.parent.name in ("encoders", "methods"):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in FAMILIES:
+                asked.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.value}")
+            if isinstance(node, ast.Compare) and "method" in ast.unparse(node.left):
+                words = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                asked += [f"{file.relative_to(ROOT)}:{node.lineno} {word}" for word in words & set(METHODS)]
+    assert asked == []
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def shares(saved: SavedClassifier) -> bool:
     from rankwise.inference.classifier import why_not_fast
 
     encoder = saved.encoder
-    if why_not_fast(saved) is not None or encoder.model_type == "deberta-v2":  # its layers also read distances
+    if why_not_fast(saved) is not None or encoder.family.relative_words:  # its layers also read distances
         return False
     linear = {f"{site.module}.{wrapped}bias" for site in encoder.sites for wrapped in ("", "base_layer.")}
     head = tuple(
