@@ -29,22 +29,24 @@ _FLAGS = [
     "--hide-scrollbars",
     "--remote-debugging-pipe",
     # Every host name fails to resolve: what a page asks for cannot be had.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND{exceptions}",
 ]
 
 
 class Browser:
     """One page of a browser; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, this_machine: bool = False) -> None:
+        """this_machine: let pages be asked for at 127.0.0.1."""
         assert BINARY is not None
+        flags = [flag.replace("{exceptions}", ", EXCLUDE 127.0.0.1" if this_machine else "") for flag in _FLAGS]
         self._profile = tempfile.mkdtemp(prefix="rankwise-chromium-")
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
         # The pipe protocol wants descriptors 3 and 4: the shell renames them.
         renamed = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
-            ["bash", "-c", renamed, BINARY, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
+            ["bash", "-c", renamed, BINARY, *flags, f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -97,15 +99,15 @@ class Browser:
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
-    def open(self, file: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file as a device of this width sees it, and wait until it is drawn."""
+    def open(self, file: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Load a file, or what an address gives, as a device of this width sees it, and wait until it is drawn."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.events.clear()
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")

@@ -140,11 +140,15 @@ class ManyPredictors:
             Of the classifiers to ask; all by default.
         """
         asked = [self.get(name) for name in (self.names if names is None else names)]
-        texts = _checked(texts)
+        logits = self.every_of(_checked(texts), asked)
+        return {loaded.name: one for loaded, one in zip(asked, logits, strict=True)}
+
+    def every_of(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
+        """The logits of all texts by classifiers in hand. Shape of each: (texts, classes), one a classifier"""
         found: dict[str, np.ndarray] = {}
         for group in _together(asked):
             found |= self._every(group, texts)
-        return {loaded.name: found[loaded.name] for loaded in asked}
+        return [found[loaded.name] for loaded in asked]
 
     def mixed(self, texts: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
         """The logits of texts, each by the classifier named beside it, in shared passes. Shape of each: (classes,)"""

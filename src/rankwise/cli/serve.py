@@ -1,0 +1,67 @@
+"""Answer over HTTP with any number of classifiers, those of one base in shared passes.
+
+POST /v1/classify {"texts": [...], "model": NAME, or null for all}; a page at / to try it; /predict as Text Embeddings
+Inference has it; /v1/models, /healthz, /readyz, /metrics, /openapi.json. Addresses other than this machine's own need a
+token in the environment variable RANKWISE_TOKEN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from rankwise.errors import UserError, missing_extra
+
+EXAMPLE = "rankwise serve runs/mine runs/other --port 8000"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", help="a run's or an adapter's folder; NAME=RUN names it otherwise"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    parser.add_argument(
+        "--models-folder", metavar="DIR", help="PUT and DELETE /v1/models/NAME add and remove the classifiers in it"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="that compute (default: the machine's cores)")
+    parser.add_argument(
+        "--calibrated", action="store_true", help="probabilities at the temperatures fitted by rankwise calibrate"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        if find_spec(package) is None:
+            raise missing_extra(package, "serve")
+    from rankwise.inference.many import name_of
+    from rankwise.serve.running import server_of
+
+    named: dict[str, str] = {}
+    for word in args.runs:
+        name, sign, path = word.partition("=")
+        name, path = (name, path) if sign and not Path(word).exists() else (name_of(word), word)
+        if name in named:
+            raise UserError(f"two runs have the name '{name}': write NAME=RUN")
+        named[name] = path
+    if not named and not args.models_folder:
+        raise UserError("nothing to serve: name a run, or --models-folder")
+    server = server_of(
+        named,
+        host=args.host,
+        port=args.port,
+        token=os.environ.get("RANKWISE_TOKEN") or None,
+        folder=Path(args.models_folder) if args.models_folder else None,
+        threads=args.threads,
+        calibrated=args.calibrated,
+    )
+    print(f"{len(named)} classifier{'s' if len(named) != 1 else ''} at http://{args.host}:{args.port}/", flush=True)
+    try:
+        server.run()
+    except SystemExit as error:
+        raise UserError(f"the server cannot listen at {args.host}:{args.port}: is the port taken?") from error
+    return 0

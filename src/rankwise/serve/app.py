@@ -1,0 +1,270 @@
+"""The routes: classify, models, the schema of Text Embeddings Inference, health, metrics and a page."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from rankwise import __version__
+from rankwise.data.text import mended
+from rankwise.errors import UserError
+from rankwise.inference.many import Loaded
+from rankwise.serve import collection as collections
+from rankwise.serve.batching import Batcher, Full
+from rankwise.serve.collection import Collection
+from rankwise.serve.guard import Guard
+from rankwise.serve.limits import Limits
+
+THRESHOLD = 0.5
+RETRY_AFTER_S = 1
+_PAGE = Path(__file__).with_name("page.html")
+
+
+class Classify(BaseModel):
+    """Texts to classify."""
+
+    model_config = ConfigDict(extra="forbid")
+    texts: list[str] = Field(min_length=1, description="the texts")
+    model: str | None = Field(None, description="a classifier's name; all of them answer where it is null")
+
+
+class Answer(BaseModel):
+    """What a classifier says of one text."""
+
+    labels: list[str] = Field(description="the most probable label, or those the text carries")
+    probabilities: dict[str, float]
+    threshold: float | None = Field(description="from which a label is carried, where a text may carry several")
+
+
+class Classified(BaseModel):
+    """Answers by classifier, in the order of the texts."""
+
+    results: dict[str, list[Answer]]
+
+
+class Predict(BaseModel):
+    """The request of Text Embeddings Inference's /predict: a text, or a batch of lists of one text."""
+
+    inputs: str | list[str] | list[list[str]]
+    raw_scores: bool = False
+    truncate: bool = True
+
+
+class Score(BaseModel):
+    """A label and its probability, or its raw score."""
+
+    score: float
+    label: str
+
+
+class Service:
+    """What the routes share."""
+
+    def __init__(self, collection: Collection, limits: Limits) -> None:
+        self.collection, self.limits = collection, limits
+        self.batcher = Batcher(collection.many, limits.queued_texts)
+        self.ready = True
+        self.registry = CollectorRegistry()
+        self.requests = Counter("rankwise_requests", "Requests", ["path", "status"], registry=self.registry)
+        self.seconds = Histogram("rankwise_request_seconds", "Until the answer", ["path"], registry=self.registry)
+        self.texts = Counter("rankwise_texts", "Texts classified", ["model"], registry=self.registry)
+        for name, text, value in (
+            ("rankwise_waiting_answers", "Asked for and not given", lambda: self.batcher.waiting),
+            ("rankwise_models", "Classifiers loaded", lambda: len(collection.many.loaded)),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(value)
+
+    def named(self, name: str | None) -> list[Loaded]:
+        """The classifier of a name, or all. Raises: HTTPException 404."""
+        loaded = self.collection.many.loaded
+        if name is None:
+            return list(loaded.values())
+        if name not in loaded:
+            raise HTTPException(404, f"there is no classifier '{name[:100]}'")
+        return [loaded[name]]
+
+    async def logits(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
+        """Shape of each: (texts, classes), one a classifier.
+
+        Raises: HTTPException 413, 429 or 503.
+        """
+        if len(texts) > self.limits.texts:
+            raise HTTPException(413, f"{len(texts):,} texts, at most {self.limits.texts:,} may come in a request")
+        longest = max(map(len, texts), default=0)
+        if longest > self.limits.text_chars:
+            raise HTTPException(413, f"a text has {longest:,} characters, at most {self.limits.text_chars:,} may come")
+        if not asked:
+            raise HTTPException(503, "no classifier is loaded")
+        try:
+            logits = await asyncio.wait_for(
+                self.batcher.logits([mended(text) for text in texts], asked), self.limits.answer_s
+            )
+        except Full:
+            raise HTTPException(429, "too many texts wait", headers={"Retry-After": str(RETRY_AFTER_S)}) from None
+        except asyncio.TimeoutError:
+            raise HTTPException(503, "no answer in time", headers={"Retry-After": str(RETRY_AFTER_S)}) from None
+        for loaded in asked:
+            self.texts.labels(loaded.name).inc(len(texts))
+        return logits
+
+
+def make_app(collection: Collection, *, limits: Limits | None = None, token: str | None = None) -> Any:
+    """The ASGI application of a collection of classifiers, its guard around it."""
+    limits = limits or Limits()
+    service = Service(collection, limits)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.ready = False
+        await asyncio.to_thread(service.batcher.close)
+
+    app = FastAPI(title="Rankwise", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    _measure(app, service)
+    _add_answers(app, service)
+    _add_models(app, service)
+    _add_health(app, service)
+    return Guard(app, limits, token)
+
+
+def _measure(app: FastAPI, service: Service) -> None:
+    @app.middleware("http")
+    async def measured(request: Request, call: Callable[[Request], Any]) -> Response:
+        started = time.perf_counter()
+        response: Response = await call(request)
+        route = request.scope.get("route")
+        path = getattr(route, "path", "other")
+        service.requests.labels(path, str(response.status_code)).inc()
+        service.seconds.labels(path).observe(time.perf_counter() - started)
+        return response
+
+
+def _add_answers(app: FastAPI, service: Service) -> None:
+    refusals: dict[int | str, dict[str, Any]] = {
+        code: {"description": text}
+        for code, text in {404: "no such classifier", 413: "too large", 429: "too much waits", 503: "no answer"}.items()
+    }
+
+    @app.post("/v1/classify", response_model=Classified, responses=refusals)
+    async def classify(asked: Classify) -> Any:
+        """Labels and probabilities of texts, by one classifier or by all."""
+        classifiers = service.named(asked.model)
+        found = await service.logits(asked.texts, classifiers)
+        return JSONResponse(
+            {"results": {one.name: _answers(one, logits) for one, logits in zip(classifiers, found, strict=True)}}
+        )
+
+    @app.post("/predict", response_model=list[Score] | list[list[Score]], responses=refusals)
+    async def predict(
+        asked: Annotated[Predict, Body()],
+        model: Annotated[str | None, Query(description="which classifier, where there are several")] = None,
+    ) -> Any:
+        """As Text Embeddings Inference answers, most probable label first."""
+        texts, single = _inputs(asked.inputs)
+        classifiers = service.named(model)
+        if len(classifiers) > 1:
+            raise HTTPException(422, "there are several classifiers: name one with ?model=NAME")
+        (logits,) = await service.logits(texts, classifiers)
+        scores = logits if asked.raw_scores else classifiers[0].probabilities(logits)
+        rows = [_sorted_scores(classifiers[0].label_names, row) for row in scores]
+        return JSONResponse(rows[0] if single else rows)
+
+
+def _answers(loaded: Loaded, logits: np.ndarray) -> list[dict[str, Any]]:
+    probabilities = loaded.probabilities(logits)
+    several = loaded.saved.multi_label
+    names = loaded.names_of(probabilities)
+    return [
+        {
+            "labels": name if several else [name],
+            "probabilities": dict(zip(loaded.label_names, map(float, row), strict=True)),
+            "threshold": THRESHOLD if several else None,
+        }
+        for name, row in zip(names, probabilities, strict=True)
+    ]
+
+
+def _inputs(inputs: str | list[str] | list[list[str]]) -> tuple[list[str], bool]:
+    """The texts, and whether it is one alone."""
+    if isinstance(inputs, str):
+        return [inputs], True
+    rows = [inputs] if inputs and all(isinstance(one, str) for one in inputs) else inputs
+    texts: list[str] = []
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 1:
+            raise HTTPException(422, "each of inputs is a list of one text; pairs of texts are not known here")
+        texts.append(str(row[0]))
+    if not texts:
+        raise HTTPException(422, "inputs is empty")
+    return texts, rows is not inputs
+
+
+def _sorted_scores(names: Sequence[str], row: np.ndarray) -> list[dict[str, Any]]:
+    return [{"score": float(row[label]), "label": names[label]} for label in np.argsort(-row, kind="stable")]
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models")
+    async def models() -> Any:
+        """The classifiers, their labels and how often they were right."""
+        return {"models": service.collection.told()}
+
+    @app.put("/v1/models/{name}", responses={409: {"description": "it cannot be loaded"}})
+    async def add(name: str) -> Any:
+        """Load a classifier from the models folder, in place of another of that name; answers go on meanwhile."""
+        try:
+            loaded = await asyncio.to_thread(service.collection.add, name)
+        except UserError as error:
+            raise HTTPException(409, str(error)) from None
+        return collections.told(loaded)
+
+    @app.delete("/v1/models/{name}", responses={404: {"description": "no such classifier"}})
+    async def remove(name: str) -> Any:
+        """Forget a classifier; requests that have reached it are still answered."""
+        service.named(name)
+        try:
+            service.collection.remove(name)
+        except UserError as error:
+            raise HTTPException(404, str(error)) from None
+        return {"removed": name}
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    async def healthy() -> Any:
+        """The process answers."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", responses={503: {"description": "it drains, or has no classifier"}})
+    async def ready() -> Any:
+        """It takes texts."""
+        if not service.ready or not service.collection.many.loaded:
+            raise HTTPException(503, "not ready")
+        return {"status": "ready"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Any:
+        """For Prometheus."""
+        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> Any:
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
+            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        content = _PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
+        return HTMLResponse(content, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})

@@ -1,0 +1,29 @@
+"""How much one client may ask for, so that no request takes the server from the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a request; what is beyond is answered with its status and closed."""
+
+    text_chars: int = 100_000
+    """of one text (413): some thousand tokens are read of it in any case"""
+    texts: int = 256
+    """of one request (413)"""
+    body_bytes: int = 4_000_000
+    """(413)"""
+    header_bytes: int = 16_384
+    """(431)"""
+    queued_texts: int = 4_096
+    """waiting for their turn (429 with Retry-After)"""
+    body_s: float = 10.0
+    """to send a body in (408)"""
+    answer_s: float = 30.0
+    """from a request to its answer (503)"""
+    connections: int = 512
+    """(503)"""
+    drain_s: int = 30
+    """to finish what was accepted, after SIGTERM"""
