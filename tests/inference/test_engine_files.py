@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import subprocess
 import sys
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.parity import adapted, error, families, modules, padded, texts, tiny
+from engine.parity import CONFIGS, adapted, error, families, modules, padded, texts, tiny
+from rankwise.engine import FastClassifier
 from rankwise.errors import UserError
 from rankwise.inference import saved
 from rankwise.inference.classifier import load_classifier, why_not_fast
@@ -39,6 +42,22 @@ def test_files_give_pefts_logits(tmp_path, model_type, options):
     classifier = read(tmp_path)
     with torch.inference_mode():
         assert error(classifier(classifier.collate(texts())), expected) < 1e-5
+
+
+@families
+def test_the_engine_answers_from_files_as_it_does_live(tmp_path, model_type):
+    """In bf16 too, and where the `config.json` leaves out what is usual for its type, as those of the Hub do."""
+    peft = adapted(tiny(model_type, dropout=True), modules(model_type, "query", "ffn_in")).eval()
+    peft.save_pretrained(str(tmp_path / "adapter"))
+    copy.deepcopy(peft).unload().save_pretrained(str(tmp_path / "base"))
+    config = tmp_path / "base" / "config.json"
+    config.write_text(json.dumps({"model_type": model_type, **CONFIGS[model_type]}), encoding="utf-8")
+    for precision in ("fp32", "bf16"):
+        live = FastClassifier.from_peft(copy.deepcopy(peft), precision=precision).eval()
+        saved_one = read(tmp_path, precision)
+        with torch.inference_mode():
+            batch = live.collate(texts())
+            assert error(saved_one(batch), live(batch)) < 1e-5, precision
 
 
 def test_files_of_a_bare_encoder_without_importing_peft(tmp_path):
