@@ -166,6 +166,29 @@ def test_the_hosts_generators_and_settings_stay_as_they_were(adapt, texts, engin
     assert state() == before
 
 
+def test_threads_that_load_at_once_leave_the_hosts_settings(adapt, texts):
+    import logging
+
+    import transformers
+
+    folder = adapt()
+    level = logging.getLogger("transformers").level
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    transformers.logging.enable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.INFO)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            loaded = list(pool.map(lambda _: rankwise.load(folder, engine="reference", precision="fp32"), range(12)))
+        assert logging.getLogger("transformers").level == logging.INFO
+        assert transformers.logging.is_progress_bar_enabled()
+        assert torch.equal(torch.get_rng_state(), before)
+    finally:
+        transformers.logging.disable_progress_bar()
+        logging.getLogger("transformers").setLevel(level)
+    assert all(np.array_equal(one.logits(texts), loaded[0].logits(texts)) for one in loaded)
+
+
 @ENGINES
 def test_random_weights_are_made_again_without_a_trace(config, tmp_path, engine):
     config["model"] |= {"random_weights": True}

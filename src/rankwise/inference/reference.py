@@ -22,12 +22,11 @@ _NEVER_SAVED = re.compile(r"^prompt_encoder\.|\.ranknum\.")
 
 def base_of(saved: SavedClassifier) -> Any:
     """The base alone, in fp32; a base of random weights is made again from its seed. The host's generator stays as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(saved.seed)
         model = base_model(saved.model, saved.encoder, saved.label_names, saved.multi_label, folder=saved.base)
         if saved.embedding_rows != saved.encoder.dims.vocabulary:  # the tokenizer had grown in training
-            with quiet():
-                model.resize_token_embeddings(saved.embedding_rows, mean_resizing=False)
+            model.resize_token_embeddings(saved.embedding_rows, mean_resizing=False)
     return model
 
 

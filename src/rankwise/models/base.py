@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,25 +19,29 @@ from rankwise.errors import UserError
 from rankwise.models import sources
 from rankwise.models.pooling import with_pooled_head
 
+_turn = threading.RLock()
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' loading reports, bars and notices to PEFT's developers off the screen.
 
-    What they warn of is checked here.
+    What they warn of is checked here. The settings are the process's: threads that load at once take turns, so that each
+    finds the host's and leaves them.
     """
-    logger = logging.getLogger("transformers")
-    level, bars = logger.level, transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
+    with _turn:
+        logger = logging.getLogger("transformers")
+        level, bars = logger.level, transformers.logging.is_progress_bar_enabled()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                yield
+        finally:
+            logger.setLevel(level)
+            if bars:
+                transformers.logging.enable_progress_bar()
 
 
 def base_model(
