@@ -2,11 +2,15 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import pytest
 
+import rankwise
+from rankwise.search import driver
 from rankwise.search import trial as trials
 from rankwise.search.workers import InProcess
+from rankwise.training import loop
 from support import pretend
 from support import run_search as run
 
@@ -83,25 +87,72 @@ def test_a_length_that_no_model_has_is_refused_with_several_workers_too(sweep, t
     assert [row["status"] for row in record["table"]] == ["done", "refused"]
 
 
-def test_no_trial_goes_on_after_the_deadline_once_one_is_whole(sweep, tmp_path):
-    """The clock ended trial 1 in the first rung; trial 0 was better there."""
+def test_a_trial_that_the_clock_cut_does_not_beat_better_ones_that_pause(sweep, tmp_path):
+    """The clock ended trial 1 in the first rung; trial 0 was better there, so it is the one that is made whole."""
     sweep["axes"], sweep["halving"] = {"train.learning_rate": [5e-3, 1e-3]}, {"factor": 2, "rungs": 2}
     asked = []
 
     class Slow(InProcess):
         def run(self, tasks):
-            asked.append([task.optional for task in tasks])
+            asked.extend((task.number, task.until, task.optional) for task in tasks)
             for task in tasks:
-                if len(asked) > 1:
+                if task.optional and len(asked) > 2:
                     yield trials.Outcome(task.number, "late")
-                elif task.number == 0:
-                    yield dataclasses.replace(pretend(task), status="paused", step=4)
+                elif task.until is None:
+                    yield dataclasses.replace(seen[task.number], status="stopped_early")
                 else:
-                    yield pretend(task)
+                    seen[task.number] = pretend(task)
+                    yield dataclasses.replace(seen[task.number], status="paused", step=6 - 2 * task.number)
 
-    record = run(sweep, tmp_path / "s", workers=Slow(), deadline=time.time() + 60)
-    assert asked[:2] == [[False, True], [True]]
-    assert record["winner"]["trial"] == 1
+    seen = {}
+    record = run(sweep, tmp_path / "s", workers=Slow(), deadline=time.time() - 1)
+    assert asked == [(0, 6, False), (1, 6, True), (0, None, False)]
+    assert record["winner"]["trial"] == 0
+    assert [row["status"] for row in record["table"]] == ["done", "halved"]
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_the_clock_ends_a_search_of_real_runs_with_its_best(sweep, tmp_path, monkeypatch, cut):
+    """The clock ends inside a rung, in the worse trial's first steps or in the better one's."""
+    rates = [1e-2, 1e-6] if cut else [1e-6, 1e-2]
+    sweep["base"]["train"] |= {"steps": 80, "eval_every": 80}
+    sweep["axes"], sweep["halving"] = {"train.learning_rate": rates}, {"factor": 2, "rungs": 2}
+    step, clock = loop.Loop._train_step, {"now": 1000.0}
+
+    def ticking(self):
+        step(self)
+        clock["now"] += 1
+
+    monkeypatch.setattr(loop.Loop, "_train_step", ticking)
+    for module in (loop, trials, driver):
+        monkeypatch.setattr(
+            module,
+            "time",
+            SimpleNamespace(time=lambda: clock["now"], perf_counter=time.perf_counter, monotonic=time.monotonic),
+        )
+    record = run(sweep, tmp_path / "s", deadline=1000.0 + 70)
+    assert record["winner"]["point"] == {"train.learning_rate": 1e-2}
+    steps = {row["trial"]: row["steps"] for row in record["table"]}
+    assert (steps[0], steps[1]) == (40, 30)
+    assert [row["status"] for row in record["table"]] == ["done", "halved"]
+
+
+def test_rungs_stand_where_the_schedule_says_whatever_the_evaluations(sweep, tmp_path):
+    sweep["base"]["train"] |= {"steps": 12, "eval_every": 12}
+    sweep["axes"], sweep["halving"] = {"train.learning_rate": [1e-2, 1e-3, 1e-4, 1e-5]}, {"factor": 2, "rungs": 3}
+    record = run(sweep, tmp_path / "s")
+    reached = sorted([rung["reached"] for rung in trial["rungs"]] for trial in record["trials"])
+    assert reached == [[3], [3], [3, 6], [3, 6, 12]]
+    winner = rankwise.Run(tmp_path / "s" / record["winner"]["run"])
+    assert winner.config.train.evaluate_at == [3, 6]
+    assert [row["step"] for row in winner.history] == [3, 6, 12]
+
+
+def test_nobody_is_halved_twice_on_one_step(sweep, tmp_path):
+    sweep["base"]["train"] |= {"steps": 2, "eval_every": 1}
+    sweep["axes"], sweep["halving"] = {"train.learning_rate": [1e-2, 1e-3, 1e-4, 1e-5]}, {"factor": 2, "rungs": 3}
+    record = run(sweep, tmp_path / "s")  # rungs at 1, 1 and 2
+    assert sorted(row["steps"] for row in record["table"]) == [1, 1, 2, 2]
 
 
 class Several(InProcess):

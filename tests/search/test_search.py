@@ -114,11 +114,13 @@ def test_halving_promotes_the_better_and_they_end_as_if_never_stopped(sweep, tmp
     sweep["halving"] = {"factor": 2, "rungs": 3}
     record = run(sweep, tmp_path / "s")
     assert [row["status"] for row in record["table"]] == ["done", "halved", "halved", "halved"]
-    assert [row["steps"] for row in record["table"]] == [12, 8, 4, 4]
-    assert record["counts"]["steps"] == 12 + 8 + 4 + 4
+    assert [row["steps"] for row in record["table"]] == [12, 6, 3, 3]
+    assert record["counts"]["steps"] == 12 + 6 + 3 + 3
     winner = record["winner"]
     straight = rankwise.train(
-        sweep["base"], [f"train.learning_rate={winner['point']['train.learning_rate']}"], out=tmp_path / "straight"
+        sweep["base"],
+        [f"train.learning_rate={winner['point']['train.learning_rate']}", "train.evaluate_at=[3, 6]"],
+        out=tmp_path / "straight",
     )
     promoted = rankwise.Run(tmp_path / "s" / winner["run"])
     assert promoted.history == straight.history
@@ -129,7 +131,7 @@ def test_halving_keeps_at_least_so_many_and_the_best_of_them_by_the_final_score_
     sweep["axes"] = {"train.learning_rate": [1e-5, 1e-4, 1e-3, 1e-2]}
     sweep["halving"] = {"factor": 2, "rungs": 3, "least": 3}
     record = run(sweep, tmp_path / "s")
-    assert sorted(row["steps"] for row in record["table"]) == [4, 12, 12, 12]
+    assert sorted(row["steps"] for row in record["table"]) == [3, 12, 12, 12]
     assert record["counts"]["done"] == 3
     done = [row for row in record["table"] if row["status"] == "done"]
     assert record["winner"]["chosen"] == max(row["chosen"] for row in done)

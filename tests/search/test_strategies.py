@@ -59,11 +59,12 @@ def test_tpe_proposes_in_batches_and_hyperband_in_brackets(sweep):
     assert brackets[0].count > brackets[1].count > brackets[2].count
 
 
-def test_rungs_fall_on_evaluations_and_end_with_the_run():
+def test_rungs_are_the_schedules_own_and_end_with_the_run():
     thirds = Halving(factor=3)
-    assert stops(180, 20, 3, thirds) == [20, 60, 180]
-    assert stops(100, 25, 3, thirds) == [25, 50, 100]
-    assert stops(10, 10, 3, thirds) == [10, 10, 10]
+    assert stops(180, 3, thirds) == [20, 60, 180]
+    assert stops(300, 3, thirds) == [34, 100, 300]
+    assert stops(60, 4, thirds) == [3, 7, 20, 60]
+    assert stops(2, 3, thirds) == [1, 1, 2]
     assert [survivors(count, thirds) for count in (27, 9, 3, 1)] == [9, 3, 1, 1]
 
 

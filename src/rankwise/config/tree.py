@@ -249,6 +249,9 @@ class Train(Section, frozen=True):
         PositiveInt | Literal["epoch"] | None,
         _help("steps between evaluations, or epoch; null is a twelfth of the run"),
     ] = None
+    evaluate_at: Annotated[
+        list[PositiveInt], _help("steps after which validation is scored beside those of eval_every: a search's rungs")
+    ] = msgspec.field(default_factory=list)
     evaluate: Annotated[bool, _help("evaluate on validation during training")] = True
     select: Select = Select()
     early_stopping: Annotated[EarlyStopping | None, _help("off when null; any of its keys turns it on")] = None

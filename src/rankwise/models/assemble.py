@@ -12,7 +12,7 @@ from peft import LoraConfig, TaskType, get_peft_model, inject_adapter_in_model
 from torch import nn
 
 from rankwise.config import Config
-from rankwise.machine.seeds import seed_everything
+from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
 from rankwise.models.base import base_model, quiet
 from rankwise.planning import Plan, plan, require_fit
@@ -59,14 +59,14 @@ def build(
     planned = plan(config, num_labels)
     require_fit(planned)
     config = planned.config
-    seed_everything(config.train.seed)
     method = method_of(config)
-    base = base_model(config.model, planned.encoder, label_names, config.data.multi_label)
-    with quiet():
-        model = get_peft_model(base, method.peft_config(config, planned.encoder, _common(planned), total_steps))
-        method.initialise(model, config.adapter, batches)
-    if head_kind(config) == "low_rank":
-        _adapt_dense(model, planned)
+    with own_generators(config.train.seed):
+        base = base_model(config.model, planned.encoder, label_names, config.data.multi_label)
+        with quiet():
+            model = get_peft_model(base, method.peft_config(config, planned.encoder, _common(planned), total_steps))
+            method.initialise(model, config.adapter, batches)
+        if head_kind(config) == "low_rank":
+            _adapt_dense(model, planned)
     named = by_plan_name(model, planned)
     _make_trainable(model, named, planned)
     peft_config(model).modules_to_save = list(wrapped_modules(config, planned.encoder))

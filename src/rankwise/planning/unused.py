@@ -22,6 +22,7 @@ _USES: tuple[tuple[str, str, Collection[Any]], ...] = (
     ("train.power", "train.schedule", ("polynomial",)),
     ("train.plateau_patience", "train.schedule", ("plateau",)),
     ("train.eval_every", "train.evaluate", (True,)),
+    ("train.evaluate_at", "train.evaluate", (True,)),
     ("train.select", "train.evaluate", (True,)),
     ("data.validation", "train.evaluate", (True,)),
     ("data.validation_size", "train.evaluate", (True,)),

@@ -32,6 +32,7 @@ HISTORY_COLUMNS = (
     "loss_ratio",
     "accuracy_spread",
     "accuracy_ratio",
+    "validation_macro_f1",
 )
 
 

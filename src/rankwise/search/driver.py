@@ -33,6 +33,7 @@ from rankwise.search.workers import InProcess, Workers
 
 RECORD = "search.json"
 COPY = "search.yaml"
+LATE = "no time was left"
 _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
 """keys after whose change equal predictions come with another confidence, and losses no longer compare"""
 
@@ -196,7 +197,7 @@ class Sweep:
             broken = constraints.violated(self.spec.constraints, planned)
             if broken:
                 raise UserError(f"constraint not met: {broken}")
-            lengths = self._lengths(planned.config)
+            total_steps = self._total_steps(planned.config)
             self._warm(planned.config)
         except UserError as error:
             trial.status, trial.why = "refused", str(error)
@@ -207,7 +208,7 @@ class Sweep:
             if twin is not None:
                 trial.status, trial.why = "duplicate", twin.number
             else:
-                trial.total_steps, trial.eval_every = lengths
+                trial.total_steps = total_steps
         self.study.save(trial)
         self.progress.admitted(trial)
 
@@ -220,14 +221,13 @@ class Sweep:
     def _plan(self, config: Config) -> planning.Plan:
         return planning.plan(config, len(_roles(config).label_names))
 
-    def _lengths(self, config: Config) -> tuple[int, int]:
-        """Optimizer steps of the whole run, and between evaluations."""
-        from rankwise.training.loop import eval_every, steps_per_epoch, total_steps
+    def _total_steps(self, config: Config) -> int:
+        """Optimizer steps of the whole run."""
+        from rankwise.training.loop import total_steps
 
         training = _roles(config).train
         assert training is not None
-        total = total_steps(len(training), config.train)
-        return total, eval_every(config.train, total, steps_per_epoch(len(training), config.train))
+        return total_steps(len(training), config.train)
 
     def _warm(self, config: Config) -> None:
         """Make the token files once, before workers that would each make their own."""
@@ -243,7 +243,12 @@ class Sweep:
         alive = trials
         for rung in range(each.rungs):
             last = rung == each.rungs - 1
-            self._run_tasks(alive, None if last else rung, each.rungs)
+            if not last and all(self._stops(t)[rung] == self._stops(t)[rung + 1] for t in alive):
+                continue  # of runs so short that two rungs are one step: nobody is halved twice on the same scores
+            self._run_tasks(alive, None if last else rung)
+            if self._is_late(alive):
+                self._end_best(alive, rung)
+                return
             # With those that an earlier session halved here: the same rank the same, resumed or not.
             alive = [
                 t for t in alive if t.status in ("paused", "done") or (t.halved_at is not None and t.halved_at >= rung)
@@ -251,12 +256,38 @@ class Sweep:
             if last or not alive:
                 return
             ranked = self._ranked(alive, rung)
-            kept = ranked[: self._affordable(ranked, rung, each.rungs)]
+            kept = ranked[: self._affordable(ranked, rung)]
             for trial in alive:
                 if trial not in kept and not trial.has_ended:
                     trial.status, trial.halved_at = "halved", rung
                     self._save(trial)
             alive = sorted(kept, key=lambda trial: trial.number)
+
+    def _is_late(self, trials: Sequence[Trial]) -> bool:
+        """Whether the clock ended while these trials ran."""
+        passed = self.deadline is not None and time.time() >= self.deadline
+        return passed or any(trial.status == "halved" and trial.why == LATE for trial in trials)
+
+    def _end_best(self, trials: Sequence[Trial], rung: int) -> None:
+        """The clock has ended: what is paused ends as it is. The best of it is made whole where nothing whole is better,
+        so that a run which the clock cut short wins over none that waited for its turn with higher scores.
+        """
+        cut = [t for t in trials if t.status == "paused" or (t.status == "halved" and t.why == LATE)]
+        scored = [t for t in cut if t.outcome is not None and t.outcome.scores]
+        whole = [t for t in self.trials if t.status == "done" and t.repeats is None]
+        best = better_first([*scored, *whole], self.spec.metric)[:1]
+        for trial in cut:
+            if trial in best:
+                trial.status, trial.why, trial.halved_at = "paused", None, None
+            elif trial.status == "paused":
+                trial.status, trial.why, trial.halved_at = "halved", LATE, rung
+            self._save(trial)
+        self._run_tasks([trial for trial in best if not trial.has_ended], None, whatever_the_clock=True)
+
+    def _stops(self, trial: Trial) -> list[int]:
+        """The steps at which a trial is compared; one that repeats another under a new seed is evaluated there too."""
+        first = next((t for t in self.trials if t.number == trial.repeats), trial)
+        return stops(trial.total_steps, self.walk.rounds[first.round].rungs, self.halving)
 
     def _ranked(self, alive: Sequence[Trial], rung: int) -> list[Trial]:
         """A rung's trials, those first that go on first."""
@@ -275,7 +306,7 @@ class Sweep:
             by = "metric"
         return self.spec.metric if by == "metric" else "last_loss"
 
-    def _affordable(self, ranked: Sequence[Trial], rung: int, rungs: int) -> int:
+    def _affordable(self, ranked: Sequence[Trial], rung: int) -> int:
         """How many of a rung's trials go on: by the factor, and fewer when the clock would cut the last one short."""
         count = survivors(len(ranked), self.halving)
         best, outcomes = ranked[0], [trial.outcome for trial in self.trials if trial.outcome is not None]
@@ -283,34 +314,45 @@ class Sweep:
         if self.deadline is None or not steps:
             return count
         step_s = sum(outcome.seconds for outcome in outcomes) / steps
-        here, then = stops(best.total_steps, best.eval_every, rungs, self.halving)[rung : rung + 2]
+        here, then = self._stops(best)[rung : rung + 2]
         left = self.deadline - time.time()
         while count > 1 and step_s * (count * (then - here) + best.total_steps - then) > left:
             count -= 1
         return count
 
-    def _run_tasks(self, trials: Sequence[Trial], rung: int | None, rungs: int = 1) -> None:
+    def _run_tasks(self, trials: Sequence[Trial], rung: int | None, *, whatever_the_clock: bool = False) -> None:
         """Bring trials to a rung, or to their end when it is None."""
         by_number = {trial.number: trial for trial in trials}
         tasks: list[Task] = []
         for trial in trials:
-            until = None if rung is None else stops(trial.total_steps, trial.eval_every, rungs, self.halving)[rung]
+            until = None if rung is None else self._stops(trial)[rung]
             until = None if until == trial.total_steps else until
             if not trial.has_ended and not trial.reached(until):
                 # One run is to be whole, however late; with one there, none is begun after the deadline.
                 optional = (until is not None and len(tasks) > 0) or any(t.status == "done" for t in self.trials)
+                optional = optional and not whatever_the_clock
                 folder = str((self.folder / trial.folder).resolve())  # a cluster's workers have a place of their own
-                tasks.append(Task(trial.number, self._tree(trial), folder, until, self.deadline, optional))
+                tasks.append(Task(trial.number, self._run_tree(trial), folder, until, self.deadline, optional))
         for outcome in self.workers.run(tasks):
-            self._take_in(by_number[outcome.number], outcome, rungs - 1 if rung is None else rung)
+            trial = by_number[outcome.number]
+            self._take_in(trial, outcome, len(self._stops(trial)) - 1 if rung is None else rung)
+
+    def _run_tree(self, trial: Trial) -> dict[str, Any]:
+        """What a trial's run is configured with: it is evaluated at the search's rungs too."""
+        tree = self._tree(trial)
+        rungs = {step for step in self._stops(trial) if step < trial.total_steps}
+        if rungs:
+            named = tree.get("train", {}).get("evaluate_at", [])
+            configuration.set_key(tree, "train.evaluate_at", sorted(rungs | set(named)))
+        return tree
 
     def _take_in(self, trial: Trial, outcome: Outcome, rung: int) -> None:
         if outcome.status == "late":
-            trial.status, trial.why, trial.halved_at = "halved", "no time was left", rung - 1
+            trial.status, trial.why, trial.halved_at = "halved", LATE, rung - 1
         else:
             trial.status = "failed" if outcome.status == "failed" else "done" if outcome.ended else "paused"
             trial.why = outcome.error
-            trial.add(outcome)
+            trial.add(outcome, rung)
         self._save(trial)
         self.progress.took_in(trial, self.trials)
 

@@ -36,6 +36,13 @@ def measure(config: Config, roles: Any, seconds: float) -> Speed:
     config
         Its scope should be the largest that will be tried: smaller ones are faster.
     """
+    from rankwise.machine.seeds import own_generators
+
+    with own_generators(config.train.seed):
+        return _measured(config, roles, seconds)
+
+
+def _measured(config: Config, roles: Any, seconds: float) -> Speed:
     import torch
 
     from rankwise import planning

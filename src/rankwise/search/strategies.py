@@ -6,7 +6,6 @@ search file alone, not on how many workers there are, which of them was faster, 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -114,13 +113,13 @@ def _brackets(count: int, halving: Halving | None, *, drawn: bool) -> tuple[Roun
     return tuple(Round(number, size, rungs, drawn) for number, (size, rungs) in enumerate(rounds))
 
 
-def stops(total_steps: int, eval_every: int, rungs: int, halving: Halving) -> list[int]:
+def stops(total_steps: int, rungs: int, halving: Halving) -> list[int]:
     """The steps at which a trial of `total_steps` is compared, the last being `total_steps`.
 
-    They fall on evaluations, so that a promoted trial goes on exactly as if it had never stopped.
+    Each is evaluated (`train.evaluate_at`), so that trials are compared where the schedule says. Of a very short run
+    several may be one step.
     """
-    wanted = [total_steps / halving.factor ** (rungs - 1 - rung) for rung in range(rungs)]
-    return [*(min(total_steps, math.ceil(step / eval_every) * eval_every) for step in wanted[:-1]), total_steps]
+    return [-(-total_steps // halving.factor ** (rungs - 1 - rung)) for rung in range(rungs)]
 
 
 def survivors(count: int, halving: Halving) -> int:

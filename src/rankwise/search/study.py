@@ -33,7 +33,8 @@ class Trial:
     repeats
         The number of the finalist that this trial repeats under another seed.
     rungs
-        Its scores at every rung it came to, with the step reached.
+        Its scores at every rung it came to, with the rung's number and the step reached, which is an earlier one where
+        the clock cut it short.
     halved_at
         The last rung it was compared at, when it was halved.
     """
@@ -48,7 +49,6 @@ class Trial:
     trainable: int | None = None
     rank: int | None = None
     total_steps: int = 0
-    eval_every: int = 1
     seed: int = 0
     repeats: int | None = None
     outcome: Outcome | None = None
@@ -74,19 +74,21 @@ class Trial:
         """Whether it was brought to a step, or to its end (None), already."""
         return self.outcome is not None and (self.outcome.ended or (until is not None and self.outcome.step >= until))
 
-    def add(self, outcome: Outcome) -> None:
-        """Take in where it stands now; a failure leaves it where it stood."""
+    def add(self, outcome: Outcome, rung: int = 0) -> None:
+        """Take in where it stands now, on its way to a rung; a failure leaves it where it stood."""
         if outcome.status == "failed":
             return
         self.outcome = outcome
-        if outcome.scores and all(rung["reached"] != outcome.step for rung in self.rungs):
-            self.rungs.append({"reached": outcome.step, **outcome.scores})
+        if outcome.scores:
+            before = [scores for scores in self.rungs if scores["rung"] < rung]
+            self.rungs = [*before, {"rung": rung, "reached": outcome.step, **outcome.scores}]
 
     def scores_at(self, rung: int | None) -> dict[str, float]:
         """The scores at a rung, at the last one it came to when that was earlier, or (None) the newest."""
-        if rung is None or not self.rungs:
-            return self.outcome.scores if self.outcome else {}
-        return self.rungs[min(rung, len(self.rungs) - 1)]
+        newest = self.outcome.scores if self.outcome else {}
+        if rung is None:
+            return newest
+        return next((scores for scores in reversed(self.rungs) if scores["rung"] <= rung), newest)
 
     def attributes(self) -> dict[str, Any]:
         """Plain values for the storage."""
@@ -124,6 +126,8 @@ class Study:
                     self._study.tell(frozen.number, state=self._optuna.trial.TrialState.FAIL)
                 continue
             outcome = stored.pop("outcome") if "outcome" in (stored := dict(stored)) else None
+            stored.pop("eval_every", None)  # of older versions, whose rungs fell on evaluations and had no number
+            stored["rungs"] = [{"rung": number, **scores} for number, scores in enumerate(stored.get("rungs", []))]
             trial = Trial(frozen.number, **stored, outcome=Outcome.of(outcome) if outcome else None)
             if running and trial.status == "failed":  # a full disk or a lack of memory may be gone by now
                 trial.status, trial.why = ("paused" if trial.outcome else "planned"), None

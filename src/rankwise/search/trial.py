@@ -15,6 +15,7 @@ from typing import Any
 
 from rankwise import config as configuration
 from rankwise.config import Config, Data
+from rankwise.errors import UserError
 
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
 _KEPT_DATA = 4
@@ -98,14 +99,20 @@ def carry_out(task: Task) -> Outcome:
             deadline=task.deadline,
             load_data=load_data,
         )
+    except UserError as error:
+        return Outcome(task.number, "failed", error=str(error))
     except Exception as error:
         return Outcome(task.number, "failed", error=f"{type(error).__name__}: {error}")
-    reached = standing(task)
+    reached = standing(task, cut_short=task.deadline is not None and time.time() >= task.deadline)
     return reached or Outcome(task.number, "failed", error="the run ended without a result")
 
 
-def standing(task: Task) -> Outcome | None:
-    """The outcome that a task's folder already holds; None when there is work to do."""
+def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
+    """The outcome that a task's folder already holds; None when there is work to do.
+
+    cut_short
+        The clock has ended: wherever it stands is where it came to.
+    """
     try:
         result = json.loads((Path(task.folder) / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -115,7 +122,9 @@ def standing(task: Task) -> Outcome | None:
     if result["status"] in ("finished", "stopped_early"):
         return _ended(task, result, seconds)
     reached = result.get("reached")
-    if task.until is None or not reached or reached["step"] < task.until or reached["best"] is None:
+    if task.until is None or not reached or reached["best"] is None:
+        return None
+    if reached["step"] < task.until and not cut_short:
         return None
     best, last = reached["best"], reached["last"]
     return Outcome(

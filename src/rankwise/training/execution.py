@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from rankwise.config import Config
@@ -20,6 +19,7 @@ from rankwise.inference.classifier import load_classifier
 from rankwise.machine import caches
 from rankwise.machine.precision import compiles
 from rankwise.machine.processes import this_process
+from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
@@ -30,11 +30,14 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
 from rankwise.training import final, probe, proof, record, stopping, tracking
 from rankwise.training.interrupt import StopRequest, stop_requests
-from rankwise.training.loop import Loop, State
+from rankwise.training.loop import Loop
 from rankwise.training.optimizers import optimizer
 from rankwise.training.prepare import Job
 from rankwise.training.progress import Progress
 from rankwise.training.schedules import Schedule
+from rankwise.training.state import State
+from rankwise.training.stopping import Diverged
+from rankwise.training.update import Update
 
 # Texts whose activations EVA decomposes, and how many at a time.
 EVA_ROWS, EVA_BATCH = 512, 32
@@ -70,9 +73,13 @@ class Execution:
             self.tracker = tracking.open_tracker(job.config, job.run)
         self._write("running")
         try:
-            state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+            with own_generators(job.config.train.seed):
+                state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
         except KeyboardInterrupt:
             self._write("interrupted", self.state)
+            raise
+        except Diverged as error:
+            self._write("failed", self.state, error=str(error), reached=record.reached(self.state))
             raise
         except BaseException as error:
             self._write("failed", self.state, error=f"{type(error).__name__}: {error}")
@@ -83,20 +90,22 @@ class Execution:
 
     def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State | None:
         """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
-        job = self.job
-        accelerator = Accelerator(mixed_precision="fp16" if job.config.model.precision == "fp16" else "no")
+        job, device = self.job, this_process().device
         model = self._built(job.config)
-        classifier = self._classifier(model, accelerator.device)
+        classifier = self._classifier(model, device)
         self.kernels = getattr(classifier, "computes_with", "torch")
         if method_of(job.config).solved_at_once:
             state = self._probe(model, classifier)
         else:
-            loop = self._loop(model, classifier, accelerator)
+            loop = self._loop(model, classifier)
             self.state = loop.state
-            state = self._fit(loop, model, resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+            try:
+                state = self._fit(loop, model, resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+            except Diverged as error:
+                raise self._with_best_kept(error, loop, model) from error
             if state.step < job.total_steps and not state.stopped_early:
                 self._write("interrupted", state, reached=record.reached(state))
-                return state if state.step == stop_at_step else None
+                return None if loop.asked_to_stop and state.step != stop_at_step else state
             if self.main and state.best:
                 loop.load_best()
             del loop
@@ -109,15 +118,23 @@ class Execution:
         same = compared is job.config
         trained = {} if same else {name: value.detach().clone() for name, value in model.assembly.trainable.items()}
         live = self._logits_to_prove(classifier) if same else None
-        device = accelerator.device
-        accelerator.free_memory()
-        del classifier, model, accelerator  # which holds the model, and the loop through its hooks
+        del classifier, model
         gc.collect()
         if live is None:
             live = self._live_logits(trained, device, compared)
         reloaded, difference = self._reloaded(live, device, compared)
         self._score_and_record(state, reloaded, difference)
         return state
+
+    def _with_best_kept(self, error: Diverged, loop: Loop, model: Any) -> Diverged:
+        """The error of a run that diverged, once the best weights it had are where an adapter is looked for."""
+        state, job = loop.state, self.job
+        if not state.best:
+            return Diverged(f"{error}; no evaluation came before, so nothing of it is kept")
+        if self.main:
+            loop.load_best()
+            adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
+        return Diverged(f"{error}; the best weights so far, of step {state.selection.step}, are in {job.run.adapter}")
 
     def _live_logits(self, trained: dict[str, torch.Tensor], device: torch.device, compared: Config) -> np.ndarray:
         """What the saved adapter has to repeat under another configuration (`proof.config_of`): the trained parameters in
@@ -162,13 +179,18 @@ class Execution:
         job, pad = self.job, self.job.tokenizer.pad_token_id
         return classifier_of(model, job.plan, config or job.config, pad_token_id=pad, steps=job.total_steps).to(device)
 
-    def _loop(self, model: Any, classifier: Any, accelerator: Accelerator) -> Loop:
+    def _loop(self, model: Any, classifier: Any) -> Loop:
         job, train = self.job, self.job.config.train
         named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]
         optimizing = optimizer(named, train)
         return Loop(
             classifier,
-            optimizing,
+            Update(
+                optimizing,
+                [value for _, value in named],
+                max_grad_norm=train.max_grad_norm,
+                scaled=job.config.model.precision == "fp16",
+            ),
             Schedule(optimizing, train, job.total_steps),
             job.objective,
             train,
@@ -177,8 +199,7 @@ class Execution:
             label_names=job.label_names,
             total_steps=job.total_steps,
             checkpoints=job.run.checkpoints,
-            accelerator=accelerator,
-            allocation=method_of(self.job.config).allocation(model),
+            allocation=method_of(job.config).allocation(model),
             on_evaluation=self._on_evaluation,
         )
 

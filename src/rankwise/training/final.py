@@ -13,8 +13,8 @@ from rankwise.records import Floor, LastScores, Metrics, Scores
 from rankwise.scoring import metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 from rankwise.training import stopping
-from rankwise.training.loop import State
 from rankwise.training.prepare import Job
+from rankwise.training.state import State
 
 TRAIN_SAMPLE_ROWS = 1_000
 

@@ -7,90 +7,36 @@ which a resumed run goes on as if it had never stopped: the order of rows and th
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from rankwise import files
 from rankwise.config import Train
 from rankwise.data.batches import batch_order, micro_batches
 from rankwise.data.tokens import Tokens
-from rankwise.errors import UserError
+from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.methods.adalora import Allocation
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.scoring import metrics
-from rankwise.training import stopping
+from rankwise.training import checkpoint, stopping
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
 from rankwise.training.objective import Objective
 from rankwise.training.progress import Progress
 from rankwise.training.schedules import Schedule
+from rankwise.training.state import Interval, State
+from rankwise.training.stopping import Diverged
+from rankwise.training.update import Update
 
 # A killed run loses no more than this, however far apart its evaluations are, which keep a checkpoint each.
 CHECKPOINT_S = 300.0
-
-
-_FULL_BELOW = 2**20
-"""bytes left on a disk that a failed write leaves full"""
-
-
-@dataclass
-class Interval:
-    """Sums over the training rows since the last evaluation; validation rows never enter."""
-
-    loss: float = 0.0
-    weight: float = 0.0
-    correct: int = 0
-    rows: int = 0
-
-
-@dataclass
-class State:
-    """Everything that changes while training, apart from weights and optimizer."""
-
-    selection: stopping.Selection
-    stopper: stopping.Stopper | None
-    step: int = 0
-    rows_seen: int = 0
-    tokens_seen: int = 0
-    train_s: float = 0.0
-    eval_s: float = 0.0
-    stopped_early: bool = False
-    interval: Interval = field(default_factory=Interval)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors only, so that loading never unpickles code."""
-        plain = {name: value for name, value in self.__dict__.items() if isinstance(value, int | float | bool)}
-        return {
-            "plain": plain,
-            "selection": asdict(self.selection),
-            "stopper": asdict(self.stopper) if self.stopper else None,
-            "interval": asdict(self.interval),
-            "history": self.history,
-            "best": self.best,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        for name, value in state["plain"].items():
-            setattr(self, name, value)
-        stopping.restore(self.selection, state["selection"])
-        if self.stopper is not None:
-            stopping.restore(self.stopper, state["stopper"])
-        self.interval = Interval(**state["interval"])
-        self.history = state["history"]
-        self.best = state["best"]
 
 
 class Loop:
@@ -99,7 +45,7 @@ class Loop:
     def __init__(
         self,
         classifier: Classifier,
-        optimizer: torch.optim.Optimizer,
+        update: Update,
         schedule: Schedule,
         objective: Objective,
         train: Train,
@@ -109,11 +55,11 @@ class Loop:
         label_names: Sequence[str],
         total_steps: int,
         checkpoints: Path,
-        accelerator: Accelerator,
         allocation: Allocation | None = None,
         on_evaluation: Callable[[State], None] = lambda state: None,
     ) -> None:
         self.classifier = classifier
+        self._module = cast("nn.Module", classifier)
         self.objective = objective
         self.train = train
         self.training = training
@@ -121,19 +67,17 @@ class Loop:
         self.label_names = label_names
         self.total_steps = total_steps
         self.checkpoints = checkpoints
-        self.accelerator = accelerator
+        self.update = update
+        self.processes = this_process()
         self.allocation = allocation
         self.on_evaluation = on_evaluation
         self.schedule = schedule
         rule = train.early_stopping
         self.state = State(stopping.Selection.of(train.select), stopping.Stopper.of(rule) if rule else None)
-        self.model, self.optimizer = accelerator.prepare(classifier, optimizer)
         self.eval_every = eval_every(train, total_steps, self.steps_per_epoch)
         self._orders: dict[int, list[np.ndarray]] = {}
         self._saved = time.monotonic()
-        accelerator.register_for_checkpointing(self.schedule, self.state, *([allocation] if allocation else []))
-        accelerator.register_save_state_pre_hook(self._keep_trainable_only)
-        accelerator.register_load_state_pre_hook(self._load_trainable)
+        self.asked_to_stop = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,96 +87,96 @@ class Loop:
     def fit(
         self, progress: Progress, stop: StopRequest, *, until: int | None = None, deadline: float | None = None
     ) -> State:
-        """Train until the last step, an early stop, or a request to stop.
+        """Train until the last step, an early stop, a pause, or a request to stop.
 
         until
             A step to pause at, with a checkpoint; the schedule stays that of all steps.
         deadline
-            `time.time()` after which the run is evaluated and ends as an early stop.
+            `time.time()` after which the run is evaluated and ends as an early stop; or pauses, where it was to pause
+            anyway: whether it is worth ending is then for others to judge.
+
+        Raises: Diverged.
         """
         last = self.total_steps if until is None else min(until, self.total_steps)
+        pausing = last < self.total_steps
+
+        def is_late() -> bool:
+            return deadline is not None and time.time() >= deadline
+
+        if self._can_end() and any(agreed(is_late())):  # gone on with after the deadline: to be ended as it is
+            self.state.stopped_early = not pausing
+            return self.state
         with progress:
             while self.state.step < last and not self.state.stopped_early:
                 self._train_step()
                 progress.step(self.state, self._learning_rate())
-                asked, late, due = self._agreed(
-                    stop.requested,
-                    deadline is not None and time.time() >= deadline,
-                    time.monotonic() - self._saved >= CHECKPOINT_S,
-                )
-                self.state.stopped_early = late and self.state.step < self.total_steps
+                asked, late, due = agreed(stop.requested, is_late(), time.monotonic() - self._saved >= CHECKPOINT_S)
+                self.state.stopped_early = late and not pausing and self.state.step < self.total_steps
                 if self._evaluation_due() or (late and self.validation is not None):
                     self._evaluate(progress)
                     self.save_checkpoint()
-                elif asked or due or self.state.step == last:
+                elif asked or late or due or self.state.step == last:
                     self.save_checkpoint()
-                if asked:
+                self.asked_to_stop = asked
+                if asked or (late and pausing):
                     break
         return self.state
 
-    def _agreed(self, *flags: bool) -> list[bool]:
-        """Each flag, set when any process has it set: all of them must leave the loop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return list(flags)
-        mine = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
-        return [bool(count) for count in self.accelerator.reduce(mine, "sum").tolist()]
+    def _can_end(self) -> bool:
+        """Whether there is something to end with: a step, and its scores where scores are wanted."""
+        begun = 0 < self.state.step < self.total_steps
+        return begun and (self.validation is None or bool(self.state.history))
 
     # --- one step -------------------------------------------------------------------------------------
 
     def _train_step(self) -> None:
-        """Forward and backward over the step's micro-batches, then one update."""
+        """Forward and backward over the step's micro-batches, then one update.
+
+        Raises: Diverged, before anything is updated, when the loss is not finite.
+        """
         started = time.perf_counter()
         rows = self._rows_of(self.state.step)
         normaliser = self.objective.normaliser(self.training.labels[rows])
         pieces = self._micro_batches(rows)
-        self.model.train()
+        self._module.train()
+        losses = []
         for number, piece in enumerate(pieces):
-            last = number == len(pieces) - 1
             self.classifier.set_step(self._dropout_step(number, len(pieces)))
-            if last:
-                self._forward_backward(piece, normaliser, penalised=True)
-            else:
-                with self.accelerator.no_sync(self.model):
-                    self._forward_backward(piece, normaliser)
-        if not pieces:
-            self._join_without_rows(rows)
-        if self.train.max_grad_norm is not None:
-            self.accelerator.clip_grad_norm_(self._trainable(), self.train.max_grad_norm)
-        self.optimizer.step()
+            losses.append(self._forward_backward(piece, normaliser))
+        if any(agreed(not math.isfinite(sum(losses)))):
+            raise self._diverged("the loss is not finite", self.state.step + 1)
+        if self.allocation is not None:  # once a step, whatever it is cut into
+            self.update.backward(self.allocation.penalty() / self.processes.num_processes)
+        self.update.apply()
         self.state.step += 1
         if self.allocation is not None:
             self.allocation.step(self.state.step)
-        self.optimizer.zero_grad()
+        self.update.clear()
         self.schedule.step()
         self.state.rows_seen += len(rows)
         self.state.tokens_seen += int(self.training.tokens.lengths[rows].sum())
         self.state.train_s += time.perf_counter() - started
 
-    def _forward_backward(self, rows: np.ndarray, normaliser: float, *, penalised: bool = False) -> None:
-        """Add the gradient of some rows' share of the step's loss; count loss and hits on the way.
-
-        penalised
-            Add the adapter's own penalty, where it has one: once a step, however many pieces it is cut into.
-        """
-        labels = torch.from_numpy(self.training.labels[rows]).to(self.accelerator.device)
+    def _forward_backward(self, rows: np.ndarray, normaliser: float) -> float:
+        """Add the gradient of some rows' share of the step's loss, and return it; count loss and hits on the way."""
+        labels = torch.from_numpy(self.training.labels[rows]).to(self.processes.device)
         texts = self.training.take(rows, self.state.step // self.steps_per_epoch)
-        logits = self.model(self.classifier.collate(texts))
+        logits = self.classifier(self.classifier.collate(texts))
         total = self.objective.total(logits, labels)
-        # DistributedDataParallel averages gradients over processes; the normaliser already spans them all.
-        loss = total * (self.accelerator.num_processes / normaliser)
-        if penalised and self.allocation is not None:
-            loss = loss + self.allocation.penalty()
-        self.accelerator.backward(loss)
-        interval = self.state.interval
-        interval.loss += total.item()
+        self.update.backward(total / normaliser)  # which spans all processes
+        interval, loss = self.state.interval, total.item()
+        interval.loss += loss
         interval.weight += self.objective.normaliser(self.training.labels[rows])
         interval.correct += self.objective.correct(logits.detach(), labels)
         interval.rows += len(rows)
+        return loss
 
-    def _join_without_rows(self, rows: np.ndarray) -> None:
-        """Take part in the exchange of gradients when a short last batch has no row for this process."""
-        logits = self.model(self.classifier.collate(self.training.tokens.take(rows[:1])))
-        self.accelerator.backward(logits.sum() * 0.0)
+    def _diverged(self, what: str, step: int) -> Diverged:
+        """The sentence for a run that cannot go on: at which step, and at what rate."""
+        return Diverged(
+            f"training diverged at step {step}: {what}; lower train.learning_rate, which is "
+            f"{self.train.learning_rate:g} ({self._learning_rate():.3g} at that step)"
+        )
 
     def _rows_of(self, step: int) -> np.ndarray:
         """The training rows of an optimizer step, over all processes. Shape: (rows,)"""
@@ -244,34 +188,31 @@ class Loop:
 
     def _micro_batches(self, rows: np.ndarray) -> list[np.ndarray]:
         """This process's share of a step's rows, cut into forward passes."""
-        return micro_batches(
-            rows, self.train.batch_size, self.accelerator.process_index, self.accelerator.num_processes
-        )
+        return micro_batches(rows, self.train.batch_size, self.processes.process_index, self.processes.num_processes)
 
     def _dropout_step(self, micro_batch: int, of: int) -> int:
         step = self.state.step * max(of, self.train.accumulate) + micro_batch
-        world, rank = int(self.accelerator.num_processes), int(self.accelerator.process_index)
-        return step * world + rank
+        return int(step * self.processes.num_processes + self.processes.process_index)
 
     def _learning_rate(self) -> float:
         """The adapter's rate; the head's where nothing else trains."""
-        groups = self.optimizer.param_groups
+        groups = self.update.optimizer.param_groups
         return float(next((group for group in groups if group.get("role") != "head"), groups[0])["lr"])
-
-    def _trainable(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     # --- evaluation -----------------------------------------------------------------------------------
 
     def _evaluation_due(self) -> bool:
         step = self.state.step
-        return self.validation is not None and (step % self.eval_every == 0 or step == self.total_steps)
+        due = step % self.eval_every == 0 or step == self.total_steps or step in self.train.evaluate_at
+        return self.validation is not None and due
 
     def _evaluate(self, progress: Progress) -> None:
         """Score validation, write a history row, keep the weights if they are the best, and maybe stop."""
         assert self.validation is not None
         started = time.perf_counter()
         logits = self._logits(self.validation.tokens)
+        if not np.isfinite(logits).all():
+            raise self._diverged("validation's logits are not finite", self.state.step)
         scores = metrics.evaluate(logits, self.validation.labels, self.label_names)
         self._sum_interval()
         self.state.eval_s += time.perf_counter() - started
@@ -292,7 +233,7 @@ class Loop:
 
     def _logits(self, tokens: Tokens) -> np.ndarray:
         """Every text's logits, each process scoring its share. Shape: (texts, classes)"""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        world, rank = self.processes.num_processes, self.processes.process_index
         if world == 1 or len(tokens) < world:
             return logits_of(self.classifier, tokens, self.train.eval_batch_size)
         own = logits_of(self.classifier, tokens.take(range(rank, len(tokens), world)), self.train.eval_batch_size)
@@ -303,13 +244,13 @@ class Loop:
 
     def _sum_interval(self) -> None:
         """Add up the interval over all processes; the first one keeps the sum, the others go on from nothing."""
-        if self.accelerator.num_processes == 1:
+        if self.processes.num_processes == 1:
             return
         mine = self.state.interval
         values = torch.tensor([mine.loss, mine.weight, mine.correct, mine.rows], dtype=torch.float64)
-        loss, weight, correct, rows = self.accelerator.reduce(values.to(self.accelerator.device), "sum").tolist()
-        summed = Interval(loss, weight, int(correct), int(rows))
-        self.state.interval = summed if self.accelerator.is_main_process else Interval()
+        loss, weight, correct, rows = summed(values.to(self.processes.device)).tolist()
+        total = Interval(loss, weight, int(correct), int(rows))
+        self.state.interval = total if self.processes.is_main_process else Interval()
 
     def _history_row(self, scores: dict[str, Any]) -> dict[str, Any]:
         """A row of history.csv; the train columns are of this interval's training rows, as seen with dropout."""
@@ -334,66 +275,52 @@ class Loop:
         return row
 
     def _named_trainable(self) -> list[tuple[str, nn.Parameter]]:
-        module: nn.Module = self.accelerator.unwrap_model(self.model)
-        return [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+        return [(name, value) for name, value in self._module.named_parameters() if value.requires_grad]
 
     def load_best(self) -> None:
         """Put the best evaluation's weights into the model."""
+        self._put(self.state.best)
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
         own = dict(self._named_trainable())
         with torch.no_grad():
-            for name, value in self.state.best.items():
+            for name, value in weights.items():
                 own[name].copy_(value)
 
     # --- checkpoints ----------------------------------------------------------------------------------
 
     def save_checkpoint(self) -> None:
-        """Save all that a resume needs; the folder appears whole, and only then do older ones go."""
+        """Save all that a resume needs: what trains, and what trains it; the frozen encoder is no part of it.
+
+        Raises: Diverged for weights that nothing can go on from.
+        """
+        named = self._named_trainable()
+        if not all(bool(value.isfinite().all()) for _, value in named):
+            raise self._diverged("the weights are not finite", self.state.step)
         self._sum_interval()  # one process writes the state, for all of them
-        if self.accelerator.is_main_process:
-            self._save_checkpoint()
-        self.accelerator.wait_for_everyone()
+        if self.processes.is_main_process:
+            weights = {name: value.detach() for name, value in named}
+            parts = {name: part.state_dict() for name, part in self._parts().items()}
+            checkpoint.save(self.checkpoints, self.state.step, {"weights": weights, **parts})
+        self.processes.wait_for_everyone()
         self._saved = time.monotonic()
 
-    def _save_checkpoint(self) -> None:
-        self.checkpoints.mkdir(exist_ok=True)
-        target = self.checkpoints / f"step-{self.state.step:08d}"
-        with files.new_folder(target) as folder:
-            try:
-                self.accelerator.save_state(str(folder))
-            except (OSError, RuntimeError) as error:  # torch says of a full disk that a position is unexpected
-                if shutil.disk_usage(folder).free > _FULL_BELOW:
-                    raise
-                raise UserError(
-                    f"the checkpoint {target} cannot be written: no space is left; make room and resume"
-                ) from error
-        for older in self.checkpoints.glob("step-*"):
-            if older != target:
-                shutil.rmtree(older, ignore_errors=True)
-
     def resume(self) -> bool:
-        """Load the newest checkpoint; False when there is none."""
-        found = sorted(self.checkpoints.glob("step-*"))
-        if not found:
+        """Go on from the newest checkpoint; False when there is none."""
+        saved = checkpoint.newest(self.checkpoints, self.processes.device)
+        if saved is None:
             return False
-        self.accelerator.load_state(str(found[-1]))
-        if not self.accelerator.is_main_process:
+        self._put(saved["weights"])
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        if not self.processes.is_main_process:
             self.state.interval = Interval()
         return True
 
-    def _keep_trainable_only(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
-        """Accelerate's hook: the frozen encoder is not part of a checkpoint."""
-        weights[:] = [{name: parameter.detach() for name, parameter in self._named_trainable()}]
-
-    def _load_trainable(self, models: list[nn.Module], folder: str) -> None:
-        """Accelerate's hook: load what `_keep_trainable_only` kept, and leave it nothing to load."""
-        from safetensors.torch import load_file
-
-        models.clear()
-        saved = load_file(Path(folder) / "model.safetensors")
-        own = dict(self._named_trainable())
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(saved[name])
+    def _parts(self) -> dict[str, Any]:
+        """What keeps a state of its own, by its name in a checkpoint."""
+        parts = {"update": self.update, "schedule": self.schedule, "state": self.state}
+        return parts if self.allocation is None else {**parts, "allocation": self.allocation}
 
 
 def eval_every(train: Train, total_steps: int, steps_per_epoch: int) -> int:

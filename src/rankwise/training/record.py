@@ -10,8 +10,8 @@ from rankwise.records import result as records
 from rankwise.records.record import of_tree
 from rankwise.records.result import Result
 from rankwise.runs.folder import Run
-from rankwise.training.loop import State
 from rankwise.training.prepare import Job
+from rankwise.training.state import State
 
 
 def result_of(job: Job, status: str, state: State | None, total_s: float) -> Result:
@@ -75,8 +75,10 @@ def sessions(run: Run) -> list[int]:
     return run.record.sessions if run.is_recorded else []
 
 
-def reached(state: State) -> records.Reached:
+def reached(state: State | None) -> records.Reached | None:
     """Where a run stands that is not finished: its step, its best evaluation so far and its last."""
+    if state is None:
+        return None
     scores = [
         records.Standing(
             step=row["step"],

@@ -1,4 +1,4 @@
-"""Which evaluation is the best so far, and whether training should stop."""
+"""Which evaluation is the best so far, whether training should stop, and a loss that says that it must."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rankwise.config import EarlyStopping, Select
+from rankwise.errors import UserError
 
 Metrics = dict[str, Any]
 _LOWER_IS_BETTER = {"loss"}
 
 
+class Diverged(UserError):
+    """Training met a loss or weights that are not finite: what comes after would be worth nothing."""
+
+
 def better(new: float, old: float | None, metric: str, mode: str | None = None, min_delta: float = 0.0) -> bool:
-    """Whether `new` beats `old` by more than `min_delta`; anything beats None, nothing beats by being equal."""
+    """Whether `new` beats `old` by more than `min_delta`; any number beats None, nothing beats by being equal."""
+    if new != new:
+        return False
     if old is None:
         return True
     lower = mode == "min" if mode else metric in _LOWER_IS_BETTER
