@@ -50,5 +50,5 @@ def newest(checkpoints: Path, device: torch.device) -> dict[str, Any] | None:
     file = kept[-1] / FILE
     if not file.is_file():
         raise UserError(f"{kept[-1]} is another version's checkpoint: remove {checkpoints} to begin anew")
-    parts: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+    parts: dict[str, Any] = torch.load(file, map_location=device.type, weights_only=True)
     return parts
