@@ -102,7 +102,7 @@ def circle_in(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-KNOWN_CIRCLES = {"engine", "training"}
+KNOWN_CIRCLES = {"engine"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

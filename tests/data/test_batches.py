@@ -25,6 +25,13 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 @pytest.mark.parametrize("rows", [48, 35, 3], ids="{} rows".format)
 def test_processes_together_take_every_row_of_a_step_once(world_size, rows):
     step = np.random.default_rng(0).permutation(1000)[:rows]
-    shares = [micro_batches(step, 12, rank, world_size) for rank in range(world_size)]
-    assert sorted(np.concatenate([piece for share in shares for piece in share])) == sorted(step)
-    assert all(0 < len(piece) <= 12 // world_size for share in shares for piece in share)
+    for batch_size in (12, 16):
+        shares = [micro_batches(step, batch_size, rank, world_size) for rank in range(world_size)]
+        assert sorted(np.concatenate([piece for share in shares for piece in share])) == sorted(step)
+        assert all(0 < len(piece) <= -(-batch_size // world_size) for share in shares for piece in share)
+
+
+@pytest.mark.parametrize(("rows", "world_size"), [(16, 3), (16, 5), (12, 3), (7, 4)])
+def test_a_batch_is_one_pass_on_every_process(rows, world_size):
+    passes = [len(micro_batches(np.arange(rows), rows, rank, world_size)) for rank in range(world_size)]
+    assert passes == [1] * world_size

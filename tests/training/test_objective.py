@@ -58,3 +58,20 @@ def test_multi_label_counts_whole_sets_and_averages_over_labels():
 def test_a_wrong_number_of_class_weights_is_refused():
     with pytest.raises(UserError, match="2 numbers, the data has 3 classes"):
         objective(Train(class_weights=[1.0, 2.0]), LABELS, 3, multi_label=False)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.99])
+def test_balanced_labels_weigh_as_much_where_they_are_as_where_they_are_not(share):
+    rows = 1000
+    labels = np.zeros((rows, 2), dtype=np.int64)
+    labels[: int(share * rows), 0] = 1
+    labels[::2, 1] = 1
+    ours = objective(Train(class_weights="balanced"), labels, 2, multi_label=True)
+    logits = torch.zeros(rows, 2, requires_grad=True)
+    loss = ours.total(logits, torch.from_numpy(labels)) / ours.normaliser(labels)
+    assert loss.item() == pytest.approx(np.log(2), rel=1e-4)
+    loss.backward()
+    present = torch.from_numpy(labels == 1)
+    for label in range(2):
+        pulls = logits.grad[present[:, label], label].sum(), logits.grad[~present[:, label], label].sum()
+        torch.testing.assert_close(pulls[0], -pulls[1], rtol=1e-4, atol=1e-7)

@@ -38,5 +38,5 @@ def micro_batches(rows: NDArray[np.int64], batch_size: int, rank: int, world_siz
         One array a forward pass; none when a short step has no row for this process. Shape of each: (rows,)
     """
     own = rows[rank::world_size]
-    size = max(1, batch_size // world_size)
+    size = -(-batch_size // world_size)  # as large as the largest share, so that nobody has a pass more
     return [own[start : start + size] for start in range(0, len(own), size)]

@@ -22,11 +22,15 @@ class Objective:
 
     class_weights
         Shape: (classes,), or None for equal weights.
+    absent_weights
+        With several labels a text: the weight of a label where it is absent, `class_weights` being that where it is
+        present; None for one weight of both. Shape: (classes,)
     """
 
     smoothing: float
     class_weights: Tensor | None
     multi_label: bool
+    absent_weights: Tensor | None = None
 
     def total(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of some rows.
@@ -40,9 +44,10 @@ class Objective:
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         if self.multi_label:
             targets = labels.float() * (1 - self.smoothing) + 0.5 * self.smoothing
-            return (
-                F.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="sum") / logits.shape[1]
-            )
+            absent = weights if self.absent_weights is None else self.absent_weights.to(logits.device)
+            ratio = None if weights is None or self.absent_weights is None else weights / absent
+            total = F.binary_cross_entropy_with_logits(logits, targets, absent, reduction="sum", pos_weight=ratio)
+            return total / logits.shape[1]
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.smoothing, reduction="sum")
 
     def normaliser(self, labels: np.ndarray) -> float:
@@ -66,14 +71,18 @@ class Objective:
 def objective(train: Train, labels: np.ndarray, num_labels: int, *, multi_label: bool) -> Objective:
     """The objective of a configuration; `balanced` weights come from the training labels.
 
-    Balanced weights are n / (classes * count), scikit-learn's rule; a class's mean weight is then one.
+    Balanced weights are n / (classes * count), scikit-learn's rule; a class's mean weight is then one. With several
+    labels a text each label is such a problem of two classes, there or not, and its rows' mean weight is one.
 
     Raises: UserError when a list of class weights has the wrong length.
     """
     weights: Tensor | None = None
-    if train.class_weights == "balanced":
-        counts = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=num_labels)
-        weights = torch.tensor(len(labels) / (num_labels * np.maximum(counts, 1)), dtype=torch.float32)
+    absent: Tensor | None = None
+    if train.class_weights == "balanced" and multi_label:
+        counts = labels.sum(axis=0)
+        weights, absent = _balanced(counts, len(labels), 2), _balanced(len(labels) - counts, len(labels), 2)
+    elif train.class_weights == "balanced":
+        weights = _balanced(np.bincount(labels, minlength=num_labels), len(labels), num_labels)
     elif train.class_weights is not None:
         if len(train.class_weights) != num_labels:
             raise UserError(
@@ -82,4 +91,9 @@ def objective(train: Train, labels: np.ndarray, num_labels: int, *, multi_label:
         if not any(train.class_weights):
             raise UserError("train.class_weights are all zero: give at least one class a weight")
         weights = torch.tensor(train.class_weights, dtype=torch.float32)
-    return Objective(train.label_smoothing, weights, multi_label)
+    return Objective(train.label_smoothing, weights, multi_label, absent)
+
+
+def _balanced(counts: np.ndarray, rows: int, classes: int) -> Tensor:
+    """Weights by which classes of so many rows each are of equal sum. Shape: (classes,)"""
+    return torch.tensor(rows / (classes * np.maximum(counts, 1)), dtype=torch.float32)
