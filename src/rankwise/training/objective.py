@@ -44,8 +44,10 @@ class Objective:
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         if self.multi_label:
             targets = labels.float() * (1 - self.smoothing) + 0.5 * self.smoothing
-            absent = weights if self.absent_weights is None else self.absent_weights.to(logits.device)
-            ratio = None if weights is None or self.absent_weights is None else weights / absent
+            absent, ratio = weights, None
+            if weights is not None and self.absent_weights is not None:
+                absent = self.absent_weights.to(logits.device)
+                ratio = weights / absent
             total = F.binary_cross_entropy_with_logits(logits, targets, absent, reduction="sum", pos_weight=ratio)
             return total / logits.shape[1]
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.smoothing, reduction="sum")
