@@ -101,6 +101,8 @@ def _check_together(config: Config) -> None:
         raise UserError("train.early_stopping needs train.evaluate: true, there is nothing to watch without it")
     if not train.evaluate and train.schedule == "plateau":
         raise UserError("train.schedule: plateau needs train.evaluate: true, it follows the validation loss")
+    if config.data.pair and config.data.augment:
+        raise UserError("data.augment cannot apply with data.pair: true: what it changes would no longer be the pair")
     if "sentence_shuffle" in config.data.augment and "punctuation" in config.data.preprocess:
         raise UserError(
             "data.augment: sentence_shuffle cannot apply with data.preprocess: punctuation, which leaves no sentences"

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from rankwise.data.text import PAIR
+
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
@@ -37,8 +39,14 @@ def preprocess(texts: Sequence[str], steps: Sequence[str]) -> list[str]:
     cleaned = list(texts)
     for step in steps:
         clean = _STEPS[step]()
-        cleaned = [_squeezed(clean(text)) or text for text in cleaned]
+        cleaned = [_cleaned(text, clean) for text in cleaned]
     return cleaned
+
+
+def _cleaned(text: str, clean: Callable[[str], str]) -> str:
+    if PAIR in text:
+        return PAIR.join(_cleaned(half, clean) for half in text.split(PAIR))
+    return _squeezed(clean(text)) or text
 
 
 def _squeezed(text: str) -> str:

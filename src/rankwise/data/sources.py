@@ -23,7 +23,7 @@ from rankwise.data.columns import Columns, choose, id_column
 from rankwise.data.labels import Label
 from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
-from rankwise.data.text import joined, mended
+from rankwise.data.text import PAIR, joined, mended
 from rankwise.errors import UserError, missing_extra
 
 _HUB = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:\[(?P<split>.+)\])?")
@@ -184,7 +184,7 @@ class _Rows:
         for cells in table.rows(names):
             number += 1
             text = cells[0]
-            if width > 1 or type(text) is not str or not (text.isascii() and 0 < len(text) < 1000) or text.isspace():
+            if width > 1 or type(text) is not str or not _is_plain(text):
                 text = self._text(cells[:width])
             if not text:
                 self.empty += 1
@@ -222,6 +222,11 @@ class _Rows:
         whole = mended(text)
         self.mended += whole is not text
         return whole
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a cell is a text as it stands; the others take the long way."""
+    return text.isascii() and 0 < len(text) < 1000 and PAIR not in text and not text.isspace()
 
 
 def _key(cell: Any) -> Any:

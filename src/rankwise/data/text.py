@@ -43,7 +43,7 @@ def joined(cells: Sequence[Any], where: Callable[[], str], *, pair: bool = False
         if pair:
             parts.append("" if blank else cell.replace(PAIR, " "))
         elif not blank:
-            parts.append(cell)
+            parts.append(cell.replace(PAIR, " "))
     text = parts[0] if len(parts) == 1 else (PAIR if pair else " ").join(parts)
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"{where()}: the text has {len(text):,} characters: {TOO_LONG}")

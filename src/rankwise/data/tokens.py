@@ -18,9 +18,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rankwise.data.text import mended
+from rankwise.data.text import PAIR, mended
 from rankwise.errors import UserError
-from rankwise.machine import caches
+from rankwise.machine import caches, segments
 
 _VERSION = 1  # of the files below; a change of their layout needs another
 _CHUNK_TEXTS = 2048
@@ -75,11 +75,7 @@ class Tokens(Sequence[NDArray[np.int32]]):
 
 def _cut(ids: NDArray[np.int32], max_length: int, specials_behind: int) -> NDArray[np.int32]:
     """The first tokens of a text, its closing special tokens kept."""
-    if len(ids) <= max_length:
-        return ids
-    if specials_behind == 0:
-        return ids[:max_length]
-    return np.concatenate([ids[: max_length - specials_behind], ids[len(ids) - specials_behind :]])
+    return segments.cut(ids, max_length, specials_behind)
 
 
 def tokenise(
@@ -169,8 +165,23 @@ def _plain_backend(tokenizer: Any) -> Any:
 def _encode(texts: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int32]]:
     backend = _plain_backend(tokenizer)
     for start in range(0, len(texts), _CHUNK_TEXTS):
-        for encoding in backend.encode_batch_fast([mended(text) for text in texts[start : start + _CHUNK_TEXTS]]):
-            yield np.array(encoding.ids, dtype=np.int32)
+        chunk = [mended(text) for text in texts[start : start + _CHUNK_TEXTS]]
+        if not any(PAIR in text for text in chunk):
+            for encoding in backend.encode_batch_fast(chunk):
+                yield np.array(encoding.ids, dtype=np.int32)
+            continue
+        pairs = [(first, second) for first, _, second in (text.partition(PAIR) for text in chunk)]
+        for encoding in backend.encode_batch(pairs):
+            yield _marked(encoding)
+
+
+def _marked(encoding: Any) -> NDArray[np.int32]:
+    """The ids of a pair with the marks of its second text."""
+    ids = np.array(encoding.ids, dtype=np.int32) | np.array(encoding.type_ids, dtype=np.int32) * segments.SECOND
+    second = next((place for place, owner in enumerate(encoding.sequence_ids) if owner == 1), None)
+    if second is not None:
+        ids[second] |= segments.BOUNDARY
+    return ids
 
 
 # --- storage ------------------------------------------------------------------------------------------

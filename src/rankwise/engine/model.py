@@ -189,7 +189,13 @@ class FastClassifier(nn.Module):
         return batch
 
     def _pack(self, texts: Sequence[np.ndarray]) -> Packed:
-        return pack(texts, heads=self.sizes.heads, pad_id=self.sizes.pad_id, device=self.embeddings.words.device)
+        return pack(
+            texts,
+            heads=self.sizes.heads,
+            pad_id=self.sizes.pad_id,
+            second_type=self.embeddings.second_type,
+            device=self.embeddings.words.device,
+        )
 
     def set_step(self, step: int) -> None:
         """Make the dropout of the next forward passes those of a step."""
@@ -312,6 +318,10 @@ def _check_biases(source: Source, family: Family, config: dict[str, Any]) -> Non
             raise UserError(f"neither the base nor the adapter holds '{name}'")
 
 
+def _is_of_types(table: str) -> bool:
+    return table.endswith("token_type_embeddings")
+
+
 class Embeddings(nn.Module):
     """Sum of the embeddings of word, position and token type, norm, dropout; attention biases by distance."""
 
@@ -330,6 +340,13 @@ class Embeddings(nn.Module):
         positions = nothing if table is None else source.tensor(f"{table}.weight")
         for table in family.constant_embeddings(config):
             positions = positions + source.tensor(f"{table}.weight")[0]
+        # A position of a pair's second text is a row of its own, so that one look-up adds both.
+        types = [
+            source.tensor(f"{table}.weight") for table in family.constant_embeddings(config) if _is_of_types(table)
+        ]
+        self.second_type = len(positions) if types and len(types[0]) > 1 else None
+        if self.second_type is not None:
+            positions = torch.cat([positions, positions - types[0][0] + types[0][1]])
         hold(self, "positions", positions.detach())
         norm = norm_of(source, f"{family.prefix}.{family.embedding_norm}")
         hold(self, "norm_weight", norm.weight.detach())

@@ -22,6 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rankwise.machine import segments
+
 Array = npt.NDArray[Any]
 
 TOKEN_STEP = 32
@@ -163,7 +165,12 @@ class Packed:
 
 
 def pack(
-    texts: Sequence[Array], *, heads: int, pad_id: int | None = None, device: torch.device | str = "cpu"
+    texts: Sequence[Array],
+    *,
+    heads: int,
+    pad_id: int | None = None,
+    second_type: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> Packed:
     """Pack texts.
 
@@ -171,15 +178,21 @@ def pack(
         Token ids of each text, special tokens included.
     pad_id
         For models that count positions from their padding id: the first position is `pad_id + 1`.
+    second_type
+        Rows between a position and the same of the second text of a pair; None for encoders without token types.
     """
     lengths = np.array([len(text) for text in texts])
     order = np.argsort(-lengths, kind="stable")
     lengths = lengths[order]
-    ids = np.concatenate([np.asarray(texts[row]) for row in order]).astype(np.int64)
+    marked = np.concatenate([np.asarray(texts[row]) for row in order]).astype(np.int64)
+    ids = segments.ids_of(marked)
     idle = np.zeros(_up(len(ids), TOKEN_STEP) - len(ids), dtype=np.int64)
     starts = np.cumsum(lengths) - lengths
     given = np.empty_like(order)
     given[order] = np.arange(len(order))
+    places = _positions(ids, starts, lengths, pad_id)
+    if second_type is not None:
+        places = places + segments.types_of(marked) * second_type
     cuts = _cuts(lengths)
     if torch.device(device).type == "cpu":  # elsewhere fused attention keeps no scores
         cuts = [
@@ -188,7 +201,7 @@ def pack(
     groups = tuple(_group(lengths[first:last], int(starts[first]), first, heads, device) for first, last in cuts)
     return Packed(
         ids=torch.from_numpy(np.append(ids, idle)).to(device),
-        positions=torch.from_numpy(np.append(_positions(ids, starts, lengths, pad_id), idle)).to(device),
+        positions=torch.from_numpy(np.append(places, idle)).to(device),
         firsts=torch.from_numpy(starts).to(device),
         given=torch.from_numpy(given).to(device),
         groups=groups,

@@ -36,6 +36,7 @@ class Predictor:
     label_names: list[str]
     max_length: int
     multi_label: bool = False
+    pair: bool = False
     temperature: float = 1.0
     preprocess: tuple[str, ...] = ()
     threads: int | None = None
@@ -50,14 +51,33 @@ class Predictor:
         Raises: UserError when a text is not a string, or all of them are one.
         """
         from rankwise.data.cleaning import preprocess
+        from rankwise.data.text import PAIR
 
         if isinstance(texts, str):
             raise UserError("expected a sequence of texts, got one string: wrap it in a list")
-        texts = list(texts)
+        texts = self._paired(texts) if self.pair else list(texts)
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise UserError(f"text {row} is a {type(text).__name__}, expected a string")
+        if not self.pair:
+            texts = [text.replace(PAIR, " ") for text in texts]
         return self.logits_of_cleaned(preprocess(texts, self.preprocess))
+
+    def _paired(self, texts: Sequence[Any]) -> list[str]:
+        """Pairs of texts as the strings that they travel as."""
+        from rankwise.data.text import PAIR, joined
+
+        rows = []
+        for row, pair in enumerate(texts):
+            if isinstance(pair, str) and PAIR in pair:
+                rows.append(pair)
+                continue
+            if isinstance(pair, str) or len(pair) != 2:
+                raise UserError(
+                    f"text {row} is no pair: this classifier was trained on pairs, expected two strings a row"
+                )
+            rows.append(joined(list(pair), lambda row=row: f"text {row}", pair=True) or PAIR)  # type: ignore[misc]
+        return rows
 
     def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores of texts that went through `data.preprocess` when they were read. Shape: (texts, classes)"""
@@ -170,6 +190,7 @@ def predictor_of(
         saved.label_names,
         saved.max_length,
         multi_label=saved.multi_label,
+        pair=saved.pair,
         temperature=(saved.temperature if calibrated else None) or 1.0,
         preprocess=saved.preprocess,
         threads=threads,

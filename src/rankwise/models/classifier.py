@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.config import Config
+from rankwise.machine import segments
 from rankwise.machine.precision import compiles, precision_of
 
 if TYPE_CHECKING:
@@ -47,14 +48,21 @@ class ReferenceClassifier(nn.Module):
         self.seed = seed
 
     def collate(self, texts: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """input_ids and attention_mask. Shape: (texts, longest_tokens)"""
+        """input_ids, attention_mask and, for pairs where the encoder has them, token_type_ids.
+
+        Shape of each: (texts, longest_tokens)
+        """
         longest = max(len(text) for text in texts)
         ids = np.full((len(texts), longest), self.pad_token_id, dtype=np.int64)
         mask = np.zeros((len(texts), longest), dtype=np.int64)
         for row, text in enumerate(texts):
             ids[row, : len(text)] = text
             mask[row, : len(text)] = 1
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        batch = {"input_ids": torch.from_numpy(segments.ids_of(ids)), "attention_mask": torch.from_numpy(mask)}
+        types = segments.types_of(ids)
+        if types.any() and getattr(self.model.config, "type_vocab_size", 0) > 1:
+            batch["token_type_ids"] = torch.from_numpy(types)
+        return batch
 
     def set_step(self, step: int) -> None:
         """Seed torch's generators from (seed, step); torch mixes the bits of neighbouring seeds well."""
