@@ -195,3 +195,10 @@ def test_every_key_has_help():
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_is_a_configuration(name):
     assert configuration.load(name).data.num_labels == 4
+
+
+@pytest.mark.parametrize("mark", [",", ";", "|", "#", "\t"])
+def test_a_mark_of_punctuation_is_a_value_as_it_stands(mark):
+    words = [f"data.delimiter={mark}", f"data.label_separator={mark}", "data.multi_label=true"]
+    data = configuration.load(None, words).data
+    assert (data.delimiter, data.label_separator) == (mark, mark)

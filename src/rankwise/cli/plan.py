@@ -6,6 +6,9 @@ Without a rank or a scope it prints every scope against the largest rank that fi
 from __future__ import annotations
 
 import argparse
+import sys
+
+import msgspec
 
 from rankwise import config as configuration
 from rankwise.cli import common
@@ -25,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     tree = configuration.tree_of(*common.source_and_overrides(args.words))
     config = configuration.from_dict(tree)
+    config = _with_classes(config)
     plan = planning.plan(config)
     is_open = not {"rank", "scope", "method"} & set(tree.get("adapter", {})) and config.budget.max_trainable is not None
     if args.json:
@@ -36,3 +40,20 @@ def run(args: argparse.Namespace) -> int:
         print(plan.text())
     planning.require_fit(plan)
     return 0
+
+
+def _with_classes(config: configuration.Config) -> configuration.Config:
+    """The configuration with the classes of its training file counted, where it does not say; how it was read is said."""
+    if config.data.num_labels is not None or config.data.train is None:
+        return config
+    from rankwise.data.opening import is_here
+
+    if not is_here(config.data.train):
+        return config
+    from rankwise import data
+
+    read = data.load(config.data, roles=("train",), audit=False)
+    for line in read.report.lines():
+        print(line, file=sys.stderr)
+    sized = msgspec.structs.replace(config.data, num_labels=len(read.label_names))
+    return msgspec.structs.replace(config, data=sized)

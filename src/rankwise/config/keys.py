@@ -36,7 +36,7 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         if not equals or not key:
             raise UserError(f"'{word}' is not an override: write key=value, for example adapter.rank=8")
         check_key(key)
-        parsed = parse_yaml(value, f"the value of {key}")
+        parsed = _value(value, key)
         if isinstance(parsed, bool | int | float) and _is_text(_annotation(key, Config)):
             parsed = value.strip()  # a column named 1.50, a revision of digits: as they are written
         set_key(result, key, parsed)
@@ -79,6 +79,11 @@ def _kinds(annotation: Any) -> list[Any]:
     if hasattr(annotation, "__metadata__"):
         return _kinds(get_args(annotation)[0])
     return [annotation]
+
+
+def _value(text: str, key: str) -> Any:
+    """The value of an override: YAML, or a mark of punctuation as it stands, such as a delimiter."""
+    return text if len(text) == 1 and text in ",;|#\t" else parse_yaml(text, f"the value of {key}")
 
 
 def plain(value: Any) -> Any:

@@ -135,6 +135,11 @@ def split_part(source: str) -> tuple[str, str | None]:
     return source, None
 
 
+def is_here(source: str) -> bool:
+    """Whether a source is a file or folder that is there."""
+    return Path(split_part(source)[0]).expanduser().exists()
+
+
 def existing(source: str | Path, key: str = "") -> Path:
     """The path of a file or folder that is there; else `UserError` with the nearest name in its folder."""
     path = Path(source).expanduser()
