@@ -49,26 +49,39 @@ class Member:
     """index of the first encoder layer that it changes; one beyond the last where it changes none"""
 
 
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """The rows of a pass that are for one member."""
+@dataclass(frozen=True)
+class Spread:
+    """Where the rows of each member are, in a tensor sorted by member.
 
-    member: Member
-    tokens: Tensor | None
-    """their places in the row of tokens; None: all of it"""
-    texts: Tensor | None
-    """their places in the packed order of texts"""
+    order, inverse
+        From the batch's order to the sorted one, and back; None where all rows are one member's.
+    spans
+        Rows of each member in the sorted order.
+    """
 
-    def places(self, rows: int, batch: Packed) -> Tensor | None:
-        """For a tensor of this many rows: of tokens or, as many as texts, of first tokens."""
-        return self.texts if rows == len(batch.firsts) else self.tokens
+    order: Tensor | None
+    inverse: Tensor | None
+    spans: Sequence[tuple[Member, slice]]
+
+    def sorted(self, x: Tensor) -> Tensor:
+        """Rows by member. Shape: (rows, width)"""
+        return x if self.order is None else x.index_select(0, self.order)
+
+    def back(self, x: Tensor) -> Tensor:
+        """Rows in the batch's order. Shape: (rows, width)"""
+        return x if self.inverse is None else x.index_select(0, self.inverse)
 
 
 class _Current(threading.local):
-    """The pass that this thread computes."""
+    """The pass that this thread computes: rows of tokens, and rows as many as texts."""
 
-    batch: Packed
-    segments: Sequence[Segment] = ()
+    tokens: Spread = Spread(None, None, ())
+    texts: Spread = Spread(None, None, ())
+    text_count: int = 0
+
+    def spread(self, rows: int) -> Spread:
+        """Of a tensor of so many rows; where both are as many, they are the same rows."""
+        return self.texts if rows == self.text_count else self.tokens
 
 
 class MixedSites:
@@ -80,46 +93,43 @@ class MixedSites:
     def __call__(self, x: Tensor, kernels: Kernels, *, activate: bool) -> Output:
         """Shape: x (rows, d_in)"""
         y = self.sites.frozen(Product(x, None, (), kernels=kernels))
-        changed = {}
-        for segment in self.current.segments:
-            updates = [(part.columns, segment.member.updates.get(part.path)) for part in self.sites.parts]
-            if any(update is not None for _, update in updates):
-                places = segment.places(len(x), self.current.batch)
-                changed[segment] = places
-                self._add(x, y, updates, places)
+        more = self._more(x, y)
+        if more is not None:
+            y += more
         bias = self.sites.bias()
         if bias is not None:
             y += bias.to(y.dtype)
-        for segment, places in changed.items():
-            for part in self.sites.parts:
-                update = segment.member.updates.get(part.path)
-                if update is not None and update.bias is not None and part.bias is not None:
-                    more = (update.bias - part.bias).to(y.dtype).expand(len(y) if places is None else len(places), -1)
-                    _add_rows(y, part.columns, places, more)
         if not activate:
             return Output(y, None, x)
         y, kept = activated(y, kernels, keep=False)
         return Output(y, kept, x)
 
-    def _add(self, x: Tensor, y: Tensor, updates: Sequence[tuple[slice, Update | None]], places: Tensor | None) -> None:
-        """Every part's low-rank term on some rows, and DoRA's gain; in place on y, which has no bias yet."""
-        own = x if places is None else x.index_select(0, places)
-        for columns, update in updates:
-            if update is None or update.down is None or update.up is None:
-                continue
-            term = (own @ update.down.t()) @ update.up
-            if update.gain is None:
-                _add_rows(y, columns, places, term)
-                continue
-            before = y[:, columns] if places is None else y[:, columns].index_select(0, places)
-            _add_rows(y, columns, places, (before + term) * update.gain - before)
-
-
-def _add_rows(y: Tensor, columns: slice, places: Tensor | None, term: Tensor) -> None:
-    if places is None:
-        y[:, columns] += term
-    else:
-        y[:, columns].index_add_(0, places, term)
+    def _more(self, x: Tensor, y: Tensor) -> Tensor | None:
+        """What the rows' adapters add to W x: low-rank terms, DoRA's gain, biases beyond the base's. Shape: (rows, d_out)"""
+        spread = self.current.spread(len(x))
+        todo = [
+            (rows, part, update)
+            for member, rows in spread.spans
+            for part in self.sites.parts
+            if (update := member.updates.get(part.path)) is not None
+        ]
+        if not todo:
+            return None
+        sorted_x = spread.sorted(x) if any(update.down is not None for _, _, update in todo) else x
+        sorted_y = spread.sorted(y) if any(update.gain is not None for _, _, update in todo) else y
+        more = torch.zeros_like(y)
+        for rows, part, update in todo:
+            own = more[rows, part.columns]
+            if update.down is not None and update.up is not None:
+                torch.mm(sorted_x[rows] @ update.down.t(), update.up, out=own)
+            if update.gain is not None:
+                before = sorted_y[rows, part.columns]
+                own += before
+                own *= update.gain
+                own -= before
+            if update.bias is not None and part.bias is not None:
+                own += (update.bias - part.bias).to(y.dtype)
+        return spread.back(more)
 
 
 class ManyClassifier(nn.Module):
@@ -202,44 +212,43 @@ class ManyClassifier(nn.Module):
         return [np.stack(logits[start : start + count]) for start in range(0, len(logits), count or 1)]
 
     def _begin(self, batch: Packed, members: Sequence[Member]) -> Pass:
-        self._current.batch = batch
-        self._current.segments = _segments(batch, members)
+        self._current.text_count = len(batch.firsts)
+        self._current.tokens, self._current.texts = _spread(batch, members)
         return self.trunk._begin(batch, dropout=False)
 
     def _heads(self, x: Tensor, batch: Packed, shared: Pass) -> list[np.ndarray]:
         """Every text's logits by its member's head, in the order given. Shape of each: (classes,)"""
-        read = self.trunk._read(x, batch)
-        packed: list[Any] = [None] * len(batch.firsts)
-        for segment in self._current.segments:
-            own = read if segment.texts is None else read.index_select(0, segment.texts)
-            places = range(len(packed)) if segment.texts is None else segment.texts.tolist()
-            for place, logits in zip(places, segment.member.head(own, shared).float().cpu().numpy(), strict=True):
-                packed[place] = logits
-        self._current.segments = ()
+        texts = self._current.texts
+        read = texts.sorted(self.trunk._read(x, batch))
+        by_member = [row for member, rows in texts.spans for row in member.head(read[rows], shared).float().cpu().numpy()]
+        packed = by_member if texts.inverse is None else [by_member[place] for place in texts.inverse.tolist()]
+        self._current.tokens = self._current.texts = Spread(None, None, ())
         return [packed[place] for place in batch.given.tolist()]
 
 
-def _segments(batch: Packed, members: Sequence[Member]) -> list[Segment]:
-    """The rows of every member that a batch has texts for."""
-    if not members:
-        return []
-    first = members[0]
-    if all(member is first for member in members):
-        return [Segment(first, None, None)]
+def _spread(batch: Packed, members: Sequence[Member]) -> tuple[Spread, Spread]:
+    """The rows of every member: of the tokens, and of the texts, members in the order the texts were given."""
     distinct = {id(member): member for member in members}
+    if len(distinct) < 2:
+        spans = [(member, slice(None)) for member in distinct.values()]
+        return Spread(None, None, spans), Spread(None, None, spans)
     numbers = {key: number for number, key in enumerate(distinct)}
     of_text = np.empty(len(members), np.int64)
     of_text[batch.given.cpu().numpy()] = [numbers[id(member)] for member in members]
-    of_token = np.repeat(of_text, _lengths(batch))
-    device = batch.ids.device
-    return [
-        Segment(
-            member,
-            torch.from_numpy(np.flatnonzero(of_token == number)).to(device),
-            torch.from_numpy(np.flatnonzero(of_text == number)).to(device),
-        )
-        for number, member in enumerate(distinct.values())
-    ]
+    idle = np.full(len(batch.ids) - batch.tokens, len(distinct))  # beyond every member
+    of_token = np.concatenate([np.repeat(of_text, _lengths(batch)), idle])
+    found = [_sorted_by(of, list(distinct.values()), batch.ids.device) for of in (of_token, of_text)]
+    return found[0], found[1]
+
+
+def _sorted_by(numbers: np.ndarray, members: Sequence[Member], device: torch.device) -> Spread:
+    """numbers: of each row's member. Shape: (rows,)"""
+    order = np.argsort(numbers, kind="stable")
+    inverse = np.empty_like(order)
+    inverse[order] = np.arange(len(order))
+    stops = np.cumsum(np.bincount(numbers, minlength=len(members))).tolist()
+    spans = [(member, slice(start, stop)) for member, start, stop in zip(members, [0, *stops], stops, strict=False)]
+    return Spread(torch.from_numpy(order).to(device), torch.from_numpy(inverse).to(device), spans)
 
 
 def _lengths(batch: Packed) -> np.ndarray:
