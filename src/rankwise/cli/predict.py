@@ -3,6 +3,7 @@
 Every row gets an answer, a row without text that of an empty text. The output's format follows its ending: .csv, .jsonl
 or .parquet. kaggle is a CSV of two columns, the file's own ids and the labels as training spelled them; where the file has
 no ids it is the papers' ID,Label, both counted from 0. --like FILE follows a sample submission.
+Several runs answer in shared passes where they have one base: columns NAME and NAME_p for each.
 With --ray a cluster labels the files of a pattern into a folder of Parquet files.
 """
 
@@ -10,25 +11,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
 from rankwise.cli import common
 from rankwise.errors import UserError
 
 EXAMPLE = "rankwise predict runs/mine new.csv predictions.csv"
+_KEYS = ("model.name", "data.encoding", "data.delimiter", "data.quotes", "data.header")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
-    parser.add_argument(
-        "input", metavar="INPUT", help="a table of any kind that training reads, one text a line, or a folder of texts"
-    )
-    parser.add_argument("output", metavar="OUTPUT", help="the file to write")
     parser.add_argument(
         "words",
-        nargs="*",
-        metavar="key=value",
-        help="model.name=FOLDER: where the base is, if not where the adapter says; data.encoding, data.delimiter, "
+        nargs="+",
+        metavar="RUN|INPUT|OUTPUT|key=value",
+        help="RUN: a run's folder, a search's (its winner), or a PEFT adapter folder; several give columns of each. "
+        "INPUT: a table of any kind that training reads, one text a line, or a folder of texts. OUTPUT: the file to write. "
+        "model.name=FOLDER: where the base is, if not where the adapter says; data.encoding, data.delimiter, "
         "data.quotes, data.header: how INPUT is written, if that is not found",
     )
     parser.add_argument(
@@ -53,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows without text: answered as an empty text (the default), or refused",
     )
     parser.add_argument(
+        "--top", type=int, metavar="K", help="the K most probable labels of each text, with probabilities"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["auto", "fast", "reference"],
+        help="default: that of the training; auto is fast where it can",
+    )
+    parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperature fitted by rankwise calibrate"
     )
     parser.add_argument(
@@ -65,7 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict and say how many rows were written."""
-    base, options = _base(args.words)
+    args.runs, args.input, args.output, words = _places(args.words)
+    base, options = _base(words)
+    if len(args.runs) > 1 or args.top is not None:
+        return _several(args, base, options)
+    (args.run,) = args.runs
     if args.ray:
         return _over_ray(args, base)
     from rankwise.inference.predict_file import predict_file
@@ -82,7 +95,12 @@ def run(args: argparse.Namespace) -> int:
         options=options,
         calibrated=args.calibrated,
         base=base,
+        engine=args.engine,
     )
+    return _told(args, outcome)
+
+
+def _told(args: argparse.Namespace, outcome: dict[str, Any]) -> int:
     for note in outcome["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if args.json:
@@ -91,6 +109,41 @@ def run(args: argparse.Namespace) -> int:
         print(outcome["source"])
         print(f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)")
     return 0
+
+
+def _places(words: list[str]) -> tuple[list[str], str, str, list[str]]:
+    """The runs, the file to read, the file to write, and the keys."""
+    keys = [word for word in words if word.partition("=")[0] in _KEYS or ("=" in word and not Path(word).exists())]
+    places = [word for word in words if word not in keys]
+    if len(places) < 3:
+        missing = ("RUN", "INPUT", "OUTPUT")[len(places) :]
+        raise UserError(f"{' and '.join(missing)} missing: expected RUN [RUN ...] INPUT OUTPUT")
+    *runs, source, target = places
+    return runs, source, target, keys
+
+
+def _several(args: argparse.Namespace, base: str | None, options: list[str]) -> int:
+    """Columns for every run, or for the likeliest labels."""
+    given = {"--kaggle-header": args.kaggle_header, "--like": args.like, "--ray": args.ray}
+    for option, value in given.items():
+        if value:
+            raise UserError(f"{option} cannot apply to several runs, nor with --top")
+    from rankwise.inference.predict_many import predict_many
+
+    outcome = predict_many(
+        args.runs,
+        args.input,
+        args.output,
+        top=args.top,
+        format=args.format,
+        text=args.text,
+        empty=args.empty,
+        options=options,
+        calibrated=args.calibrated,
+        base=base,
+        engine=args.engine,
+    )
+    return _told(args, outcome)
 
 
 def _base(words: list[str]) -> tuple[str | None, list[str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -220,7 +219,9 @@ class ManyClassifier(nn.Module):
         """Every text's logits by its member's head, in the order given. Shape of each: (classes,)"""
         texts = self._current.texts
         read = texts.sorted(self.trunk._read(x, batch))
-        by_member = [row for member, rows in texts.spans for row in member.head(read[rows], shared).float().cpu().numpy()]
+        by_member = [
+            row for member, rows in texts.spans for row in member.head(read[rows], shared).float().cpu().numpy()
+        ]
         packed = by_member if texts.inverse is None else [by_member[place] for place in texts.inverse.tolist()]
         self._current.tokens = self._current.texts = Spread(None, None, ())
         return [packed[place] for place in batch.given.tolist()]

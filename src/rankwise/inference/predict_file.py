@@ -35,6 +35,7 @@ def predict_file(
     options: Sequence[str] = (),
     calibrated: bool = False,
     base: str | Path | None = None,
+    engine: str | None = None,
 ) -> dict[str, Any]:
     """Label every text of a file and write the predictions in the same order, a row for every row.
 
@@ -56,7 +57,7 @@ def predict_file(
         data.header.
     calibrated
         Probabilities at the temperature kept with the adapter.
-    base
+    base, engine
         As in `rankwise.load`.
 
     Returns: rows, output, source (how it was read), seconds, texts_per_s, notes.
@@ -73,9 +74,11 @@ def predict_file(
         raise UserError(f"{output} is the file of texts itself: name another file to write")
     saved = saving.read(run, base=base)
     columns = text or saved.text
-    batches = stream(source, columns, WINDOW_ROWS, reading=_reading(options, columns), empty=empty, pair=saved.pair)
+    batches = stream(
+        source, columns, WINDOW_ROWS, reading=reading_of_options(options, columns), empty=empty, pair=saved.pair
+    )
     layout, notes = _layout(batches, saved, chosen, kaggle_header, like)
-    predictor = predictor_of(saved, calibrated=calibrated)
+    predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
     started = time.perf_counter()
     rows = 0
     with writers.open_writer(
@@ -95,7 +98,7 @@ def predict_file(
     }
 
 
-def _reading(options: Sequence[str], columns: Sequence[str] | None) -> Reading:
+def reading_of_options(options: Sequence[str], columns: Sequence[str] | None) -> Reading:
     """How the file is written, as far as it was said."""
     for word in options:
         if word.partition("=")[0] not in _READING:
