@@ -15,6 +15,7 @@ from rankwise.data.cleaning import preprocess
 from rankwise.errors import UserError, nearest
 from rankwise.inference import saved as saving
 from rankwise.inference.saved import SavedClassifier
+from rankwise.machine.memory import return_freed_memory
 from rankwise.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -93,9 +94,14 @@ class ManyPredictors:
                 f"{saved.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run"
             )
         temperature = (saved.temperature if self.calibrated else None) or 1.0
-        loaded = Loaded(name, saved, temperature, _tokens_key(saved))
+        tokens = _tokens_key(saved)
         with self._lock:
+            for other in self.loaded.values():
+                if other.tokens == tokens:  # a tokenizer takes a dozen MB
+                    saved.__dict__["tokenizer"] = other.saved.tokenizer
+            loaded = Loaded(name, saved, temperature, tokens)
             self._place(loaded)
+            return_freed_memory()
             self.loaded = {**self.loaded, name: loaded}
         return loaded
 
@@ -285,11 +291,17 @@ def _trunk(saved: SavedClassifier, precision: str) -> ManyClassifier:
 
 def _tokens_key(saved: SavedClassifier) -> str:
     """Classifiers of equal keys read a text as the same token ids."""
-    backend = saved.tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    told = f"{backend.to_str()} {saved.max_length} {saved.preprocess}"
-    return hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    for folder in (saved.adapter.folder, saved.base):
+        if folder is not None and (folder / "tokenizer.json").is_file():
+            content = (folder / "tokenizer.json").read_bytes()
+            break
+    else:
+        backend = saved.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        content = backend.to_str().encode("utf-8", "replace")
+    told = f"{saved.max_length} {saved.preprocess} {saved.embedding_rows}"
+    return hashlib.blake2b(content + told.encode(), digest_size=16).hexdigest()
 
 
 def _together(asked: Sequence[Loaded]) -> list[list[Loaded]]:

@@ -18,6 +18,7 @@ from rankwise.files import replacing, writing
 from rankwise.inference.many import Loaded, load_many
 from rankwise.inference.predict_file import WINDOW_ROWS, reading_of_options
 from rankwise.scoring import writers
+from rankwise.scoring.writer import joined_labels
 
 _FORMATS = ("csv", "jsonl", "parquet")
 
@@ -112,7 +113,7 @@ def _columns_of(loaded: Loaded, top: int | None) -> list[str]:
 def _cells(loaded: Loaded, p: np.ndarray, top: int | None) -> list[list[Any]]:
     """The cells of `_columns_of`, a list a column. Shape: p (rows, classes)"""
     if top is None and loaded.saved.multi_label:
-        labels = [writers.joined_labels(names, loaded.saved.separator) for names in loaded.names_of(p)]
+        labels = [joined_labels(names, loaded.saved.separator) for names in loaded.names_of(p)]
         return [labels, _rounded(np.maximum(p, 1 - p).min(1))]
     order = np.argsort(-p, axis=1, kind="stable")
     cells: list[list[Any]] = []
