@@ -20,8 +20,8 @@ from rankwise.engine.layer import Pass
 from rankwise.engine.linear import Sites
 from rankwise.engine.weights import LayerWeights, NormWeights
 
-# Added to scores of tokens out of a window: finite, so that a row of padding has a softmax too.
-OUT_OF_SIGHT = -1e9
+# Added to scores of tokens out of a window: finite, in half precision too, so that a row of padding has a softmax.
+OUT_OF_SIGHT = -3e4
 
 
 class PlainNorm(nn.Module):
