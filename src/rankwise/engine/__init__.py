@@ -1,10 +1,10 @@
 """The fast engine: an exact LoRA step of encoders on packed tokens.
 
-Reading order, one idea a file: `packing` (texts without padding), `dropout` (masks that are recomputed), `frozen` (weights that never train, and products with them), `linear` (the
-adapters on them), `attention`, `layer`, `model` (the classifier). Two kinds of layers are unlike BERT's: `prenorm`
-(ModernBERT's) and `disentangled` (DeBERTa's). `fused` holds the elementwise arithmetic and what a
-product is, `native` all of it in C++ for processors with AMX, `weights` where tensors come from, `support` what the
-engine can run.
+Reading order, one idea a file: `packing` (texts without padding), `dropout` (masks that are recomputed), `frozen` (weights
+that never train, and products with them), `linear` (the adapters on them), `attention`, `layer`, `model` (the classifier).
+Two kinds of layers are unlike BERT's: `prenorm` (ModernBERT's) and `disentangled` (DeBERTa's). `fused` holds the elementwise
+arithmetic and what a product is, `native` all of it in C++ for processors with AMX, `weights` where tensors come from,
+`support` what the engine can run.
 """
 
 from __future__ import annotations
