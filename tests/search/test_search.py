@@ -302,6 +302,9 @@ def test_the_classes_are_those_of_the_data(sweep, tmp_path):
 def test_a_folder_belongs_to_one_search(sweep, tmp_path):
     sweep["axes"] = {"train.learning_rate": [1e-2]}
     run(sweep, tmp_path / "s")
+    with pytest.raises(UserError, match=r"there is no search at .*typo to go on with"):
+        run(sweep, tmp_path / "typo", resume=True)
+    assert not (tmp_path / "typo").exists()
     with pytest.raises(UserError, match="holds a search already: go on with --resume"):
         run(sweep, tmp_path / "s")
     with pytest.raises(UserError, match="started with another search file"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from rankwise import config as configuration
 from rankwise.errors import UserError
+from rankwise.records import Result
 
 
 def add_config_words(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -69,23 +70,23 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def summary(path: Path, result: dict[str, Any]) -> str:
+def summary(path: Path, result: Result) -> str:
     """What a finished run reached, and the commands to go on with."""
     lines = []
-    chosen, last = result["metrics"].get("validation"), result["metrics"].get("validation_last")
-    if chosen:
-        low, high = chosen["accuracy_ci95"]
+    chosen, last = result.metrics.validation, result.metrics.validation_last
+    if chosen is not None and last is not None:
+        low, high = chosen.accuracy_ci95
         lines.append(
-            f"validation accuracy {chosen['accuracy']:.4f} (95% interval {low:.4f} to {high:.4f}, "
-            f"{chosen['examples']:,} rows) at step {chosen['step']}; at the last step {last['accuracy']:.4f}"
+            f"validation accuracy {chosen.accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, "
+            f"{chosen.examples:,} rows) at step {chosen.step}; at the last step {last.accuracy:.4f}"
         )
-    lines += [f"note: {note}" for note in result.get("notes", [])]
-    timing = result["timing"]
+    lines += [f"note: {note}" for note in result.notes]
+    timing = result.timing
     lines.append(
-        f"{timing['steps']:,} steps in {timing['train_s']:.0f} s ({timing['examples_per_s']:.1f} examples/s), "
-        f"evaluation {timing['eval_s']:.0f} s, peak memory {result['memory']['peak_mb']:,.0f} MB"
+        f"{timing.steps:,} steps in {timing.train_s:.0f} s ({timing.examples_per_s or 0:.1f} examples/s), "
+        f"evaluation {timing.eval_s:.0f} s, peak memory {result.memory.peak_mb:,.0f} MB"
     )
     lines.append(f"run: {path}  (the reloaded adapter repeats the live model)")
-    rows = "" if "test" in result["data"] else " data.test=held_out.csv"
+    rows = "" if "test" in result.data else " data.test=held_out.csv"
     lines.append(f"next: rankwise evaluate {path}{rows}  |  rankwise predict {path} new.csv predictions.csv")
     return "\n".join(lines)

@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search and print the table."""
     from rankwise import recipes
+    from rankwise.records import SearchRecord
+    from rankwise.records.record import of_tree
     from rankwise.reporting import paper_table
     from rankwise.search import spec
     from rankwise.search.driver import COPY, search
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.print_json(record)
     else:
-        print(text(record, width=shutil.get_terminal_size((110, 24)).columns))
+        print(text(of_tree(SearchRecord, record), width=shutil.get_terminal_size((110, 24)).columns))
         if str(source) in recipes.table_names():
             folder = Path(args.out) if args.out else Path("searches") / str(source)
             print(f"\n{paper_table.load(str(source), folder).text()}")

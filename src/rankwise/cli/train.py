@@ -28,9 +28,8 @@ def run(args: argparse.Namespace) -> int:
     trained = train(source or {}, overrides, out=args.out, resume=args.resume)
     if not this_process().is_main_process:
         return 0  # one of several processes of torchrun: the first one speaks for all
-    result = trained.result
     if args.json:
-        common.print_json(result)
+        common.print_json(trained.result)
         return 0
-    print(common.summary(trained.path, result))
+    print(common.summary(trained.path, trained.record))
     return 0

@@ -93,10 +93,10 @@ class Winner(Record, kw_only=True):
     point: Point = {}
     trainable: int | None = None
     rank: int | None = None
-    peak: float | None = None
-    chosen: float | None = None
-    chosen_ci95: Interval | None = None
-    final: float | None = None
+    peak: float
+    chosen: float
+    chosen_ci95: Interval
+    final: float
     mean: float | None = None
     sd: float | None = None
     seeds: int = 0
@@ -121,8 +121,9 @@ class SearchTiming(Record, kw_only=True):
     session_s: float = 0.0
 
 
-def _as_it_is(tree: Tree) -> None:
-    """Version 1 had no version, and all else alike."""
+def _standing(tree: Tree) -> None:
+    """Version 1 did not always say how a search stood."""
+    tree.setdefault("status", "finished" if tree.get("winner") else "unfinished")
 
 
 class SearchRecord(Record, kw_only=True):
@@ -135,7 +136,7 @@ class SearchRecord(Record, kw_only=True):
     """
 
     OMITTED: ClassVar[tuple[str, ...]] = ("auto", "timing")
-    UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_as_it_is,)
+    UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_standing,)
 
     version: int = 2
     status: str = "running"

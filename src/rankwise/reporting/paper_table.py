@@ -92,7 +92,7 @@ def finished_runs(folder: Path) -> list[Run]:
     found = [
         Run(file.parent) for file in sorted(folder.rglob("result.json")) if (file.parent / "config.yaml").is_file()
     ]
-    ended = [run for run in found if run.result["status"] in ("finished", "stopped_early")]
+    ended = [run for run in found if run.record.ended]
     if not ended:
         raise UserError(f"{folder} holds no finished run")
     return ended
@@ -104,21 +104,22 @@ def _ours(at: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
     if not matching:
         return None
     run = min(matching, key=lambda one: (one.config.train.seed, str(one.path)))
-    result = run.result
-    scores = result["metrics"]
-    chosen, test = scores.get("validation"), scores.get("test")
+    result = run.record
+    chosen, last, test = result.metrics.validation, result.metrics.validation_last, result.metrics.test
     peaks = [row["validation_accuracy"] for row in run.history if row["validation_accuracy"] is not None]
     return {
         "run": str(run.path),
         "runs": len(matching),
-        "accuracy": chosen["accuracy"] if chosen else None,
-        "accuracy_ci95": chosen["accuracy_ci95"] if chosen else None,
-        "last": scores["validation_last"]["accuracy"] if chosen else None,
+        "accuracy": chosen.accuracy if chosen else None,
+        "accuracy_ci95": list(chosen.accuracy_ci95) if chosen else None,
+        "last": last.accuracy if last else None,
         "peak": max(peaks) if peaks else None,
-        "test": {name: test[name] for name in ("accuracy", "accuracy_ci95", "examples")} if test else None,
-        "trainable": result["parameters"]["trainable"],
-        "train_s": result["timing"]["train_s"],
-        "peak_mb": result["memory"]["peak_mb"],
+        "test": {"accuracy": test.accuracy, "accuracy_ci95": list(test.accuracy_ci95), "examples": test.examples}
+        if test
+        else None,
+        "trainable": result.parameters.trainable,
+        "train_s": result.timing.train_s,
+        "peak_mb": result.memory.peak_mb,
     }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from rankwise import config as configuration
 from rankwise.methods import METHODS
+from rankwise.records import Result, Scores
+from rankwise.records.result import Parameters
 from rankwise.runs.folder import Run
 from rankwise.runs.texts import scored_texts
 from rankwise.scoring import calibration, looks, predictions
@@ -32,29 +34,30 @@ def facts_of(run: Run, *, texts: bool = True) -> dict[str, Any]:
         Read the texts of the most confident mistakes again from their source.
     """
     seen = looks.looks(run.path)
-    result, config = run.result, configuration.to_dict(run.config)
-    parameters = result["parameters"]
-    scored = [role for role in ROLES if "per_class" in result["metrics"].get(role, {})]
+    result, config = run.record, configuration.to_dict(run.config)
+    measured = {"test": result.metrics.test, "validation": result.metrics.validation}
+    scores = {role: one for role, one in measured.items() if one is not None and one.per_class}
+    scored = list(scores)
     found = {role: read for role in ROLES if (read := _predictions(run, role)) is not None}
     return {
         "name": run.path.resolve().name,
         "path": str(run.path),
-        "result": result,
+        "result": result.to_dict(),
         "config": config,
         "history": run.history if (run.path / "history.csv").is_file() else [],
         "looks": [look.to_dict() for look in seen],
         "sections": _sections(result, scored),
         "scored": scored,
         "most_classes": MOST_CLASSES,
-        "confusions": {role: _confusions(result["metrics"][role], result["labels"]) for role in scored},
-        "lowest_recall": {role: _lowest_recall(result["metrics"][role]) for role in scored},
+        "confusions": {role: _confusions(one, result.labels) for role, one in scores.items()},
+        "lowest_recall": {role: _lowest_recall(one) for role, one in scores.items()},
         "plan_words": _plan_words(config),
         "settings": _settings(config),
         "derived": {
-            "classes": len(result["labels"]),
+            "classes": len(result.labels),
             "looks": len(seen),
-            "left": (parameters["budget"] or 0) - parameters["trainable"],
-            "shares": {group: parameters[group] / parameters["trainable"] for group in _groups(parameters)},
+            "left": (result.parameters.budget or 0) - result.parameters.trainable,
+            "shares": {group: count / result.parameters.trainable for group, count in _groups(result.parameters)},
             "coverage": {role: _coverage(read) for role, read in found.items()},
             "abstention": {role: _abstention(read) for role, read in found.items()},
             "mistakes": {role: _mistakes(run, read, texts) for role, read in found.items()},
@@ -64,17 +67,18 @@ def facts_of(run: Run, *, texts: bool = True) -> dict[str, Any]:
     }
 
 
-def _groups(parameters: Mapping[str, Any]) -> list[str]:
-    return [group for group in GROUPS if parameters.get(group)]
+def _groups(parameters: Parameters) -> list[tuple[str, int]]:
+    counts = [(group, getattr(parameters, group)) for group in GROUPS]
+    return [(group, count) for group, count in counts if count]
 
 
-def _sections(result: Mapping[str, Any], scored: Sequence[str]) -> list[tuple[str, str]]:
+def _sections(result: Result, scored: Sequence[str]) -> list[tuple[str, str]]:
     """Anchor and title of the page's sections, in order."""
     parts = [("plan", "Plan"), ("learning", "Learning"), ("scores", "Scores")]
     if scored:
         parts += [("classes", "Classes"), ("confidence", "Confidence"), ("mistakes", "Mistakes")]
         parts += [(f"also-{role}", role.capitalize()) for role in scored[1:]]
-    parts += [("texts", "Texts")] if "texts" in result else []
+    parts += [("texts", "Texts")] if result.texts else []
     return [*parts, ("machine", "Machine"), ("again", "Run it again")]
 
 
@@ -113,17 +117,17 @@ def _settings(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _lowest_recall(scores: Mapping[str, Any]) -> float:
+def _lowest_recall(scores: Scores) -> float:
     """Where the line of recalls may start so that every interval is on it: a tenth."""
-    lows = [row["recall_ci95"][0] for row in scores["per_class"].values() if row["recall_ci95"]]
+    lows = [row.recall_ci95[0] for row in scores.per_class.values() if row.recall_ci95]
     return min(0.9, math.floor(10 * min(lows, default=0.0)) / 10)
 
 
-def _confusions(scores: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+def _confusions(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
     """The commonest confusions of many classes, the most frequent first."""
-    if len(names) <= MOST_CLASSES or isinstance(scores["confusion"][0][0], list):
+    if len(names) <= MOST_CLASSES or isinstance(scores.confusion[0][0], list):
         return []
-    counts = np.array(scores["confusion"])
+    counts = np.array(scores.confusion)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS]
     cells = [divmod(int(place), len(names)) for place in order]
@@ -181,16 +185,16 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
-def _commands(run: Run, result: Mapping[str, Any]) -> list[dict[str, str]]:
+def _commands(run: Run, result: Result) -> list[dict[str, str]]:
     """What to type to get this run again, to go on with it, and to use it."""
     folder = str(run.path)
     again = ["rankwise", "train", f"{folder}/config.yaml", "--out", f"{folder}-again"]
     commands = [{"what": "run it again", "command": shlex.join(again)}]
-    if result["status"] not in ("finished", "stopped_early"):
+    if not result.ended:
         resume = ["rankwise", "train", f"{folder}/config.yaml", "--out", folder, "--resume"]
         return [{"what": "go on where it stopped", "command": shlex.join(resume)}, *commands]
-    if "test" not in result["metrics"]:
-        held = result["data"].get("test")
+    if result.metrics.test is None:
+        held = result.data.get("test")
         test = [] if held else ["data.test=held_out.csv"]
         commands.append(
             {"what": "score it on test rows", "command": shlex.join(["rankwise", "evaluate", folder, *test])}

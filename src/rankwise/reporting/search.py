@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankwise import files
 from rankwise.errors import UserError
+from rankwise.records import SearchRecord, SearchRow, TrialRecord, read
 
 # A matrix or a bar chart of more trials could not be read; tables hold them all.
 MOST_BARS = 20
@@ -19,29 +19,28 @@ MOST_VALUES = 8
 
 def facts_of(folder: Path) -> dict[str, Any]:
     """Everything a search's page shows. Trials are the rows of search.json's table, which has the best first."""
-    search = files.read_json(folder / "search.json")
-    rows = search.get("table") or []
-    runs = {trial["trial"]: trial for trial in search.get("trials") or []}
+    search = read(folder / "search.json", SearchRecord)
+    rows, winner = search.table, search.winner
+    runs = {trial.trial: trial for trial in search.trials}
     varied = _varied(rows)
-    costs = [_cost(runs.get(row["trial"], {})) for row in rows]
+    seconds = [runs[row.trial].seconds or None if row.trial in runs else None for row in rows]
     compared = _compared(folder, rows, runs)
-    winner = search.get("winner") or {}
-    known = [cost["seconds"] for cost in costs if cost["seconds"]]
+    known = [spent for spent in seconds if spent]
     return {
         "name": folder.resolve().name,
         "path": str(folder),
-        "search": search,
+        "search": search.to_dict(),
         "rows": rows,
         "words": words,
         "varied": varied,
-        "winner": next((i for i, row in enumerate(rows) if row["trial"] == winner.get("trial")), None),
-        "best": {i for i, row in enumerate(rows) if row.get("in_best_group")},
+        "winner": next((i for i, row in enumerate(rows) if winner and row.trial == winner.trial), None),
+        "best": {i for i, row in enumerate(rows) if row.in_best_group},
         "compared": compared,
         "least_agreement": min((share for line in compared["agreement"] for share in line), default=1.0),
         "derived": {
             "trials": len(rows),
             "statuses": _statuses(rows),
-            "cost": costs,
+            "cost": [{"seconds": spent} for spent in seconds],
             "seconds": sum(known) if known else None,
             "by_value": {key: _by_value(rows, key) for key in varied},
             "agreement": compared["agreement"],
@@ -51,26 +50,22 @@ def facts_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _varied(rows: Sequence[SearchRow]) -> list[str]:
     """The keys whose values differ from trial to trial, in the order they first appear."""
-    keys = dict.fromkeys(key for row in rows for key in row["point"])
-    return [key for key in keys if len({str(row["point"].get(key)) for row in rows}) > 1]
+    keys = dict.fromkeys(key for row in rows for key in row.point)
+    return [key for key in keys if len({str(row.point.get(key)) for row in rows}) > 1]
 
 
-def _cost(trial: Mapping[str, Any]) -> dict[str, Any]:
-    return {"seconds": trial.get("seconds") or None}
-
-
-def _statuses(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _statuses(rows: Sequence[SearchRow]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for row in rows:
-        counts[row["status"]] = counts.get(row["status"], 0) + 1
+        counts[row.status] = counts.get(row.status, 0) + 1
     return counts
 
 
-def _by_value(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+def _by_value(rows: Sequence[SearchRow], key: str) -> list[dict[str, Any]]:
     """For each value of an axis, or each quarter of many numbers: trials with a score, their best and mean."""
-    scored = [(row["point"][key], row["chosen"]) for row in rows if key in row["point"] and row["chosen"] is not None]
+    scored = [(row.point[key], row.chosen) for row in rows if key in row.point and row.chosen is not None]
     numbers = [value for value, _ in scored if is_number(value)]
     found: dict[str, list[float]] = {}
     if len(numbers) == len(scored) and len(set(numbers)) > MOST_VALUES:
@@ -108,14 +103,14 @@ def words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _compared(folder: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def _compared(folder: Path, rows: Sequence[SearchRow], runs: Mapping[int, TrialRecord]) -> dict[str, Any]:
     """On what share of their validation rows the best trials agree, where predictions were kept."""
     from rankwise.scoring import compare, predictions
 
     places, folders = [], []
     for place, row in enumerate(rows):
-        run = runs.get(row["trial"], {}).get("run")
-        if run and row["status"] == "done" and predictions.path_of(folder / run, "validation").is_file():
+        run = runs[row.trial].run if row.trial in runs else None
+        if run and row.status == "done" and predictions.path_of(folder / run, "validation").is_file():
             places.append(place)
             folders.append(folder / run)
     places, folders = places[:MOST_COMPARED], folders[:MOST_COMPARED]
@@ -128,16 +123,16 @@ def _compared(folder: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[int
     return {"trials": places, "agreement": agreement, "why_not": None}
 
 
-def _commands(folder: Path, search: Mapping[str, Any]) -> list[dict[str, str]]:
+def _commands(folder: Path, search: SearchRecord) -> list[dict[str, str]]:
     source = folder / "search.yaml"
     commands = []
     if source.is_file():
         again = ["rankwise", "search", str(source), "--out", f"{folder}-again"]
         commands = [{"what": "search again", "command": shlex.join(again)}]
-        if not search.get("winner"):
+        if not search.winner:
             resume = ["rankwise", "search", str(source), "--out", str(folder), "--resume"]
             commands.insert(0, {"what": "go on where it stopped", "command": shlex.join(resume)})
-    if search.get("winner"):
+    if search.winner:
         evaluate = ["rankwise", "evaluate", str(folder)]
         commands.append({"what": "score the winner on test rows", "command": shlex.join(evaluate)})
     return commands

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rankwise.records import SearchRow
 from rankwise.reporting.drawing import Chart, Palette, figure, legend, plain_axes
 from rankwise.reporting.search import MOST_BARS, MOST_VALUES, is_number, natural, words
 
@@ -20,7 +21,7 @@ AXIS = "validation accuracy, %"
 def search_charts(facts: Facts) -> dict[str, Chart]:
     """Every chart the facts of a search allow, by name."""
     rows = facts["rows"]
-    scored = [i for i, row in enumerate(rows) if row["chosen"] is not None]
+    scored = [i for i, row in enumerate(rows) if row.chosen is not None]
     charts: list[Chart] = []
     if scored:
         charts.append(_bars(facts, scored[:MOST_BARS], len(scored)))
@@ -31,10 +32,10 @@ def search_charts(facts: Facts) -> dict[str, Chart]:
     return {chart.name: chart for chart in charts}
 
 
-def label(row: Mapping[str, Any], varied: Sequence[str], width: int = 26) -> str:
+def label(row: SearchRow, varied: Sequence[str], width: int = 26) -> str:
     """A trial in a few words: its number and what it varies."""
-    said = ", ".join(words(row["point"][key]) for key in varied if key in row["point"])
-    text = f"{row['trial']}  {said}" if said else f"trial {row['trial']}"
+    said = ", ".join(words(row.point[key]) for key in varied if key in row.point)
+    text = f"{row.trial}  {said}" if said else f"trial {row.trial}"
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
@@ -46,11 +47,11 @@ def _bars(facts: Facts, shown: Sequence[int], of: int) -> Chart:
         axes = drawn.subplots()
         for place, i in enumerate(reversed(shown)):
             row, first = rows[i], place == 0
-            scores = {key: 100 * row[key] for key in SCORES if row[key] is not None}
+            scores = {key: 100 * getattr(row, key) for key in SCORES if getattr(row, key) is not None}
             colour = palette.good if i in facts["best"] else palette.first
             axes.barh(place, scores["chosen"], height=0.62, color=colour, alpha=0.55, label="chosen" if first else None)
-            if row["chosen_ci95"]:
-                low, high = (100 * end for end in row["chosen_ci95"])
+            if row.chosen_ci95:
+                low, high = (100 * end for end in row.chosen_ci95)
                 axes.plot(
                     [low, high],
                     [place, place],
@@ -63,7 +64,7 @@ def _bars(facts: Facts, shown: Sequence[int], of: int) -> Chart:
                     axes.plot([scores[key]], [place], marker, color=palette.second if key == "peak" else palette.muted,
                               markersize=5, label=key if first else None)  # fmt: skip
         shares = [
-            share for i in shown for share in (*(rows[i][key] for key in SCORES), *(rows[i]["chosen_ci95"] or ()))
+            share for i in shown for share in (*(getattr(rows[i], key) for key in SCORES), *(rows[i].chosen_ci95 or ()))
         ]
         ends = [100 * share for share in shares if share is not None]
         room = 0.06 * (max(ends) - min(ends)) or 1
@@ -91,8 +92,8 @@ def _parallel(facts: Facts, scored: Sequence[int]) -> Chart:
     def draw(palette: Palette) -> Figure:
         from matplotlib.colors import to_rgba
 
-        columns = [_scale([rows[i]["point"].get(key) for i in scored]) for key in varied]
-        scores = [100 * rows[i]["chosen"] for i in scored]
+        columns = [_scale([rows[i].point.get(key) for i in scored]) for key in varied]
+        scores = [100 * rows[i].chosen for i in scored]
         low, high = min(scores), max(scores)
         heights = [(score - low) / (high - low) if high > low else 0.5 for score in scores]
         drawn = figure(5.2, 3.8)
@@ -159,7 +160,7 @@ def _cost(facts: Facts, scored: Sequence[int]) -> Chart:
             (True, palette.good, "not distinguishable from the best"),
         ):
             points = [
-                (costs[i]["seconds"], 100 * rows[i]["chosen"])
+                (costs[i]["seconds"], 100 * rows[i].chosen)
                 for i in scored
                 if (i in facts["best"]) is best and costs[i]["seconds"]
             ]

@@ -20,6 +20,8 @@ from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.objects import source_of
+from rankwise.records import SearchRecord
+from rankwise.records.record import of_tree
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, search
@@ -96,7 +98,7 @@ def auto(
     seconds = time.time() - started
     record["auto"] |= {
         "minutes": round(seconds / 60, 2),
-        "explanation": lines + outcome(record, seconds, 60 * max_minutes, fits.steps),
+        "explanation": lines + outcome(of_tree(SearchRecord, record), seconds, 60 * max_minutes, fits.steps),
     }
     files.write_json(folder / RECORD, record)
     return record

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from rankwise import config as configuration
-from rankwise import files, planning
+from rankwise import files, planning, records
 from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.records import SearchRecord
+from rankwise.records.record import of_tree, owned
 from rankwise.search import constraints
 from rankwise.search import spec as specs
 from rankwise.search.progress import Progress
@@ -93,17 +94,16 @@ def _owned(folder: Path, wanted: specs.Search, *, resume: bool) -> Iterator[None
             raise UserError(f"{folder} was started with another search file: resume with the same one")
     elif folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UserError(f"{folder} exists and is not a search's folder: choose another with --out")
+    elif resume and not folder.is_dir():
+        raise UserError(
+            f"there is no search at {folder} to go on with: name its folder with --out, or leave --resume out"
+        )
     files.make_writable_folder(folder)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"another search is running in {folder}") from None
-    try:
+    with owned(folder, f"another search is running in {folder}"):
+        if not resume and copy.is_file():  # begun there while this one was checked
+            raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
         files.write_text(copy, specs.to_yaml(wanted))
         yield
-    finally:
-        lock.release()
 
 
 class Sweep:
@@ -139,8 +139,7 @@ class Sweep:
             )
         self.progress = Progress(console, self.walk, wanted, self.trials)
         self._warmed: set[str] = set()
-        before = files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-        found = origin or before.get("auto")
+        found = origin or (records.read(folder / RECORD, SearchRecord).auto if (folder / RECORD).is_file() else {})
         self.origin = {"auto": found} if found else {}
 
     def run(self) -> dict[str, Any]:
@@ -153,11 +152,9 @@ class Sweep:
         self.study.settle(self.trials)
         judged = judge(self.spec, self.space, self.trials, self.folder)
         record = judged.to_dict(status="finished") | {"timing": {"session_s": round(time.time() - started, 1)}}
-        record |= self.origin
         winner = record["winner"]
         winner["test"] = self._look_at_test(winner)
-        files.write_json(self.folder / RECORD, record)
-        return record
+        return self._record(record)
 
     # --- proposing ------------------------------------------------------------------------------------
 
@@ -358,7 +355,13 @@ class Sweep:
 
     def _save(self, trial: Trial) -> None:
         self.study.save(trial)
-        files.write_json(self.folder / RECORD, self._interim().to_dict(status="running") | self.origin)
+        self._record(self._interim().to_dict(status="running"))
+
+    def _record(self, known: dict[str, Any]) -> dict[str, Any]:
+        """Replace search.json by what is known, and return its contents."""
+        record = of_tree(SearchRecord, {"version": 2} | known | self.origin)
+        records.write(self.folder / RECORD, record)
+        return record.to_dict()
 
     def _interim(self) -> Judged:
         return Judged(self.spec, self.space, self.trials)

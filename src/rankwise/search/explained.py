@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankwise.config import Config
+from rankwise.records import SearchRecord
 from rankwise.scoring import looks
 from rankwise.search.clock import ClockPlan
 from rankwise.search.speed import Speed
@@ -28,7 +29,7 @@ def facts(config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: li
     ]
 
 
-def outcome(record: dict[str, Any], seconds: float, clock_s: float, steps: int) -> list[str]:
+def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) -> list[str]:
     """What came of it.
 
     seconds, clock_s
@@ -36,26 +37,24 @@ def outcome(record: dict[str, Any], seconds: float, clock_s: float, steps: int) 
     steps
         Planned for a whole run.
     """
-    winner = record["winner"]
-    low, high = winner["chosen_ci95"]
-    others = [row for row in record["table"] if row["trial"] != winner["trial"] and row["chosen"] is not None]
-    next_best = (
-        f"; the next best design had {others[0]['chosen']:.4f} after {others[0]['steps']:,} steps" if others else ""
-    )
-    reached = next(row["steps"] for row in record["table"] if row["trial"] == winner["trial"])
+    winner = record.winner
+    assert winner is not None
+    low, high = winner.chosen_ci95
+    others = [row for row in record.table if row.trial != winner.trial and row.chosen is not None]
+    next_best = f"; the next best design had {others[0].chosen:.4f} after {others[0].steps:,} steps" if others else ""
+    reached = next(row.steps for row in record.table if row.trial == winner.trial)
     cut = f"; the clock ended it after {reached:,} of {steps:,} steps" if reached < steps else ""
     lines = [
-        f"halving   {record['counts']['done']} of {record['counts']['points']} designs were run to the end{next_best}",
-        f"winner    {winner['point']['design']}: rank {winner['rank']}, {winner['trainable']:,} trainable parameters"
-        f"{cut}",
-        f"score     validation accuracy {winner['chosen']:.4f} (95% {low:.4f} to {high:.4f}); "
-        f"peak {winner['peak']:.4f}, last {winner['final']:.4f}",
+        f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}",
+        f"winner    {winner.point['design']}: rank {winner.rank}, {winner.trainable:,} trainable parameters{cut}",
+        f"score     validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "
+        f"peak {winner.peak:.4f}, last {winner.final:.4f}",
     ]
-    if winner["test"]:
-        low, high = winner["test"]["accuracy_ci95"]
+    if winner.test:
+        low, high = winner.test.accuracy_ci95
         lines.append(
-            f"test      accuracy {winner['test']['accuracy']:.4f} (95% {low:.4f} to {high:.4f}); "
-            f"{looks.sentence(winner['test']['looks'], winner['test'].get('looks_all'))}"
+            f"test      accuracy {winner.test.accuracy:.4f} (95% {low:.4f} to {high:.4f}); "
+            f"{looks.sentence(winner.test.looks, winner.test.looks_all)}"
         )
     lines.append(f"time      {seconds / 60:.1f} of {clock_s / 60:g} minutes")
     return lines

@@ -5,51 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rankwise.records import SearchRecord, SearchRow, Winner
 from rankwise.scoring import looks, report
 
 _MOST_ROWS = 40
 
 
-def text(record: Mapping[str, Any], width: int = 110) -> str:
+def text(record: SearchRecord, width: int = 110) -> str:
     """The table with its groups, the finalists over their seeds, the notes and the winner.
 
     width
         Columns of the terminal.
     """
-    counts = record["counts"]
-    head = f"{counts['points']} points: {counts['done']} run to the end"
+    counts = record.counts
+    head = f"{counts.points} points: {counts.done} run to the end"
     head += "".join(
-        f", {counts[state]} {state}" for state in ("halved", "refused", "duplicate", "failed") if counts[state]
+        f", {getattr(counts, state)} {state}"
+        for state in ("halved", "refused", "duplicate", "failed")
+        if getattr(counts, state)
     )
-    parts = [f"{head}; {counts['steps']:,} steps in all", _table(record, width)]
+    parts = [f"{head}; {counts.steps:,} steps in all", _table(record, width)]
     parts.append(
         "* not distinguishable from the best (McNemar exact, Holm over all pairs, 5%); chosen: at the kept checkpoint"
     )
-    if record["finalists"]:
+    if record.finalists:
         parts.append(_finalists(record, width))
-    parts += [f"note: {note}" for note in record["notes"]]
-    parts.append(_winner(record["winner"]))
+    parts += [f"note: {note}" for note in record.notes]
+    parts += [_winner(record.winner)] if record.winner is not None else []
     return "\n\n".join(parts)
 
 
-def _table(record: Mapping[str, Any], width: int) -> str:
-    rows, metric = [], record["metric"]
-    started = [row for row in record["table"] if row["status"] not in ("refused", "duplicate")]
+def _table(record: SearchRecord, width: int) -> str:
+    rows, metric = [], record.metric
+    started = [row for row in record.table if row.status not in ("refused", "duplicate")]
     # Where every point says something of every axis, the axes are named once.
-    named = all(row["point"].keys() >= set(record["axes"]) for row in started)
-    axes = ", ".join(name.rpartition(".")[2] for name in record["axes"])
+    named = all(row.point.keys() >= set(record.axes) for row in started)
+    axes = ", ".join(name.rpartition(".")[2] for name in record.axes)
     for row in started[:_MOST_ROWS]:
-        point = ", ".join(_value(row["point"][name]) for name in record["axes"]) if named else described(row["point"])
-        interval = row["chosen_ci95"]
+        point = ", ".join(_value(row.point[name]) for name in record.axes) if named else described(row.point)
+        interval = row.chosen_ci95
         rows.append(
             [
-                ("* " if row["in_best_group"] else "- ") + f"{row['trial']} {point}",
-                f"{row['rank'] or '-'}",
-                f"{row['trainable']:,}",
-                f"{row['steps']:,}",
-                *(_percent(row[name]) for name in ("peak", "chosen")),
-                f"{100 * interval[0]:.2f}-{100 * interval[1]:.2f}" if interval else row["status"],
-                _percent(row["final"]),
+                ("* " if row.in_best_group else "- ") + f"{row.trial} {point}",
+                f"{row.rank or '-'}",
+                f"{row.trainable:,}",
+                f"{row.steps:,}",
+                *(_percent(getattr(row, name)) for name in ("peak", "chosen")),
+                f"{100 * interval[0]:.2f}-{100 * interval[1]:.2f}" if interval else row.status,
+                _percent(row.final),
                 *([_metric(row, metric)] if metric != "accuracy" else []),
             ]
         )
@@ -60,36 +63,36 @@ def _table(record: Mapping[str, Any], width: int) -> str:
     return report.table(header, rows, width)
 
 
-def _finalists(record: Mapping[str, Any], width: int) -> str:
+def _finalists(record: SearchRecord, width: int) -> str:
     rows = [
         [
-            f"{row['trial']} {described(row['point'])}",
-            f"{row['seeds']}",
-            f"{row['mean']:.4f}",
-            "-" if row["sd"] is None else f"{row['sd']:.4f}",
-            f"{row['points_from_winner']:+.2f}",
-            f"{row['points_ci95'][0]:+.2f} to {row['points_ci95'][1]:+.2f}",
+            f"{row.trial} {described(row.point)}",
+            f"{row.seeds}",
+            f"{row.mean:.4f}",
+            "-" if row.sd is None else f"{row.sd:.4f}",
+            f"{row.points_from_winner:+.2f}",
+            f"{row.points_ci95[0]:+.2f} to {row.points_ci95[1]:+.2f}",
         ]
-        for row in record["finalists"]
+        for row in record.finalists
     ]
     header = ["finalist", "seeds", "mean", "sd", "points from winner", "(95%, bootstrap over rows)"]
     return report.table(header, rows, width)
 
 
-def _winner(winner: Mapping[str, Any]) -> str:
-    low, high = winner["chosen_ci95"]
+def _winner(winner: Winner) -> str:
+    low, high = winner.chosen_ci95
     lines = [
-        f"winner: trial {winner['trial']}, {described(winner['point'])}; {winner['trainable']:,} trainable, "
-        f"validation accuracy {winner['chosen']:.4f} (95% {low:.4f} to {high:.4f})"
+        f"winner: trial {winner.trial}, {described(winner.point)}; {winner.trainable:,} trainable, "
+        f"validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f})"
     ]
-    test = winner.get("test")
+    test = winner.test
     if test:
-        low, high = test["accuracy_ci95"]
+        low, high = test.accuracy_ci95
         lines.append(
-            f"test accuracy {test['accuracy']:.4f} (95% {low:.4f} to {high:.4f}, {test['examples']:,} rows); "
-            f"{looks.sentence(test['looks'], test.get('looks_all'))}"
+            f"test accuracy {test.accuracy:.4f} (95% {low:.4f} to {high:.4f}, {test.examples:,} rows); "
+            f"{looks.sentence(test.looks, test.looks_all)}"
         )
-    lines.append(f"run: {winner['run']} in the search's folder")
+    lines.append(f"run: {winner.run} in the search's folder")
     return "\n".join(lines)
 
 
@@ -104,9 +107,15 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _metric(row: Mapping[str, Any], name: str) -> str:
+def _metric(row: SearchRow, name: str) -> str:
     """What the search was judged by, where that is not the accuracy."""
-    return "-" if row[name] is None else f"{row[name]:.4f}" if name == "loss" else _percent(row[name])
+    return (
+        "-"
+        if getattr(row, name) is None
+        else f"{getattr(row, name):.4f}"
+        if name == "loss"
+        else _percent(getattr(row, name))
+    )
 
 
 def _percent(value: float | None) -> str:
