@@ -11,7 +11,7 @@ import torch
 import rankwise
 from rankwise import config as configuration
 from rankwise.baselines import tfidf
-from rankwise.data.text import preprocess
+from rankwise.data.cleaning import preprocess
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.models import tokenizer_of
