@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import subprocess
 import tempfile
 from pathlib import Path
@@ -23,14 +24,17 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         if version == "editable" or compiler is None or not building.is_known_system():
             return
         self.made = tempfile.TemporaryDirectory()
-        built = Path(self.made.name) / building.BUILT.name
-        try:
-            building.build(compiler, built)
-        except subprocess.CalledProcessError:  # too old for the instructions
-            return
-        build_data["force_include"][str(built)] = f"{PACKAGE}/{built.name}"
-        build_data["pure_python"] = False
-        build_data["tag"] = "py3-none-linux_x86_64"
+        for unit in building.MACHINES[platform.machine()]:
+            built = Path(self.made.name) / building.built(unit).name
+            try:
+                building.build(compiler, unit, built)
+            except subprocess.CalledProcessError:  # too old for the instructions
+                continue
+            build_data["force_include"][str(built)] = f"{PACKAGE}/{built.name}"
+            build_data["pure_python"] = False
+            # Linked with nothing but the C and C++ libraries, so it runs wherever this C library or a later one is.
+            libc = "_".join(platform.libc_ver()[1].split("."))
+            build_data["tag"] = f"py3-none-manylinux_{libc}_{platform.machine()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Clear up."""

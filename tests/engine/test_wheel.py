@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
-from rankwise.engine.native import building, library
+from rankwise.engine.native import building
+from rankwise.engine.native.backend import choose
 
 ROOT = Path(__file__).parents[2]
 needs_compiler = pytest.mark.skipif(
-    building.compiler() is None or not building.is_known_system(), reason="no C++ compiler for x86-64 Linux here"
+    building.compiler() is None or not building.is_known_system(),
+    reason="no C++ compiler, or a system without kernels, here",
 )
 
 
@@ -37,13 +41,21 @@ def no_compiler(tmp_path) -> dict[str, str]:
 @needs_compiler
 def test_a_wheel_has_the_kernels_and_needs_no_compiler(tmp_path, no_compiler):
     made = wheel(tmp_path / "dist")
-    assert made.name.endswith("-py3-none-linux_x86_64.whl")
+    # The C library it was linked with is the oldest that it promises to run on: an index takes such a name.
+    libc = "_".join(platform.libc_ver()[1].split("."))
+    assert made.name.endswith(f"-py3-none-manylinux_{libc}_{platform.machine()}.whl")
     with zipfile.ZipFile(made) as archive:
         archive.extractall(tmp_path / "site")
-    assert (tmp_path / "site/rankwise/engine/native/kernels.so").is_file()
-    if library.library() is None:
-        pytest.skip("the wheel has them; no AMX for bf16 here to load them")
-    asked = "from rankwise.engine.native import library; print(library.__file__, library.library() is not None)"
+    units = building.MACHINES[platform.machine()]
+    assert all((tmp_path / f"site/rankwise/engine/native/kernels-{unit}.so").is_file() for unit in units)
+    taken = choose(torch.float32).backend
+    if taken is None:
+        pytest.skip("the wheel has them; no instruction set for them here to load them")
+    asked = (
+        "import torch; from rankwise.engine.native import library\n"
+        "from rankwise.engine.native.backend import choose\n"
+        "print(library.__file__, choose(torch.float32).backend is not None)"
+    )
     environment = {**os.environ, **no_compiler, "RANKWISE_CACHE": str(tmp_path / "cache")}
     for site, expected in ((tmp_path / "site", "True"), (ROOT / "src", "False")):
         environment["PYTHONPATH"] = str(site)
@@ -62,6 +74,6 @@ def test_without_a_compiler_a_wheel_is_pure(tmp_path, no_compiler):
     made = wheel(tmp_path / "dist", **no_compiler)
     assert made.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(made) as archive:
-        for source in ("kernels.h", "kernels.cpp", "layer.cpp"):
+        for source in ("library.h", "avx2.cpp", "layer.h"):
             assert f"rankwise/engine/native/{source}" in archive.namelist()
         assert not any(name.endswith(".so") for name in archive.namelist())

@@ -326,7 +326,6 @@ IMPOSSIBLE = [
     ({"adapter.method": "probe", "data.augment": {"word_swap": 0.1}}, ["data.augment", "adapter.method: probe"]),
     ({"adapter.method": "adalora", "adapter.rank": 1}, ["adapter.rank: 1", "adapter.method: adalora"]),
     ({"model.precision": "fp16"}, ["model.precision: fp16", "GPU"]),
-    ({"train.compile": "on", "engine": "reference"}, ["train.compile: on", "reference"]),
     ({"train.prefix_cache_mb": 8, "engine": "auto"}, ["train.prefix_cache_mb", "adapter.layers"]),
     (
         {"train.prefix_cache_mb": 8, "engine": "auto", "adapter.layers": [1], "adapter.bias": "all"},

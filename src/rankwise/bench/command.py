@@ -26,11 +26,10 @@ TRAIN_VARIANTS = {
     "bf16": "peft + Trainer under bf16 autocast",
     "bf16-grouped": "peft + Trainer under bf16 autocast, texts of similar length together",
     "engine": "rankwise",
-    "engine-torch": "rankwise in plain torch, without its own kernels (needs AMX)",
-    "engine-compiled": "rankwise in torch, elementwise work fused by torch.compile",
+    "engine-torch": "rankwise in plain torch, without its own kernels (needs these)",
     "engine-cached": "rankwise, the frozen layers below the adapters computed once (needs --layers)",
     "products": "the products of the linear layers alone, on the engine's batches",
-    "products-torch": "the same products by the library torch has for them (needs AMX)",
+    "products-torch": "the same products by the library torch has for them (needs the kernels)",
 }
 PREDICT_VARIANTS = {
     "papers": "transformers + peft in fp32, in the order given",
@@ -190,9 +189,10 @@ def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
 
 def _has_own_kernels() -> bool:
     """Without them the variants in plain torch would measure the others again."""
-    from rankwise.engine.native.library import library
+    from rankwise.engine.native.backend import choose
+    from rankwise.machine.precision import as_precision
 
-    return library() is not None
+    return choose(as_precision("auto")).backend is not None
 
 
 # --- measuring ----------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
             row["times_baseline_mean"] = round(rows[BASELINE]["step_s_mean"] / row["step_s_mean"], 2)
             row["memory_of_baseline"] = round(row["peak_mb"] / rows[BASELINE]["peak_mb"], 3)
         for share, bound in products.items():
-            if bound in rows and variant in ("engine", "engine-torch", "engine-compiled"):
+            if bound in rows and variant in ("engine", "engine-torch"):
                 row[share] = round(rows[bound]["step_s"] / row["step_s"], 3)
     # A result is published: the folders of whoever measured it say nothing to its readers.
     places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}

@@ -94,8 +94,7 @@ def _engine(variant: str, model: nn.Module, material: Material, setting: Setting
     device = this_process().device  # where the Trainer puts the peer's model
     classifier = FastClassifier.from_peft(
         model,
-        compile=variant == "engine-compiled",
-        native=variant not in ("engine-torch", "engine-compiled"),
+        backend="torch" if variant == "engine-torch" else "auto",
         seed=setting.seed,
     )
     classifier.to(device).train()
@@ -124,7 +123,11 @@ def _products(variant: str, model: nn.Module, material: Material, setting: Setti
 
     The engine makes just these: no input gradient below the lowest adapter, and first tokens alone in the last layer.
     """
-    classifier = FastClassifier.from_peft(model, native=variant == "products").to(this_process().device).train()
+    classifier = (
+        FastClassifier.from_peft(model, backend="auto" if variant == "products" else "torch")
+        .to(this_process().device)
+        .train()
+    )
     layers = [[module for module in layer.modules() if isinstance(module, Sites)] for layer in classifier.layers]
     lowest = min(setting.layers) if setting.layers else 0
     inputs: dict[tuple[int, int], Tensor] = {}

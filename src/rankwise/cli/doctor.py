@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings."""
     found = description.describe()
     found["capabilities"] = _capabilities()
+    found["backends"] = _backends()
     found["extras"] = {extra: {name: _version(name) for name in _packages(extra)} for extra in PURPOSES}
     if args.json:
         common.print_json(found)
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{'gpu':<14} {found['gpu'] or 'none'}")
     for name, (present, meaning) in found["capabilities"].items():
         print(f"{name:<14} {'yes' if present else 'no':<4} {meaning}")
+    for precision, choice in found["backends"].items():
+        print(f"{'engine, ' + precision:<14} {choice['takes']}: {choice['reason']}")
     for package, version in found["versions"].items():
         print(f"{package:<14} {version or 'missing'}")
     for extra, packages in found["extras"].items():
@@ -59,8 +62,8 @@ def _capabilities() -> dict[str, tuple[bool, str]]:
     """What this machine and its tools can do for the fast engine: present or not, and what it means."""
     import torch
 
-    from rankwise.engine.native.library import library
-    from rankwise.machine.precision import fastest, has_compiler
+    from rankwise.engine.native.building import compiler
+    from rankwise.machine.precision import fastest
 
     return {
         "bf16": (
@@ -68,11 +71,19 @@ def _capabilities() -> dict[str, tuple[bool, str]]:
             "instructions for bf16 products: on a processor about four times as fast as fp32",
         ),
         "mkldnn": (torch._C._has_mkldnn, "pre-packed frozen weights"),
-        "amx": (library() is not None, "the engine's own kernels: twice as fast again in bf16"),
-        "compiler": (
-            has_compiler(),
-            "torch.compile on long runs, and the engine's own kernels where no wheel brings them",
-        ),
+        "compiler": (compiler() is not None, "makes the engine's own kernels where no wheel brings them"),
+    }
+
+
+def _backends() -> dict[str, dict[str, str]]:
+    """What computes the fast engine's layers in each precision, and why."""
+    from rankwise.engine.native.backend import choose
+    from rankwise.machine.precision import DTYPES
+
+    chosen = {name: choose(precision) for name, precision in DTYPES.items()}
+    return {
+        name: {"takes": "torch" if choice.backend is None else choice.backend.isa.name, "reason": choice.reason}
+        for name, choice in chosen.items()
     }
 
 

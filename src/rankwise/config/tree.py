@@ -268,8 +268,7 @@ class Train(Section, frozen=True):
     compile: Annotated[
         Literal["auto", "on", "off"],
         _help(
-            "compile the engine's work: its own kernels where the processor has AMX, else torch.compile of what is "
-            "elementwise, with auto when the steps repay it"
+            "of no effect any more, and read so that older configurations run: nothing is compiled with torch.compile"
         ),
     ] = "auto"
 

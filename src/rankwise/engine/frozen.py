@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.engine.fused import Kernels, Product
-from rankwise.engine.native.calls import TileLayout
+from rankwise.engine.native.backend import Backend
+from rankwise.engine.native.structures import Matrix
 
 # Rows that oneDNN is told to expect when it packs a weight; any number runs.
 TYPICAL_TOKENS = 1024
@@ -41,27 +42,8 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
-class Layout(Protocol):
-    """A frozen matrix laid out for products with it, W^T or W; what it takes and gives is `FrozenLinear`'s."""
-
-    tensor: Tensor
-    """what it keeps, in an order of its own"""
-
-    def __init__(self, matrix: Tensor) -> None:
-        """matrix: Shape: (d_out, d_in), where products are x matrix^T"""
-
-    def matrix(self) -> Tensor:
-        """The matrix, exactly. Shape: (d_out, d_in)"""
-
-    def product(self, work: Product) -> Tensor:
-        """`FrozenLinear.forward`, or `FrozenLinear.backward` of the transposed matrix."""
-
-    def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-        """`FrozenLinear.activated`."""
-
-
 class OneDnnLayout:
-    """oneDNN's own blocked layout."""
+    """oneDNN's own blocked layout of a matrix, W^T or W; what it takes and gives is `FrozenLinear`'s."""
 
     def __init__(self, matrix: Tensor) -> None:
         self.tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), TYPICAL_TOKENS)
@@ -70,50 +52,83 @@ class OneDnnLayout:
         dense: Tensor = self.tensor.to_dense()
         return dense
 
+    def transposed(self) -> OneDnnLayout:
+        return OneDnnLayout(self.matrix().t())
+
     def product(self, work: Product) -> Tensor:
-        return work.completed(torch.ops.mkldnn._linear_pointwise(work.x, self.tensor, work.bias, "none", [], ""))
+        return work.completed(
+            torch.ops.mkldnn._linear_pointwise(work.x, self.tensor, work.bias_as(work.x.dtype), "none", [], "")
+        )
 
     def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
         if not keep and not work.terms and work.kernels.activation == "gelu":  # erf, not tanh
-            return torch.ops.mkldnn._linear_pointwise(work.x, self.tensor, work.bias, "gelu", [], "none"), None
+            return torch.ops.mkldnn._linear_pointwise(
+                work.x, self.tensor, work.bias_as(work.x.dtype), "gelu", [], "none"
+            ), None
         return activated(self.product(work), work.kernels, keep=keep)
+
+
+class PanelLayout:
+    """A backend's own layout of a matrix."""
+
+    def __init__(self, backend: Backend, weights: Sequence[Tensor], *, transposed: bool = False) -> None:
+        """weights: row by row. Shape of each: (d_out, d_in)"""
+        self.backend, self.d_in = backend, weights[0].shape[1]
+        self.tensor = backend.pack(weights, transposed=transposed)
+
+    def matrix(self) -> Tensor:
+        return self.backend.unpack(self.tensor, self.d_in)
+
+    def transposed(self) -> PanelLayout:
+        return PanelLayout(self.backend, [self.matrix()], transposed=True)
 
 
 class FrozenLinear(nn.Module):
     """W of y = x W^T, never trained; the rows of W are those of several matrices, one upon another.
 
-    On a CPU in bf16 they live in the layout of our own kernels (`native`) or of oneDNN, as one matrix, once for the
-    forward pass and once transposed for the backward pass, where there is one: 10 to 40% faster a call than the plain
-    matrix, which is not kept. On other devices they are joined as well. On a CPU in fp32 they stay the tensors they
-    are, mapped from the model's file: nothing is copied, and processes of one machine share them. Joining them there
-    would save 1 to 2% of the products.
+    On a CPU in bf16 they live in the layout of a backend or of oneDNN, as one matrix, once for the forward pass and once
+    transposed for the backward pass, where there is one: 10 to 40% faster a call than the plain matrix, which is not
+    kept. On other devices they are joined as well. On a CPU in fp32 they stay the tensors they are, mapped from the
+    model's file: nothing is copied, and processes of one machine share them. Joining them there would save 1 to 2% of
+    the products.
     """
 
-    def __init__(self, weights: Sequence[Tensor], precision: torch.dtype, *, native: bool = False) -> None:
+    def __init__(self, weights: Sequence[Tensor], precision: torch.dtype) -> None:
         """weights: in any precision; kept in the one to compute in. Shape of each: (d_out, d_in)"""
         super().__init__()
         self.width = sum(weight.shape[0] for weight in weights)
-        self.native = native
+        self.backend: Backend | None = None
+        """whose kernels compute with it"""
         self._count = 0
-        self._packed: Layout | None = None
-        self._packed_transposed: Layout | None = None
+        self._packed: OneDnnLayout | PanelLayout | None = None
+        self._packed_transposed: OneDnnLayout | PanelLayout | None = None
         self._keep([weight.detach().to(precision) for weight in weights])
+
+    def lay_out(self, backend: Backend | None = None) -> None:
+        """Take the layout to compute in. backend: whose kernels will; None: torch"""
+        self.backend = backend
         self._pack()
 
     def forward(self, work: Product) -> Tensor:
         """x W^T + bias + terms, finished. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
         packed = self._pack()
-        return work.completed(self._product(work.x, work.bias)) if packed is None else packed.product(work)
+        if isinstance(packed, OneDnnLayout):
+            return packed.product(work)
+        return work.completed(self._product(work))
 
     def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
         """The activation of `forward`, and if `keep` what `Kernels.activate_backward` takes. Shape of both: (tokens, d_out)"""
         packed = self._pack()
-        return activated(self(work), work.kernels, keep=keep) if packed is None else packed.activated(work, keep=keep)
+        if isinstance(packed, OneDnnLayout):
+            return packed.activated(work, keep=keep)
+        return activated(self(work), work.kernels, keep=keep)
 
     def backward(self, work: Product) -> Tensor:
         """The input's gradient, x W + terms, finished; x is y's gradient. Shape: x (tokens, d_out), result (tokens, d_in)"""
         self.prepare_backward()
-        if self._packed_transposed is not None:
+        if self._is_native(work):
+            return work.completed(self._native_product(work, backward=True))
+        if isinstance(self._packed_transposed, OneDnnLayout):
             return self._packed_transposed.product(work)
         grad, weights = work.x, self._plain()
         (first, weight), *others = zip(columns_of(weights), weights, strict=True)
@@ -122,27 +137,49 @@ class FrozenLinear(nn.Module):
             below.addmm_(grad[:, columns], weight)
         return work.completed(below)
 
-    def packed(self) -> int:
-        """Where the packed layout is, for what computes with it itself (`native.layer`)."""
+    def native_matrix(self, *, backward: bool) -> Matrix:
+        """The matrix as kernels take it, with its layout for the backward pass if asked; good for as long as it is not moved."""
+        assert self.backend is not None
         packed = self._pack()
-        assert packed is not None
-        return packed.tensor.data_ptr()
-
-    def packed_transposed(self) -> int:
-        """The same of W for the backward pass."""
-        self.prepare_backward()
-        assert self._packed_transposed is not None
-        return self._packed_transposed.tensor.data_ptr()
+        if packed is None:
+            return self.backend.matrix([self._contiguous(number) for number in range(self._count)])
+        made = Matrix(
+            d_in=packed.tensor.numel() // self.width, d_out=self.width, count=0, panel=packed.tensor.data_ptr()
+        )
+        if backward:
+            self.prepare_backward()
+            assert self._packed_transposed is not None
+            made.transposed = self._packed_transposed.tensor.data_ptr()
+        return made
 
     def prepare_backward(self) -> None:
         """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
         packed = self._pack()
         if packed is not None and self._packed_transposed is None:
-            self._packed_transposed = type(packed)(packed.matrix().t())
+            self._packed_transposed = packed.transposed()
 
-    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x W^T + bias of plain matrices. Shape: (tokens, d_out)"""
-        weights = self._plain()
+    def _is_native(self, work: Product) -> bool:
+        """Whether a backend makes the product."""
+        return self.backend is not None and work.x.device.type == "cpu" and work.x.dtype == self.backend.precision
+
+    def _native_product(self, work: Product, *, backward: bool) -> Tensor:
+        assert self.backend is not None
+        matrix = self.native_matrix(backward=backward)
+        return self.backend.product(matrix, work.x, work.bias, transposed=backward)
+
+    def _contiguous(self, number: int) -> Tensor:
+        """A plain weight, row by row."""
+        weight: Tensor = getattr(self, f"weight_{number}")
+        if not weight.is_contiguous():
+            weight = weight.contiguous()
+            hold(self, f"weight_{number}", weight)
+        return weight
+
+    def _product(self, work: Product) -> Tensor:
+        """x W^T + bias. Shape: (tokens, d_out)"""
+        if self._is_native(work):
+            return self._native_product(work, backward=False)
+        x, bias, weights = work.x, work.bias_as(work.x.dtype), self._plain()
         if len(weights) == 1:
             return F.linear(x, weights[0], bias)
         y = x.new_empty(len(x), self.width)
@@ -171,21 +208,18 @@ class FrozenLinear(nn.Module):
             hold(self, f"weight_{number}", weight)
         self._count = len(weights)
 
-    def _pack(self) -> Layout | None:
+    def _pack(self) -> OneDnnLayout | PanelLayout | None:
         """The packed weight where there is one; the plain ones are given up for it."""
         weights = self._kept()
-        if self._packed is None and weights:
-            kind = self._layout(weights[0])
-            if kind is not None:
-                self._packed = kind(torch.cat(weights))
-                self._keep([])
+        if self._packed is not None or not weights or weights[0].device.type != "cpu":
+            return self._packed
+        if self.backend is not None and self.backend.packs and weights[0].dtype == self.backend.precision:
+            self._packed = PanelLayout(self.backend, [weight.contiguous() for weight in weights])
+        elif self.backend is None and can_pack(weights[0]):
+            self._packed = OneDnnLayout(torch.cat(weights))
+        if self._packed is not None:
+            self._keep([])
         return self._packed
-
-    def _layout(self, weight: Tensor) -> type[Layout] | None:
-        """How matrices such as this one are packed, if they are."""
-        if self.native and weight.device.type == "cpu":
-            return TileLayout
-        return OneDnnLayout if can_pack(weight) else None
 
     def _apply(self, fn: Any, recurse: bool = True) -> FrozenLinear:
         """Move (`nn.Module.to`): packed layouts stay behind and are made anew where they help."""

@@ -1,25 +1,23 @@
-"""The elementwise arithmetic of a layer, each region one function: eager torch, or fused by `torch.compile`.
+"""The elementwise arithmetic of a layer in plain torch, each region one function.
 
-The functions know nothing of layers or autograd. `kernels(compile=True)` gives the same functions compiled, which
-pays only over many steps; `native` has its own. Norms, softmax and sums are fp32 whatever comes in.
+The functions know nothing of layers or autograd. It is what the backends (`native`) are held to, and what computes where
+there is none: on GPUs, and without a compiler. Norms, softmax and sums are fp32 whatever comes in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.fx.experimental._config
 import torch.nn.functional as F
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from rankwise.engine.dropout import Mask, multiplier
 
 MaskNumbers = tuple[Tensor, Tensor, Tensor, Tensor] | None
-"""rows, columns, limit, scale: a mask taken apart into what a compiled function can take"""
+"""rows, columns, limit, scale: see `dropout.Mask`"""
 
 
 def numbers_of(mask: Mask | None) -> MaskNumbers:
@@ -254,11 +252,15 @@ class Product(NamedTuple):
     x: Tensor
     """Shape: (tokens, depth)"""
     bias: Tensor | None = None
-    """Shape: (columns,)"""
+    """fp32. Shape: (columns,)"""
     terms: Sequence[Term] = ()
     finish: Finish = Finish()
     kernels: Kernels = Kernels()
     """what terms and finish are computed with"""
+
+    def bias_as(self, precision: torch.dtype) -> Tensor | None:
+        """The bias in the precision of a product. Shape: (columns,)"""
+        return None if self.bias is None else self.bias.to(precision)
 
     def completed(self, y: Tensor) -> Tensor:
         """y = x W^T + bias with the terms, finished; its memory may be reused. Shape: (tokens, columns)"""
@@ -279,98 +281,3 @@ class Lookup(NamedTuple):
     bias: Tensor | None
     """Shape: (hidden,)"""
     epsilon: float
-
-
-class CompiledKernels(Kernels):
-    """The same functions compiled, each for any number of tokens.
-
-    Compiling takes a few seconds a function, at its first call, and needs a C++ compiler.
-    """
-
-    NAMES = (
-        "dropped",
-        "plus_dropped",
-        "add_norm",
-        "add_norm_backward",
-        "probabilities",
-        "probabilities_backward",
-        "activate",
-        "activate_backward",
-    )
-
-    def __init__(self, activation: str = "gelu") -> None:
-        super().__init__(activation)
-        standalone = hasattr(torch._inductor, "standalone_compile")  # torch 2.8
-        for name in self.NAMES:
-            function = getattr(self, name)
-            compiled = Fused(function) if standalone else torch.compile(function, dynamic=True, fullgraph=True)
-            setattr(self, name, compiled)
-
-
-@cache
-def kernels(*, compile: bool, activation: str = "gelu") -> Kernels:
-    """The functions, compiled when asked."""
-    return CompiledKernels(activation) if compile else Kernels(activation)
-
-
-class Fused:
-    """A function compiled by Inductor once for each pattern of its arguments, sizes left open.
-
-    `torch.compile` does the same, but looks its guards up in every call, which at 250 calls a step costs a small
-    model what fusion saves. Here the pattern is the guard.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
-        self._absent: dict[tuple[Any, ...], set[int]] = {}
-        """results that are None, which no graph may have"""
-
-    def __call__(self, *arguments: Any, **options: bool) -> Any:
-        """Call the function. arguments: tensors, tuples of tensors (masks), and constants; options: of the function"""
-        tensors: list[Tensor] = []
-        pattern: list[Any] = []
-        for argument in arguments:
-            if isinstance(argument, (Tensor, tuple)):
-                members = argument if isinstance(argument, tuple) else (argument,)
-                tensors += [member.contiguous() for member in members]
-                # A size of one broadcasts, so code for it differs.
-                pattern.append((*((member.dtype, *(size == 1 for size in member.shape)) for member in members),))
-            else:
-                pattern.append(argument)
-        key = (*pattern, *options.items())
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(key, arguments, options, tensors)
-        results = list(self._compiled[key](*tensors))
-        for place in sorted(self._absent[key]):
-            results.insert(place, None)
-        return results if len(results) > 1 else results[0]
-
-    def _compile(
-        self, key: tuple[Any, ...], arguments: Sequence[Any], options: dict[str, bool], tensors: Sequence[Tensor]
-    ) -> Callable[..., Any]:
-        def flat(*inputs: Tensor) -> Any:
-            remaining = iter(inputs)
-            rebuilt: list[Any] = []
-            for argument in arguments:
-                if isinstance(argument, tuple):
-                    rebuilt.append(tuple(next(remaining) for _ in argument))
-                else:
-                    rebuilt.append(next(remaining) if isinstance(argument, Tensor) else argument)
-            results = self.function(*rebuilt, **options)
-            results = results if isinstance(results, tuple) else (results,)
-            self._absent[key] = {place for place, result in enumerate(results) if result is None}
-            return tuple(result for result in results if result is not None)
-
-        # Sizes that happen to be equal now need not be equal in the next batch.
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
-        ):
-            examples: list[Any] = [torch.empty_like(tensor) for tensor in tensors]
-            graph = make_fx(flat, tracing_mode="symbolic")(*examples)
-            compiled: Callable[..., Any] = torch._inductor.standalone_compile(
-                graph, examples, dynamic_shapes="from_graph"
-            )
-        return compiled

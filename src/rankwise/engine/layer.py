@@ -18,7 +18,6 @@ from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.frozen import hold
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Output, Sites
-from rankwise.engine.native.layer import NativeLayer, NativePass
 from rankwise.engine.packing import Group, Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
@@ -35,8 +34,6 @@ class Pass:
     """dropout masks; None when nothing is dropped"""
     fused: bool = False
     """attention by the library's fused kernels"""
-    native: NativePass | None = None
-    """for our own kernels, where they compute"""
 
     made: dict[Any, Any] = field(default_factory=dict)
     """see `once`"""
@@ -122,7 +119,6 @@ class EncoderLayer(nn.Module):
         precision: torch.dtype,
         *,
         firsts_only: bool,
-        native: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.head_width = sizes.heads, sizes.head_width
@@ -133,16 +129,15 @@ class EncoderLayer(nn.Module):
         assert weights.attention_norm is not None
         assert weights.ffn_norm is not None
         self.sources = tuple(
-            Sites([weights.sites[word] for word in words], precision, native=native)
+            Sites([weights.sites[word] for word in words], precision)
             for words in _joint(weights, firsts_only and self.splits_firsts)
         )
         self.inputs = nn.ModuleList(self.sources)
-        self.attention_output = Sites([weights.sites["attention_output"]], precision, native=native)
+        self.attention_output = Sites([weights.sites["attention_output"]], precision)
         self.attention_norm = Norm(weights.attention_norm, sizes.epsilon)
-        self.ffn_in = Sites([weights.sites["ffn_in"]], precision, native=native)
-        self.ffn_out = Sites([weights.sites["ffn_out"]], precision, native=native)
+        self.ffn_in = Sites([weights.sites["ffn_in"]], precision)
+        self.ffn_out = Sites([weights.sites["ffn_out"]], precision)
         self.ffn_norm = Norm(weights.ffn_norm, sizes.epsilon)
-        self._native: NativeLayer | None = None
 
     def forward(self, x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
         """One layer.
@@ -154,10 +149,6 @@ class EncoderLayer(nn.Module):
 
         Returns: both after the layer. Shape: (tokens, hidden), or (texts, hidden) when `firsts_only`
         """
-        if shared.native is not None:
-            if self._native is None:
-                self._native = NativeLayer(self)
-            return self._native(x, low, shared.native)
         context = self._attend(low, shared)
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
@@ -169,14 +160,6 @@ class EncoderLayer(nn.Module):
         mask = shared.mask(update.shape, self.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low
-
-    def _apply(self, fn: Any, recurse: bool = True) -> EncoderLayer:
-        self._native = None  # its tensors may move
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_native": None}  # a copy has tensors of its own
 
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""

@@ -89,16 +89,15 @@ class Sites(nn.Module):
     """
 
     frozen_bias: Tensor | None
-    """the joint bias, unless one of them trains"""
+    """the joint bias in fp32, unless one of them trains"""
 
-    def __init__(self, layers: Sequence[Dense], precision: torch.dtype, *, native: bool = False) -> None:
+    def __init__(self, layers: Sequence[Dense], precision: torch.dtype) -> None:
         super().__init__()
         self.d_in = layers[0].weight.shape[1]
         weights = [layer.weight for layer in layers]
-        self.frozen = FrozenLinear(weights, precision, native=native)
+        self.frozen = FrozenLinear(weights, precision)
         self.parts = tuple(Site(layer, place) for layer, place in zip(layers, columns_of(weights), strict=True))
         self.sites = nn.ModuleList(self.parts)
-        self.bias_precision = torch.float32 if native else precision
         self.mixed: Mixed | None = None
         """answers in place of its own adapters, where rows are for several (`many`)"""
         if not any(isinstance(site.bias, nn.Parameter) for site in self.parts):
@@ -112,13 +111,13 @@ class Sites(nn.Module):
         return any(site.magnitude is not None for site in self.parts)
 
     def bias(self) -> Tensor | None:
-        """The joint bias, as the frozen product takes it; None where the layers have none. Shape: (d_out,)"""
+        """The joint bias, in fp32; None where the layers have none. Shape: (d_out,)"""
         return self._joint_bias() if self.frozen_bias is None else self.frozen_bias
 
     def _joint_bias(self) -> Tensor | None:
         if self.parts[0].bias is None:
             return None
-        return torch.cat([site.there("bias").to(self.bias_precision) for site in self.parts])
+        return torch.cat([site.there("bias").float() for site in self.parts])
 
     def forward(
         self,

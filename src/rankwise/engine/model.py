@@ -22,10 +22,10 @@ from rankwise.engine.cache import PrefixCache, in_packed_order
 from rankwise.engine.disentangled import DisentangledLayer, RelativeEmbedding
 from rankwise.engine.dropout import Stream, multiplier
 from rankwise.engine.frozen import FrozenLinear, hold
-from rankwise.engine.fused import ACTIVATIONS, CompiledKernels, Kernels, Lookup, kernels, numbers_of
+from rankwise.engine.fused import ACTIVATIONS, Kernels, Lookup, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
-from rankwise.engine.native.calls import NativeKernels, usable
-from rankwise.engine.native.layer import NativePass
+from rankwise.engine.native.backend import Backend, BackendKernels, choose
+from rankwise.engine.native.layer import NativeLayer, NativePass
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer
 from rankwise.engine.weights import (
@@ -39,6 +39,7 @@ from rankwise.engine.weights import (
     release_layer,
 )
 from rankwise.errors import UserError
+from rankwise.machine import segments
 from rankwise.machine.memory import return_freed_memory
 from rankwise.machine.precision import as_precision
 
@@ -63,8 +64,7 @@ class FastClassifier(nn.Module):
         config: dict[str, Any],
         *,
         precision: str = "auto",
-        compile: bool = False,
-        native: bool = True,
+        backend: Backend | str = "auto",
         seed: int = 0,
     ) -> None:
         """Take an encoder over from a source, layer by layer, so that its weights never exist twice.
@@ -72,11 +72,9 @@ class FastClassifier(nn.Module):
         precision
             Of the products of frozen weights and adapters: bf16, fp32, or auto, which is bf16 where the machine has
             instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
-        compile
-            Fuse the elementwise regions with torch.compile: tens of seconds at the first steps, for long runs.
-        native
-            Compute with our own kernels where the processor has matrix units for bf16 and a wheel or a C++ compiler gives them;
-            `compile` is left out then.
+        backend
+            What computes the layers on a processor: `auto` takes the kernels of the fastest instruction set that it has
+            (`native.backend.choose`), where a wheel or a C++ compiler gives them; `torch` none.
         """
         super().__init__()
         family = FAMILIES.get(model_type)
@@ -85,12 +83,10 @@ class FastClassifier(nn.Module):
             raise UserError(f"the fast engine cannot run this model: {reason}")
         self.family, self.sizes = family, family.numbers(config)
         self.precision = as_precision(precision)
-        widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
-        plain = family.arrangement == "post_norm" and self.sizes.activation == "gelu"
-        self.native = native and plain and self.precision == torch.bfloat16 and usable(*widths)
-        self.kernels: Kernels = (
-            NativeKernels() if self.native else kernels(compile=compile, activation=self.sizes.activation)
-        )
+        self.backend = self._backend(backend)
+        """whose kernels compute the layers; None: torch"""
+        self._native: dict[nn.Module, NativeLayer] = {}
+        self.kernels = Kernels(self.sizes.activation) if self.backend is None else BackendKernels(self.backend)
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
         _check_biases(source, family, config)
         self.embeddings = Embeddings(source, self.family, config, self.sizes)
@@ -120,6 +116,9 @@ class FastClassifier(nn.Module):
             weights = layer_of(source, self.family, index)
             firsts_only = index == groups - 1 and self.pooling == "first" and each == 1
             layer = self._layer(weights, relative, config, index, firsts_only=firsts_only)
+            for module in layer.modules():
+                if isinstance(module, FrozenLinear):
+                    module.lay_out(self.backend)
             release_layer(source, self.family, index)
             yield from (layer for place in range(self.sizes.layers) if int(place / each) == index)
 
@@ -141,7 +140,15 @@ class FastClassifier(nn.Module):
             return DisentangledLayer(*common, relative=relative, firsts_only=firsts_only)
         if self.family.arrangement == "pre_norm":
             return PreNormLayer(*common, rotary=self.family.rotary(config, index), firsts_only=firsts_only)
-        return EncoderLayer(*common, firsts_only=firsts_only, native=self.native)
+        return EncoderLayer(*common, firsts_only=firsts_only)
+
+    def _backend(self, wanted: Backend | str) -> Backend | None:
+        known = self.family.arrangement == "post_norm" and self.sizes.activation == "gelu"
+        if wanted == "torch" or not known:
+            return None
+        if isinstance(wanted, Backend):
+            return wanted
+        return choose(self.precision, self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width).backend
 
     @classmethod
     def from_peft(
@@ -149,8 +156,7 @@ class FastClassifier(nn.Module):
         model: nn.Module,
         *,
         precision: str = "auto",
-        compile: bool = False,
-        native: bool = True,
+        backend: Backend | str = "auto",
         seed: int = 0,
     ) -> FastClassifier:
         """Take over a live `transformers` classification model, with a PEFT adapter or without.
@@ -162,18 +168,14 @@ class FastClassifier(nn.Module):
         """
         live = LiveModel(model)
         config = dict(live.config)
-        made = cls(
-            live, str(config["model_type"]), config, precision=precision, compile=compile, native=native, seed=seed
-        )
+        made = cls(live, str(config["model_type"]), config, precision=precision, backend=backend, seed=seed)
         live.check_all_train(made)
         return made
 
     @property
     def computes_with(self) -> str:
-        """native (our own kernels), compiled (torch, elementwise work fused) or torch."""
-        if self.native:
-            return "native"
-        return "compiled" if isinstance(self.kernels, CompiledKernels) else "torch"
+        """The instruction set whose kernels compute, or torch."""
+        return "torch" if self.backend is None else self.backend.isa.name
 
     # --- running --------------------------------------------------------------------------------------
 
@@ -189,6 +191,12 @@ class FastClassifier(nn.Module):
         return batch
 
     def _pack(self, texts: Sequence[np.ndarray]) -> Packed:
+        words, highest = len(self.embeddings.words), max(int(segments.ids_of(np.asarray(text)).max()) for text in texts)
+        if highest >= words:
+            raise UserError(
+                f"the tokenizer gives a token numbered {highest}, but the model's embedding has {words} rows: "
+                "the tokenizer is another model's"
+            )
         return pack(
             texts,
             heads=self.sizes.heads,
@@ -230,9 +238,25 @@ class FastClassifier(nn.Module):
         return both
 
     def _through(self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
+        if self.backend is None or not isinstance(shared.kernels, BackendKernels):
+            for layer in layers:
+                x, low = layer(x, low, shared)
+            return x, low
+        native = NativePass(shared.batch, shared.biases, shared.stream)
         for layer in layers:
-            x, low = layer(x, low, shared)
+            if layer not in self._native:
+                assert isinstance(layer, EncoderLayer)
+                self._native[layer] = NativeLayer(layer, self.backend)
+            x, low = self._native[layer](x, low, native)
         return x, low
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FastClassifier:
+        self._native = {}  # tensors may move
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_native": {}}  # a copy has tensors of its own
 
     def _begin(self, batch: Packed, *, dropout: bool) -> Pass:
         stream, device = self.stream if dropout else None, batch.ids.device
@@ -242,12 +266,9 @@ class FastClassifier(nn.Module):
             if fused:  # its kernels draw from torch's own generator
                 torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
-        if not self.native:
-            return Pass(batch, biases, self.kernels, stream, fused)
-        if device.type == "cpu" and not fused:
-            return Pass(batch, biases, self.kernels, stream, native=NativePass(batch, biases, stream))
-        # Our own kernels are for the processor and attend in their own way, and something else is asked for.
-        return Pass(batch, biases, kernels(compile=False), stream, fused)
+        # A backend is for the processor and attends in its own way: where something else is asked for, torch computes.
+        kernels = self.kernels if device.type == "cpu" and not fused else Kernels(self.sizes.activation)
+        return Pass(batch, biases, kernels, stream, fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 

@@ -31,17 +31,13 @@ _KNOWN_KEYS = frozenset(
 """of an adapter_config.json that asks for plain LoRA or DoRA; whatever else is set there is left to peft"""
 
 
-def load_classifier(
-    saved: SavedClassifier, *, engine: str | None = None, precision: str | None = None, compile: bool = False
-) -> Any:
+def load_classifier(saved: SavedClassifier, *, engine: str | None = None, precision: str | None = None) -> Any:
     """The network, on this machine's device, ready to answer.
 
     engine
         fast, reference, or auto, which is fast where it can; the training's by default.
     precision
         As `model.precision`; by default the training's, or auto where that needs a GPU and there is none.
-    compile
-        Of the fast engine: see `FastClassifier`.
 
     Raises: UserError when the fast engine is asked for and cannot, or the weights are damaged.
     """
@@ -53,7 +49,7 @@ def load_classifier(
         raise UserError(f"the fast engine cannot read {saved.adapter.folder}: {reason}; use engine auto or reference")
     if wanted == "reference" or reason is not None:
         return _reference(saved, precision_for(saved, precision, "reference"))
-    return _fast(saved, precision_for(saved, precision, "fast"), compile)
+    return _fast(saved, precision_for(saved, precision, "fast"))
 
 
 def why_not_fast(saved: SavedClassifier) -> str | None:
@@ -98,12 +94,11 @@ def precision_for(saved: SavedClassifier, asked: str | None, engine: str) -> str
     return precision_of(wanted, engine)
 
 
-def _fast(saved: SavedClassifier, precision: str, compile: bool) -> Any:
+def _fast(saved: SavedClassifier, precision: str) -> Any:
     from rankwise.engine import FastClassifier
 
     weights, encoder = weights_of(saved), saved.encoder
-    native, config = saved.compile != "off", dict(encoder.hf_config)
-    made = FastClassifier(weights, encoder.model_type, config, precision=precision, compile=compile, native=native)
+    made = FastClassifier(weights, encoder.model_type, dict(encoder.hf_config), precision=precision)
     return made.eval().to(device())
 
 

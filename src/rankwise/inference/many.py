@@ -285,7 +285,7 @@ def _trunk(saved: SavedClassifier, precision: str) -> ManyClassifier:
     encoder = saved.encoder
     weights = weights_of(saved, only_head=True)
     config = dict(encoder.hf_config)
-    made = FastClassifier(weights, encoder.model_type, config, precision=precision, native=False)
+    made = FastClassifier(weights, encoder.model_type, config, precision=precision, backend="torch")
     return ManyClassifier(made.eval().to(device()))
 
 

@@ -49,9 +49,8 @@ class SavedClassifier:
     temperature: float | None
     """fitted by `rankwise calibrate`"""
     engine: str
-    """of the training, as `precision`, `compile` and `seed`"""
+    """of the training, as `precision` and `seed`"""
     precision: str
-    compile: str
     seed: int
     notes: tuple[str, ...] = ()
     """what a reader of its answers should know"""
@@ -106,7 +105,6 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         temperature=known.calibration.temperature if known.calibration else None,
         engine=trained.engine,
         precision=trained.model.precision,
-        compile=trained.train.compile,
         seed=trained.train.seed,
         notes=notes,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rankwise.config import Config
 from rankwise.machine import segments
-from rankwise.machine.precision import compiles, precision_of
+from rankwise.machine.precision import precision_of
 
 if TYPE_CHECKING:
     from rankwise.planning import Plan
@@ -104,24 +104,15 @@ def logits_of(classifier: Classifier, tokens: Sequence[np.ndarray], batch_size: 
     return result
 
 
-def classifier_of(model: nn.Module, plan: Plan, config: Config, *, pad_token_id: int, steps: int = 0) -> Any:
+def classifier_of(model: nn.Module, plan: Plan, config: Config, *, pad_token_id: int) -> Any:
     """The PEFT model on the path the plan chose: the fast engine, or transformers and peft as they are.
 
     The fast engine takes the frozen weights out of `model` and shares its trainable parameters, which PEFT can
     still save.
-
-    steps
-        Optimizer steps it is for: `train.compile: auto` compiles for long runs alone.
     """
     precision = precision_of(config.model.precision, plan.engine)
     if plan.engine == "fast":
         from rankwise.engine import FastClassifier
 
-        return FastClassifier.from_peft(
-            model,
-            precision=precision,
-            compile=compiles(config.train.compile, plan.engine, steps),
-            native=config.train.compile != "off",
-            seed=config.train.seed,
-        )
+        return FastClassifier.from_peft(model, precision=precision, seed=config.train.seed)
     return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision, seed=config.train.seed)

@@ -47,7 +47,6 @@ class Made(Record, kw_only=True):
     """Of the training, what predicting follows: the seed of weights that are random, and whether work is compiled."""
 
     seed: int = 0
-    compile: str = "auto"
 
 
 class Trained(Record, kw_only=True):

@@ -17,7 +17,6 @@ from rankwise.inference import calibrate
 from rankwise.inference import saved as saving
 from rankwise.inference.classifier import load_classifier
 from rankwise.machine import caches
-from rankwise.machine.precision import compiles
 from rankwise.machine.processes import this_process
 from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
@@ -148,10 +147,9 @@ class Execution:
     def _reloaded(self, live: np.ndarray, device: torch.device, compared: Config) -> tuple[Any, float]:
         """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference."""
         saved, engine = saving.read(self.job.run.adapter), self.job.plan.engine
-        compiled = compiles(self.job.config.train.compile, engine, self.job.total_steps)
 
         def served(precision: str) -> Any:
-            return load_classifier(saved, engine=engine, precision=precision, compile=compiled).to(device)
+            return load_classifier(saved, engine=engine, precision=precision).to(device)
 
         reloaded = served(compared.model.precision)
         difference = proof.prove_equal(live, self._logits_to_prove(reloaded))
@@ -177,7 +175,7 @@ class Execution:
 
     def _classifier(self, model: torch.nn.Module, device: torch.device, config: Config | None = None) -> Any:
         job, pad = self.job, self.job.tokenizer.pad_token_id
-        return classifier_of(model, job.plan, config or job.config, pad_token_id=pad, steps=job.total_steps).to(device)
+        return classifier_of(model, job.plan, config or job.config, pad_token_id=pad).to(device)
 
     def _loop(self, model: Any, classifier: Any) -> Loop:
         job, train = self.job, self.job.config.train

@@ -15,7 +15,7 @@ from rankwise.config import Config
 from rankwise.data.tokens import Tokens, tokenise
 from rankwise.errors import UserError
 from rankwise.machine import caches
-from rankwise.machine.precision import compiles, precision_of
+from rankwise.machine.precision import precision_of
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate
 from rankwise.runs.folder import Run
@@ -89,7 +89,6 @@ def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objecti
     """
     config = plan.config
     precision_of(config.model.precision, plan.engine)
-    compiles(config.train.compile, plan.engine, steps)
     check_optimizer(config.train)
     warmup_steps(config.train, steps)
     return objective(config.train, train.labels, plan.num_labels, multi_label=config.data.multi_label)

@@ -1,8 +1,14 @@
-"""The engine's arithmetic in C++ for processors with matrix units for bf16 (AMX).
+"""The engine's layers in C++, for the instruction sets that processors have: AMX, AVX-512 with and without bf16, AVX2, NEON.
 
-torch and oneDNN leave two things undone there: every small operation goes through memory, which takes longer than the
-products themselves, and a product of few columns runs on one thread. `kernels.cpp` does a whole region at once,
-`layer.cpp` puts an encoder layer together of them, and `layer` hands it tensors, so that a layer is one call.
-`building` compiles both, in a wheel or at first use, `library` loads them, `calls` is for what lies outside layers.
-Without such a processor, or with neither a wheel nor a compiler, the engine computes with torch alone.
+torch and oneDNN leave two things undone: every small operation goes through memory, which takes longer than the products
+themselves in a small model, and a step of many small operations waits for Python. Here a whole region is done at once, and a
+layer is one call.
+
+`layer.h` puts an encoder layer together of `product.h`, `attention.h` and `elementwise.h`; `dropout.h` is dropout, `panels.h`
+how matrices are laid out, `threads.h` how work is shared out. All of it is written once over three things that differ:
+the vector class (`vector.h`), the sums of a block of a product (`sums_vector.h`, `sums_amx.h`) and the precision of products.
+A unit an instruction set (`avx2.cpp` and so on) says which it takes and becomes a library of its own (`library.h`).
+
+`building` compiles them, in a wheel or at first use; `library` loads one; `backend` chooses and calls it; `layer` hands it an
+encoder layer's tensors. Without a known instruction set, a wheel or a compiler the engine computes with torch alone.
 """

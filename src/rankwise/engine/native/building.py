@@ -1,6 +1,7 @@
 """Build the kernels: at first use, or when a wheel is made, whose users then need no compiler.
 
-The standard library alone: `hatch_build.py` runs this where neither rankwise nor torch is installed.
+A library for each instruction set, so that nothing compiled for one is ever run on a processor that lacks it. The standard
+library alone: `hatch_build.py` runs this where neither rankwise nor torch is installed.
 """
 
 from __future__ import annotations
@@ -10,34 +11,45 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-UNITS = (HERE / "kernels.cpp", HERE / "layer.cpp")
-SOURCES = (HERE / "kernels.h", *UNITS)
-BUILT = HERE / "kernels.so"
-"""where a wheel has them"""
-FLAGS = [
-    "-O3",
-    "-std=c++17",
-    "-fPIC",
-    "-fopenmp",
-    "-fno-math-errno",
-    "-Wno-maybe-uninitialized",
-    "-mfma",
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512vl",
-    "-mavx512dq",
-    "-mavx512bf16",
-    "-mamx-tile",
-    "-mamx-bf16",
-]
+FLAGS = (
+    *("-O3", "-std=c++17", "-fPIC", "-shared"),
+    # Products and sums in one rounding where the processor has it; panels are read as words.
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing"),
+    *("-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),
+    # Its own functions are its own, whoever else has one of that name.
+    "-Wl,-Bsymbolic",
+)
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")
+UNITS: dict[str, tuple[str, ...]] = {
+    "amx": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+    "avx512bf16": (*_AVX512, "-mavx512bf16"),
+    "avx512": _AVX512,
+    "avx2": ("-mavx2", "-mfma"),
+    "neon": (),
+    "scalar": (),
+}
+"""what the compiler is told for each instruction set (`machine.isa`), whose source has its name"""
+MACHINES = {"x86_64": ("amx", "avx512bf16", "avx512", "avx2"), "aarch64": ("neon",)}
+"""those of a wheel, by the architecture it is for"""
+
+
+def sources(unit: str) -> list[Path]:
+    """What a unit is made of."""
+    return [HERE / f"{unit}.cpp", *sorted(HERE.glob("*.h"))]
+
+
+def built(unit: str) -> Path:
+    """Where a wheel has a unit's library."""
+    return HERE / f"kernels-{unit}.so"
 
 
 def is_known_system() -> bool:
-    """Whether this is a system whose way of asking for tiles is known."""
-    return platform.system() == "Linux" and platform.machine() == "x86_64"
+    """Whether kernels are made for this system."""
+    return platform.system() == "Linux" and platform.machine() in MACHINES
 
 
 def compiler() -> str | None:
@@ -46,20 +58,16 @@ def compiler() -> str | None:
     return next((name for name in (named, "g++", "clang++") if name and shutil.which(name)), None)
 
 
-def build(compiler: str, target: Path) -> None:
-    """Compile the kernels into a shared library, which appears whole or not at all.
+def build(compiler: str, unit: str, target: Path, flags: Sequence[str] = ()) -> None:
+    """Compile a unit into a shared library, which appears whole or not at all.
+
+    OpenMP's functions are not linked: they are found in the library that torch has loaded, so that both share one pool of
+    threads.
 
     Raises: subprocess.CalledProcessError when the compiler does not know the processor's instructions.
     """
     with tempfile.TemporaryDirectory(dir=target.parent) as made:
-        unlinked = [str(Path(made) / f"{unit.stem}.o") for unit in UNITS]
-        linked = Path(made) / "kernels.so"
-        for unit, target_of_unit in zip(UNITS, unlinked, strict=True):
-            command = [compiler, *FLAGS, "-c", str(unit), "-o", target_of_unit]
-            subprocess.run(command, capture_output=True, check=True)
-        # Linked without OpenMP: its functions are found in the library that torch has loaded, so that both share one
-        # pool of threads. Its own functions are its own, whoever else has one of that name (-Bsymbolic).
-        subprocess.run(
-            [compiler, "-shared", "-Wl,-Bsymbolic", *unlinked, "-o", str(linked)], capture_output=True, check=True
-        )
+        linked = Path(made) / target.name
+        command = [compiler, *FLAGS, *UNITS[unit], *flags, str(HERE / f"{unit}.cpp"), "-o", str(linked)]
+        subprocess.run(command, capture_output=True, check=True, text=True)
         linked.replace(target)

@@ -1,4 +1,4 @@
-"""Load the kernels: a wheel's, or those compiled once a user."""
+"""Load the kernels of an instruction set: a wheel's, or those compiled once a user."""
 
 from __future__ import annotations
 
@@ -6,60 +6,80 @@ import ctypes
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from rankwise.engine.native import building
 from rankwise.errors import UserError
 from rankwise.machine import caches
-from rankwise.machine.device import has_cuda
+from rankwise.machine.isa import Isa
 
-NEEDED = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl", "avx512dq"}
+
+class UnavailableError(Exception):
+    """Why an instruction set's kernels cannot be had here."""
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where this machine has no use for them or cannot make them.
+def library(isa: Isa) -> ctypes.CDLL | UnavailableError:
+    """The kernels, or why there are none.
 
     Where no wheel brought them, the first call compiles, which takes a few seconds; the result is kept in the user's cache.
     """
-    return (_loaded(lambda: building.BUILT) or _loaded(_compiled)) if _has_tiles() else None
-
-
-def _loaded(place: Callable[[], Path | None]) -> ctypes.CDLL | None:
-    """The library at a place, if it is there and runs here: a wheel's may be for another system's C library."""
     try:
-        path = place()
-        if path is None or not path.exists():
-            return None
-        found = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
-    except (OSError, UserError, subprocess.SubprocessError):
-        return None
-    return found if found.start() == 0 else None
+        try:
+            return load(building.built(isa.name))
+        except UnavailableError:  # a wheel's may be for another system's C library, or none is there
+            return load(_compiled(isa.name))
+    except UnavailableError as error:
+        return error
 
 
-def _has_tiles() -> bool:
-    """Whether the processor has AMX and its way of asking for it is known."""
-    if not building.is_known_system() or has_cuda():
-        return False
+def load(path: Path) -> ctypes.CDLL:
+    """A library that runs here.
+
+    Raises: UnavailableError when it does not, or when others might have written it.
+    """
+    if not path.exists():
+        raise UnavailableError(f"there is no {path}")
+    for place in (path, path.parent):
+        status = place.stat()
+        if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+            raise UnavailableError(
+                f"{place} may be written by others than its user: chmod go-w it, or name another RANKWISE_CACHE"
+            )
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return set(flags.split()) >= NEEDED
+        loaded = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
+    except OSError as error:
+        raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from None
+    if loaded.start() != 0:
+        raise UnavailableError("the system does not allow the processor's matrix units")
+    return loaded
 
 
-def _compiled() -> Path | None:
-    """The user's shared library, by what it was made of; None without a compiler."""
+def _compiled(unit: str) -> Path:
+    """The user's library, by what it was made of."""
     compiler = building.compiler()
     if compiler is None:
-        return None
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    sources = [source.read_bytes() for source in building.SOURCES]
-    content = b"\0".join([*sources, version, " ".join(building.FLAGS).encode()])
-    path = caches.cache("native") / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
-    if not path.exists():
-        building.build(compiler, path)
+        raise UnavailableError("there is no C++ compiler to make the kernels with: install g++")
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+        content = [source.read_bytes() for source in building.sources(unit)]
+        flags = " ".join((*building.FLAGS, *building.UNITS[unit]))
+        name = hashlib.sha256(b"\0".join([*content, version, flags.encode()])).hexdigest()[:16]
+        path = _own_folder(caches.cache("native")) / f"kernels-{unit}-{name}.so"
+        if not path.exists():
+            building.build(compiler, unit, path)
+    except subprocess.SubprocessError as error:
+        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
+        reason = next((line for line in said if "error" in line), said[-1] if said else "without a word")
+        raise UnavailableError(f"{compiler} could not make the kernels: {reason}") from None
+    except (OSError, UserError) as error:
+        raise UnavailableError(f"the kernels cannot be kept: {error}") from None
     return path
+
+
+def _own_folder(folder: Path) -> Path:
+    """The folder, closed to others where it is ours."""
+    if folder.stat().st_uid == os.getuid():
+        folder.chmod(0o700)
+    return folder

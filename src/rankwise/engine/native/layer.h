@@ -1,21 +1,19 @@
-// One post-norm encoder layer, forward and backward, as one call: layer.py and linear.py put together of kernels.cpp.
+// One post-norm encoder layer, forward and backward, as one call: layer.py and linear.py put together of products, attention
+// and what is elementwise.
 //
 // In Python each of its thirty steps costs a tenth of a millisecond, as its objects and torch's dispatch are cold whenever
 // a product has gone through the caches: a third of a small model's step, which the call saves.
 //
 // tokens are the batch's, idle ones among them; rows are those of a layer's result: tokens, or texts where only their
 // first tokens are asked for. Everything is row by row.
+#pragma once
 
-#include "kernels.h"
-
-#include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <new>
+#include <utility>
 #include <vector>
 
-extern "C" {
+#include "attention.h"
+#include "elementwise.h"
+#include "product.h"
 
 // Dropout of a rate (dropout.py): its masks' limit and scale; all zero where nothing is dropped.
 struct Dropout {
@@ -35,10 +33,12 @@ struct Site {
 
 // Linear layers that read the same input, run as one. One with DoRA runs alone.
 struct Sites {
-    const bf16 *panel, *transposed;
+    Matrix matrix;
     const float* bias;
-    long d_in, d_out, count;
+    long count;
     Site parts[3];
+    long d_in() const { return matrix.d_in; }
+    long d_out() const { return matrix.d_out; }
 };
 
 struct Norm {
@@ -46,6 +46,7 @@ struct Norm {
     float epsilon;
     Dropout dropout;  // of what is added
     float* grad_bias;
+    Affine affine() const { return Affine{weight, bias, epsilon}; }
 };
 
 struct Layer {
@@ -71,64 +72,21 @@ struct Batch {
     const int64_t* firsts;   // rows of the texts' first tokens
     const int32_t* columns;  // numbers of the dropout masks' columns; null where nothing is dropped
 };
-}
-
-namespace {
-
-float wide(bf16 x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float y;
-    std::memcpy(&y, &bits, sizeof y);
-    return y;
-}
-
-// To nearest, ties to even, as the processor rounds.
-bf16 narrow(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return std::isnan(x) ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-// Memory of a call, at a cache line's start.
-template <class Number>
-class Buffer {
-public:
-    explicit Buffer(long count = 0) : memory_(count ? std::aligned_alloc(64, (count * sizeof(Number) + 63) / 64 * 64) : nullptr) {
-        if (count && !memory_) throw std::bad_alloc();
-    }
-    Buffer(Buffer&& other) noexcept : memory_(other.memory_) { other.memory_ = nullptr; }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    ~Buffer() { std::free(memory_); }
-    operator Number*() const { return static_cast<Number*>(memory_); }
-
-private:
-    void* memory_;
-};
 
 // What the backward pass needs lies where the caller keeps it, the rest in memory of the call.
-template <class Number>
+template <class Any>
 class Result {
 public:
-    Result(Number* kept, long count) : own_(kept ? 0 : count), place_(kept ? kept : static_cast<Number*>(own_)) {}
-    operator Number*() const { return place_; }
+    Result(Any* kept, long count) : own_(kept ? 0 : count), place_(kept ? kept : static_cast<Any*>(own_)) {}
+    operator Any*() const { return place_; }
 
 private:
-    Buffer<Number> own_;
-    Number* place_;
+    Buffer<Any> own_;
+    Any* place_;
 };
 
-// Hands out parts of the caller's memory; without one, it counts what they take together.
-struct Keeper {
-    char* memory;
-    size_t used = 0;
-    template <class Number>
-    Number* take(long count) {
-        const size_t place = used;
-        used += (count * sizeof(Number) + 63) / 64 * 64;
-        return memory ? reinterpret_cast<Number*>(memory + place) : nullptr;
-    }
-};
+// Whether products are fp32 as the residual stream is, so that this needs no copy for them.
+constexpr bool WIDE = std::is_same_v<Number, float>;
 
 // The masks of a pass in the order of layer.py, each as many of the random numbers as it has rows.
 struct Draw {
@@ -181,21 +139,21 @@ struct Masks {
 
 // What the backward pass needs of linear layers beside their input.
 struct SitesKept {
-    bf16* low[3] = {};        // dropout(x) A^T. Shape: (count, rank in blocks)
-    bf16* z = nullptr;        // DoRA's. Shape: (count, d_out)
+    Number* low[3] = {};      // dropout(x) A^T. Shape: (count, padded rank)
+    Number* z = nullptr;      // DoRA's. Shape: (count, d_out)
     float* gain = nullptr;    // DoRA's. Shape: (d_out)
     SitesKept() = default;
     SitesKept(const Sites& sites, long count, Keeper& keeper) {
         for (long i = 0; i < sites.count; ++i)
-            if (sites.parts[i].rank) low[i] = keeper.take<bf16>(count * blocks(sites.parts[i].rank) * BLOCK);
+            if (sites.parts[i].rank) low[i] = keeper.take<Number>(count * up(sites.parts[i].rank, Sums::NARROW));
         if (sites.parts[0].magnitude) {
-            z = keeper.take<bf16>(count * sites.d_out);
-            gain = keeper.take<float>(sites.d_out);
+            z = keeper.take<Number>(count * sites.d_out());
+            gain = keeper.take<float>(sites.d_out());
         }
     }
 };
 
-bool adapted(const Sites& sites) {
+inline bool adapted(const Sites& sites) {
     for (long i = 0; i < sites.count; ++i)
         if (sites.parts[i].rank) return true;
     return false;
@@ -203,8 +161,8 @@ bool adapted(const Sites& sites) {
 
 // What the backward pass needs beside the layer's input; inputs of linear layers only where these have adapters.
 struct Kept {
-    bf16 *asking = nullptr, *y[3] = {}, *context = nullptr, *unit = nullptr, *low = nullptr, *slope = nullptr;
-    bf16 *activated = nullptr, *ffn_unit = nullptr;
+    Number *asking = nullptr, *y[3] = {}, *context = nullptr, *unit = nullptr, *low = nullptr, *slope = nullptr;
+    Number *activated = nullptr, *ffn_unit = nullptr;
     float *inverse = nullptr, *ffn_inverse = nullptr;
     SitesKept sources[3], attention_output, ffn_in, ffn_out;
     std::vector<float*> statistics;
@@ -212,26 +170,26 @@ struct Kept {
     // keep: where; null keeps nothing. `size` is what it takes in any case.
     Kept(const Layer& layer, const Batch& batch, const Shape& shape, char* keep) : statistics(batch.group_count) {
         Keeper keeper{keep};
-        if (layer.firsts_only) asking = keeper.take<bf16>(shape.rows * layer.hidden);
+        if (layer.firsts_only) asking = keeper.take<Number>(shape.rows * layer.hidden);
         for (long i = 0; i < layer.source_count; ++i) {
             const long count = shape.of_source(layer, i);
-            y[i] = keeper.take<bf16>(count * layer.sources[i].d_out);
+            y[i] = keeper.take<Number>(count * layer.sources[i].d_out());
             sources[i] = SitesKept(layer.sources[i], count, keeper);
         }
         for (long g = 0; g < batch.group_count; ++g) {
             const Group& group = batch.groups[g];
             statistics[g] = keeper.take<float>(group.texts * layer.heads * (layer.firsts_only ? 1 : group.longest));
         }
-        if (adapted(layer.attention_output)) context = keeper.take<bf16>(shape.rows * layer.hidden);
+        if (adapted(layer.attention_output)) context = keeper.take<Number>(shape.rows * layer.hidden);
         attention_output = SitesKept(layer.attention_output, shape.rows, keeper);
-        unit = keeper.take<bf16>(shape.rows * layer.hidden);
+        unit = keeper.take<Number>(shape.rows * layer.hidden);
         inverse = keeper.take<float>(shape.rows);
-        if (adapted(layer.ffn_in)) low = keeper.take<bf16>(shape.rows * layer.hidden);
+        if (adapted(layer.ffn_in)) low = keeper.take<Number>(shape.rows * layer.hidden);
         ffn_in = SitesKept(layer.ffn_in, shape.rows, keeper);
-        slope = keeper.take<bf16>(shape.rows * layer.ffn_in.d_out);
-        if (adapted(layer.ffn_out)) activated = keeper.take<bf16>(shape.rows * layer.ffn_in.d_out);
+        slope = keeper.take<Number>(shape.rows * layer.ffn_in.d_out());
+        if (adapted(layer.ffn_out)) activated = keeper.take<Number>(shape.rows * layer.ffn_in.d_out());
         ffn_out = SitesKept(layer.ffn_out, shape.rows, keeper);
-        ffn_unit = keeper.take<bf16>(shape.rows * layer.hidden);
+        ffn_unit = keeper.take<Number>(shape.rows * layer.hidden);
         ffn_inverse = keeper.take<float>(shape.rows);
         size = keeper.used;
     }
@@ -250,50 +208,50 @@ struct Call {
 
 // --- linear layers with adapters ------------------------------------------------------------------------------
 
-// An adapter's factors in bf16, and the panels of them. gain: null, or what the rows of B are multiplied with (d_out)
+// An adapter's factors in the precision of products, and the panels of them. gain: null, or what the rows of B are multiplied
+// with (d_out)
 struct Factors {
-    long rank, padded, d_in, d_out;
-    Buffer<bf16> A, up;  // (rank, d_in), scale B^T (rank, d_out)
+    long rank, depth, padded, d_in, d_out;  // depth: of products with the rank; padded: columns of those that make it
+    Buffer<Number> A, up_;                  // (rank, d_in), scale B^T (rank, d_out)
     Factors(const Site& site, long width, const float* gain = nullptr)
-        : rank(site.rank), padded(blocks(site.rank) * BLOCK), d_in(width), d_out(site.d_out), A(rank * d_in), up(rank * d_out) {
+        : rank(site.rank), depth(up(rank, Sums::DEPTH)), padded(up(rank, Sums::NARROW)), d_in(width), d_out(site.d_out),
+          A(rank * d_in), up_(rank * d_out) {
         rounded(site.A, rank * d_in, A);
-        rounded_transpose(site.B, d_out, rank, site.scale, gain, up);
+        rounded_transpose(site.B, d_out, rank, site.scale, gain, up_);
     }
     // For x A^T and for (x A^T) scale B^T; then for the gradients, above scale B and (above scale B) A.
-    Buffer<bf16> to_low() const { return turned(A, d_in); }
-    Buffer<bf16> from_low() const { return as_is(up, d_out); }
-    Buffer<bf16> grad_to_low() const { return turned(up, d_out); }
-    Buffer<bf16> grad_from_low() const { return as_is(A, d_in); }
+    Buffer<Number> to_low() const { return turned(A, d_in); }
+    Buffer<Number> from_low() const { return as_is(up_, d_out); }
+    Buffer<Number> grad_to_low() const { return turned(up_, d_out); }
+    Buffer<Number> grad_from_low() const { return as_is(A, d_in); }
 
 private:
-    Buffer<bf16> turned(const bf16* matrix, long columns) const {
-        Buffer<bf16> panel(columns * padded);
-        transposed_panel(matrix, rank, columns, panel);
+    Buffer<Number> turned(const Number* matrix, long width) const {
+        Buffer<Number> panel(width * padded);
+        panel_of_transpose(matrix, width, rank, width, padded, panel);
         return panel;
     }
-    Buffer<bf16> as_is(const bf16* matrix, long columns) const {
-        Buffer<bf16> panel(padded * columns);
-        rows_panel(matrix, rank, columns, panel);
+    Buffer<Number> as_is(const Number* matrix, long width) const {
+        Buffer<Number> panel(depth * width);
+        panel_of(matrix, width, rank, width, panel);
         return panel;
     }
 };
 
 // DoRA's magnitude over the norm of every row of W + scale B A, in Gram form (linear.py, `Site.gain`). Shape: (d_out)
-void gains(const Sites& sites, const Site& site, const Factors& factors, float* gain) {
-    const long rank = site.rank, d_in = sites.d_in, d_out = site.d_out;
-    Buffer<bf16> crossed(rank * d_out);  // A W^T
-    linear(factors.A, d_in, rank, d_in, sites.panel, d_out, nullptr, nullptr, 0, nullptr, crossed, nullptr, nullptr);
-    std::vector<float> gram(rank * rank);  // A A^T
-#pragma omp parallel for schedule(dynamic)
-    for (long r = 0; r < rank; ++r)
+inline void gains(const Sites& sites, const Site& site, const Factors& factors, float* gain) {
+    const long rank = site.rank, d_in = sites.d_in(), d_out = site.d_out;
+    const Buffer<Number> crossed(rank * d_out);  // A W^T
+    multiply(Product{factors.A, d_in, rank, sites.matrix, false, nullptr, nullptr, 0, nullptr, crossed, nullptr, nullptr});
+    const Buffer<float> gram(rank * rank);  // A A^T
+    for_every_row(rank, 0, [&](long r, float*) {
         for (long s = 0; s <= r; ++s) {
-            float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-            for (long i = 0; i < d_in; ++i) sum += site.A[r * d_in + i] * site.A[s * d_in + i];
-            gram[r * rank + s] = gram[s * rank + r] = sum;
+            Vector total{};
+            for (long i = 0; i < d_in; i += LANES) total = fma(load(site.A + r * d_in + i), load(site.A + s * d_in + i), total);
+            gram[r * rank + s] = gram[s * rank + r] = sum(total);
         }
-#pragma omp parallel for
-    for (long row = 0; row < d_out; ++row) {
+    });
+    for_every_row(d_out, 0, [&](long row, float*) {
         const float* b = site.B + row * rank;
         float square = site.squared_norms[row];
         for (long r = 0; r < rank; ++r) {
@@ -302,137 +260,136 @@ void gains(const Sites& sites, const Site& site, const Factors& factors, float* 
             square += site.scale * b[r] * (2.0f * wide(crossed[r * d_out + row]) + site.scale * product);
         }
         gain[row] = site.magnitude[row] / std::sqrt(square);
-    }
+    });
 }
 
 // The low-rank terms of y, with the memory they point into.
 struct Terms {
-    std::vector<Result<bf16>> lows;
-    std::vector<Buffer<bf16>> panels;
+    std::vector<Result<Number>> lows;
+    std::vector<Buffer<Number>> panels;
     std::vector<Term> terms;
-    Terms(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, long count) {
+    Terms(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const Number* x, long count) {
         for (long i = 0, from = 0; i < s.count; from += s.parts[i++].d_out) {
             const Site& site = s.parts[i];
             if (!site.rank) continue;
-            const Factors factors(site, s.d_in);
+            const Factors factors(site, s.d_in());
             lows.emplace_back(kept.low[i], count * factors.padded);
-            down(x, s.d_in, count, s.d_in, masks[i], factors.to_low(), factors.padded, lows.back());
+            down(x, s.d_in(), count, s.d_in(), masks[i], factors.to_low(), factors.padded, lows.back());
             panels.push_back(factors.from_low());
-            terms.push_back(Term{lows.back(), panels.back(), factors.padded, from, from + site.d_out, Mask{}});
+            terms.push_back(Term{lows.back(), factors.padded, panels.back(), factors.depth, from, from + site.d_out, Mask{}});
         }
     }
 };
 
 // y of a DoRA layer (linear.py, `DoraLinear`).
-void dora_forward(const Sites& s, const SitesKept& kept, const Mask& mask, const Term& term, const bf16* x, long count, bf16* y) {
+inline void dora_forward(const Sites& s, const SitesKept& kept, const Mask& mask, const Term& term, const Number* x, long count, Number* y) {
     const Site& site = s.parts[0];
-    Result<float> gain(kept.gain, s.d_out);
-    Result<bf16> z(kept.z, count * s.d_out);  // W d + scale B A d of the dropped input d
-    gains(s, site, Factors(site, s.d_in), gain);
+    Result<float> gain(kept.gain, s.d_out());
+    Result<Number> z(kept.z, count * s.d_out());  // W d + scale B A d of the dropped input d
+    gains(s, site, Factors(site, s.d_in()), gain);
     if (!mask.rows) {
-        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, nullptr, &term, 1, nullptr, z, nullptr, nullptr);
-        scaled(z, gain, s.bias, count, s.d_out, y);
+        multiply(Product{x, s.d_in(), count, s.matrix, false, nullptr, &term, 1, nullptr, z, nullptr, nullptr});
+        scaled(z, gain, s.bias, count, s.d_out(), y);
         return;
     }
     {
-        Buffer<bf16> d(count * s.d_in);
-        dropped(x, mask, count, s.d_in, d);
-        linear(d, s.d_in, count, s.d_in, s.panel, s.d_out, nullptr, &term, 1, nullptr, z, nullptr, nullptr);
+        Buffer<Number> d(count * s.d_in());
+        dropped(x, mask, count, s.d_in(), d);
+        multiply(Product{d, s.d_in(), count, s.matrix, false, nullptr, &term, 1, nullptr, z, nullptr, nullptr});
     }
     // y = (W x + b + scale B A d) + (gain - 1) z, as W d = z - scale B A d.
-    std::vector<float> beyond(s.d_out);
-    for (long i = 0; i < s.d_out; ++i) beyond[i] = gain[i] - 1.0f;
+    std::vector<float> beyond(s.d_out());
+    for (long i = 0; i < s.d_out(); ++i) beyond[i] = gain[i] - 1.0f;
     const Finish finish{nullptr, z, beyond.data(), nullptr, Mask{}};
-    linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, s.bias, &term, 1, &finish, y, nullptr, nullptr);
+    multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, &term, 1, &finish, y, nullptr, nullptr});
 }
 
 // y = x W^T + b + every site's adapter; or, if y is null, gelu of it and its slope, which may be null.
-void forward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, long count, bf16* y, bf16* activated,
-             bf16* slope) {
+inline void forward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const Number* x, long count, Number* y, Number* activated,
+             Number* slope) {
     const Terms with(s, kept, masks, x, count);
     if (!s.parts[0].magnitude) {
-        linear(x, s.d_in, count, s.d_in, s.panel, s.d_out, s.bias, with.terms.data(), with.terms.size(), nullptr, y, activated, slope);
+        multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, with.terms.data(), (long)with.terms.size(), nullptr, y, activated, slope});
         return;
     }
-    Buffer<bf16> own(y ? 0 : count * s.d_out);
+    Buffer<Number> own(y ? 0 : count * s.d_out());
     dora_forward(s, kept, masks[0], with.terms[0], x, count, y ? y : own);
-    if (!y) gelu(own, count * s.d_out, activated, slope);
+    if (!y) gelu(own, count, s.d_out(), activated, slope);
 }
 
 // A site's gradients from y's, `above`, with y's row after row `stride` apart. gain: DoRA's, or null
 // Returns: the term of the input's gradient, whose low and panel are put behind `memory`.
-Term adapter_backward(const Site& site, const bf16* low, Mask mask, const bf16* x, long d_in, const bf16* above, long stride,
-                      long count, const float* gain, std::vector<Buffer<bf16>>& memory) {
+inline Term adapter_backward(const Site& site, const Number* low, Mask mask, const Number* x, long d_in, const Number* above, long stride,
+                      long count, const float* gain, std::vector<Buffer<Number>>& memory) {
     const Factors factors(site, d_in, gain);
     const long rank = site.rank, padded = factors.padded;
     Buffer<float> sums(padded * std::max(d_in, site.d_out));
     if (site.grad_B) {
-        outer(low, padded, above, stride, count, site.d_out, Mask{}, sums);
+        outer(low, padded, rank, above, stride, count, site.d_out, Mask{}, sums);
         for (long row = 0; row < site.d_out; ++row)
             for (long r = 0; r < rank; ++r)
                 site.grad_B[row * rank + r] = sums[r * site.d_out + row] * (gain ? site.scale * gain[row] : site.scale);
     }
     memory.emplace_back(count * padded);
-    bf16* grad_low = memory.back();
+    Number* grad_low = memory.back();
     down(above, stride, count, site.d_out, Mask{}, factors.grad_to_low(), padded, grad_low);
     if (site.grad_A) {
-        outer(grad_low, padded, x, d_in, count, d_in, mask, sums);
+        outer(grad_low, padded, rank, x, d_in, count, d_in, mask, sums);
         std::memcpy(site.grad_A, sums, rank * d_in * sizeof(float));
     }
     memory.push_back(factors.grad_from_low());
-    return Term{grad_low, memory.back(), padded, 0, d_in, mask};
+    return Term{grad_low, padded, memory.back(), factors.depth, 0, d_in, mask};
 }
 
 // Gradients of a DoRA layer's magnitude and input, of which `term` is a part; the rest as `backward` has it.
-void dora_backward(const Sites& s, const SitesKept& kept, const Mask& mask, Term term, const bf16* grad, long count,
-                   const bf16* total, const bf16* times, bf16* below) {
+inline void dora_backward(const Sites& s, const SitesKept& kept, const Mask& mask, Term term, const Number* grad, long count,
+                   const Number* total, const Number* times, Number* below) {
     const Site& site = s.parts[0];
     // z's gradient is gain grad; `beyond` is what it has beyond that of W x.
-    Buffer<bf16> beyond(count * s.d_out);
-    std::vector<float> along(s.d_out);
-    gains_backward(grad, kept.z, kept.gain, count, s.d_out, beyond, along.data());
+    Buffer<Number> beyond(count * s.d_out());
+    std::vector<float> along(s.d_out());
+    gains_backward(grad, kept.z, kept.gain, count, s.d_out(), beyond, along.data());
     // d gain / d magnitude is gain / magnitude, the inverse norm.
-    for (long i = 0; i < s.d_out && site.grad_magnitude; ++i) site.grad_magnitude[i] = along[i] * kept.gain[i] / site.magnitude[i];
+    for (long i = 0; i < s.d_out() && site.grad_magnitude; ++i) site.grad_magnitude[i] = along[i] * kept.gain[i] / site.magnitude[i];
     if (!below) return;
     term.mask = Mask{};  // as that of the product it is added to
     if (!mask.rows) {
         const Finish last{times, nullptr, nullptr, total, Mask{}};
-        scaled(grad, kept.gain, nullptr, count, s.d_out, beyond);
-        linear(beyond, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, &term, 1, &last, below, nullptr, nullptr);
+        scaled(grad, kept.gain, nullptr, count, s.d_out(), beyond);
+        multiply(Product{beyond, s.d_out(), count, s.matrix, true, nullptr, &term, 1, &last, below, nullptr, nullptr});
         return;
     }
-    Buffer<bf16> undropped(count * s.d_in);
+    Buffer<Number> undropped(count * s.d_in());
     const Finish first{nullptr, nullptr, nullptr, total, Mask{}}, last{times, nullptr, nullptr, undropped, mask};
-    linear(grad, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, nullptr, 0, &first, undropped, nullptr, nullptr);
-    linear(beyond, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, &term, 1, &last, below, nullptr, nullptr);
+    multiply(Product{grad, s.d_out(), count, s.matrix, true, nullptr, nullptr, 0, &first, undropped, nullptr, nullptr});
+    multiply(Product{beyond, s.d_out(), count, s.matrix, true, nullptr, &term, 1, &last, below, nullptr, nullptr});
 }
 
 // Gradients of all that `forward` has trained, and below: the input's, plus `total`, times `times` (either may be null).
 // below may be `total` itself, or null where nothing needs it.
-void backward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const bf16* x, const bf16* grad, long count,
-              const bf16* total, const bf16* times, bf16* below) {
+inline void backward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const Number* x, const Number* grad, long count,
+              const Number* total, const Number* times, Number* below) {
     const bool dora = s.parts[0].magnitude;
-    std::vector<Buffer<bf16>> memory;
+    std::vector<Buffer<Number>> memory;
     std::vector<Term> terms;
     for (long i = 0, from = 0; i < s.count; from += s.parts[i++].d_out) {
         const Site& site = s.parts[i];
-        const bf16* above = grad + from;
-        if (site.grad_bias) column_sums(above, s.d_out, count, site.d_out, site.grad_bias);
+        const Number* above = grad + from;
+        if (site.grad_bias) column_sums(above, s.d_out(), count, site.d_out, site.grad_bias);
         if (!site.rank) continue;
         const float* gain = dora ? kept.gain : nullptr;
-        terms.push_back(adapter_backward(site, kept.low[i], masks[i], x, s.d_in, above, s.d_out, count, gain, memory));
+        terms.push_back(adapter_backward(site, kept.low[i], masks[i], x, s.d_in(), above, s.d_out(), count, gain, memory));
     }
     if (dora) {
         dora_backward(s, kept, masks[0], terms[0], grad, count, total, times, below);
     } else if (below) {
         const Finish last{times, nullptr, nullptr, total, Mask{}};
-        linear(grad, s.d_out, count, s.d_out, s.transposed, s.d_in, nullptr, terms.data(), terms.size(), &last, below, nullptr,
-               nullptr);
+        multiply(Product{grad, s.d_out(), count, s.matrix, true, nullptr, terms.data(), (long)terms.size(), &last, below, nullptr, nullptr});
     }
 }
 
 // Whether gradients of any of them are wanted.
-bool trains(const Sites& sites) {
+inline bool trains(const Sites& sites) {
     for (long i = 0; i < sites.count; ++i) {
         const Site& site = sites.parts[i];
         if (site.grad_A || site.grad_B || site.grad_magnitude || site.grad_bias) return true;
@@ -444,19 +401,19 @@ bool trains(const Sites& sites) {
 
 // Where the query, key or value `number` of a group lies in tensors laid out as the sources' results.
 struct Part {
-    bf16* place;
+    Number* place;
     long stride;
-    Part(const Layer& layer, const Group& group, bf16* const (&y)[3], long number) {
+    Part(const Layer& layer, const Group& group, Number* const (&y)[3], long number) {
         // Sources hold 3, 1 and 2, or 1 each of query, key and value.
         const long source = layer.source_count == 1 ? 0 : std::min(number, layer.source_count - 1);
         const long before = layer.source_count == 1 ? number : number - source;
         const bool texts = layer.firsts_only && source == 0;
-        stride = layer.sources[source].d_out;
+        stride = layer.sources[source].d_out();
         place = y[source] + (texts ? group.first_text : group.start) * stride + before * layer.hidden;
     }
 };
 
-Heads heads_of(const Layer& layer, const Group& group, bf16* const (&y)[3], const Mask& mask) {
+inline Heads heads_of(const Layer& layer, const Group& group, Number* const (&y)[3], const Mask& mask) {
     const Part query(layer, group, y, 0), key(layer, group, y, 1), value(layer, group, y, 2);
     return Heads{query.place, key.place,   value.place,   query.stride,    key.stride,
                  value.stride, group.lengths, group.texts, layer.heads,     layer.width,
@@ -465,100 +422,89 @@ Heads heads_of(const Layer& layer, const Group& group, bf16* const (&y)[3], cons
 }
 
 // The idle tokens of a result that attention writes, which belong to no group.
-void clear_idle(const Shape& shape, long columns, bf16* y) {
-    std::memset(y + shape.stop * columns, 0, (shape.tokens - shape.stop) * columns * sizeof(bf16));
+inline void clear_idle(const Shape& shape, long columns, Number* y) {
+    std::memset(y + shape.stop * columns, 0, (shape.tokens - shape.stop) * columns * sizeof(Number));
 }
 
 // The rows of the texts' first tokens. Shape of `to`: (texts, columns)
-template <class Number>
-void take_firsts(const Batch& batch, const Number* x, long columns, Number* to) {
+template <class Any>
+inline void take_firsts(const Batch& batch, const Any* x, long columns, Any* to) {
     for (long text = 0; text < batch.texts; ++text)
-        std::memcpy(to + text * columns, x + batch.firsts[text] * columns, columns * sizeof(Number));
+        std::memcpy(to + text * columns, x + batch.firsts[text] * columns, columns * sizeof(Any));
 }
 
-// Gradients of the update and the residual from those of the norm in fp32 and bf16, either of which may be null.
-void norm_backward(const Norm& norm, const float* grad, const bf16* grad_low, const bf16* unit, const float* inverse,
-                   const Mask& mask, long rows, long hidden, bf16* update, float* residual) {
+// Gradients of the update and the residual from those of the norm and of its copy for products, either of which may be null.
+inline void norm_backward(const Norm& norm, const float* grad, const Number* grad_low, const Number* unit, const float* inverse,
+                   const Mask& mask, long rows, long hidden, Number* update, float* residual) {
     Buffer<float> above(norm.grad_bias ? rows * hidden : 0);
     add_norm_backward(grad, grad_low, unit, inverse, mask, norm.weight, rows, hidden, update, residual, above);
-    if (norm.grad_bias) column_sums_wide(above, rows, hidden, norm.grad_bias);
+    if (norm.grad_bias) column_sums(static_cast<const float*>(above), hidden, rows, hidden, norm.grad_bias);
 }
 
-}  // namespace
+// --- the layer ------------------------------------------------------------------------------------------------
 
-extern "C" {
-
-// How many random numbers a pass's masks take, and how many bytes it keeps for the backward pass.
-void layer_sizes(const Layer* layer, const Batch* batch, long* numbers, long* bytes) {
-    const Shape shape(*layer, *batch);
-    *numbers = Masks(*layer, *batch, shape, nullptr).used;
-    *bytes = Kept(*layer, *batch, shape, nullptr).size;
-}
-
-// From the residual stream x in fp32 and low in bf16 (tokens, hidden) to those after the layer (rows, hidden).
-// numbers: of the dropout masks' rows. keep: for the backward pass; null keeps nothing
-void layer_forward(const Layer* of, const Batch* with, const int32_t* numbers, const float* x, const bf16* low, char* keep,
-                   float* out, bf16* out_low) {
-    const Call call(of, with, numbers, keep);
+// From the residual stream x in fp32 and its copy for products, low, (tokens, hidden) to those after the layer (rows, hidden).
+// In fp32 low is x, and out_low null.
+inline void layer_forward(const Call& call, const float* x, const Number* low, float* out, Number* out_low) {
     const auto& [layer, batch, shape, masks, kept] = call;
-    const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out;
+    const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out();
     const bool firsts = layer.firsts_only;
 
     Buffer<float> residual(firsts ? rows * hidden : 0);
-    Result<bf16> context(kept.context, rows * hidden);
+    Result<Number> context(kept.context, rows * hidden);
     {
-        Result<bf16> asking(kept.asking, firsts ? rows * hidden : 0);
+        Result<Number> asking(kept.asking, firsts ? rows * hidden : 0);
         if (firsts) {
             take_firsts(batch, x, hidden, static_cast<float*>(residual));
-            take_firsts(batch, low, hidden, static_cast<bf16*>(asking));
+            take_firsts(batch, low, hidden, static_cast<Number*>(asking));
         }
-        std::vector<Result<bf16>> results;
-        bf16* y[3] = {};
+        std::vector<Result<Number>> results;
+        Number* y[3] = {};
         for (long i = 0; i < layer.source_count; ++i) {
             const long count = shape.of_source(layer, i);
-            results.emplace_back(kept.y[i], count * layer.sources[i].d_out);
+            results.emplace_back(kept.y[i], count * layer.sources[i].d_out());
             y[i] = results.back();
-            const bf16* input = firsts && i == 0 ? asking : low;
+            const Number* input = firsts && i == 0 ? asking : low;
             forward(layer.sources[i], kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
         }
         if (!firsts) clear_idle(shape, hidden, context);
         for (long g = 0; g < batch.group_count; ++g) {
             const Group& group = batch.groups[g];
             const Heads heads = heads_of(layer, group, y, masks.probabilities[g]);
-            attention(&heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g]);
+            attention(heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g]);
         }
     }
-    Buffer<bf16> update(rows * hidden);
-    Result<bf16> unit(kept.unit, rows * hidden), ffn_unit(kept.ffn_unit, rows * hidden), between_low(kept.low, rows * hidden);
+    Buffer<Number> update(rows * hidden);
+    Result<Number> unit(kept.unit, rows * hidden), ffn_unit(kept.ffn_unit, rows * hidden), between_low(kept.low, rows * hidden);
     Result<float> inverse(kept.inverse, rows), ffn_inverse(kept.ffn_inverse, rows);
-    Buffer<float> between(rows * hidden);
+    Buffer<float> own(WIDE ? 0 : rows * hidden);
+    float* between = own;  // the norms' residual stream
+    if (WIDE) between = reinterpret_cast<float*>(static_cast<Number*>(between_low));
     const Norm &norm = layer.attention_norm, &ffn_norm = layer.ffn_norm;
     forward(layer.attention_output, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
-    add_norm(update, firsts ? residual : x, masks.attention_norm, norm.weight, norm.bias, norm.epsilon, rows, hidden, between,
-             between_low, unit, inverse);
-    Result<bf16> activated(kept.activated, rows * inner);
+    add_norm(update, firsts ? residual : x, masks.attention_norm, norm.affine(), rows, hidden, between, WIDE ? nullptr : static_cast<Number*>(between_low), unit,
+             inverse);
+    Result<Number> activated(kept.activated, rows * inner);
     forward(layer.ffn_in, kept.ffn_in, masks.ffn_in, between_low, rows, nullptr, activated, kept.slope);
     forward(layer.ffn_out, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
-    add_norm(update, between, masks.ffn_norm, ffn_norm.weight, ffn_norm.bias, ffn_norm.epsilon, rows, hidden, out, out_low, ffn_unit,
-             ffn_inverse);
+    add_norm(update, between, masks.ffn_norm, ffn_norm.affine(), rows, hidden, out, out_low, ffn_unit, ffn_inverse);
 }
 
 // From the gradients of out and out_low, either of which may be null, those of all that trains, and of x and low unless
-// these are null.
-void layer_backward(const Layer* of, const Batch* with, const int32_t* numbers, const bf16* low, char* keep, const float* grad,
-                    const bf16* grad_low, float* grad_x, bf16* below) {
-    const Call call(of, with, numbers, keep);
+// these are null. In fp32 `below` is that of both together, and grad_x memory of the call's.
+inline void layer_backward(const Call& call, const Number* low, const float* grad, const Number* grad_low, float* grad_x,
+                           Number* below) {
     const auto& [layer, batch, shape, masks, kept] = call;
-    const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out;
+    const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out();
     const bool firsts = layer.firsts_only;
 
-    Buffer<bf16> update(rows * hidden);
+    Buffer<Number> update(rows * hidden);
     Buffer<float> own(firsts || !grad_x ? rows * hidden : 0);
     float* residual = firsts || !grad_x ? own : grad_x;  // the norms' gradients of it, one after the other
     norm_backward(layer.ffn_norm, grad, grad_low, kept.ffn_unit, kept.ffn_inverse, masks.ffn_norm, rows, hidden, update, residual);
-    Buffer<bf16> between(rows * hidden);
+    Buffer<Number> between(rows * hidden);
     {
-        Buffer<bf16> above(rows * inner);
+        Buffer<Number> above(rows * inner);
         backward(layer.ffn_out, kept.ffn_out, masks.ffn_out, kept.activated, update, rows, nullptr, kept.slope, above);
         backward(layer.ffn_in, kept.ffn_in, masks.ffn_in, kept.low, above, rows, nullptr, nullptr, between);
     }
@@ -572,36 +518,36 @@ void layer_backward(const Layer* of, const Batch* with, const int32_t* numbers, 
         for (long text = 0; text < batch.texts; ++text)
             std::memcpy(grad_x + batch.firsts[text] * hidden, residual + text * hidden, hidden * sizeof(float));
     }
-    bf16* context = between;  // its gradient; that of what lay between the norms is done with
+    Number* context = between;  // its gradient; that of what lay between the norms is done with
     backward(layer.attention_output, kept.attention_output, masks.attention_output, kept.context, update, rows, nullptr, nullptr,
              context);
-    std::vector<Buffer<bf16>> grads;
-    bf16* y[3] = {};
+    std::vector<Buffer<Number>> grads;
+    Number* y[3] = {};
     for (long i = 0; i < layer.source_count; ++i) {
-        grads.emplace_back(shape.of_source(layer, i) * layer.sources[i].d_out);
+        grads.emplace_back(shape.of_source(layer, i) * layer.sources[i].d_out());
         y[i] = grads.back();
-        if (!firsts || i > 0) clear_idle(shape, layer.sources[i].d_out, y[i]);
+        if (!firsts || i > 0) clear_idle(shape, layer.sources[i].d_out(), y[i]);
     }
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
         const Heads heads = heads_of(layer, group, kept.y, masks.probabilities[g]);
-        attention_backward(&heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g],
+        attention_backward(heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g],
                            Part(layer, group, y, 0).place, Part(layer, group, y, 1).place,
                            Part(layer, group, y, 2).place);
     }
     for (long i = layer.source_count - 1; i >= 0; --i) {
         if (firsts && i == 0) {
-            Buffer<bf16> asking(below ? rows * hidden : 0);
+            Buffer<Number> asking(below ? rows * hidden : 0);
             backward(layer.sources[0], kept.sources[0], masks.sources[0], kept.asking, y[0], rows, nullptr, nullptr, asking);
             for (long text = 0; text < batch.texts && below; ++text)
                 for (long j = 0; j < hidden; ++j) {
-                    bf16& place = below[batch.firsts[text] * hidden + j];
-                    place = narrow(wide(place) + wide(asking[text * hidden + j]));
+                    Number& place = below[batch.firsts[text] * hidden + j];
+                    narrow(wide(place) + wide(asking[text * hidden + j]), place);
                 }
             continue;
         }
-        const bf16* total = i < layer.source_count - 1 ? below : nullptr;
+        const Number* total = i < layer.source_count - 1 ? below : nullptr;
+        if (WIDE && !total) total = reinterpret_cast<const Number*>(grad_x);
         backward(layer.sources[i], kept.sources[i], masks.sources[i], low, y[i], shape.of_source(layer, i), total, nullptr, below);
     }
-}
 }

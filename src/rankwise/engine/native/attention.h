@@ -1,0 +1,214 @@
+// Attention of packed texts, forward and backward: one text's head at a time, whose scores never leave a core's caches.
+#pragma once
+
+#include <vector>
+
+#include "dropout.h"
+#include "panels.h"
+
+// The texts of a group, and where their queries, keys and values lie.
+struct Heads {
+    const Number *query, *key, *value;
+    long query_stride, key_stride, value_stride;  // from token to token
+    const int64_t* lengths;
+    long texts, heads, width, longest;
+    int firsts_only;       // one query a text
+    const float* bias;     // null, or by text, head, query and key:
+    long bias_text, bias_head, bias_query;
+    float scale;
+    Mask mask;             // rows: (text, head, query up to longest)
+};
+
+constexpr long QUERIES = (32 + Sums::ROWS - 1) / Sums::ROWS * Sums::ROWS;  // whose scores are made at a time
+
+// One text's head: its place in the group's memory.
+struct Place {
+    long length, keys, queries, depth, token, query_row, row;  // keys, depth: those of length and queries padded; row: of masks
+    const float* bias;
+    Place(const Heads& h, const std::vector<long>& starts, long pair) {
+        const long text = pair / h.heads, head = pair % h.heads;
+        length = h.lengths[text];
+        keys = up(length, std::max(Sums::COLUMNS, 2L * LANES));
+        queries = h.firsts_only ? 1 : length;
+        depth = up(queries, Sums::DEPTH);
+        token = starts[text];
+        query_row = h.firsts_only ? text : token;
+        row = pair * (h.firsts_only ? 1 : h.longest);
+        bias = h.bias ? h.bias + text * h.bias_text + head * h.bias_head : nullptr;
+    }
+};
+
+inline std::vector<long> starts_of(const Heads& h) {
+    std::vector<long> starts(h.texts);
+    for (long text = 1; text < h.texts; ++text) starts[text] = starts[text - 1] + h.lengths[text - 1];
+    return starts;
+}
+
+// A thread's memory for one head, of the longest text.
+struct HeadMemory {
+    Number *queries, *keys, *values, *above, *dropped, *slopes, *turned, *panel;
+    float *scores, *through, *sums;
+    size_t bytes;
+    HeadMemory(const Heads& h, bool backward, char* memory) {
+        Keeper keeper{memory};
+        const long longest = h.longest, w = h.width, keys_ = up(longest, std::max(Sums::COLUMNS, 2L * LANES));
+        const long rows = rows_read(up(up(h.firsts_only ? 1 : longest, Sums::DEPTH), QUERIES)), most = std::max(rows, keys_);
+        queries = keeper.take<Number>(rows * w);
+        keys = keeper.take<Number>(keys_ * w);
+        values = keeper.take<Number>(keys_ * w);
+        scores = keeper.take<float>(QUERIES * keys_);
+        dropped = keeper.take<Number>((backward ? rows : QUERIES) * keys_);
+        sums = keeper.take<float>(most * w);
+        above = keeper.take<Number>(backward ? rows * w : 0);
+        through = keeper.take<float>(backward ? QUERIES * keys_ : 0);
+        slopes = keeper.take<Number>(backward ? rows * keys_ : 0);
+        turned = keeper.take<Number>(backward ? rows * keys_ : 0);
+        panel = keeper.take<Number>(backward ? most * w : 0);
+        bytes = keeper.used;
+    }
+};
+
+// (count, columns), fp32 = rows times a panel (depth, columns).
+inline void product(const Number* rows, long stride, long count, const Number* panel, long depth, long columns, float* to) {
+    for (long column = 0; column < columns; column += Sums::COLUMNS)
+        for (long row = 0; row < count; row += Sums::ROWS) {
+            Sums block(to + row * columns + column, columns);
+            block.zero();
+            block.dot(rows + row * stride, stride, std::min(Sums::ROWS, count - row), panel + column * depth, depth,
+                      std::min(Sums::COLUMNS, columns - column));
+            block.spill();
+        }
+}
+
+// scale * scores + bias of one row, from a key on; the keys behind the text's end are -inf.
+inline Vector biased(const Heads& h, const Place& p, const float* scores, long query, long key) {
+    Vector s = load(scores + key) * h.scale;
+    if (p.bias) s = s + load_first(p.bias + query * h.bias_query + key, p.length - key);
+    return first(p.length - key, s, broadcast(-INFINITY));
+}
+
+// Rows of fp32 sums where they belong.
+inline void write_rows(const float* sums, long count, long width, Number* to, long stride) {
+    for (long i = 0; i < count; ++i)
+        for (long j = 0; j < width; j += 2 * LANES) stream(to + i * stride + j, load(sums + i * width + j), load(sums + i * width + j + LANES));
+}
+
+inline void attend(const Heads& h, const Place& p, const HeadMemory& m, long head, Number* context, long context_stride, float* statistics) {
+    const long w = h.width, offset = head * w;
+    const Rows queries = rows_of(h.query + p.query_row * h.query_stride + offset, h.query_stride, p.queries, w, m.queries);
+    panel_of_transpose(h.key + p.token * h.key_stride + offset, h.key_stride, p.length, w, p.keys, m.keys);
+    const long depth = up(p.length, Sums::DEPTH);
+    panel_of(h.value + p.token * h.value_stride + offset, h.value_stride, p.length, w, m.values);
+    for (long start = 0; start < p.queries; start += QUERIES) {
+        const long here = std::min(QUERIES, p.queries - start);
+        product(queries.at + start * queries.stride, queries.stride, here, m.keys, w, p.keys, m.scores);
+        for (long i = 0; i < here; ++i) {
+            float* row = m.scores + i * p.keys;
+            Vector most = broadcast(-INFINITY), total{};
+            for (long key = 0; key < p.keys; key += LANES) {
+                const Vector s = biased(h, p, row, start + i, key);
+                store(row + key, s);
+                most = larger(most, s);
+            }
+            const float top = largest(most);
+            for (long key = 0; key < p.keys; key += LANES) {
+                const Vector kept = first(p.length - key, exponential(load(row + key) - top), Vector{});
+                store(row + key, kept);
+                total = total + kept;
+            }
+            const float all = sum(total), share = 1.0f / all;
+            if (statistics) statistics[p.row + start + i] = top + std::log(all);
+            const MaskRow mask(h.mask, p.row + start + i);
+            for (long key = 0; key < p.keys; key += LANES) store(m.dropped + i * p.keys + key, mask(load(row + key) * share, key));
+        }
+        if (rows_read(here) > here) std::memset(m.dropped + here * p.keys, 0, (rows_read(here) - here) * p.keys * sizeof(Number));
+        product(m.dropped, p.keys, here, m.values, depth, w, m.sums);
+        write_rows(m.sums, here, w, context + (p.query_row + start) * context_stride + offset, context_stride);
+    }
+}
+
+// What `count` rows of scores become: in `dropped` the probabilities, dropped out, and in `slopes` the scores' gradients. The
+// probabilities are computed again from each row's logarithm of summed exponentials.
+inline void slopes_of(const Heads& h, const Place& p, const HeadMemory& m, long start, long count, const float* statistics) {
+    for (long i = 0; i < count; ++i) {
+        float *row = m.scores + i * p.keys, *slope = m.through + i * p.keys;
+        const long place = (start + i) * p.keys;
+        const float norm = statistics[p.row + start + i];
+        const MaskRow mask(h.mask, p.row + start + i);
+        Vector total{};
+        for (long key = 0; key < p.keys; key += LANES) {
+            const Vector chance = first(p.length - key, exponential(biased(h, p, row, start + i, key) - norm), Vector{});
+            store(m.dropped + place + key, mask(chance, key));
+            const Vector s = mask(load(slope + key), key);
+            store(row + key, chance);
+            store(slope + key, s);
+            total = fma(chance, s, total);
+        }
+        const float mean = sum(total);
+        for (long key = 0; key < p.keys; key += LANES)
+            store(m.slopes + place + key, load(row + key) * (load(slope + key) - mean) * h.scale);
+    }
+}
+
+inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m, long head, const Number* grad, long grad_stride,
+                            const float* statistics, Number* grad_query, Number* grad_key, Number* grad_value) {
+    const long w = h.width, offset = head * w;
+    const Number* key_rows = h.key + p.token * h.key_stride + offset;
+    const Rows queries = rows_of(h.query + p.query_row * h.query_stride + offset, h.query_stride, p.queries, w, m.queries);
+    const Rows above = rows_of(grad + p.query_row * grad_stride + offset, grad_stride, p.queries, w, m.above);
+    panel_of_transpose(key_rows, h.key_stride, p.length, w, p.keys, m.keys);
+    panel_of_transpose(h.value + p.token * h.value_stride + offset, h.value_stride, p.length, w, p.keys, m.values);
+    for (long start = 0; start < p.queries; start += QUERIES) {
+        const long here = std::min(QUERIES, p.queries - start);
+        product(queries.at + start * queries.stride, queries.stride, here, m.keys, w, p.keys, m.scores);
+        product(above.at + start * above.stride, above.stride, here, m.values, w, p.keys, m.through);
+        slopes_of(h, p, m, start, here, statistics);
+    }
+    const long padded = std::max(p.depth, rows_read(p.queries));
+    std::memset(m.dropped + p.queries * p.keys, 0, (padded - p.queries) * p.keys * sizeof(Number));
+    std::memset(m.slopes + p.queries * p.keys, 0, (padded - p.queries) * p.keys * sizeof(Number));
+
+    const long depth = up(p.length, Sums::DEPTH);
+    panel_of(key_rows, h.key_stride, p.length, w, m.panel);
+    product(m.slopes, p.keys, p.queries, m.panel, depth, w, m.sums);
+    write_rows(m.sums, p.queries, w, grad_query + p.query_row * h.query_stride + offset, h.query_stride);
+
+    const long token_rows = p.length;
+    panel_of(queries.at, queries.stride, p.queries, w, m.panel);
+    transpose_rows(m.slopes, p.depth, p.keys, m.turned);
+    product(m.turned, p.depth, token_rows, m.panel, p.depth, w, m.sums);
+    write_rows(m.sums, token_rows, w, grad_key + p.token * h.key_stride + offset, h.key_stride);
+
+    panel_of(above.at, above.stride, p.queries, w, m.panel);
+    transpose_rows(m.dropped, p.depth, p.keys, m.turned);
+    product(m.turned, p.depth, token_rows, m.panel, p.depth, w, m.sums);
+    write_rows(m.sums, token_rows, w, grad_value + p.token * h.value_stride + offset, h.value_stride);
+}
+
+// `body(place, memory, head)` for every text and head of a group, shared out among the threads.
+template <class Body>
+void for_every_head(const Heads& h, bool backward, const Body& body) {
+    const auto starts = starts_of(h);
+    Parts pairs(h.texts * h.heads);
+    in_parallel(HeadMemory(h, backward, nullptr).bytes, [&](const Worker& worker) {
+        [[maybe_unused]] const Sums::Session session;
+        const HeadMemory memory(h, backward, worker.memory);
+        for (long pair; (pair = pairs.next()) >= 0;) body(Place(h, starts, pair), memory, pair % h.heads);
+        fence();
+    });
+}
+
+// context of a group's texts; statistics (text, head, query up to longest) are kept for the backward pass, or null.
+inline void attention(const Heads& group, Number* context, long context_stride, float* statistics) {
+    for_every_head(group, false, [&](const Place& place, const HeadMemory& memory, long head) {
+        attend(group, place, memory, head, context, context_stride, statistics);
+    });
+}
+
+// Gradients of query, key and value, which lie as these do.
+inline void attention_backward(const Heads& group, const Number* grad, long grad_stride, const float* statistics, Number* grad_query,
+                               Number* grad_key, Number* grad_value) {
+    for_every_head(group, true, [&](const Place& place, const HeadMemory& memory, long head) {
+        attend_backward(group, place, memory, head, grad, grad_stride, statistics, grad_query, grad_key, grad_value);
+    });
+}

@@ -1,0 +1,232 @@
+"""A backend: the kernels of one instruction set, called with tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from ctypes import byref, c_float, c_int, c_long, c_void_p
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rankwise.engine.fused import Kernels, Lookup, MaskNumbers
+from rankwise.engine.native.library import UnavailableError, library
+from rankwise.engine.native.structures import SHARED, Batch, Layer, Mask, Matrix
+from rankwise.errors import UserError
+from rankwise.machine.device import has_cuda
+from rankwise.machine.isa import ISAS, Isa, candidates
+from rankwise.machine.precision import DTYPES
+
+WIDTH_STEP = 32
+"""widths of layers and heads are multiples of it"""
+_ADDRESS, _SIZE = c_void_p, c_long
+_TAKES: dict[str, Sequence[Any]] = {
+    "sizes": [_ADDRESS],
+    "pack": [_ADDRESS, c_int, _ADDRESS],
+    "unpack": [_ADDRESS, _SIZE, _SIZE, _ADDRESS],
+    "product_of": [_ADDRESS, c_int, _ADDRESS, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE],
+    "gelu_of_all": [_ADDRESS, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE],
+    "embedding": [
+        *(_ADDRESS, _SIZE, _ADDRESS, _SIZE, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, c_float),
+        *(_SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE),
+    ],
+    "layer_sizes": [_ADDRESS] * 4,
+    "forward_pass": [*[_ADDRESS] * 8, _SIZE],
+    "backward_pass": [*[_ADDRESS] * 9, _SIZE],
+}
+_NO_MEMORY, _BAD_ID = 1, 2
+
+
+class Backend:
+    """What computes layers outside torch."""
+
+    def __init__(self, isa: Isa, loaded: ctypes.CDLL) -> None:
+        """Raises: UnavailableError for a library whose structures are others than ours."""
+        self.isa = isa
+        self.precision = DTYPES[isa.precision]
+        self.packs = isa.precision != "fp32"
+        """whether frozen matrices are laid out once, in copies; in fp32 they stay as they are mapped from the model's file,
+        shared with other processes, and each product lays out what it reads"""
+        self._functions: dict[str, Callable[..., int]] = {}
+        for name, takes in _TAKES.items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = takes, c_int
+            self._functions[name] = function
+        sizes = (c_long * (1 + len(SHARED)))()
+        self._functions["sizes"](sizes)
+        if list(sizes) != [self.precision.itemsize, *(ctypes.sizeof(structure) for structure in SHARED)]:
+            raise UnavailableError("the compiled kernels are of another version: their structures differ")
+
+    def __reduce__(self) -> Any:
+        return named, (self.isa.name,)
+
+    def __deepcopy__(self, memo: Any) -> Backend:
+        return self
+
+    # --- frozen matrices --------------------------------------------------------------------------------------
+
+    def pack(self, weights: Sequence[Tensor], *, transposed: bool) -> Tensor:
+        """W^T (or W), whose rows are those of the weights, laid out for products. Shape of each: (d_out, d_in)"""
+        panel = torch.empty(sum(weight.numel() for weight in weights), dtype=self.precision)
+        self._functions["pack"](byref(self.matrix(weights)), transposed, panel.data_ptr())
+        return panel
+
+    def unpack(self, panel: Tensor, d_in: int) -> Tensor:
+        """The weights again, exactly, from what `pack` made of W^T. Shape: (d_out, d_in)"""
+        matrix = panel.new_empty(panel.numel() // d_in, d_in)
+        self._functions["unpack"](panel.data_ptr(), d_in, len(matrix), matrix.data_ptr())
+        return matrix
+
+    def matrix(self, weights: Sequence[Tensor]) -> Matrix:
+        """Up to three matrices, one upon another, where they are. Shape of each: (d_out, d_in)"""
+        made = Matrix(d_in=weights[0].shape[1], d_out=sum(map(len, weights)), count=len(weights))
+        for number, weight in enumerate(weights):
+            made.parts[number], made.rows[number] = place_of(weight, self.precision), len(weight)
+        return made
+
+    def product(self, matrix: Matrix, x: Tensor, bias: Tensor | None, *, transposed: bool) -> Tensor:
+        """x W^T + bias, or x W. Shape: x (tokens, depth), fp32 bias (columns,), result (tokens, columns)"""
+        x = x if x.stride(-1) == 1 and x.dtype == self.precision else x.to(self.precision).contiguous()
+        y = x.new_empty(x.shape[0], matrix.d_in if transposed else matrix.d_out)
+        bias = None if bias is None else bias.float()
+        self.call("product_of", byref(matrix), transposed, x.data_ptr(), x.stride(0), len(x), address(bias), address(y))
+        return y
+
+    # --- the rest ---------------------------------------------------------------------------------------------
+
+    def embedded(self, lookup: Lookup, mask: MaskNumbers) -> tuple[Tensor, Tensor]:
+        """`Kernels.embedded`, for tables in fp32; in fp32 both results are one."""
+        shape = (len(lookup.places[0]), lookup.tables[0].shape[1])
+        x = lookup.weight.new_empty(shape)
+        low = x.new_empty(shape, dtype=self.precision) if self.packs else None
+        words, positions = lookup.tables
+        self.call(
+            "embedding",
+            *(place_of(words), len(words), place_of(positions), len(positions)),
+            *(place_of(places, torch.int64) for places in lookup.places),
+            *(byref(_mask(mask)), place_of(lookup.weight), where(lookup.bias), lookup.epsilon),
+            *(*shape, x.data_ptr(), address(low)),
+        )
+        return x, x if low is None else low
+
+    def gelu(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """gelu and its slope. Shape of all: (rows, columns)"""
+        y, slope = torch.empty_like(x), torch.empty_like(x)
+        self.call("gelu_of_all", place_of(x, self.precision), *x.shape, y.data_ptr(), slope.data_ptr())
+        return y, slope
+
+    def layer_sizes(self, layer: Layer, batch: Batch) -> tuple[int, int]:
+        """How many random numbers a pass's masks take, and how many bytes it keeps for the backward pass."""
+        numbers, size = c_long(), c_long()
+        _check(self._functions["layer_sizes"](byref(layer), byref(batch), byref(numbers), byref(size)))
+        return numbers.value, size.value
+
+    def call(self, name: str, *given: Any) -> None:
+        """Call a kernel with as many threads as torch computes with.
+
+        Raises: MemoryError; UserError for a token that the embedding does not have.
+        """
+        _check(self._functions[name](*given, torch.get_num_threads()))
+
+
+class BackendKernels(Kernels):
+    """The embedding in one call of a backend; what is in layers, this does itself."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.backend = backend
+
+    def embedded(self, lookup: Lookup, mask: MaskNumbers, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+        plain = all(table.dtype == torch.float32 and table.is_contiguous() for table in lookup.tables)
+        # ELECTRA's embeddings have a width of their own.
+        if not plain or lookup.tables[0].shape[1] % WIDTH_STEP or lookup.bias is None or lookup.bias.requires_grad:
+            return super().embedded(lookup, mask, precision)
+        return self.backend.embedded(lookup, mask)
+
+
+class Choice(NamedTuple):
+    """What layers are computed with, and why."""
+
+    backend: Backend | None
+    """None: torch"""
+    reason: str
+
+
+@cache
+def _named(isa: Isa) -> Backend | UnavailableError:
+    loaded = library(isa)
+    try:
+        return loaded if isinstance(loaded, UnavailableError) else Backend(isa, loaded)
+    except UnavailableError as error:
+        return error
+
+
+def named(name: str) -> Backend:
+    """The backend of an instruction set.
+
+    Raises: UnavailableError when it cannot be had here.
+    """
+    found = _named(ISAS[name])
+    if isinstance(found, UnavailableError):
+        raise found
+    return found
+
+
+def choose(precision: torch.dtype, *widths: int) -> Choice:
+    """The backend for products in a precision and layers of these widths, the fastest this machine has.
+
+    Raises: UserError for a RANKWISE_ISA that cannot be taken.
+    """
+    name = next((name for name, dtype in DTYPES.items() if dtype == precision), str(precision))
+    if has_cuda():
+        return Choice(None, "the model computes on the GPU")
+    if any(width % WIDTH_STEP for width in widths):
+        return Choice(None, f"the model's widths {', '.join(map(str, widths))} are not multiples of {WIDTH_STEP}")
+    reasons: list[str] = []
+    for isa in candidates(name):
+        found = _named(isa)
+        if isinstance(found, Backend):
+            return Choice(found, "; ".join([f"the processor has it, products in {name}", *reasons]))
+        reasons.append(f"not {isa.name}: {found}")
+    return Choice(
+        None, "; ".join(reasons) or f"this processor has no instructions for {name} that there are kernels for"
+    )
+
+
+def place_of(tensor: Tensor, dtype: torch.dtype = torch.float32) -> int:
+    """Where the numbers of a tensor are that the kernels read one after the other.
+
+    Raises: ValueError when they would read something else.
+    """
+    if tensor.dtype != dtype or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        layout = "" if tensor.is_contiguous() else " with gaps"
+        raise ValueError(f"the kernels read {dtype} on the processor, not {tensor.dtype} on {tensor.device}{layout}")
+    return tensor.data_ptr()
+
+
+def where(tensor: Tensor | None) -> int | None:
+    """Where the fp32 numbers of a tensor are, if there is one."""
+    return None if tensor is None else place_of(tensor)
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor's numbers are, of one whose kind is known."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _mask(numbers: MaskNumbers) -> Mask:
+    if numbers is None:
+        return Mask()
+    rows, columns, limit, scale = numbers
+    return Mask(rows.data_ptr(), columns.data_ptr(), int(limit), float(scale.view(torch.float32)))
+
+
+def _check(status: int) -> None:
+    if status == _NO_MEMORY:
+        raise MemoryError("the engine's kernels were given no memory for this batch: take a smaller one")
+    if status == _BAD_ID:
+        raise UserError("a text has a token or a position that the model's embedding does not have")
+    if status:
+        raise RuntimeError("the engine's kernels failed")

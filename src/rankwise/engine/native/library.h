@@ -1,0 +1,84 @@
+// What Python calls (backend.py, layer.py): nothing of C++ passes but plain numbers and structures. No exception does either:
+// every function that may fail returns a status.
+#pragma once
+
+#include "layer.h"
+
+enum Status { DONE = 0, NO_MEMORY = 1, BAD_ID = 2, OTHER = 3 };
+
+template <class Body>
+int guarded(long threads, const Body& body) {
+    allowed_threads = std::max(threads, 1L);
+    try {
+        body();
+        return DONE;
+    } catch (const std::bad_alloc&) {
+        return NO_MEMORY;
+    } catch (...) {
+        return OTHER;
+    }
+}
+
+extern "C" {
+
+// Ask the system for what the unit needs. Returns: 0 when it may be used.
+int start();
+
+// Sizes of the structures and of a number, for Python to compare with its own.
+void sizes(long* to) {
+    for (const size_t size : {sizeof(Number), sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer),
+                              sizeof(Group), sizeof(Batch)})
+        *to++ = (long)size;
+}
+
+// A panel of all of a matrix, from its parts; and the matrix again, (columns, depth), from one.
+void pack(const Matrix* matrix, int transposed, Number* panel) {
+    lay_out(*matrix, transposed, 0, transposed ? matrix->d_in : matrix->d_out, panel);
+}
+void unpack(const Number* panel, long depth, long columns, Number* matrix) {
+    for (long column = 0; column < columns; ++column)
+        for (long row = 0; row < depth; ++row) matrix[column * depth + row] = panel[Sums::place_of(row, column, depth, columns)];
+}
+
+// y (count, columns) = x (count, depth) matrix^T, or matrix if `transposed`, + bias (null or columns).
+int product_of(const Matrix* matrix, int transposed, const Number* x, long stride, long count, const float* bias, Number* y, long threads) {
+    return guarded(threads, [&] {
+        multiply(Product{x, stride, count, *matrix, transposed != 0, bias, nullptr, 0, nullptr, y, nullptr, nullptr});
+    });
+}
+
+int gelu_of_all(const Number* x, long rows, long columns, Number* y, Number* slope, long threads) {
+    return guarded(threads, [&] { gelu(x, rows, columns, y, slope); });
+}
+
+// See `embedded`; `words` and `places` rows there are to look up.
+int embedding(const float* words, long word_count, const float* positions, long position_count, const int64_t* ids, const int64_t* places,
+              const Mask* mask, const float* weight, const float* bias, float epsilon, long rows, long columns, float* out, Number* low,
+              long threads) {
+    for (long row = 0; row < rows; ++row)
+        if (ids[row] < 0 || ids[row] >= word_count || places[row] < 0 || places[row] >= position_count) return BAD_ID;
+    return guarded(threads, [&] {
+        embedded(words, positions, ids, places, *mask, Affine{weight, bias, epsilon}, rows, columns, out, low);
+    });
+}
+
+// How many random numbers a pass's masks take, and how many bytes it keeps for the backward pass.
+int layer_sizes(const Layer* layer, const Batch* batch, long* numbers, long* bytes) {
+    return guarded(1, [&] {
+        const Shape shape(*layer, *batch);
+        *numbers = Masks(*layer, *batch, shape, nullptr).used;
+        *bytes = Kept(*layer, *batch, shape, nullptr).size;
+    });
+}
+
+// See layer.h. numbers: of the dropout masks' rows. keep: for the backward pass; null keeps nothing
+int forward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers, const float* x, const Number* low, char* keep, float* out,
+                 Number* out_low, long threads) {
+    return guarded(threads, [&] { layer_forward(Call(layer, batch, numbers, keep), x, low, out, out_low); });
+}
+
+int backward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers, const Number* low, char* keep, const float* grad,
+                  const Number* grad_low, float* grad_x, Number* below, long threads) {
+    return guarded(threads, [&] { layer_backward(Call(layer, batch, numbers, keep), low, grad, grad_low, grad_x, below); });
+}
+}

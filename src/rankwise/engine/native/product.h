@@ -1,0 +1,267 @@
+// The products of linear layers: with a frozen matrix and low-rank terms (`multiply`), down to a low rank (`down`), and the
+// gradients of low-rank factors (`outer`). Matrices are row by row; sums are fp32.
+#pragma once
+
+#include "dropout.h"
+#include "panels.h"
+
+// A low-rank term of a product: (rows, depth) times a panel of the columns [from, to), dropped out or not.
+struct Term {
+    const Number* low;
+    long stride;  // of low, from row to row
+    const Number* panel;
+    long depth, from, to;
+    Mask mask;
+};
+
+// What becomes of a product's sums as they are written; each may be null. Shape of all but gain (columns): the result's
+struct Finish {
+    const Number* times;   // multiplied with
+    const Number* scaled;  // added, by columns times gain
+    const float* gain;
+    const Number* total;   // added to the sums, which mask drops out
+    Mask mask;
+};
+
+// sums = x (count, depth) W + bias (columns) + terms, of a frozen W (depth, columns) = matrix^T, or matrix if `transposed`.
+// y (count, columns) is the sums finished; or, if y is null, activated = gelu(sums) and slope = gelu'(sums), which may be null.
+struct Product {
+    const Number* x;
+    long stride, count;
+    const Matrix& matrix;
+    bool transposed;
+    const float* bias;
+    const Term* terms;
+    long term_count;
+    const Finish* finish;
+    Number *y, *activated, *slope;
+    long depth() const { return transposed ? matrix.d_out : matrix.d_in; }
+    long columns() const { return transposed ? matrix.d_in : matrix.d_out; }
+    const Number* panel() const { return transposed ? matrix.transposed : matrix.panel; }
+};
+
+constexpr long TERMS = 3;  // of a product, at most
+
+// A thread's memory for its part of a product. A part has as many columns of the panel as stay in the core's second cache,
+// against all rows; and of a block of rows a piece that stays in its first cache, against all these columns, whose sums wait
+// in `partial` for the next piece.
+struct PartMemory {
+    long most;        // columns of a part
+    Number *panel, *tail, *tails[TERMS];
+    float *partial, *extra;
+    size_t bytes;
+    PartMemory(const Product& p, char* memory) {
+        Keeper keeper{memory};
+        const long depth = p.depth();
+        most = std::min(std::max(Sums::CACHED / (depth * (long)sizeof(Number)) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
+        panel = keeper.take<Number>(p.panel() ? 0 : most * depth);
+        partial = keeper.take<float>(up(most, Sums::COLUMNS) * Sums::ROWS);
+        extra = keeper.take<float>(Sums::COLUMNS * Sums::ROWS);
+        tail = keeper.take<Number>(Sums::WHOLE_ROWS ? Sums::ROWS * depth : 0);
+        for (long t = 0; t < p.term_count; ++t) tails[t] = keeper.take<Number>(Sums::WHOLE_ROWS ? Sums::ROWS * p.terms[t].stride : 0);
+        bytes = keeper.used;
+    }
+};
+
+// A block of a product's result: `count` rows from `row` on, `width` columns from `column` on.
+struct Block {
+    long row, count, column, width;
+};
+
+// The sums of a block with the terms that reach its columns. Shape of sums and extra: (ROWS, COLUMNS)
+inline void add_terms(const Product& p, const PartMemory& m, const Block& b, Sums& block, float* sums) {
+    const auto add = [&](const Term& term, Number* tail, Sums& to) {
+        const Rows low = rows_of(term.low + b.row * term.stride, term.stride, b.count, term.stride, tail);
+        to.dot(low.at, low.stride, b.count, term.panel + (b.column - term.from) * term.depth, term.depth, b.width);
+    };
+    const auto reaches = [&](const Term& term) { return b.column >= term.from && b.column < term.to; };
+    for (long t = 0; t < p.term_count; ++t)
+        if (reaches(p.terms[t]) && !p.terms[t].mask.rows) add(p.terms[t], m.tails[t], block);
+    block.spill();
+    for (long t = 0; t < p.term_count; ++t) {
+        const Term& term = p.terms[t];
+        if (!reaches(term) || !term.mask.rows) continue;
+        Sums extra(m.extra, Sums::COLUMNS);
+        extra.zero();
+        add(term, m.tails[t], extra);
+        extra.spill();
+        for (long i = 0; i < b.count; ++i) {
+            const MaskRow mask(term.mask, b.row + i);
+            for (long j = 0; j < b.width; j += LANES) {
+                float* sum = sums + i * Sums::COLUMNS + j;
+                store(sum, load(sum) + mask(load(m.extra + i * Sums::COLUMNS + j), b.column - term.from + j));
+            }
+        }
+    }
+}
+
+// Sums finished. `place` is their first one's in the result, which is in column `column` of the mask's row.
+inline Vector finished(Vector x, const Finish& finish, const MaskRow& mask, long place, long column) {
+    if (finish.scaled) x = fma(load(finish.scaled + place), load(finish.gain + column), x);
+    if (finish.total) x = load(finish.total + place) + mask(x, column);
+    return finish.times ? x * load(finish.times + place) : x;
+}
+
+// A block's sums with the bias, finished; or gelu of them and its slope; where they belong.
+inline void write_block(const Product& p, const Block& b, const float* sums) {
+    for (long i = 0; i < b.count; ++i)
+        for (long j = 0; j < b.width; j += 2 * LANES) {
+            const long column = b.column + j, place = (b.row + i) * p.columns() + column;
+            Vector x[2], slope[2];
+            for (int half = 0; half < 2; ++half) {
+                x[half] = load(sums + i * Sums::COLUMNS + j + half * LANES);
+                if (p.bias) x[half] = x[half] + load(p.bias + column + half * LANES);
+            }
+            if (p.activated) {
+                for (int half = 0; half < 2; ++half) x[half] = gelu_of(x[half], slope[half]);
+                stream(p.activated + place, x[0], x[1]);
+                if (p.slope) stream(p.slope + place, slope[0], slope[1]);
+                continue;
+            }
+            if (p.finish) {
+                const MaskRow mask(p.finish->mask, b.row + i);
+                for (int half = 0; half < 2; ++half) x[half] = finished(x[half], *p.finish, mask, place + half * LANES, column + half * LANES);
+            }
+            stream(p.y + place, x[0], x[1]);
+        }
+}
+
+// The columns [from, to) of a product.
+inline void multiply_part(const Product& p, const PartMemory& m, long from, long to) {
+    const long depth = p.depth(), pieces = depth > 2 * Sums::PIECE ? (depth + Sums::PIECE - 1) / Sums::PIECE : 1;
+    const long piece = up((depth + pieces - 1) / pieces, Sums::DEPTH);
+    if (!p.panel()) lay_out(p.matrix, p.transposed, from, to, m.panel);
+    const Number* panel = p.panel() ? p.panel() + from * depth : m.panel;
+    for (long row = 0; row < p.count; row += Sums::ROWS) {
+        const long here = std::min(Sums::ROWS, p.count - row);
+        const Rows rows = rows_of(p.x + row * p.stride, p.stride, here, depth, m.tail);
+        for (long start = 0; start < depth; start += piece)
+            for (long column = from; column < to; column += Sums::COLUMNS) {
+                const Block b{row, here, column, std::min(Sums::COLUMNS, to - column)};
+                float* waiting = m.partial + (column - from) * Sums::ROWS;
+                Sums block(waiting, Sums::COLUMNS);
+                if (start)
+                    block.load();
+                else
+                    block.zero();
+                block.dot(rows.at + start, rows.stride, here, panel + (column - from) * depth + start * b.width,
+                          std::min(piece, depth - start), b.width);
+                if (start + piece < depth) {
+                    block.spill();
+                    continue;
+                }
+                add_terms(p, m, b, block, waiting);
+                write_block(p, b, waiting);
+            }
+    }
+}
+
+// Parts of the columns go to whichever thread is free, so that one that the system holds up does not hold up the others. Each
+// part reads its weights once; no sum depends on who makes it.
+inline void multiply(const Product& p) {
+    const PartMemory sizes(p, nullptr);
+    const long all = p.columns() / Sums::COLUMNS, threads = allowed_threads, share = sizes.most * threads;
+    const long count = (p.columns() + share - 1) / share * threads;
+    Parts parts(count);
+    in_parallel(sizes.bytes, [&](const Worker& worker) {
+        [[maybe_unused]] const Sums::Session session;
+        const PartMemory memory(p, worker.memory);
+        for (long part; (part = parts.next()) >= 0;) {
+            const long from = all * part / count * Sums::COLUMNS, to = all * (part + 1) / count * Sums::COLUMNS;
+            if (from < to) multiply_part(p, memory, from, to);
+        }
+        fence();
+    });
+}
+
+// --- low rank -------------------------------------------------------------------------------------------------
+
+// low (count, columns) = dropout(x) (count, depth) panel, for few columns.
+inline void down(const Number* x, long stride, long count, long depth, const Mask& mask, const Number* panel, long columns, Number* low) {
+    Parts parts((count + Sums::ROWS - 1) / Sums::ROWS);
+    const auto memory_of = [&](Keeper& keeper) {
+        return std::pair{keeper.take<Number>(Sums::ROWS * depth), keeper.take<float>(Sums::ROWS * columns)};
+    };
+    Keeper sizes{nullptr};
+    memory_of(sizes);
+    in_parallel(sizes.used, [&](const Worker& worker) {
+        [[maybe_unused]] const Sums::Session session;
+        Keeper keeper{worker.memory};
+        const auto [memory, sums] = memory_of(keeper);
+        for (long part; (part = parts.next()) >= 0;) {
+            const long row = part * Sums::ROWS, here = std::min(Sums::ROWS, count - row);
+            Rows rows{x + row * stride, stride};
+            if (mask.rows) {
+                copy_rows(rows.at, stride, here, depth, rows_read(here), memory);
+                for (long i = 0; i < here; ++i) {
+                    const MaskRow masked(mask, row + i);
+                    for (long j = 0; j < depth; j += LANES) store(memory + i * depth + j, masked(load(memory + i * depth + j), j));
+                }
+                rows = Rows{memory, depth};
+            } else {
+                rows = rows_of(rows.at, stride, here, depth, memory);
+            }
+            for (long column = 0; column < columns; column += Sums::COLUMNS) {
+                Sums block(sums + column, columns);
+                block.zero();
+                block.dot(rows.at, rows.stride, here, panel + column * depth, depth, std::min(Sums::COLUMNS, columns - column));
+                block.spill();
+            }
+            for (long i = 0; i < here; ++i)
+                for (long j = 0; j < columns; j += LANES) store(low + (row + i) * columns + j, load(sums + i * columns + j));
+        }
+    });
+}
+
+// The columns that are a thread's, in whole vectors: each thread sums columns of its own, so that sums over rows are made in
+// one order whatever the number of threads.
+struct Columns {
+    static constexpr long STEP = 32;  // widths are multiples of it
+    long from, to;
+    Columns(const Worker& worker, long columns)
+        : from(columns / STEP * worker.number / worker.count * STEP), to(columns / STEP * (worker.number + 1) / worker.count * STEP) {}
+};
+
+// out (rank, columns), fp32 = low^T (rank, count) dropout(x) (count, columns); low's rows are `low_stride` numbers, and so
+// many rows may be written.
+inline void outer(const Number* low, long low_stride, long rank, const Number* x, long stride, long count, long columns, const Mask& mask,
+                  float* out) {
+    constexpr long CHUNK = 256;  // rows at a time: read as they lie, and their panel stays in the second cache
+    const long padded = up(count, Sums::DEPTH);
+    const Buffer<Number> lows(padded * low_stride), turned(padded * low_stride);
+    copy_rows(low, low_stride, count, low_stride, padded, lows);
+    transpose_rows(lows, padded, low_stride, turned);
+    const auto memory_of = [&](Keeper& keeper) {
+        return std::pair{keeper.take<Number>(CHUNK * columns), keeper.take<Number>(CHUNK * columns)};
+    };
+    Keeper sizes{nullptr};
+    memory_of(sizes);
+    in_parallel(sizes.used, [&](const Worker& worker) {
+        [[maybe_unused]] const Sums::Session session;
+        Keeper keeper{worker.memory};
+        const auto [dropped, panel] = memory_of(keeper);
+        const Columns mine(worker, columns);
+        const long width = mine.to - mine.from;
+        for (long start = 0; start < count && width; start += CHUNK) {
+            const long here = std::min(CHUNK, count - start), depth = up(here, Sums::DEPTH);
+            const Number* rows = x + start * stride + mine.from;
+            for (long row = 0; row < here && mask.rows; ++row) {
+                const MaskRow masked(mask, start + row);
+                for (long j = 0; j < width; j += LANES)
+                    store(dropped + row * width + j, masked(load(rows + row * stride + j), mine.from + j));
+            }
+            panel_of(mask.rows ? dropped : rows, mask.rows ? width : stride, here, width, panel);
+            for (long column = 0; column < width; column += Sums::COLUMNS)
+                for (long r = 0; r < rank; r += Sums::ROWS) {
+                    Sums block(out + r * columns + mine.from + column, columns);
+                    if (start)
+                        block.load();
+                    else
+                        block.zero();
+                    block.dot(turned + r * padded + start, padded, std::min(Sums::ROWS, rank - r), panel + column * depth, depth,
+                              std::min(Sums::COLUMNS, width - column));
+                    block.spill();
+                }
+        }
+    });
+}

@@ -1,0 +1,85 @@
+// Small transposes of 32-bit words, of which every panel is made: a word is one fp32 number, or two bf16 numbers that stay
+// side by side.
+#pragma once
+
+#include "vector.h"
+
+constexpr long SQUARE = 16;
+
+// A word from two rows of bf16 numbers: what a word of one column holds.
+inline uint32_t pair(bf16 even, bf16 odd) { return even.bits | (uint32_t)odd.bits << 16; }
+
+#if defined(__AVX512F__)
+
+inline void transpose(__m512i (&r)[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; ++i) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+inline __mmask16 mask_of(long count) { return count >= 16 ? 0xffff : (1u << std::max(count, 0L)) - 1; }
+
+// The square whose row i is at from(i) (null: zeros), `count` words of each, transposed to rows that are `step` words apart.
+template <class From>
+void transpose_square(const From& from, long count, uint32_t* to, long step) {
+    __m512i square[16];
+    for (long i = 0; i < 16; ++i) {
+        const void* row = from(i);
+        square[i] = row ? _mm512_maskz_loadu_epi32(mask_of(count), row) : _mm512_setzero_si512();
+    }
+    transpose(square);
+    for (long i = 0; i < std::min(count, 16L); ++i) _mm512_storeu_si512(to + i * step, square[i]);
+}
+
+// 16 words of two rows of bf16 numbers.
+inline void write_pairs(const bf16* even, const bf16* odd, uint32_t* to) {
+    const auto row = [](const bf16* x) { return x ? _mm256_loadu_si256((const __m256i*)x) : _mm256_setzero_si256(); };
+    const __m512i low = _mm512_cvtepu16_epi32(row(even)), high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(row(odd)), 16);
+    _mm512_storeu_si512(to, _mm512_or_si512(low, high));
+}
+
+#else
+
+template <class From>
+void transpose_square(const From& from, long count, uint32_t* to, long step) {
+    count = std::min(count, SQUARE);
+    for (long i = 0; i < SQUARE; ++i) {
+        const auto* row = reinterpret_cast<const uint32_t*>(from(i));
+        for (long j = 0; j < count; ++j) to[j * step + i] = row ? row[j] : 0;
+    }
+}
+
+inline void write_pairs(const bf16* even, const bf16* odd, uint32_t* to) {
+    for (long i = 0; i < SQUARE; ++i) to[i] = pair(even ? even[i] : bf16{0}, odd ? odd[i] : bf16{0});
+}
+
+#endif
+
+// Two rows, 16 columns, as words: of fp32 the first row alone, as it is.
+inline void write_words(const bf16* even, const bf16* odd, uint32_t* to) { write_pairs(even, odd, to); }
+inline void write_words(const float* row, const float*, uint32_t* to) {
+    if (row)
+        std::memcpy(to, row, SQUARE * sizeof(float));
+    else
+        std::memset(to, 0, SQUARE * sizeof(float));
+}

@@ -1,0 +1,83 @@
+"""The structures that Python and the kernels share, field by field as dropout.h, panels.h and layer.h have them."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_int, c_int32, c_long, c_void_p
+
+
+class Mask(ctypes.Structure):
+    """dropout.h"""
+
+    _fields_ = (("rows", c_void_p), ("columns", c_void_p), ("limit", c_int32), ("scale", c_float))
+
+
+class Matrix(ctypes.Structure):
+    """panels.h"""
+
+    _fields_ = (
+        ("parts", c_void_p * 3),
+        ("rows", c_long * 3),
+        *((name, c_void_p) for name in ("panel", "transposed")),
+        *((name, c_long) for name in ("d_in", "d_out", "count")),
+    )
+
+
+class Dropout(ctypes.Structure):
+    """layer.h, and all below"""
+
+    _fields_ = (("limit", c_int32), ("scale", c_float))
+
+
+class Site(ctypes.Structure):
+    _fields_ = (
+        *((name, c_long) for name in ("d_out", "rank")),
+        *((name, c_void_p) for name in ("lora_A", "lora_B", "magnitude", "squared_norms")),
+        ("scale", c_float),
+        ("dropout", Dropout),
+        *((name, c_void_p) for name in ("grad_lora_A", "grad_lora_B", "grad_magnitude", "grad_bias")),
+    )
+
+
+class Sites(ctypes.Structure):
+    _fields_ = (("matrix", Matrix), ("bias", c_void_p), ("count", c_long), ("parts", Site * 3))
+
+
+class Norm(ctypes.Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("weight", "bias")),
+        ("epsilon", c_float),
+        ("dropout", Dropout),
+        ("grad_bias", c_void_p),
+    )
+
+
+class Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, c_long) for name in ("hidden", "heads", "width", "source_count")),
+        ("firsts_only", c_int),
+        ("probabilities", Dropout),
+        ("sources", Sites * 3),
+        *((name, Sites) for name in ("attention_output", "ffn_in", "ffn_out")),
+        *((name, Norm) for name in ("attention_norm", "ffn_norm")),
+    )
+
+
+class Group(ctypes.Structure):
+    _fields_ = (
+        ("lengths", c_void_p),
+        *((name, c_long) for name in ("texts", "longest", "start", "first_text")),
+        ("bias", c_void_p),
+        *((name, c_long) for name in ("bias_text", "bias_head", "bias_query")),
+    )
+
+
+class Batch(ctypes.Structure):
+    _fields_ = (
+        *((name, c_long) for name in ("tokens", "texts", "group_count")),
+        *((name, c_void_p) for name in ("groups", "firsts", "columns")),
+    )
+
+
+SHARED = (Mask, Matrix, Site, Sites, Norm, Layer, Group, Batch)
+"""in the order in which library.h gives their sizes, behind a number's"""

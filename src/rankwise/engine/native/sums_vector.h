@@ -1,0 +1,99 @@
+// The product on a processor with vectors: a block of sums in its registers, ROWS times COLUMNS.
+//
+//   rows    the left operand, a matrix as it lies, `stride` numbers from row to row
+//   panel   the right operand, a matrix (depth, columns), COLUMNS columns after COLUMNS columns; of each the words (a number
+//           in fp32, two of one column and neighbouring rows in bf16) of all its columns, depth after depth. The last columns
+//           may be fewer.
+#pragma once
+
+#include "squares.h"
+
+using Word = std::conditional_t<std::is_same_v<Number, bf16>, uint32_t, float>;
+
+// sums + x word
+#if defined(__AVX512BF16__)
+inline Vector add_word(Vector sums, const bf16* x, Vector word) {
+    return (Vector)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_set1_epi32(read<int32_t>(x)), (__m512bh)word);
+}
+#else
+inline Vector add_word(Vector sums, const bf16* x, Vector word) {
+    const Bits pairs = as<Bits>(word);
+    return fma(as<Vector>(pairs & 0xffff0000), broadcast(wide(x[1])), fma(as<Vector>(pairs << 16), broadcast(wide(x[0])), sums));
+}
+#endif
+inline Vector add_word(Vector sums, const float* x, Vector word) { return fma(word, broadcast(*x), sums); }
+
+class Sums {
+public:
+    static constexpr long ROWS = BLOCK_ROWS, COLUMNS = BLOCK_VECTORS * LANES;
+    static constexpr long DEPTH = sizeof(float) / sizeof(Number);  // of a word: depths are multiples of it
+    static constexpr long NARROW = 16;                              // numbers of columns are multiples of it
+    static constexpr bool WHOLE_ROWS = false;                       // rows that are no block are no more than they are
+    static constexpr long PIECE = 12 * 1024 / sizeof(Number) / ROWS / 16 * 16;  // of depth, of rows that stay in the first cache
+    static constexpr long CACHED = 3 << 18;  // bytes of a panel that stay in a core's second cache
+
+    // What a thread needs before its first block.
+    struct Session {};
+
+    // place: where the sums go, rows `stride` apart
+    Sums(float* place, long stride) : place_(place), stride_(stride) {}
+    void zero() { fresh_ = true; }
+    void load() { fresh_ = false; }
+    void spill() {}
+
+    // += `count` rows times `columns` (at most COLUMNS) columns of a panel.
+    void dot(const Number* rows, long stride, long count, const Number* panel, long depth, long columns) {
+        if (columns == COLUMNS)
+            by_rows<BLOCK_VECTORS, ROWS>(rows, stride, count, panel, depth);
+        else
+            narrow_columns<BLOCK_VECTORS - 1>(rows, stride, count, panel, depth, columns);
+        fresh_ = false;
+    }
+
+    // Where (row of depth, column) is in a panel.
+    static long place_of(long row, long column, long depth, long columns) {
+        const long block = column / COLUMNS * COLUMNS, width = std::min(COLUMNS, columns - block);
+        return block * depth + row / DEPTH * DEPTH * width + (column - block) * DEPTH + row % DEPTH;
+    }
+
+private:
+    template <int VECTORS>
+    void narrow_columns(const Number* rows, long stride, long count, const Number* panel, long depth, long columns) {
+        if constexpr (VECTORS > 0) {
+            if (columns == VECTORS * LANES)
+                by_rows<VECTORS, ROWS>(rows, stride, count, panel, depth);
+            else
+                narrow_columns<VECTORS - 1>(rows, stride, count, panel, depth, columns);
+        }
+    }
+
+    template <int VECTORS, long MOST>
+    void by_rows(const Number* rows, long stride, long count, const Number* panel, long depth) {
+        if constexpr (MOST > 0) {
+            if (count == MOST)
+                block<VECTORS, MOST>(rows, stride, panel, depth);
+            else
+                by_rows<VECTORS, MOST - 1>(rows, stride, count, panel, depth);
+        }
+    }
+
+    template <int VECTORS, long COUNT>
+    void block(const Number* rows, long stride, const Number* panel, long depth) {
+        Vector sums[COUNT][VECTORS];
+        for (int i = 0; i < COUNT; ++i)
+            for (int j = 0; j < VECTORS; ++j) sums[i][j] = fresh_ ? Vector{} : ::load(place_ + i * stride_ + j * LANES);
+        for (long k = 0; k < depth; k += DEPTH) {
+            Vector words[VECTORS];
+            for (int j = 0; j < VECTORS; ++j) words[j] = read<Vector>(panel + j * LANES * DEPTH);
+            for (int i = 0; i < COUNT; ++i)
+                for (int j = 0; j < VECTORS; ++j) sums[i][j] = add_word(sums[i][j], rows + i * stride + k, words[j]);
+            panel += VECTORS * LANES * DEPTH;
+        }
+        for (int i = 0; i < COUNT; ++i)
+            for (int j = 0; j < VECTORS; ++j) store(place_ + i * stride_ + j * LANES, sums[i][j]);
+    }
+
+    float* const place_;
+    const long stride_;
+    bool fresh_ = true;
+};
