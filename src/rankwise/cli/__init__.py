@@ -28,6 +28,7 @@ VERBS = {
     "calibrate": "fit a temperature on validation rows, kept with the adapter",
     "export": "write a run for other programs: transformers, ONNX, OpenVINO, numpy; proven there",
     "serve": "answer over HTTP with many classifiers, those of one base in shared passes",
+    "share": "put an adapter on the Hub and read it back",
     "report": "one HTML file about a run or a search, with its figures",
     "adapters": "make safetensors of an adapter's pickle",
     "recipes": "list, show or copy the shipped configurations",
