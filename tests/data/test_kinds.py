@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rankwise import config, data
-from rankwise.data import sources
+from rankwise.data import labels, sources
 from rankwise.errors import UserError
+from rankwise.scoring.writer import joined_labels
 
 ROWS = [
     ("the soup was warm", "good"),
@@ -327,6 +328,7 @@ def test_multi_hot_lists_are_places_and_never_the_labels_0_and_1(write, content)
     assert "data.classes" in source.notes[0]
     assert read(path, multi_label=True, classes=["rude", "late", "cold"]).labels[0] == ("rude", "cold")
     assert "names 2 classes" in complaint(path, multi_label=True, classes=["rude", "late"])
+    assert "holds a list in 'labels', as every row does: with data.multi_label=true" in complaint(path)
 
 
 @pytest.mark.parametrize("cell", ["['x', 'y z']", '["x", "y z"]', "['x' 'y z']"])
@@ -542,3 +544,17 @@ def test_any_piece_of_a_file_is_read_or_refused(tmp_path):
         path.write_bytes(whole[start : start + chance.randrange(1, 300)])
         with contextlib.suppress(UserError):
             read(path)
+
+
+@given(
+    names=st.lists(
+        st.text(st.sampled_from(list('ab&|,;#["]\\ ')), min_size=1, max_size=6).filter(
+            lambda name: name.strip() == name
+        ),
+        max_size=4,
+        unique=True,
+    ),
+    separator=st.sampled_from([",", ";", "|", "#"]),
+)
+def test_labels_written_in_one_cell_are_the_labels_read(names, separator):
+    assert labels.names_of(joined_labels(names, separator), None, separator) == tuple(names)

@@ -27,7 +27,7 @@ _INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 # What numpy prints, without commas: [1. 0. 1.] and ['a' 'b'].
 _BITS = re.compile(r"\[\s*[01]\.?(?:\s+[01]\.?)*\s*\]")
-_WORDS = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))*\s*\]""")
+_WORDS = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]""")
 _TRUTHS = ("false", "true")
 SEPARATORS = ("|", ",", ";", "#")
 """What stands between the labels of a cell, as files have it; the first joins them where no file says."""
@@ -96,9 +96,7 @@ def items(cell: Any, separator: str) -> list[Any] | None:
         return [part for part in written.split(separator) if part.strip()]
     if _BITS.fullmatch(written):
         return [int(bit) for bit in re.findall("[01]", written)]
-    if _WORDS.fullmatch(written):
-        return [single or double for single, double in re.findall(r"""'([^']*)'|"([^"]*)\"""", written)]
-    for parse in (_json_list, _python_list):
+    for parse in (_json_list, _words, _python_list):
         found = parse(written)
         if found is not None:
             return found
@@ -110,6 +108,13 @@ def _json_list(text: str) -> list[Any] | None:
         return msgspec.json.decode(text, type=list)
     except msgspec.DecodeError:
         return None
+
+
+def _words(text: str) -> list[Any] | None:
+    """What numpy prints of several strings; Python would read them as one."""
+    if not _WORDS.fullmatch(text):
+        return None
+    return [single or double for single, double in re.findall(r"""'([^']*)'|"([^"]*)\"""", text)]
 
 
 def _python_list(text: str) -> list[Any] | None:
@@ -158,6 +163,18 @@ def _recombines(texts: set[str], mark: str) -> bool:
         again = again or bool(parts & seen)
         seen |= parts
     return again and any(mark in text for text in texts)
+
+
+def are_lists(cells: Sequence[Any]) -> bool:
+    """Whether each of several cells is a list written out."""
+
+    def is_list(cell: Any) -> bool:
+        written = cell.strip() if isinstance(cell, str) else ""
+        if written[:1] != "[":
+            return False
+        return any(parse(written) is not None for parse in (_BITS.fullmatch, _json_list, _words, _python_list))
+
+    return len(cells) > 1 and all(map(is_list, cells))
 
 
 def multi_hot_width(cells: Iterable[Any], separator: str) -> int:

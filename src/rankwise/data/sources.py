@@ -293,6 +293,11 @@ class _Scheme:
         given = declared(data)
         if data.multi_label and not rows.several:
             self._several(data)
+        elif not rows.several and rows.role == "train" and labels.are_lists(rows.cells):
+            raise UserError(
+                f"{rows.places[0]} holds a list in '{column}', as every row does: with data.multi_label=true a text may "
+                "carry several labels"
+            )
         if isinstance(given, dict):
             self.names, self.numbers = tuple(given.values()), given
         elif given is not None:
