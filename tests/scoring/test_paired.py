@@ -105,3 +105,16 @@ def test_agreement_of_classes_and_of_label_sets():
     assert paired.agreement(predicted).tolist() == [[1, 0.5, 1], [0.5, 1, 0.5], [1, 0.5, 1]]
     several = np.array([[[1, 0], [1, 1]], [[1, 1], [1, 1]]])
     assert paired.agreement(several).tolist() == [[1, 0.5], [0.5, 1]]
+
+
+def test_the_group_is_the_chosen_ones_and_has_it_first():
+    right = np.zeros((3, 400), dtype=bool)
+    right[0, :200], right[1, 5:200], right[2, :380] = True, True, True
+    assert paired.best_group(right) == [2]
+    assert paired.best_group(right, best=1) == [1, 0]
+
+
+def test_a_group_by_another_score_follows_that_score():
+    draws = np.random.default_rng(0).normal(size=(1, 500)) + np.random.default_rng(1).normal(scale=0.01, size=(3, 500))
+    assert paired.best_group_by([0.80, 0.81, 0.60], draws, best=1) == [1, 0]
+    assert paired.best_group_by([0.80, 0.80, 0.60], np.repeat(draws[:1], 3, axis=0), best=0) == [0, 1]

@@ -39,6 +39,16 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     assert work + schedule.reserve_s <= 0.95 * 60 * minutes
 
 
+@pytest.mark.parametrize(("there", "designs"), [(1, 1), (2, 2), (3, 3), (5, 5), (20, 9)])
+def test_time_is_planned_for_no_more_designs_than_there_are(there, designs):
+    speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, 1800, 1800, available=lambda steps: there)
+    assert schedule.designs == designs
+    alone = clock.plan_clock(speed, roles(2000, 200), 16, 600, 600, available=lambda steps: 1)
+    crowd = clock.plan_clock(speed, roles(2000, 200), 16, 600, 600)
+    assert alone.steps > crowd.steps
+
+
 def test_a_clock_too_short_for_anything_is_refused():
     with pytest.raises(UserError, match="the clock is too short"):
         clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)

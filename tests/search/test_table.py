@@ -24,7 +24,7 @@ def test_the_better_come_first_and_ties_go_to_the_lower_loss_then_the_earlier(me
 
 def test_a_rung_compares_what_was_reached_there():
     early, late = trial(0, 0.9, 0.3, step=5), trial(1, 0.8, 0.3, step=5)
-    late.add(Outcome(1, "finished", 10, {"accuracy": 0.95, "loss": 0.2, "macro_f1": 0.5, "step": 10}))
+    late.add(Outcome(1, "finished", 10, {"accuracy": 0.95, "loss": 0.2, "macro_f1": 0.5, "step": 10}), rung=1)
     assert [one.number for one in better_first([early, late], "accuracy", 0)] == [0, 1]
     assert [one.number for one in better_first([early, late], "accuracy")] == [1, 0]
 

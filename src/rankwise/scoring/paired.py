@@ -116,25 +116,52 @@ def compare_all(correct: Bools, names: Sequence[str]) -> list[Pair]:
     ]
 
 
-def best_group(correct: Bools, *, alpha: float = 0.05) -> list[int]:
-    """The models not distinguishable from the best one, best first.
+def best_group(correct: Bools, *, best: int | None = None, alpha: float = 0.05) -> list[int]:
+    """The models whose accuracy is not distinguishable from the best one's, best first.
 
     The best is named by the same rows, so any model could have been it: the family corrected for is every
     pair. The best against the rest alone would find differences among equal models more often than alpha.
 
     Args:
         correct: which rows each model has right. Shape: (models, rows)
+        best: the model compared with, where something else chose it; the most accurate one otherwise.
 
     Returns:
-        Indices of models, the most accurate first (ties: the earlier one first).
+        Indices of models, the best one first, then by accuracy (ties: the earlier one first).
     """
-    order = np.argsort(-correct.sum(axis=1), kind="stable")
     only = _only(correct)
     upper = np.triu_indices(len(correct), k=1)
-    corrected = np.ones(only.shape)
-    corrected[upper] = holm(mcnemar(only[upper], only.T[upper]))
+    return _not_apart(correct.sum(axis=1), mcnemar(only[upper], only.T[upper]), best, alpha)
+
+
+def best_group_by(value: ArrayLike, redrawn: ArrayLike, *, best: int, alpha: float = 0.05) -> list[int]:
+    """`best_group` by any score, through its bootstrap over rows: a pair's difference against its own spread.
+
+    Args:
+        value: each model's score, the higher the better. Shape: (models,)
+        redrawn: the same on rows drawn again, the same rows for every model. Shape: (models, draws)
+        best: the model compared with.
+    """
+    from scipy.special import ndtr
+
+    scores, draws = np.asarray(value, dtype=np.float64), np.asarray(redrawn, dtype=np.float64)
+    i, j = np.triu_indices(len(scores), k=1)
+    apart, spread = np.abs(scores[i] - scores[j]), (draws[i] - draws[j]).std(axis=1)
+    ratio = np.divide(apart, spread, out=np.where(apart > 0, np.inf, 0.0), where=spread > 0)
+    return _not_apart(scores, 2.0 * ndtr(-ratio), best, alpha)
+
+
+def _not_apart(scores: NDArray[Any], p: Floats, best: int | None, alpha: float) -> list[int]:
+    """The models that no test of a family tells apart from the best.
+
+    p: of every pair, in the order of the upper triangle.
+    """
+    order = [int(place) for place in np.argsort(-scores, kind="stable")]
+    first = order[0] if best is None else best
+    corrected = np.ones((len(scores), len(scores)))
+    corrected[np.triu_indices(len(scores), k=1)] = holm(p)
     corrected = np.minimum(corrected, corrected.T)
-    return [int(i) for i in order if corrected[order[0], i] > alpha]
+    return [first, *(i for i in order if i != first and corrected[first, i] > alpha)]
 
 
 def agreement(predicted: NDArray[Any]) -> Floats:

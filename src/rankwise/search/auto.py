@@ -76,8 +76,11 @@ def auto(
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
     tree["data"] |= roles.found()
-    config, speed, fits = fit_clock(tree, roles, ends, 60 * max_minutes)
-    designs = designs_for(config, fixed, len(roles.label_names), fits.steps)[: fits.designs]
+    labels = len(roles.label_names)
+    config, speed, fits = fit_clock(
+        tree, roles, ends, 60 * max_minutes, lambda steps: len(designs_for(config, fixed, labels, steps))
+    )
+    designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     lines = facts(config, roles, speed, fits, designs)
     for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ Steps and scored texts are timed on this machine first; what the end of a run ne
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ _FLOOR_S = 3e-4
 """of a training row"""
 _SLOWER = 1.3
 """How much slower than measured the end may score."""
-_FIELDS = (9, 6, 3, 1)
+_FIELDS: tuple[int, ...] = (9, 6, 3, 1)
 """Designs that may compete; fewer when the runs would become too short."""
 _WANTED_EPOCHS, _MOST_EPOCHS = 2.5, 12.0
 _FEWEST_STEPS = 120
@@ -59,7 +60,9 @@ class ClockPlan:
     reserve_s: float
 
 
-def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> tuple[Config, Speed, ClockPlan]:
+def fit_clock(
+    tree: dict[str, Any], roles: Any, ends: float, clock_s: float, available: Callable[[int], int] | None = None
+) -> tuple[Config, Speed, ClockPlan]:
     """Measure, and plan steps; long texts are cut to 512 tokens, to 256, 128 or 64 when there is no time for more.
 
     tree
@@ -68,6 +71,8 @@ def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> 
         `time.time()` at which everything must be over.
     clock_s
         Seconds of the whole clock.
+    available
+        `plan_clock`'s.
 
     Returns: the configuration with its length of texts and its batch, the speed, and what fits.
     Raises: UserError when not even one short run fits.
@@ -94,7 +99,9 @@ def fit_clock(tree: dict[str, Any], roles: Any, ends: float, clock_s: float) -> 
         return cut, measure(cut, roles, min(20.0, _MEASURE_SHARE * clock_s))
 
     def planned_at(speed: Speed) -> ClockPlan:
-        return plan_clock(speed, roles, batch, ends - time.time(), clock_s, steps=config.train.steps)
+        return plan_clock(
+            speed, roles, batch, ends - time.time(), clock_s, steps=config.train.steps, available=available
+        )
 
     def enough(length: int) -> bool:
         share = np.minimum(tokens.full_lengths, length).sum() / np.minimum(tokens.full_lengths, longest).sum()
@@ -120,12 +127,22 @@ def _with(config: Config, length: int, batch: int) -> Config:
 
 
 def plan_clock(
-    speed: Speed, roles: Any, batch: int, left_s: float, clock_s: float, *, steps: int | None = None
+    speed: Speed,
+    roles: Any,
+    batch: int,
+    left_s: float,
+    clock_s: float,
+    *,
+    steps: int | None = None,
+    available: Callable[[int], int] | None = None,
 ) -> ClockPlan:
     """How many designs compete and how long a whole run is, so that all of it ends within `left_s`.
 
     steps
         The user's own number of steps, when given: then only the number of designs is planned.
+    available
+        How many designs there are for runs of so many steps, once the user's words are taken out: time is planned for
+        no more.
 
     Raises: UserError when not even one short run fits.
     """
@@ -142,7 +159,11 @@ def plan_clock(
     evaluation = len(roles.validation) * speed.score_s
     fitting = _SLOWER * min(rows, PROBE_FIRST_ROWS) * speed.score_s
     found: ClockPlan | None = None
-    for designs in _FIELDS:
+    fields = _FIELDS
+    if available is not None:
+        there = max(1, available(_FEWEST_STEPS))
+        fields = tuple(sorted({min(field, there) for field in _FIELDS}, reverse=True))
+    for designs in fields:
         rungs, evaluations = (HALVING.rungs, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
         runs = cost([Round(0, designs, rungs)], HALVING)
         visits, alive = 0, designs
@@ -154,6 +175,8 @@ def plan_clock(
         room -= runs * evaluations * evaluation
         most = max(1, round(_MOST_EPOCHS * rows / batch))
         wanted = min(int(room / runs / speed.step_s), most) if steps is None else steps
+        if available is not None and wanted > 0 and designs > max(1, available(wanted)):
+            continue
         if wanted < evaluations or room < wanted * runs * speed.step_s * 0.99:
             continue
         found = ClockPlan(

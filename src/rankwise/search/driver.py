@@ -253,7 +253,7 @@ class Sweep:
             if last or not alive:
                 return
             ranked = self._ranked(alive, rung)
-            kept = ranked[: self._affordable(ranked, rung)]
+            kept = ranked[: self._affordable(ranked, rung, each.rungs)]
             for trial in alive:
                 if trial not in kept and not trial.has_ended:
                     trial.status, trial.halved_at = "halved", rung
@@ -303,7 +303,7 @@ class Sweep:
             by = "metric"
         return self.spec.metric if by == "metric" else "last_loss"
 
-    def _affordable(self, ranked: Sequence[Trial], rung: int) -> int:
+    def _affordable(self, ranked: Sequence[Trial], rung: int, rungs: int) -> int:
         """How many of a rung's trials go on: by the factor, and fewer when the clock would cut the last one short."""
         count = survivors(len(ranked), self.halving)
         best, outcomes = ranked[0], [trial.outcome for trial in self.trials if trial.outcome is not None]
@@ -311,7 +311,7 @@ class Sweep:
         if self.deadline is None or not steps:
             return count
         step_s = sum(outcome.seconds for outcome in outcomes) / steps
-        here, then = self._stops(best)[rung : rung + 2]
+        here, then = stops(best.total_steps, rungs, self.halving)[rung : rung + 2]
         left = self.deadline - time.time()
         while count > 1 and step_s * (count * (then - here) + best.total_steps - then) > left:
             count -= 1

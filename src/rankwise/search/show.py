@@ -25,8 +25,10 @@ def text(record: SearchRecord, width: int = 110) -> str:
         if getattr(counts, state)
     )
     parts = [f"{head}; {counts.steps:,} steps in all", _table(record, width)]
+    metric = record.metric
+    test = "McNemar exact" if metric == "accuracy" else f"bootstrap of {metric.replace('_', ' ')}"
     parts.append(
-        "* not distinguishable from the best (McNemar exact, Holm over all pairs, 5%); chosen: at the kept checkpoint"
+        f"* not distinguishable from the winner ({test}, Holm over all pairs, 5%); chosen: at the kept checkpoint"
     )
     if record.finalists:
         parts.append(_finalists(record, width))

@@ -7,7 +7,7 @@ evaluations flatters and the papers quoted it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from rankwise.errors import UserError
 from rankwise.scoring import paired, predictions
 from rankwise.scoring.intervals import bootstrap
+from rankwise.scoring.predictions import Predictions
 from rankwise.search.space import Space
 from rankwise.search.spec import Search
 from rankwise.search.study import Trial
@@ -183,13 +184,52 @@ def judge(spec: Search, space: Space, trials: list[Trial], folder: Path) -> Judg
     candidates = [t for t in finalists if len(judged._runs_of(t)) == most] or whole
     sign = 1 if spec.metric == "loss" else -1
     judged.winner = min(candidates, key=lambda t: sign * judged._row(t)["mean"])
-    correct = {t.number: predictions.read(folder / t.folder, "validation") for t in whole}
-    same = [t for t in whole if correct[t.number].rows_sha256 == correct[judged.winner.number].rows_sha256]
-    right = np.stack([correct[t.number].correct for t in same])
-    judged.group = [same[place].number for place in paired.best_group(right)]
+    kept = {t.number: predictions.read(folder / t.folder, "validation") for t in whole}
+    same = [t for t in whole if kept[t.number].rows_sha256 == kept[judged.winner.number].rows_sha256]
+    judged.group = [same[place].number for place in _group(spec.metric, same, kept, same.index(judged.winner))]
     judged.finalists = _finalists(judged, [t for t in finalists if t in same], folder)
     judged.notes = _notes(judged, len(whole) - len(same), len(finalists) - len(candidates) if finalists else 0)
     return judged
+
+
+def _group(metric: str, trials: Sequence[Trial], kept: Mapping[int, Predictions], winner: int) -> list[int]:
+    """Which of the trials the winner is not told apart from, by the score that the search is judged by."""
+    if metric == "accuracy":
+        return paired.best_group(np.stack([kept[t.number].correct for t in trials]), best=winner)
+    drawn = _rows_drawn_again(len(kept[trials[0].number].labels))
+    both = [_score(metric, kept[t.number], drawn) for t in trials]
+    return paired.best_group_by([value for value, _ in both], [redrawn for _, redrawn in both], best=winner)
+
+
+_DRAWS = 500
+
+
+def _rows_drawn_again(rows: int) -> np.ndarray:
+    """How often every row is drawn, in every draw. Shape: (draws, rows)"""
+    return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=_DRAWS).astype(np.float32)
+
+
+def _score(metric: str, kept: Predictions, drawn: np.ndarray) -> tuple[float, np.ndarray]:
+    """A trial's score, the higher the better, and the same on rows drawn again. Shape of the latter: (draws,)"""
+    once = np.ones((1, drawn.shape[1]), dtype=np.float32)
+    both = [_weighted(metric, kept, weights) for weights in (once, drawn)]
+    return float(both[0][0]), both[1]
+
+
+def _weighted(metric: str, kept: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Minus the loss, or the mean F1 over classes, of rows that count so often. Shape: (draws, rows) -> (draws,)"""
+    classes = np.arange(len(kept.label_names))
+    true = kept.labels if kept.multi_label else kept.labels[:, None] == classes
+    predicted = kept.predicted if kept.multi_label else kept.predicted[:, None] == classes
+    if metric == "loss":
+        p = np.clip(kept.probabilities.astype(np.float64), 1e-12, 1.0)
+        wrong = np.clip(1 - p, 1e-12, 1.0) if kept.multi_label else np.ones_like(p)
+        losses = -np.where(true, np.log(p), np.log(wrong)).sum(axis=1)
+        return np.asarray(-(weights @ losses) / weights.sum(axis=1))
+    hits = weights @ (true & predicted if not kept.multi_label else true * predicted).astype(np.float32)
+    ends = weights @ (true.astype(np.float32) + predicted.astype(np.float32))
+    f1 = np.divide(2 * hits, ends, out=np.full(hits.shape, np.nan, dtype=np.float64), where=ends > 0)
+    return np.asarray(np.nanmean(f1, axis=1))
 
 
 def _finalists(judged: Judged, candidates: Sequence[Trial], folder: Path) -> list[dict[str, Any]]:
