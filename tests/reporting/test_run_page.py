@@ -144,12 +144,12 @@ def test_many_classes_fall_back_to_the_commonest_confusions(finished, tmp_path):
 def test_class_names_are_drawn_as_they_are_and_are_no_formulas(finished, tmp_path):
     folder = copied(finished, tmp_path)
     text = (folder / "result.json").read_text(encoding="utf-8")
-    (folder / "result.json").write_text(text.replace('"sport"', '"$100 _to_ $\\\\frac{$"'), encoding="utf-8")
+    (folder / "result.json").write_text(text.replace('"sport"', '"$100 _to_ {$"'), encoding="utf-8")
     for path in folder.glob("predictions_*.parquet"):
         path.unlink()
     report(folder, tmp_path / "page.html", figures=tmp_path / "figures", texts=False)
     drawn = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "figures").glob("*.svg"))
-    assert "$100 _to_ $" in drawn
+    assert "$100 _to_ {$" in drawn
 
 
 def test_figures_are_written_as_svg_and_png(finished, tmp_path):
