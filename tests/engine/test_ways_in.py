@@ -172,12 +172,7 @@ def test_real_weights_in_bf16_are_no_further_from_fp32_than_autocast(name):
         exact = reference(peft, ROWS)
         ours.append(distance(engine(peft, ROWS, "bf16"), exact))
         theirs.append(distance(reference(peft, ROWS, autocast=True), exact))
-    # A token that attends elsewhere by a hair makes another model of it: where autocast's own distance says that this one
-    # magnifies rounding, any way of rounding may be far off, plain torch's too, and one such model would decide the mean.
-    steady = [number for number, one in enumerate(theirs) if one < 4 * np.median(theirs)]
-    assert len(steady) >= 4
-    ours, theirs = ([distances[number] for number in steady] for distances in (ours, theirs))
-    # Both: with some heads the gradients of this loss nearly cancel.
+    # Both: with some heads the gradients of this loss nearly cancel, any rounding is far off, and one decides the mean.
     for of in (np.mean, np.median):
         print(f"{name}: {of.__name__} distance of bf16 from fp32: engine {of(ours):.4f}, autocast {of(theirs):.4f}")
         assert of(ours) <= of(theirs)
