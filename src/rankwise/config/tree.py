@@ -99,6 +99,13 @@ class Head(Section, frozen=True):
             "tokens' mean; both, of first and mean side by side; auto, what the base's 1_Pooling/config.json says, else first"
         ),
     ] = "first"
+    penalty: Annotated[
+        Annotated[float, Meta(gt=0)] | Literal["auto"],
+        _help(
+            "of the fitted projection (adapter.method: probe, head.probe_first): weight of its squares beside the summed "
+            "loss, features at deviation 1; auto takes the best of three folds and fits on all rows"
+        ),
+    ] = 1.0
     probe_first: Annotated[
         bool, _help("fit the head on frozen features before the adapters train (Kumar et al. 2022)")
     ] = False

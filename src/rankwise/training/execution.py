@@ -246,7 +246,8 @@ class Execution:
         self.sessions.append(loop.state.step)
         self._write("running", loop.state)
         if job.config.head.probe_first and not resumed:
-            self._fit_projection(loop.state, model, loop.classifier, probe.PROBE_FIRST_ROWS)
+            few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
+            self._fit_projection(loop.state, model, loop.classifier, few)
         with stop_requests() as stop, self._prefix_cached(loop.state, loop.classifier, stop):
             return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 
@@ -282,11 +283,20 @@ class Execution:
             train.seed,
             rows,
             weights=weights_identity(job.config.model, train.seed),
+            way=self._way_of_features(),
         )
         for parameter in probe.projection_of(model):  # rounding may differ between processes, weights must not
             parameter.data = broadcast(parameter.data)
         state.train_s += time.perf_counter() - started
         return iterations
+
+    def _way_of_features(self) -> str | None:
+        """What frozen features depend on beside texts and weights, where no adapter changes them; None where one may."""
+        config, plan = self.job.config, self.job.plan
+        if config.adapter.init in ("pissa", "olora") or not (plan.ranks or method_of(config).solved_at_once):
+            return None
+        read = "tokens" if plan.encoder.pooling != "first" else plan.encoder.family.dense
+        return f"{plan.engine} {config.model.precision} {self.kernels} {read}"
 
     # --- record ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,11 @@ LARGEST = 64 * 2**20
 
 
 def shared(
-    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], way: str, weights: str
+    compute: Callable[[Sequence[np.ndarray]], Tensor],
+    texts: Sequence[np.ndarray],
+    batches: str,
+    weights: str,
+    way: str | None = None,
 ) -> Tensor:
     """The features of texts, from the user's cache where another run has made them there.
 
@@ -29,21 +33,25 @@ def shared(
 
     compute
         Token ids of texts to features. Shape: (texts, features)
-    way
-        Whatever else changes rounding, such as how many texts are computed at once.
+    batches
+        How many texts are computed at once, which changes rounding.
     weights
         `weights_identity` of the base.
+    way
+        The arithmetic and what the head reads, where these and the weights say it all; the first text is not asked then.
 
     Returns. Shape: (texts, features)
     """
-    first = compute(texts[:1])
-    if 4 * first.shape[1] * len(texts) > LARGEST:
-        return compute(texts)
-    path = caches.cache("features") / f"{_digest(first, texts, f'{way} {weights}')}.npy"
+    if way is None:
+        first = compute(texts[:1])
+        way = f"{first.dtype} {tuple(first.shape)} {hashlib.sha256(first.numpy().tobytes()).hexdigest()}"
+    path = caches.cache("features") / f"{_digest(way, texts, f'{batches} {weights}')}.npy"
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:
             found = compute(texts)
+            if 4 * found.numel() > LARGEST:
+                return found
             with caches.optional(), files.replacing(path) as file:
                 np.save(file, found.numpy(), allow_pickle=False)
         else:
@@ -51,10 +59,8 @@ def shared(
     return found
 
 
-def _digest(first: Tensor, texts: Sequence[np.ndarray], way: str) -> str:
-    digest = hashlib.sha256(
-        f"{way} {len(texts)} {first.dtype} {tuple(first.shape)}\n".encode() + first.numpy().tobytes()
-    )
+def _digest(way: str, texts: Sequence[np.ndarray], base: str) -> str:
+    digest = hashlib.sha256(f"{way} {len(texts)} {base}\n".encode())
     for text in texts:
         digest.update(b"%d:" % len(text) + text.tobytes())
     return digest.hexdigest()[:32]
