@@ -74,6 +74,7 @@ def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_pat
         return solve(found, labels, classes, objective, penalty)
 
     monkeypatch.setattr(probe, "solve", spy)
+    monkeypatch.setattr(probe, "_solutions", {})
     config = with_keys(config, adapter__method="probe", model__precision="fp32") | {"engine": engine}
     run = rankwise.train(config, out=tmp_path / "run")
     scaler = StandardScaler()

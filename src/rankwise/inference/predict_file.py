@@ -13,6 +13,7 @@ from rankwise.data.streams import Stream, sample_submission, stream
 from rankwise.data.table import Reading
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
+from rankwise.inference import words
 from rankwise.inference.predictor import predictor_of
 from rankwise.inference.saved import SavedClassifier
 from rankwise.scoring import writers
@@ -72,13 +73,16 @@ def predict_file(
         raise UserError("a sample submission decides the format and the header: leave those out")
     if isinstance(source, (str, Path)) and target.exists() and Path(source).exists() and target.samefile(source):
         raise UserError(f"{output} is the file of texts itself: name another file to write")
-    saved = saving.read(run, base=base)
+    saved = words.read(run) or saving.read(run, base=base)
     columns = text or saved.text
     batches = stream(
         source, columns, WINDOW_ROWS, reading=reading_of_options(options, columns), empty=empty, pair=saved.pair
     )
     layout, notes = _layout(batches, saved, chosen, kaggle_header, like)
-    predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
+    if isinstance(saved, words.SavedWords):
+        predictor = words.predictor_of(saved.folder, calibrated=calibrated)
+    else:
+        predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
     started = time.perf_counter()
     rows = 0
     with writers.open_writer(
@@ -111,7 +115,7 @@ def reading_of_options(options: Sequence[str], columns: Sequence[str] | None) ->
 
 
 def _layout(
-    batches: Stream, saved: SavedClassifier, format: str, header: str | None, like: str | Path | None
+    batches: Stream, saved: SavedClassifier | words.SavedWords, format: str, header: str | None, like: str | Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """What the kaggle format writes, and a note where labels are written as numbers."""
     if format != "kaggle":

@@ -162,9 +162,14 @@ def load(
     Raises: UserError when the folder is none of these, its files are damaged or do not belong together, or it was never
     calibrated.
     """
-    saved = saving.read(path, base=base)
+    from rankwise.inference import words
+
     options = {"base": base, "precision": precision, "engine": engine, "threads": threads, "calibrated": calibrated}
     anew = _Loading(str(Path(path).resolve()), tuple(options.items()))
+    of_words = words.folder_of(path)
+    if of_words is not None:
+        return words.predictor_of(of_words, calibrated=calibrated, again=anew)
+    saved = saving.read(path, base=base)
     return predictor_of(saved, precision=precision, engine=engine, threads=threads, calibrated=calibrated, again=anew)
 
 

@@ -86,10 +86,11 @@ class TestLook(Record, kw_only=True):
 
 
 class Winner(Record, kw_only=True):
-    """The chosen trial. `run` is its folder within the search's; `test` its one look at the test rows."""
+    """The chosen trial. `run` is its folder within the search's; `test` its one look at the test rows. A floor of `auto` is
+    no trial."""
 
     run: str
-    trial: int
+    trial: int | None = None
     point: Point = {}
     trainable: int | None = None
     rank: int | None = None

@@ -22,10 +22,12 @@ from rankwise.errors import UserError
 from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import of_tree
-from rankwise.search.clock import HALVING, ClockPlan, fit_clock
+from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
-from rankwise.search.driver import COPY, RECORD, search
-from rankwise.search.explained import facts, outcome
+from rankwise.search.driver import COPY, RECORD, look_at_test, search
+from rankwise.search.explained import data_lines, facts, floor_line, outcome
+from rankwise.search.floors import Floor, best, floors
+from rankwise.search.longer import longer
 from rankwise.search.trial import load_data
 
 DEFAULT_MODEL = "packaged:all-MiniLM-L6-v2"
@@ -77,18 +79,45 @@ def auto(
     roles = load_data(config.data, ["train", "validation", "test"])
     tree["data"] |= roles.found()
     labels = len(roles.label_names)
-    config, speed, fits = fit_clock(
-        tree, roles, ends, 60 * max_minutes, lambda steps: len(designs_for(config, fixed, labels, steps))
-    )
+
+    def available(steps: int) -> int:
+        return len(designs_for(config, fixed, labels, steps))
+
+    config, speed = fit_clock(tree, roles, ends, 60 * max_minutes, available)
+    solved = floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes)
+    start = best([one for one in solved if one.pooling])
+    if start is not None and "head.pooling" not in fixed:
+        tree["head"]["pooling"] = start.pooling
+        config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
+    try:
+        fits = plan_clock(
+            speed,
+            roles,
+            config.train.batch_size,
+            ends - time.time(),
+            60 * max_minutes,
+            steps=config.train.steps,
+            fitted=start is not None,
+            available=available,
+        )
+    except UserError:
+        if not solved:
+            raise
+        return _floor_alone(solved, config, roles, folder, console, max_minutes, started)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
-    lines = facts(config, roles, speed, fits, designs)
+    lines = facts(config, roles, speed, fits, designs, solved)
     for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def rivals(winner: dict[str, Any]) -> dict[str, Any] | None:
+        return longer(winner, folder, ends - fits.reserve_s)
+
     origin = {
         "max_params": max_params,
         "max_minutes": max_minutes,
         "speed": msgspec.to_builtins(speed),
         "schedule": msgspec.to_builtins(fits),
+        "floors": [one.winner() for one in solved],
         "explanation": lines,
     }
     record = search(
@@ -97,11 +126,57 @@ def auto(
         console=console,
         deadline=ends - fits.reserve_s,
         origin=origin,
+        rivals=rivals,
     )
     seconds = time.time() - started
     record["auto"] |= {
         "minutes": round(seconds / 60, 2),
         "explanation": lines + outcome(of_tree(SearchRecord, record), seconds, 60 * max_minutes, fits.steps),
+    }
+    files.write_json(folder / RECORD, record)
+    return record
+
+
+def _floor_alone(
+    solved: list[Floor],
+    config: Config,
+    roles: Any,
+    folder: Path,
+    console: Console,
+    max_minutes: float,
+    started: float,
+) -> dict[str, Any]:
+    """What search.json says where the clock has no time for a trained design: the best of what was solved at once."""
+    lowest = best(solved)
+    assert lowest is not None
+    winner = lowest.winner()
+    winner["test"] = look_at_test(folder, winner)
+    lines = [
+        *data_lines(config, roles),
+        f"floor     {floor_line(solved)}",
+        "plan      no time is left to train anything: give more --max-minutes, or fewer rows",
+    ]
+    record: dict[str, Any] = {
+        "version": 2,
+        "status": "finished",
+        "metric": "accuracy",
+        "strategy": {"name": "factorial"},
+        "halving": None,
+        "axes": [],
+        "counts": dict.fromkeys(("points", "done", "halved", "refused", "duplicate", "failed", "steps"), 0),
+        **{name: [] for name in ("table", "groups", "finalists", "notes", "trials")},
+        "effects": {},
+        "winner": winner,
+        "timing": {"session_s": round(time.time() - started, 1)},
+    }
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    seconds = time.time() - started
+    record["auto"] = {
+        "max_minutes": max_minutes,
+        "minutes": round(seconds / 60, 2),
+        "floors": [one.winner() for one in solved],
+        "explanation": lines + outcome(of_tree(SearchRecord, record), seconds, 60 * max_minutes, 0),
     }
     files.write_json(folder / RECORD, record)
     return record
@@ -114,6 +189,7 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[d
         "budget": {"max_trainable": max_params},
         "model": {"name": DEFAULT_MODEL},
         "adapter": {"scope": "all", "rank": "max", "alpha": "2r", "dropout": 0.1},
+        "head": {"pooling": "auto", "penalty": "auto"},
         "data": {"train": data},
         "train": {
             "learning_rate": 1e-3,
@@ -126,13 +202,19 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[d
     return configuration.apply_overrides(tree, overrides), fixed
 
 
+def _settled(tree: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The tree with what the clock has settled: the length of texts and the batch."""
+    base: dict[str, Any] = msgspec.to_builtins(tree)
+    configuration.set_key(base, "data.max_length", config.data.max_length)
+    configuration.set_key(base, "train.batch_size", config.train.batch_size)
+    return base
+
+
 def _search_tree(
     tree: dict[str, Any], config: Config, fits: ClockPlan, designs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The search file that auto stands for; its copy in the folder runs again without the clock."""
-    base: dict[str, Any] = msgspec.to_builtins(tree)
-    configuration.set_key(base, "data.max_length", config.data.max_length)
-    configuration.set_key(base, "train.batch_size", config.train.batch_size)
+    base = _settled(tree, config)
     base["train"].pop("epochs", None)
     base["train"] |= {"steps": fits.steps, "eval_every": fits.eval_every}
     made: dict[str, Any] = {"base": base, "axes": {"design": designs}, "strategy": {"name": "factorial"}}

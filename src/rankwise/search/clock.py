@@ -33,7 +33,7 @@ _SLOWER = 1.3
 """How much slower than measured the end may score."""
 _FIELDS: tuple[int, ...] = (9, 6, 3, 1)
 """Designs that may compete; fewer when the runs would become too short."""
-_WANTED_EPOCHS, _MOST_EPOCHS = 2.5, 12.0
+_WANTED_EPOCHS, _MOST_EPOCHS = 5.0, 30.0
 _FEWEST_STEPS = 120
 """Below either of epochs wanted and fewest steps, fewer designs compete; above the most epochs, time is left rather than
 spent."""
@@ -62,8 +62,8 @@ class ClockPlan:
 
 def fit_clock(
     tree: dict[str, Any], roles: Any, ends: float, clock_s: float, available: Callable[[int], int] | None = None
-) -> tuple[Config, Speed, ClockPlan]:
-    """Measure, and plan steps; long texts are cut to 512 tokens, to 256, 128 or 64 when there is no time for more.
+) -> tuple[Config, Speed]:
+    """Measure; long texts are cut to 512 tokens, to 256, 128 or 64 when there is no time for more.
 
     tree
         The configuration all designs share; its scope should be the largest that will be tried.
@@ -74,8 +74,7 @@ def fit_clock(
     available
         `plan_clock`'s.
 
-    Returns: the configuration with its length of texts and its batch, the speed, and what fits.
-    Raises: UserError when not even one short run fits.
+    Returns: the configuration with its length of texts and its batch, and the speed.
     """
     from rankwise.models import tokenizer_of
 
@@ -118,7 +117,7 @@ def fit_clock(
     chosen = next((length for length in lengths[:-1] if enough(length)), lengths[-1])
     if chosen != longest:
         resolved, speed = measured(chosen)
-    return resolved, speed, planned_at(speed)
+    return resolved, speed
 
 
 def _with(config: Config, length: int, batch: int) -> Config:
@@ -135,6 +134,7 @@ def plan_clock(
     *,
     steps: int | None = None,
     available: Callable[[int], int] | None = None,
+    fitted: bool = False,
 ) -> ClockPlan:
     """How many designs compete and how long a whole run is, so that all of it ends within `left_s`.
 
@@ -143,12 +143,13 @@ def plan_clock(
     available
         How many designs there are for runs of so many steps, once the user's words are taken out: time is planned for
         no more.
+    fitted
+        Whether the head has been fitted already, so that designs start from it at once.
 
     Raises: UserError when not even one short run fits.
     """
     from rankwise.training import proof
     from rankwise.training.final import train_sample_rows
-    from rankwise.training.probe import PROBE_FIRST_ROWS
 
     rows = len(roles.train)
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
@@ -157,7 +158,7 @@ def plan_clock(
     scored += train_sample_rows(rows, len(roles.validation)) + 2 * proof.ROWS
     reserve = 2 * speed.setup_s + _SLOWER * scored * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
-    fitting = _SLOWER * min(rows, PROBE_FIRST_ROWS) * speed.score_s
+    fitting = 0.0 if fitted else _SLOWER * rows * speed.score_s
     found: ClockPlan | None = None
     fields = _FIELDS
     if available is not None:

@@ -58,9 +58,9 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
     proposals: list[dict[str, Any]] = [
         {**ALL, **at(1), **FITTED},
         {**ALL, **at(2), **FITTED},
+        {**ALL, **at(0.5), **FITTED},
         {**ATTENTION, **at(1), **FITTED},
         {**ALL, **at(1)},
-        {**ALL, **at(0.5), **FITTED},
         {**QUERY_VALUE, **at(2), **FITTED},
         {**ALL, **at(1), **FITTED, "head.kind": "output"},
         {**ATTENTION, **at(2), **FITTED, "adapter.dropout": 0.0},

@@ -7,7 +7,7 @@ so a search that was killed and resumed decides the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from rankwise.search.trial import Outcome, Task, load_data, warm
 from rankwise.search.workers import InProcess, Workers
 
 RECORD = "search.json"
+FLOORS = "floors"
+"""what `auto` fitted before its search, inside the search's folder"""
 COPY = "search.yaml"
 LATE = "no time was left"
 _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
@@ -49,6 +51,7 @@ def search(
     console: Console | None = None,
     deadline: float | None = None,
     origin: dict[str, Any] | None = None,
+    rivals: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda winner: None,
 ) -> dict[str, Any]:
     """Run a search and return what its search.json says.
 
@@ -62,6 +65,8 @@ def search(
         `time.time()` at which a running trial ends as an early stop.
     origin
         What `auto` found before it made this search: kept in search.json under `auto`, by a resume too.
+    rivals
+        Given the winner, the one that is better than it if there is one, before the test rows are looked at.
 
     Raises: UserError for anything the user can mend.
     """
@@ -74,7 +79,7 @@ def search(
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
-            return Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin).run()
+            return Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin).run(rivals)
         finally:
             chosen.close()
 
@@ -92,7 +97,7 @@ def _owned(folder: Path, wanted: specs.Search, *, resume: bool) -> Iterator[None
             raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
         if specs.load(copy) != wanted:
             raise UserError(f"{folder} was started with another search file: resume with the same one")
-    elif folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    elif folder.is_dir() and any(not path.name.startswith(".") and path.name != FLOORS for path in folder.iterdir()):
         raise UserError(f"{folder} exists and is not a search's folder: choose another with --out")
     elif resume and not folder.is_dir():
         raise UserError(
@@ -142,7 +147,7 @@ class Sweep:
         found = origin or (records.read(folder / RECORD, SearchRecord).auto if (folder / RECORD).is_file() else {})
         self.origin = {"auto": found} if found else {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self, rivals: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda winner: None) -> dict[str, Any]:
         """Everything that is left to do."""
         started = time.time()
         for each in self.walk.rounds:
@@ -152,8 +157,8 @@ class Sweep:
         self.study.settle(self.trials)
         judged = judge(self.spec, self.space, self.trials, self.folder)
         record = judged.to_dict(status="finished") | {"timing": {"session_s": round(time.time() - started, 1)}}
-        winner = record["winner"]
-        winner["test"] = self._look_at_test(winner)
+        record["winner"] = winner = self._or_floor(rivals(record["winner"]) or record["winner"])
+        winner["test"] = look_at_test(self.folder, winner)
         return self._record(record)
 
     # --- proposing ------------------------------------------------------------------------------------
@@ -388,18 +393,30 @@ class Sweep:
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def _look_at_test(self, winner: dict[str, Any]) -> dict[str, Any] | None:
-        """The winner's one look at the test set, when there is one; a resume does not look again."""
-        from rankwise.inference.evaluate import evaluate
+    def _or_floor(self, winner: dict[str, Any]) -> dict[str, Any]:
+        """The winner, or the floor of `auto` that has more validation rows right, of as many the lower loss."""
         from rankwise.runs.folder import Run
 
-        run = Run(self.folder / winner["run"])
-        if run.config.data.test is None and run.config.data.test_size is None:
-            return None
-        known = run.result["metrics"].get("test")
-        scores = known or evaluate(run)
-        names = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")
-        return {name: scores[name] for name in names} | {"looks_all": scores.get("looks_all")}
+        floors = self.origin.get("auto", {}).get("floors", [])
+        if not floors:
+            return winner
+        loss = Run(self.folder / winner["run"]).result["metrics"]["validation"]["loss"]
+        lowest: dict[str, Any] = max(floors, key=lambda floor: (floor["chosen"], -floor["loss"]))
+        return dict(lowest) if (lowest["chosen"], -lowest["loss"]) > (winner["chosen"], -loss) else winner
+
+
+def look_at_test(folder: Path, winner: dict[str, Any]) -> dict[str, Any] | None:
+    """The winner's one look at the test set, when there is one; a resume does not look again."""
+    from rankwise.inference.evaluate import evaluate
+    from rankwise.runs.folder import Run
+
+    run = Run(folder / winner["run"])
+    if run.config.data.test is None and run.config.data.test_size is None:
+        return None
+    known = run.result["metrics"].get("test")
+    scores = known or evaluate(run)
+    names = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")
+    return {name: scores[name] for name in names} | {"looks_all": scores.get("looks_all")}
 
 
 def _check_evaluates(config: Config) -> None:

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rankwise.config import Config
 from rankwise.records import SearchRecord
 from rankwise.scoring import looks
 from rankwise.search.clock import ClockPlan
+from rankwise.search.floors import Floor
 from rankwise.search.speed import Speed
 
 
-def facts(config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[dict[str, Any]]) -> list[str]:
+def data_lines(config: Config, roles: Any) -> list[str]:
+    """What there is to learn from, and what learns."""
+    return [
+        f"data      {len(roles.train):,} rows to train on, {len(roles.validation):,} to choose by, "
+        f"{len(roles.label_names)} classes",
+        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
+    ]
+
+
+def facts(
+    config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[dict[str, Any]], solved: Sequence[Floor]
+) -> list[str]:
     """What was found and planned, before anything is trained."""
     rates = sorted({design["train.learning_rate"] for design in designs if "train.learning_rate" in design})
     shown = f", learning rate {rates[0]:g}" if rates else ""
     shown = f", learning rates {rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else shown
     count = f"{len(designs)} designs" if len(designs) > 1 else "one design"
     return [
-        f"data      {len(roles.train):,} rows to train on, {len(roles.validation):,} to choose by, "
-        f"{len(roles.label_names)} classes",
-        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
+        *data_lines(config, roles),
         f"speed     {speed.step_s:.3f} s a step of {config.train.batch_size} texts, {1 / speed.score_s:,.0f} texts/s scored, "
         "measured with the largest scope",
-        f"clock     {fits.train_s:.0f} s of training and evaluation, {fits.reserve_s:.0f} s kept for the end",
+        f"floor     {floor_line(solved)}",
         f"plan      {count} at the largest rank that fits{shown}; a whole run is {fits.steps:,} steps "
-        f"({fits.epochs:.1f} epochs)",
+        f"({fits.epochs:.1f} epochs), {fits.train_s:.0f} s of training and evaluation, {fits.reserve_s:.0f} s kept for the end",
     ]
+
+
+def floor_line(solved: Sequence[Floor]) -> str:
+    """What was solved at once, with its share of validation rows right."""
+    if not solved:
+        return "none: the budget has no room for one"
+    return "; ".join(f"{one.scores['accuracy']:.4f} {one.title}, {one.seconds:.0f} s" for one in solved)
 
 
 def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) -> list[str]:
@@ -42,11 +60,13 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     low, high = winner.chosen_ci95
     others = [row for row in record.table if row.trial != winner.trial and row.chosen is not None]
     next_best = f"; the next best design had {others[0].chosen:.4f} after {others[0].steps:,} steps" if others else ""
-    reached = next(row.steps for row in record.table if row.trial == winner.trial)
+    rows = [row.steps for row in record.table if row.trial == winner.trial]
+    reached = winner.unknown.get("steps", rows[0] if rows else steps)
     cut = f"; the clock ended it after {reached:,} of {steps:,} steps" if reached < steps else ""
+    of_rank = f"rank {winner.rank}, " if winner.rank else "the floor, which no trained design beat; "
     lines = [
         f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}",
-        f"winner    {winner.point['design']}: rank {winner.rank}, {winner.trainable:,} trainable parameters{cut}",
+        f"winner    {winner.point['design']}: {of_rank}{winner.trainable:,} trainable parameters{cut}",
         f"score     validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "
         f"peak {winner.peak:.4f}, last {winner.final:.4f}",
     ]

@@ -6,9 +6,10 @@ that fits when the adapters begin to train distorts the features less (Kumar et 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,13 +67,32 @@ def fit_projection(
     )
     found, labels = found[:, -weight.shape[1] :], examples.labels[chosen]  # of first and mean, the mean stands last
     penalty = model.assembly.plan.config.head.penalty
-    if penalty == "auto":
-        penalty = best_penalty(found, labels, len(bias), objective, seed)
-    solved, offset, iterations = solve(found, labels, len(bias), objective, penalty)
+    solved, offset, iterations = _remembered(found, labels, len(bias), objective, penalty, seed)
     with torch.no_grad():
         weight.copy_(solved.reshape(weight.shape))
         bias.copy_(offset)
     return iterations
+
+
+_solutions: dict[str, tuple[Tensor, Tensor, int]] = {}
+_KEPT = 4
+"""solutions that one process keeps: the designs of a search start from the same head"""
+
+
+def _remembered(
+    found: Tensor, labels: np.ndarray, classes: int, objective: Objective, penalty: float | Literal["auto"], seed: int
+) -> tuple[Tensor, Tensor, int]:
+    """`solve`, with the penalty chosen where that is asked for; what this process has solved is not solved again."""
+    weights = None if objective.class_weights is None else objective.class_weights.tolist()
+    told = f"{found.shape} {classes} {objective.smoothing} {weights} {objective.multi_label} {penalty} {seed}"
+    digest = hashlib.sha256(told.encode() + found.contiguous().numpy().tobytes() + labels.tobytes()).hexdigest()
+    if digest not in _solutions:
+        if penalty == "auto":
+            penalty = best_penalty(found, labels, classes, objective, seed)
+        while len(_solutions) >= _KEPT:
+            _solutions.pop(next(iter(_solutions)))
+        _solutions[digest] = solve(found, labels, classes, objective, penalty)
+    return _solutions[digest]
 
 
 def projection_of(model: Any) -> tuple[nn.Parameter, nn.Parameter]:

@@ -1,0 +1,244 @@
+"""A classifier of words alone: TF-IDF and logistic regression, small, without an encoder and without a pickle.
+
+Which n-grams it counts and how strongly it is regularised are chosen by cross-validation on its training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankwise import files
+from rankwise.errors import UserError
+
+DETAILS, WEIGHTS = "words.json", "words.safetensors"
+FOLDER = "words"
+"""inside a run's folder"""
+_FEATURES = 100_000
+"""n-grams kept of a kind, the most frequent ones: what is left out of a million rare ones decides next to nothing"""
+_STRENGTHS = (10.0, 100.0)
+"""C of scikit-learn's logistic regression, the inverse of its penalty"""
+_FOLDS, _FOLD_ROWS = 2, 2_000
+_ITERATIONS = 100
+_KINDS: dict[str, dict[str, Any]] = {
+    "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
+}
+
+
+@dataclass(frozen=True)
+class WordClassifier:
+    """TF-IDF vectors of one kind or several side by side, and a projection of them.
+
+    coefficients, offsets
+        Shapes: (classes, n-grams), (classes,)
+    """
+
+    vectorizers: dict[str, Any]
+    coefficients: np.ndarray
+    offsets: np.ndarray
+    label_names: list[str]
+    multi_label: bool
+    text: list[str]
+    preprocess: tuple[str, ...]
+    strength: float
+    label: str = "label"
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Raw scores of cleaned texts, float32. Shape: (texts, classes)"""
+        found: np.ndarray = np.asarray(_vectors(self.vectorizers, texts) @ self.coefficients.T + self.offsets)
+        return found.astype(np.float32)
+
+    @property
+    def trainable(self) -> int:
+        """Numbers that were fitted; two classes share theirs."""
+        rows = 1 if len(self.label_names) == 2 and not self.multi_label else len(self.label_names)
+        return rows * (int(self.coefficients.shape[1]) + 1)
+
+    @property
+    def kinds(self) -> str:
+        """What it counts."""
+        return " and ".join(self.vectorizers)
+
+    def save(self, folder: Path) -> None:
+        """Write it, replacing the folder in one rename."""
+        from safetensors.numpy import save_file
+
+        with files.new_folder(folder) as temporary:
+            tensors = {"coefficients": self.coefficients.astype(np.float32), "offsets": self.offsets.astype(np.float32)}
+            grams = {}
+            for kind, vectorizer in self.vectorizers.items():
+                tensors[f"idf.{kind}"] = np.asarray(vectorizer.idf_, dtype=np.float32)
+                grams[kind] = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
+            save_file(tensors, temporary / WEIGHTS)
+            details = {
+                "labels": self.label_names,
+                "multi_label": self.multi_label,
+                "text": self.text,
+                "label": self.label,
+                "preprocess": list(self.preprocess),
+                "strength": self.strength,
+                "ngrams": grams,
+            }
+            files.write_json(temporary / DETAILS, details)
+
+    @staticmethod
+    def load(folder: Path) -> WordClassifier:
+        """Read what `save` wrote.
+
+        Raises: UserError when the files are damaged, or scikit-learn is not installed.
+        """
+        from safetensors.numpy import load_file
+
+        vectorizer_of()  # refuses without scikit-learn
+        details, path = files.read_json(folder / DETAILS), folder / WEIGHTS
+        try:
+            tensors = load_file(path)
+            vectorizers = {}
+            for kind, grams in details["ngrams"].items():
+                vectorizers[kind] = vectorizer_of()(
+                    **_KINDS[kind], sublinear_tf=True, vocabulary={gram: place for place, gram in enumerate(grams)}
+                )
+                vectorizers[kind].idf_ = tensors[f"idf.{kind}"].astype(np.float64)
+            coefficients, offsets = tensors["coefficients"], tensors["offsets"]
+            width = sum(len(grams) for grams in details["ngrams"].values())
+            if coefficients.shape != (len(details["labels"]), width):
+                raise ValueError(f"its coefficients have shape {coefficients.shape}")
+            return WordClassifier(
+                vectorizers,
+                coefficients,
+                offsets,
+                list(details["labels"]),
+                bool(details["multi_label"]),
+                list(details["text"]),
+                tuple(details["preprocess"]),
+                float(details["strength"]),
+                str(details["label"]),
+            )
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{folder} holds no whole classifier of words: {error}; copy it again") from error
+        except Exception as error:  # safetensors has an error of its own for a header that is none
+            raise UserError(f"{path} is not a whole safetensors file: {error}; copy it again") from error
+
+
+def vectorizer_of() -> Any:
+    """scikit-learn's `TfidfVectorizer`. Raises: UserError when it is not installed."""
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+    except ImportError as error:
+        raise UserError("a classifier of words needs scikit-learn: pip install 'rankwise[floor]'") from error
+    return TfidfVectorizer
+
+
+def fit(
+    texts: Sequence[str],
+    labels: np.ndarray,
+    label_names: Sequence[str],
+    *,
+    text: Sequence[str] = ("text",),
+    label: str = "label",
+    preprocess: Sequence[str] = (),
+    seed: int = 0,
+    most: int | None = None,
+) -> WordClassifier | None:
+    """The best of words, and words with characters, each at its best strength by cross-validation; None for texts without
+    a single n-gram.
+
+    labels
+        Shape: (texts,) classes, or (texts, classes) of zeros and ones
+    most
+        Numbers that may be fitted.
+    """
+    width = _FEATURES if most is None else min(_FEATURES, most // _rows(labels, len(label_names)) - 1)
+    if width < 1:
+        return None
+    sample = np.random.default_rng(seed).permutation(len(texts))[:_FOLD_ROWS]
+    scores: dict[tuple[tuple[str, ...], float], float] = {}
+    try:
+        scores |= _held_out(texts, labels, sample, ("words",), _STRENGTHS, width)
+        (_, strength), _ = max(scores.items(), key=lambda item: item[1])
+        scores |= _held_out(texts, labels, sample, ("words", "characters"), (strength,), width)
+        (kinds, strength), _ = max(scores.items(), key=lambda item: item[1])
+        vectorizers = _fitted(texts, kinds, width)
+        model = _solved(_vectors(vectorizers, texts), labels, strength)
+    except ValueError:  # no n-gram at all, or a single class in a sample too small to be folded
+        return None
+    coefficients, offsets = _whole(model, len(label_names))
+    return WordClassifier(
+        vectorizers,
+        coefficients,
+        offsets,
+        list(label_names),
+        labels.ndim == 2,
+        list(text),
+        tuple(preprocess),
+        strength,
+        label,
+    )
+
+
+def _rows(labels: np.ndarray, classes: int) -> int:
+    """Sets of coefficients: one for two classes."""
+    return 1 if classes == 2 and labels.ndim == 1 else classes
+
+
+def _fitted(texts: Sequence[str], kinds: Sequence[str], width: int) -> dict[str, Any]:
+    """Vectorizers of the most frequent n-grams, `width` of all kinds together."""
+    each = max(1, width // len(kinds))
+    return {kind: vectorizer_of()(**_KINDS[kind], sublinear_tf=True, max_features=each).fit(texts) for kind in kinds}
+
+
+def _vectors(vectorizers: dict[str, Any], texts: Sequence[str]) -> Any:
+    from scipy.sparse import hstack
+
+    return hstack([vectorizer.transform(texts) for vectorizer in vectorizers.values()]).tocsr()
+
+
+def _solved(vectors: Any, labels: np.ndarray, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    model: Any = LogisticRegression(C=strength, max_iter=_ITERATIONS)
+    return (OneVsRestClassifier(model) if labels.ndim == 2 else model).fit(vectors, labels)
+
+
+def _held_out(
+    texts: Sequence[str],
+    labels: np.ndarray,
+    sample: np.ndarray,
+    kinds: tuple[str, ...],
+    strengths: Sequence[float],
+    width: int,
+) -> dict[tuple[tuple[str, ...], float], float]:
+    """Mean accuracy over the folds of a sample, by strength."""
+    right = {(kinds, strength): 0.0 for strength in strengths}
+    for fold in range(_FOLDS):
+        held, kept = sample[fold::_FOLDS], np.delete(sample, np.s_[fold::_FOLDS])
+        vectorizers = _fitted([texts[row] for row in kept], kinds, width)
+        inside, outside = (_vectors(vectorizers, [texts[row] for row in rows]) for rows in (kept, held))
+        for strength in strengths:
+            model = _solved(inside, labels[kept], strength)
+            right[kinds, strength] += float(model.score(outside, labels[held])) / _FOLDS
+    return right
+
+
+def _whole(model: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and offsets of all classes, also where the model has one row for two, or none for a class."""
+    if hasattr(model, "estimators_"):
+        rows = [(getattr(one, "coef_", None), getattr(one, "intercept_", None)) for one in model.estimators_]
+        width = next(coefficients.shape[1] for coefficients, _ in rows if coefficients is not None)
+        pairs = [
+            (np.zeros(width), np.full(1, -30.0)) if coefficients is None else (coefficients[0], intercept)
+            for coefficients, intercept in rows
+        ]
+        return np.stack([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
+    coefficients, intercept = model.coef_, model.intercept_
+    if len(coefficients) == 1:
+        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
+    whole, offsets = np.zeros((classes, coefficients.shape[1])), np.full(classes, -30.0)
+    whole[model.classes_], offsets[model.classes_] = coefficients, intercept
+    return whole, offsets

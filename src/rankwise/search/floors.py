@@ -1,0 +1,212 @@
+"""What `auto` has within the clock's first seconds: classifiers solved at once, which a trained one has to beat.
+
+TF-IDF, and the head alone on frozen features under each pooling, all regularised by cross-validation. Each is a whole
+run in the search's folder, scored on the rows that the trials are chosen by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise import files
+from rankwise.baselines import words
+from rankwise.config import Config
+from rankwise.errors import UserError
+from rankwise.machine import description
+from rankwise.records.record import of_tree
+from rankwise.records.result import Result
+from rankwise.runs.folder import Run
+from rankwise.scoring import metrics, predictions
+from rankwise.scoring.calibration import apply_temperature
+from rankwise.search.driver import FLOORS as FOLDER
+from rankwise.search.trial import load_data
+from rankwise.training.job import train
+
+_POOLINGS = ("auto", "both")
+"""heads on frozen features: what the base declares, and its first token beside the mean of all"""
+_SHARE = 0.2
+"""of the clock, after which no further floor is begun"""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A classifier that was solved at once, and its scores on validation."""
+
+    title: str
+    run: str
+    """its folder inside the search's"""
+    pooling: str | None
+    """of the head; None for words"""
+    scores: dict[str, Any]
+    trainable: int
+    seconds: float
+
+    def winner(self) -> dict[str, Any]:
+        """What search.json says of a winner."""
+        accuracy = self.scores["accuracy"]
+        return {
+            "run": self.run,
+            "trial": None,
+            "point": {"design": self.title},
+            "trainable": self.trainable,
+            "rank": None,
+            "peak": accuracy,
+            "chosen": accuracy,
+            "chosen_ci95": list(self.scores["accuracy_ci95"]),
+            "final": accuracy,
+            "mean": accuracy,
+            "loss": self.scores["loss"],
+            "sd": None,
+            "seeds": 1,
+        }
+
+
+def floors(tree: dict[str, Any], fixed: set[str], roles: Any, folder: Path, clock_s: float) -> list[Floor]:
+    """Fit them, the cheapest first; what the budget or the data do not allow is left out.
+
+    tree
+        The configuration that all designs share, its length of texts and batch settled.
+    fixed
+        The keys that the user has set.
+    """
+    started = time.time()
+    found = [_of_words(tree, roles, folder / FOLDER / "words")]
+    poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
+    for pooling in poolings:
+        if found and time.time() - started > _SHARE * clock_s:
+            break
+        found.append(_of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}"))
+    return [one for one in found if one is not None]
+
+
+def best(found: Sequence[Floor]) -> Floor | None:
+    """The one with the most rows right, of as many the one with the least loss."""
+    return max(found, key=lambda one: (one.scores["accuracy"], -one.scores["loss"]), default=None)
+
+
+def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path) -> Floor | None:
+    """A `probe` run; None where the budget has no room for its head."""
+    started = time.time()
+    own = configuration.to_dict(configuration.from_dict(tree))
+    own["adapter"] = {"method": "probe"}
+    own["head"] |= {"kind": "full", "probe_first": False, "penalty": "auto"}
+    own["train"] |= {"steps": 1, "epochs": None, "early_stopping": None, "eval_every": None, "prefix_cache_mb": None}
+    own["train"] |= {"loraplus_ratio": None, "warmup_steps": None}
+    own["data"]["augment"] = {}
+    if "head.pooling" not in fixed:
+        own["head"]["pooling"] = pooling
+    try:
+        run = train(own, out=path, console=Console(quiet=True), load_data=load_data)
+    except UserError:
+        return None
+    result = run.result
+    what = {"first": "first token", "mean": "mean", "both": "first token and mean"}[run.config.head.pooling]
+    return Floor(
+        f"frozen features ({what}) and logistic regression",
+        _inside(path),
+        run.config.head.pooling,
+        result["metrics"]["validation"],
+        result["parameters"]["trainable"],
+        time.time() - started,
+    )
+
+
+def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
+    """TF-IDF as a run's folder; None where scikit-learn is missing or there are no words."""
+    started = time.time()
+    config = configuration.from_dict(tree)
+    columns = [config.data.text] if isinstance(config.data.text, str) else config.data.text or []
+    try:
+        classifier = words.fit(
+            roles.train.texts,
+            roles.train.labels,
+            roles.label_names,
+            text=columns,
+            label=config.data.label if isinstance(config.data.label, str) else "label",
+            preprocess=config.data.preprocess,
+            seed=config.train.seed,
+            most=configuration.max_trainable(config),
+        )
+    except UserError:
+        return None
+    if classifier is None:
+        return None
+    logits = classifier.logits(roles.validation.texts)
+    scores = metrics.evaluate(logits, roles.validation.labels, roles.label_names)
+    run = Run(path)
+    files.make_writable_folder(path)
+    classifier.save(path / words.FOLDER)
+    run.write_config(config)
+    predictions.write(
+        path,
+        "validation",
+        roles.label_names,
+        rows_sha256=roles.validation.sha256,
+        ids=roles.validation.ids,
+        labels=roles.validation.labels,
+        probabilities=apply_temperature(logits, 1.0, multi_label=config.data.multi_label),
+    )
+    run.write_history([{"step": 0, "validation_loss": scores["loss"], "validation_accuracy": scores["accuracy"]}])
+    run.write_record(_result(config, roles, classifier, scores, time.time() - started))
+    title = f"TF-IDF of {classifier.kinds} and logistic regression"
+    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started)
+
+
+def _result(
+    config: Config, roles: Any, classifier: words.WordClassifier, scores: dict[str, Any], seconds: float
+) -> Result:
+    """The contents of result.json."""
+    count = classifier.trainable
+    tree = {
+        "version": 2,
+        "status": "finished",
+        "method": f"TF-IDF of {classifier.kinds} and logistic regression, C {classifier.strength:g}",
+        "parameters": {
+            "trainable": count,
+            "budget": configuration.max_trainable(config),
+            "adapter": 0,
+            "dora": 0,
+            "bias": 0,
+            "head": count,
+            "frozen": 0,
+            "adapter_bytes": 4 * count,
+        },
+        "metrics": {
+            "validation": {"step": 0, **scores},
+            "validation_last": {"step": 0, "accuracy": scores["accuracy"], "loss": scores["loss"]},
+        },
+        "timing": {
+            "train_s": round(seconds, 3),
+            "eval_s": 0.0,
+            "total_s": round(seconds, 3),
+            "steps": 0,
+            "examples_per_s": round(len(roles.train) / seconds, 2),
+            "tokens_per_s": None,
+        },
+        "processes": 1,
+        "memory": {"peak_mb": description.peak_mb()},
+        "seed": config.train.seed,
+        "config_hash": configuration.config_hash(config),
+        "labels": list(roles.label_names),
+        "engine": {"path": "scikit-learn", "reason": None, "precision": "fp64", "kernels": "scipy"},
+        "data": {role: _rows(config, role, rows) for role, rows in roles.named().items()},
+        "texts": roles.report.to_dict(excerpts=config.data.excerpts),
+        "environment": description.describe(),
+    }
+    return of_tree(Result, tree)
+
+
+def _rows(config: Config, role: str, rows: Any) -> dict[str, Any]:
+    held_out = role == "test" and config.data.test is None
+    return {"rows": len(rows), "sha256": rows.sha256, "set_apart": rows.sha256 if held_out else None}
+
+
+def _inside(path: Path) -> str:
+    return f"{FOLDER}/{path.name}"

@@ -1,0 +1,61 @@
+"""What is left of the clock after the search: the winner's design once more, over as many steps as fit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise.errors import UserError
+from rankwise.runs.folder import Run
+from rankwise.search.trial import load_data
+from rankwise.training.job import train
+
+_WORTH = 0.6
+"""of the winner's steps: a run much shorter than the winner's hardly beats it"""
+_SURE = 0.9
+"""of the time that is left: what the machine may slow down by"""
+_EVALUATIONS = 9
+FOLDER = "again"
+
+
+def longer(winner: dict[str, Any], folder: Path, deadline: float) -> dict[str, Any] | None:
+    """The winner of a search with another seed and the steps that still fit; None where it is no better, or none fit.
+
+    deadline
+        `time.time()` at which training must have ended.
+    """
+    run = Run(folder / winner["run"])
+    timing, config = run.result["timing"], run.config
+    if not timing["steps"]:
+        return None
+    each = (timing["train_s"] + timing["eval_s"]) / timing["steps"]
+    steps = int(_SURE * (deadline - time.time()) / each)
+    if steps < _WORTH * timing["steps"]:
+        return None
+    tree = configuration.to_dict(config)
+    tree["train"] |= {
+        "steps": steps,
+        "epochs": None,
+        "eval_every": -(-steps // _EVALUATIONS),
+        "seed": config.train.seed + 1,
+    }
+    try:
+        made = train(tree, out=folder / FOLDER, console=Console(quiet=True), deadline=deadline, load_data=load_data)
+    except UserError:
+        return None
+    scores = made.result["metrics"]["validation"]
+    if scores["accuracy"] <= winner["chosen"]:
+        return None
+    return winner | {
+        "run": FOLDER,
+        "peak": scores["accuracy"],
+        "chosen": scores["accuracy"],
+        "chosen_ci95": list(scores["accuracy_ci95"]),
+        "final": made.result["metrics"]["validation_last"]["accuracy"],
+        "mean": scores["accuracy"],
+        "steps": made.result["timing"]["steps"],
+    }

@@ -1,0 +1,65 @@
+"""A classifier of words: chosen by its own rows, saved without a pickle, and refused when it is damaged."""
+
+import numpy as np
+import pytest
+
+from conftest import sentences
+from rankwise.baselines import words
+from rankwise.errors import UserError
+
+NAMES = ["business", "science", "sport"]
+
+
+def rows(count, seed):
+    made = sentences(count, seed)
+    return [text for text, _ in made], np.array([NAMES.index(topic) for _, topic in made])
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return words.fit(*rows(240, 0), NAMES)
+
+
+def test_it_tells_topics_apart(classifier):
+    texts, labels = rows(90, 1)
+    assert (classifier.logits(texts).argmax(1) == labels).mean() > 0.9
+
+
+def test_what_is_saved_gives_the_same_logits(classifier, tmp_path):
+    texts, _ = rows(30, 2)
+    classifier.save(tmp_path / "words")
+    assert {path.suffix for path in (tmp_path / "words").iterdir()} == {".json", ".safetensors"}
+    np.testing.assert_allclose(
+        words.WordClassifier.load(tmp_path / "words").logits(texts), classifier.logits(texts), atol=1e-5
+    )
+
+
+def test_endings_of_words_decide_where_words_do_not():
+    chance = np.random.default_rng(0)
+    stems = ["".join(chance.choice(list("bdfgklmnprst"), 6)) for _ in range(400)]  # no stem comes twice
+    labels = np.arange(400) % 2
+    texts = [stem + ("ation" if label else "ling") for stem, label in zip(stems, labels, strict=True)]
+    assert words.fit(texts[:300], labels[:300], ["a", "b"]).kinds == "words and characters"
+
+
+def test_two_classes_several_labels_and_a_class_without_rows():
+    texts, labels = rows(120, 3)
+    two = words.fit([t for t, one in zip(texts, labels, strict=True) if one < 2], labels[labels < 2], NAMES)
+    assert two.logits(texts).shape == (120, 3)
+    assert not (two.logits(texts).argmax(1) == 2).any()
+    hot = np.eye(3, dtype=int)[labels]
+    several = words.fit(texts, hot, NAMES)
+    assert several.multi_label
+    assert ((several.logits(texts) > 0) == hot).mean() > 0.9
+
+
+def test_texts_without_a_word_make_no_classifier():
+    assert words.fit(["", " "] * 20, np.arange(40) % 2, ["a", "b"]) is None
+
+
+def test_a_damaged_folder_is_refused(classifier, tmp_path):
+    classifier.save(tmp_path / "words")
+    path = tmp_path / "words" / words.WEIGHTS
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="not a whole safetensors file|no whole classifier"):
+        words.WordClassifier.load(tmp_path / "words")

@@ -1,0 +1,63 @@
+"""What is solved at once takes part: it is shipped where nothing trained beats it, and a trained design starts from it."""
+
+import json
+
+import numpy as np
+import pytest
+
+import rankwise
+from conftest import write_csv
+from rankwise.cli import main
+from rankwise.search import auto as module
+from rankwise.search.floors import Floor, best
+
+
+def floor(accuracy, loss, title="x"):
+    return Floor(title, f"floors/{title}", None, {"accuracy": accuracy, "loss": loss, "accuracy_ci95": [0, 1]}, 1, 1.0)
+
+
+def test_the_best_has_most_rows_right_and_then_the_least_loss():
+    assert best([floor(0.5, 1.0), floor(0.7, 2.0, "b"), floor(0.7, 1.0, "c")]).title == "c"
+    assert best([]) is None
+
+
+@pytest.mark.slow
+def test_words_are_shipped_where_no_design_beats_them(tiny_model, tmp_path, capsys):
+    """Labels that follow from words which the encoder's vocabulary does not have."""
+    chance = np.random.default_rng(0)
+    rows = [(f"{chance.choice(['qqx', 'zzk'])} {chance.choice(['the', 'a', 'of'])}", "") for _ in range(240)]
+    rows = [(text, "one" if "qqx" in text else "two") for text, _ in rows]
+    train, test = write_csv(tmp_path / "train.csv", rows[:180]), write_csv(tmp_path / "test.csv", rows[180:])
+    words = [f"model.name={tiny_model}", f"data.test={test}", "engine=reference", "train.steps=2"]
+    out = tmp_path / "a"
+    assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "1", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    record = json.loads((out / "search.json").read_text())
+    assert record["winner"]["run"] == "floors/words"
+    assert record["winner"]["trainable"] <= 20_000
+    assert record["winner"]["test"]["accuracy"] == 1.0
+    assert record["winner"]["test"]["looks"] == 1
+    assert "no trained design beat" in shown
+    assert rankwise.load(out).predict(["qqx of", "the zzk"]) == ["one", "two"]
+    write_csv(tmp_path / "new.csv", [("qqx", "one"), ("zzk", "two")])
+    assert main(["predict", str(out), str(tmp_path / "new.csv"), str(tmp_path / "labels.csv")]) == 0
+    assert "two" in (tmp_path / "labels.csv").read_text()
+    assert main(["evaluate", str(out), f"data.test={test}", "--json"]) == 0
+    assert main(["report", str(out / "floors" / "words")]) == 0
+    other = next(out.glob("floors/features-*"))
+    assert main(["evaluate", str(other), f"data.test={test}", "--json"]) == 0
+    assert main(["compare", str(out / "floors" / "words"), str(other), "--json"]) == 0
+
+
+def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny_model, news, tmp_path, monkeypatch):
+    from rankwise.errors import UserError
+    from rankwise.search.trial import load_data
+
+    def too_short(*_, **__):
+        raise UserError("the clock is too short")
+
+    monkeypatch.setattr(module, "plan_clock", too_short)
+    load_data.__globals__["_loaded"].clear()
+    record = module.auto(str(news["train"]), [f"model.name={tiny_model}"], max_params="20k", out=tmp_path / "a")
+    assert record["winner"]["run"].startswith("floors/")
+    assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
