@@ -152,7 +152,7 @@ def test_near_the_end_of_the_clock_fewer_go_on(tmp_path):
         ranked = [SimpleNamespace(total_steps=90, eval_every=10, outcome=outcome) for _ in range(9)]
         deadline = None if seconds_left is None else time.time() + seconds_left
         sweep = SimpleNamespace(trials=ranked, deadline=deadline, halving=clock.HALVING)
-        return Sweep._affordable(sweep, ranked, 0, 3)
+        return Sweep._affordable(sweep, ranked, 0)
 
     # Each to step 30, and the best of them to step 90: 20 s a trial, and 60 s.
     assert [affordable(seconds) for seconds in (None, 1000, 110, 50)] == [3, 3, 2, 1]

@@ -14,7 +14,7 @@ from rankwise.data.table import Reading
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
-from rankwise.inference.predictor import predictor_of
+from rankwise.inference.predictor import predictor_of, words_predictor
 from rankwise.inference.saved import SavedClassifier
 from rankwise.scoring import writers
 
@@ -80,7 +80,7 @@ def predict_file(
     )
     layout, notes = _layout(batches, saved, chosen, kaggle_header, like)
     if isinstance(saved, words.SavedWords):
-        predictor = words.predictor_of(saved.folder, calibrated=calibrated)
+        predictor = words_predictor(saved.folder, calibrated=calibrated)
     else:
         predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
     started = time.perf_counter()

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from rankwise.baselines.words import WordClassifier
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
+from rankwise.inference import words
 from rankwise.inference.saved import SavedClassifier
 from rankwise.runs.folder import Run
 
@@ -121,6 +123,20 @@ class Predictor:
         return _again, (self.again,)
 
 
+@dataclass
+class WordPredictor(Predictor):
+    """`Predictor` of a `WordClassifier`."""
+
+    words: WordClassifier | None = field(default=None)
+
+    def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
+        """Shape: (texts, classes)"""
+        assert self.words is not None
+        if not texts:
+            return np.zeros((0, len(self.label_names)), dtype=np.float32)
+        return self.words.logits(list(texts))
+
+
 def _again(load_anew: Callable[[], Predictor]) -> Predictor:
     return load_anew()
 
@@ -162,13 +178,11 @@ def load(
     Raises: UserError when the folder is none of these, its files are damaged or do not belong together, or it was never
     calibrated.
     """
-    from rankwise.inference import words
-
     options = {"base": base, "precision": precision, "engine": engine, "threads": threads, "calibrated": calibrated}
     anew = _Loading(str(Path(path).resolve()), tuple(options.items()))
     of_words = words.folder_of(path)
     if of_words is not None:
-        return words.predictor_of(of_words, calibrated=calibrated, again=anew)
+        return words_predictor(of_words, calibrated=calibrated, again=anew)
     saved = saving.read(path, base=base)
     return predictor_of(saved, precision=precision, engine=engine, threads=threads, calibrated=calibrated, again=anew)
 
@@ -201,4 +215,26 @@ def predictor_of(
         threads=threads,
         notes=saved.notes,
         again=again,
+    )
+
+
+def words_predictor(
+    folder: Path, *, calibrated: bool = False, again: Callable[[], Predictor] | None = None
+) -> Predictor:
+    """The predictor of a folder of words.
+
+    Raises: UserError when it is damaged, or a temperature is asked for.
+    """
+    if calibrated:
+        raise UserError(f"{folder} has no temperature: classifiers of words are not calibrated")
+    found = WordClassifier.load(folder)
+    return WordPredictor(
+        classifier=None,
+        tokenizer=None,
+        label_names=found.label_names,
+        max_length=0,
+        multi_label=found.multi_label,
+        preprocess=found.preprocess,
+        again=again,
+        words=found,
     )
