@@ -151,7 +151,9 @@ def test_near_the_end_of_the_clock_fewer_go_on(tmp_path):
         outcome = SimpleNamespace(step=10, seconds=10.0)  # a second a step
         ranked = [SimpleNamespace(total_steps=90, eval_every=10, outcome=outcome) for _ in range(9)]
         deadline = None if seconds_left is None else time.time() + seconds_left
-        sweep = SimpleNamespace(trials=ranked, deadline=deadline, halving=clock.HALVING)
+        sweep = SimpleNamespace(
+            trials=ranked, deadline=deadline, halving=clock.HALVING, _stops=lambda trial: [10, 30, 90]
+        )
         return Sweep._affordable(sweep, ranked, 0)
 
     # Each to step 30, and the best of them to step 90: 20 s a trial, and 60 s.
