@@ -27,7 +27,7 @@ from rankwise.search.progress import Progress
 from rankwise.search.space import Point, Space
 from rankwise.search.spec import Halving
 from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, in_turns, stops, survivors
-from rankwise.search.study import Study, Trial
+from rankwise.search.study import LATE, Study, Trial
 from rankwise.search.table import Judged, better_first, judge
 from rankwise.search.trial import Outcome, Task, load_data, warm
 from rankwise.search.workers import InProcess, Workers
@@ -36,7 +36,6 @@ RECORD = "search.json"
 FLOORS = "floors"
 """what `auto` fitted before its search, inside the search's folder"""
 COPY = "search.yaml"
-LATE = "no time was left"
 _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
 """keys after whose change equal predictions come with another confidence, and losses no longer compare"""
 

@@ -16,6 +16,8 @@ from rankwise.errors import UserError, missing_extra
 from rankwise.search.space import Point, Space
 from rankwise.search.trial import Outcome
 
+LATE = "no time was left"
+"""why a trial that the clock left out was halved"""
 _ATTRIBUTE = "rankwise"
 SKIPPED = ("refused", "duplicate")
 
@@ -160,17 +162,18 @@ class Study:
     def save(self, trial: Trial) -> None:
         """Write a trial's standing; one that has ended is told to Optuna, whose sampler learns from it.
 
-        A failed one has nothing to teach, and is told by `settle`: what was told cannot be tried again.
+        A failed one has nothing to teach, and one that the clock left out may be taken up again: they are told by `settle`,
+        since what was told can neither be tried again nor changed.
         """
         handle = self._handle(trial)
         handle.set_user_attr(_ATTRIBUTE, trial.attributes())
-        if trial.has_ended and trial.status != "failed":
+        if trial.has_ended and trial.status != "failed" and trial.why != LATE:
             self._tell(trial)
 
     def settle(self, trials: Sequence[Trial]) -> None:
-        """The search is over: its failed trials stay failed."""
+        """The search is over: its failed trials stay failed, and those left out for lack of time stay out."""
         for trial in trials:
-            if trial.status == "failed" and not self._frozen(trial).state.is_finished():
+            if (trial.status == "failed" or trial.why == LATE) and not self._frozen(trial).state.is_finished():
                 self._tell(trial)
 
     def _tell(self, trial: Trial) -> None:
