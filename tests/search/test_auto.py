@@ -78,9 +78,12 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
     monkeypatch.setattr(clock, "tokenise", lambda *_, **__: texts)
     tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
     found = load_data(load(tree).data, ["train", "validation"])
-    planned, _ = clock.fit_clock(tree, found, time.time() + 30, 30)
+    planned, speed = clock.fit_clock(tree, found, time.time() + 30, 30)
     assert lengths == expected, "measured at the longest and at the chosen one"
     assert planned.data.max_length == expected[-1]
+    if steps is not None:
+        fits = clock.plan_clock(speed, found, 16, 30, 30, steps=planned.train.steps)
+        assert fits.steps == steps, "the user's own number of steps is kept"
 
 
 def test_designs_fit_the_budget_differ_and_leave_alone_what_is_fixed(tiny_model):

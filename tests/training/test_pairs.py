@@ -9,7 +9,7 @@ import pytest
 
 import rankwise
 from rankwise.cli import main
-from rankwise.data.text import PAIR
+from rankwise.data.cleaning import PAIR
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.machine import segments
@@ -115,3 +115,15 @@ def test_the_longer_text_of_a_pair_gives_way_first(paired_model, most):
         expected = tokenizer(a, b, truncation="longest_first", max_length=most, return_token_type_ids=True)
         assert segments.ids_of(found).tolist() == expected["input_ids"]
         assert segments.types_of(found).tolist() == expected["token_type_ids"]
+
+
+def test_what_reads_one_text_refuses_a_classifier_of_pairs(runs, tmp_path):
+    from rankwise.export.command import export
+    from rankwise.inference.many import load_many
+    from rankwise.serve.collection import Collection
+
+    with pytest.raises(UserError, match="trained on text pairs"):
+        export(runs["fast"], "merged", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="trained on text pairs"):
+        Collection(load_many([runs["fast"]]))

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from rankwise.data.text import PAIR
-
+PAIR = "\x1f"
+"""Between the two texts of a pair, which travels as one string: the unit separator, which no text is written with."""
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")

@@ -19,11 +19,12 @@ import msgspec
 from rankwise.config import Data
 from rankwise.data import formats, labels, opening
 from rankwise.data.classes import declared
+from rankwise.data.cleaning import PAIR
 from rankwise.data.columns import Columns, choose, id_column
 from rankwise.data.labels import Label
 from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
-from rankwise.data.text import PAIR, joined, mended
+from rankwise.data.text import joined, mended
 from rankwise.errors import UserError, missing_extra
 
 _HUB = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:\[(?P<split>.+)\])?")

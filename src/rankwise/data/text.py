@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from rankwise.data.cleaning import PAIR
 from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG
 from rankwise.errors import UserError
 
-PAIR = "\x1f"
-"""Between the two texts of a pair, which travels as one string: the unit separator, which no text is written with."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

@@ -18,7 +18,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rankwise.data.text import PAIR, mended
+from rankwise.data.cleaning import PAIR
+from rankwise.data.text import mended
 from rankwise.errors import UserError
 from rankwise.machine import caches, segments
 

@@ -101,9 +101,13 @@ class Subject:
 def subject_of(path: str | Path) -> Subject:
     """The classifier of a run's folder, a search's (its winner) or any PEFT adapter's, merged and the merge checked.
 
-    Raises: UserError when the folder is none of these, or merging changes its answers.
+    Raises: UserError when the folder is none of these, it reads pairs, or merging changes its answers.
     """
     saved, run = saving.read(path), _run_of(path)
+    if saved.pair:
+        raise UserError(
+            f"{path} was trained on text pairs (data.pair), which exported programs do not read: serve it with rankwise.load"
+        )
     model = peft_model(saved)
     rows = _rows(run, "validation")
     texts = _proof_texts(saved) + ([] if rows is None else rows.texts[:PROOF_ROWS])

@@ -52,8 +52,7 @@ class Predictor:
 
         Raises: UserError when a text is not a string, or all of them are one.
         """
-        from rankwise.data.cleaning import preprocess
-        from rankwise.data.text import PAIR
+        from rankwise.data.cleaning import PAIR, preprocess
 
         if isinstance(texts, str):
             raise UserError("expected a sequence of texts, got one string: wrap it in a list")
@@ -67,7 +66,8 @@ class Predictor:
 
     def _paired(self, texts: Sequence[Any]) -> list[str]:
         """Pairs of texts as the strings that they travel as."""
-        from rankwise.data.text import PAIR, joined
+        from rankwise.data.cleaning import PAIR
+        from rankwise.data.text import joined
 
         rows = []
         for row, pair in enumerate(texts):
