@@ -19,7 +19,7 @@ from rankwise.records.adapter import read_adapter
 from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
-from rankwise.scoring import looks, metrics, predictions
+from rankwise.scoring import chance, looks, metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
@@ -69,6 +69,8 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
         step=known.metrics.validation.step if known.metrics.validation else None,
     )
     scores.notes = [*roles.report.notes, *_leaks(known, config, train, rows)]
+    if chance_note := chance.note(scores, "test"):
+        scores.notes.append(chance_note)
     lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test") if train is not None else None
     count = looks.record(
         run.path,

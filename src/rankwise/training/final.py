@@ -10,7 +10,7 @@ from rankwise.baselines import tfidf
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.records import Floor, LastScores, Metrics, Scores
-from rankwise.scoring import metrics, predictions
+from rankwise.scoring import chance, metrics, predictions
 from rankwise.scoring.calibration import apply_temperature
 from rankwise.training import stopping
 from rankwise.training.prepare import Job
@@ -45,6 +45,8 @@ def scores(job: Job, state: State, classifier: Classifier) -> Metrics:
 def notes(job: Job, state: State, found: Metrics) -> list[str]:
     """What a reader of the scores should know."""
     said = stopping.warnings(state.history, state.selection, state.step, stopped_early=state.stopped_early)
+    if found.validation is not None and (chance_note := chance.note(found.validation, "validation")):
+        said.append(chance_note)
     if found.validation is not None and found.floor is None:
         said.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
     if method_of(job.config).solved_at_once:
