@@ -72,25 +72,25 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     if chance_note := chance.note(scores, "test"):
         scores.notes.append(chance_note)
     lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test") if train is not None else None
-    count = looks.record(
-        run.path,
-        command=_command(path, overrides),
-        rows_sha256=rows.sha256,
-        texts_sha256=rows.texts_sha256,
-        scores=scores,
-    )
-    scores.looks, scores.looks_all = count.this_run, count.all_runs
-    predictions.write(
-        run.path,
-        "test",
-        predictor.label_names,
-        rows_sha256=rows.sha256,
-        ids=rows.ids,
-        labels=rows.labels,
-        probabilities=apply_temperature(logits, 1.0, multi_label=predictor.multi_label),
-        logits=logits,
-    )
-    with run.changing() as result:
+    with run.changing() as result:  # held from the look on: of two evaluations the later count is the one that stays
+        count = looks.record(
+            run.path,
+            command=_command(path, overrides),
+            rows_sha256=rows.sha256,
+            texts_sha256=rows.texts_sha256,
+            scores=scores,
+        )
+        scores.looks, scores.looks_all = count.this_run, count.all_runs
+        predictions.write(
+            run.path,
+            "test",
+            predictor.label_names,
+            rows_sha256=rows.sha256,
+            ids=rows.ids,
+            labels=rows.labels,
+            probabilities=apply_temperature(logits, 1.0, multi_label=predictor.multi_label),
+            logits=logits,
+        )
         result.metrics.test = scores
         if lowest is not None:
             result.metrics.floor = result.metrics.floor or Floor(method=tfidf.METHOD)
