@@ -36,7 +36,7 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     work = cost([Round(0, designs, rungs)], clock.HALVING) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
     work += min(designs, 2) * 1.3 * 2000 * 0.002  # heads fitted first, on features shared
     assert work == pytest.approx(schedule.train_s)
-    assert work + schedule.reserve_s <= 0.96 * 60 * minutes
+    assert work + schedule.reserve_s <= 0.95 * 60 * minutes
 
 
 @pytest.mark.parametrize(("there", "designs"), [(1, 1), (2, 2), (3, 3), (5, 5), (20, 9)])

@@ -25,7 +25,7 @@ from rankwise.search.strategies import Round, cost, survivors
 
 HALVING = Halving(factor=3, rungs=3)
 # Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.
-_MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.04, 0.02
+_MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.05, 0.02
 _END_S = 4.0
 _FLOOR_S = 3e-4
 """of a training row"""
