@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import rankwise
 from rankwise import config as configuration
@@ -214,6 +215,44 @@ def test_a_resume_finds_its_rows_where_they_lie_now(config, tmp_path, monkeypatc
     assert resumed.result["sessions"] == [0, 10], "it went on, and did not begin again"
     assert resumed.config.data.train == str(moved)
     assert 1000 < resumed.result["timing"]["total_s"] < 2000  # of both sessions
+
+
+def test_a_resume_finds_its_base_where_it_lies_now(config, tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(config["model"]["name"], here)
+    config["model"]["name"] = str(here)
+    whole = rankwise.train(config, out=tmp_path / "whole")
+    interrupt_after(monkeypatch, steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        rankwise.train(config, out=tmp_path / "cut")
+    monkeypatch.undo()
+    here.rename(there)
+    moved = (tmp_path / "cut").rename(tmp_path / "moved")
+    config["model"]["name"] = str(there)
+    resumed = rankwise.train(config, out=moved, resume=True)
+    assert resumed.result["sessions"] == [0, 10], "it went on, and did not begin again"
+    assert resumed.history == whole.history
+    assert equal(whole, resumed)
+    assert resumed.config.model.name == str(there)
+
+
+def test_a_resume_on_another_base_is_refused(config, tmp_path):
+    run = rankwise.train(config, out=tmp_path / "run")
+    other = tmp_path / "other"
+    shutil.copytree(config["model"]["name"], other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value + 1e-3 for name, value in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    config["model"]["name"] = str(other)
+    with pytest.raises(UserError, match=r"another model\.name"):
+        rankwise.train(config, out=run.path, resume=True)
+
+
+@pytest.mark.parametrize("keys", [{"steps": 48}, {"steps": None, "epochs": 9}])
+def test_a_run_cannot_be_made_longer_and_says_so(config, tmp_path, keys):
+    run = rankwise.train(config, out=tmp_path / "run")
+    config["train"] |= keys
+    with pytest.raises(UserError, match=r"train\.(epochs|steps), and its learning rates .* cannot be made longer"):
+        rankwise.train(config, out=run.path, resume=True)
 
 
 def test_a_checkpoint_is_kept_every_few_minutes_whatever_the_evaluations(config, tmp_path, monkeypatch):

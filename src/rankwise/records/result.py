@@ -225,9 +225,11 @@ class Result(Record, kw_only=True):
         What the data was like: `data.Report.to_dict`.
     sessions
         The step that every session of the run began from.
+    base
+        sha256 of the base's weights and configuration, where it is named by a folder, which may move.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("error", "reached", "reload", "notes", "calibration", "texts")
+    OMITTED: ClassVar[tuple[str, ...]] = ("base", "error", "reached", "reload", "notes", "calibration", "texts")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_set_apart,)
 
     version: int = 2
@@ -246,6 +248,7 @@ class Result(Record, kw_only=True):
     texts: dict[str, Any] = {}
     environment: Environment = msgspec.field(default_factory=Environment)
     sessions: list[int] = []
+    base: str | None = None
     reached: Reached | None = None
     reload: Proof | None = None
     notes: list[str] = []

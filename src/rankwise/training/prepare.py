@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from rankwise.errors import UserError
 from rankwise.machine import caches
 from rankwise.machine.precision import precision_of
 from rankwise.models import tokenizer_of
-from rankwise.models.sources import locate
+from rankwise.models.sources import locate, weights_identity
 from rankwise.runs.folder import Run
 from rankwise.training.examples import Augmentation, Examples
 from rankwise.training.loop import total_steps
@@ -27,6 +28,7 @@ from rankwise.training.schedules import warmup_steps
 
 # Where rows lie may change between a run and its resume; which rows they are may not, and that is checked.
 _PLACES = ("train", "validation", "test")
+_LENGTH = ("train.epochs", "train.steps")
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Job:
     objective: Objective
     total_steps: int
     console: Console
+    base: str | None
+    """`weights_identity` of a base that is named by its folder"""
 
     @property
     def label_names(self) -> list[str]:
@@ -78,8 +82,10 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     roles.report.add_tokens("train", training.tokens)
     sizes = msgspec.structs.replace(roles.data, num_labels=len(roles.label_names), max_length=length)
     resolved = msgspec.structs.replace(plan.config, data=sizes)
-    _same_as_before(run, resolved, roles)
-    return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, steps, console)
+    in_folder = Path(config.model.name).is_dir() and not config.model.random_weights
+    base = weights_identity(config.model, config.train.seed) if in_folder else None
+    _same_as_before(run, resolved, roles, base)
+    return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, steps, console, base)
 
 
 def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objective:
@@ -109,7 +115,7 @@ def _training(rows: data.Rows, tokenizer: Any, plan: planning.Plan) -> Examples:
     return Examples(tokens, rows.labels, changes)
 
 
-def _same_as_before(run: Run, resolved: Config, roles: data.Roles) -> None:
+def _same_as_before(run: Run, resolved: Config, roles: data.Roles, base: str | None) -> None:
     """A resume must be of the same run: the schedule, the order of rows and the model depend on every key and row."""
     if not (run.path / "config.yaml").exists():
         return
@@ -117,12 +123,19 @@ def _same_as_before(run: Run, resolved: Config, roles: data.Roles) -> None:
     recorded = run.record.data if run.is_recorded else {}
     if recorded:
         before["data"] |= {place: now["data"][place] for place in _PLACES if place in recorded}
+    if base is not None and run.is_recorded and run.record.base == base:  # the same weights in another folder
+        before["model"]["name"] = now["model"]["name"]
     changed = [
         f"{section}.{key}" if isinstance(value, dict) else section
         for section, value in now.items()
         for key in (value if isinstance(value, dict) else [section])
         if (before[section][key] != value[key] if isinstance(value, dict) else before[section] != value)
     ]
+    if changed and changed[0] in _LENGTH:
+        raise UserError(
+            f"{run.path} was started with another {changed[0]}, and its learning rates were planned for that length: "
+            "it cannot be made longer; train anew with --out ANOTHER"
+        )
     if changed:
         raise UserError(f"{run.path} was started with another {changed[0]}: resume with the same configuration")
     for role, rows in roles.named().items():

@@ -47,6 +47,7 @@ def result_of(job: Job, status: str, state: State | None, total_s: float) -> Res
         seed=job.config.train.seed,
         config_hash=configuration.config_hash(job.config),
         labels=list(job.label_names),
+        base=job.base,
         engine=records.Engine(
             path=plan.engine,
             reason=plan.engine_reason,
