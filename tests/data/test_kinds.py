@@ -558,3 +558,17 @@ def test_any_piece_of_a_file_is_read_or_refused(tmp_path):
 )
 def test_labels_written_in_one_cell_are_the_labels_read(names, separator):
     assert labels.names_of(joined_labels(names, separator), None, separator) == tuple(names)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Très bon; vraiment", "Mauvais été", "ça va", "bof œuvre"],
+        ["Großer Text", "über", "schöne Grüße"],
+        ["mycket bra på allt", "dåligt för mig", "ävenså"],
+    ],
+    ids=["French", "German", "Swedish"],
+)
+def test_a_few_western_lines_are_windows_1252(write, lines):
+    content = table([(line, "ab"[n % 2]) for n, line in enumerate(lines)])
+    assert read(write("few.csv", content, "cp1252")).texts == lines
