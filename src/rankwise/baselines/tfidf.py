@@ -7,7 +7,7 @@ search computes them once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,35 @@ def _read(train: data.Rows, rows: data.Rows) -> Any:
 
 def _compute(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Any] | None:
     """Fit on train, score each role, and keep the scores; None without scikit-learn."""
+    logits_of = _fitted(train, len(label_names))
+    if logits_of is None:
+        return None
+    result = {}
+    for role, rows in scored.items():
+        result[role] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
+        with caches.optional():
+            files.write_json(_cache_file(train, rows), result[role])
+    return result
+
+
+def out_of_fold(train: data.Rows, folds: Sequence[tuple[np.ndarray, np.ndarray]], label_names: Sequence[str]) -> Any:
+    """The floor's metrics of rows by fits that do not know them; None without scikit-learn or words.
+
+    folds
+        Row numbers fitted on and held out.
+    """
+    logits = np.zeros((len(train), len(label_names)), dtype=np.float32)
+    for kept, held in folds:
+        logits_of = _fitted(train.take(kept), len(label_names))
+        if logits_of is None:
+            return None
+        logits[held] = logits_of([train.texts[row] for row in held])
+    scored = np.sort(np.concatenate([held for _, held in folds]))
+    return metrics.evaluate(logits[scored], train.labels[scored], label_names)
+
+
+def _fitted(train: data.Rows, classes: int) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """Logits of texts by a fit on rows; None without scikit-learn, and where there are no words to speak of."""
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -76,15 +105,9 @@ def _compute(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequen
         model = OneVsRestClassifier(model)
     try:
         model.fit(words.fit_transform(train.texts), train.labels)
-    except ValueError:  # no words at all: there is no floor to speak of
+    except ValueError:
         return None
-    result = {}
-    for role, rows in scored.items():
-        logits = _logits(model, words.transform(rows.texts), train.labels, len(label_names))
-        result[role] = metrics.evaluate(logits, rows.labels, label_names)
-        with caches.optional():
-            files.write_json(_cache_file(train, rows), result[role])
-    return result
+    return lambda texts: _logits(model, words.transform(texts), train.labels, classes)
 
 
 def _logits(model: Any, inputs: Any, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -80,6 +80,12 @@ def summary(path: Path, result: Result) -> str:
             f"validation accuracy {chosen.accuracy:.4f} (95% interval {low:.4f} to {high:.4f}, "
             f"{chosen.examples:,} rows) at step {chosen.step}; at the last step {last.accuracy:.4f}"
         )
+    if chosen is not None and chosen.folds is not None:
+        low, high = chosen.accuracy_ci95
+        lines.append(
+            f"accuracy {chosen.accuracy:.4f} (95% interval {low:.4f} to {high:.4f}) of {chosen.examples:,} rows in "
+            f"{chosen.folds} folds, each scored by a run without it; this run is fitted on all {result.data['train'].rows:,}"
+        )
     lines += [f"note: {note}" for note in result.notes]
     timing = result.timing
     lines.append(

@@ -101,6 +101,7 @@ def _check_together(config: Config) -> None:
         raise UserError("train.early_stopping needs train.evaluate: true, there is nothing to watch without it")
     if not train.evaluate and train.schedule == "plateau":
         raise UserError("train.schedule: plateau needs train.evaluate: true, it follows the validation loss")
+    _check_folds(config)
     if config.data.pair and config.data.augment:
         raise UserError("data.augment cannot apply with data.pair: true: what it changes would no longer be the pair")
     if "sentence_shuffle" in config.data.augment and "punctuation" in config.data.preprocess:
@@ -116,3 +117,21 @@ def _check_together(config: Config) -> None:
     method_of(config).check(config)
     max_trainable(config)
     alpha_of(config.adapter.alpha, 1)
+
+
+def _check_folds(config: Config) -> None:
+    """Refuse what needs rows held out once beside `data.folds`, which scores all of them and chooses nothing by them.
+
+    Raises: UserError.
+    """
+    data, train = config.data, config.train
+    if data.folds is None:
+        return
+    other = next((key for key in ("validation", "validation_size") if getattr(data, key) is not None), None)
+    if other is not None:
+        raise UserError(f"data.folds and data.{other} are both given: folds hold every row out once, keep one")
+    if not train.evaluate:
+        raise UserError("data.folds needs train.evaluate: true, folds are there to be scored")
+    if train.early_stopping is not None or train.schedule == "plateau":
+        what = "train.early_stopping" if train.early_stopping is not None else "train.schedule: plateau"
+        raise UserError(f"{what} cannot apply with data.folds: the run on all rows has none to watch")

@@ -157,6 +157,13 @@ class Data(Section, frozen=True):
         Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
         _help("rows, or share of rows, held out; null is a tenth, at most 5,000"),
     ] = None
+    folds: Annotated[
+        Annotated[int, Meta(ge=2)] | None,
+        _help(
+            "score every training row by so many runs, each fitted on the others' rows, then fit on all; null holds rows out "
+            "once"
+        ),
+    ] = None
     test_size: Annotated[
         Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
         _help("rows, or share, set apart as test when no test is named; null keeps none"),

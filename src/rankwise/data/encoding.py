@@ -1,17 +1,20 @@
 """Which encoding a text file is in, found from all of its bytes in constant memory.
 
 UTF-8 is what every byte agrees with, UTF-16 and UTF-32 what their marks or zeros say. For anything else
-charset-normalizer judges the lines that are not ASCII; Windows-1252 stands where nothing speaks against it. It
-is kept because it is small, pure, maintained and already below `requests`.
+`charsets` judges the lines that are not ASCII.
 """
 
 from __future__ import annotations
 
 import codecs
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from rankwise.data import charsets
+from rankwise.data.charsets import Judgement
 from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener, chunks
 from rankwise.errors import UserError
 
@@ -26,32 +29,17 @@ _NAMES = {
     "cp932": "Shift-JIS",
     "cp949": "Korean (cp949)",
     "koi8-r": "KOI8-R",
+    "koi8-u": "KOI8-U",
+    "mac_roman": "Mac Roman",
+    "mac_cyrillic": "Mac Cyrillic",
     "gb18030": "GB18030",
     "big5": "Big5",
     "euc_jp": "EUC-JP",
 }
-# Never Latin-1: browsers read it as Windows-1252 too (WHATWG Encoding), whose quotes and dashes it lacks.
-_CANDIDATES = [
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r"),
-    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
-]
-# The five bytes that Windows-1252 leaves open; the WHATWG decoder gives the control characters of their number.
-_OPEN_IN_CP1252 = bytes.maketrans(b"\x81\x8d\x8f\x90\x9d", b"     ")
 _SAMPLE_BYTES = 1 << 16
-_TELLING = 0.1
-"""how much more like a language another codec must make a text than Windows-1252 does: of a few lines, a letter or two
-that both read as letters make half of it"""
-_C1 = "rankwise-c1"
-
-
-def _c1(error: UnicodeError) -> tuple[str, int]:
-    """The decoder's answer for a byte that Windows-1252 leaves open."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
-
-
-codecs.register_error(_C1, _c1)
+_GIVEN_UP = 1000
+"""bytes that are not UTF-8 from which on a file is only judged once more if they are few in it"""
+_BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -62,12 +50,16 @@ class Look:
         encoding: a codec of Python; `name` is what people call it.
         errors: its handler of bytes that cannot be decoded.
         has_quote: whether a double quote occurs anywhere; has_escape: whether one behind a backslash does.
+        notes: what else the file may be in, and what was damaged.
+        long_line: the first line that is longer than any row, if one is.
     """
 
     encoding: str
     errors: str
     has_quote: bool
     has_escape: bool
+    notes: tuple[str, ...] = ()
+    long_line: int | None = None
 
     @property
     def name(self) -> str:
@@ -78,78 +70,123 @@ def name_of(encoding: str) -> str:
     """What people call a codec."""
     if encoding.startswith("cp125"):
         return f"Windows-{encoding[2:]}"
-    return _NAMES.get(encoding, encoding)
+    return _NAMES.get(encoding, encoding.replace("iso8859", "ISO-8859"))
 
 
-def look(file: Opener, wanted: str = AUTO) -> Look:
+def look(file: Opener, wanted: str = AUTO, *, in_lines: bool = True) -> Look:
     """The encoding of a file, and whether it holds quotes.
 
     Args:
         file: its bytes.
         wanted: `data.encoding`: auto, or a codec.
+        in_lines: whether a row is a line or a few; a JSON document may have one line of any length.
 
     Raises `UserError` for bytes that are no text or disagree with the encoding that is asked for, and for a line
     longer than any text may be.
     """
     with file.open() as stream:
         start = stream.read(4)
-    encoding = _marked(start, wanted, file)
+    encoding = _marked(start, wanted)
     if encoding is None:
         encoding = _unmarked_utf16(file)
     if encoding is not None:
         return _decoded_look(file, encoding)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    is_utf8, has_quote, has_escape, sample = True, False, False, bytearray()
-    lines = _Lines(file)
+    utf8, lines, sample = _Utf8(), _Lines(file), bytearray()
+    has_quote = has_escape = False
     with file.open() as stream:
         for chunk in chunks(stream):
             has_quote = has_quote or b'"' in chunk
             has_escape = has_escape or b'\\"' in chunk
             lines.add(chunk)
-            if not is_utf8:
+            if in_lines:
+                refuse_long_line(file, lines.long)
+            utf8.add(chunk)
+            if utf8.damaged:
                 _add_sample(sample, chunk)
-                continue
-            try:
-                decoder.decode(chunk)
-            except UnicodeDecodeError:
-                is_utf8 = False
-                _add_sample(sample, chunk)
-    if is_utf8 and decoder.getstate()[0]:  # the last character is cut off
-        is_utf8 = False
-        sample += decoder.getstate()[0]
-    if is_utf8:
-        return Look("utf-8-sig", "strict", has_quote, has_escape)
-    encoding = of_bytes(bytes(sample))
-    return Look(encoding, _C1 if encoding == "cp1252" else "replace", has_quote, has_escape)
+    utf8.end()
+    if not utf8.damaged:
+        return Look("utf-8-sig", "strict", has_quote, has_escape, (), lines.long)
+    if utf8.is_it:
+        return Look("utf-8-sig", "replace", has_quote, has_escape, (utf8.note(file),), lines.long)
+    found = charsets.judged(bytes(sample) or file.start())
+    errors = charsets.OPEN_BYTES if found.codec == charsets.WESTERN else "replace"
+    return Look(found.codec, errors, has_quote, has_escape, tuple(_doubt(str(file.path), found)), lines.long)
 
 
-def of_bytes(sample: bytes) -> str:
-    """The codec of bytes that are not UTF-8."""
-    cleaned = sample.translate(_OPEN_IN_CP1252)
-    matches = _matches(sample, _CANDIDATES)
-    if cleaned != sample:
-        matches += _matches(cleaned, ["cp1252"])
-    if not matches:
-        return "cp1252"
-    best, chaos, unlike = min(matches, key=lambda m: (m[1], m[2], m[0] != "cp1252"))
-    western = next((m for m in matches if m[0] == "cp1252"), None)
-    if western is not None and western[1] <= chaos and western[2] - unlike < _TELLING:
-        return "cp1252"
-    if not _decodes(sample, best) or cleaned.decode(best, "replace") == cleaned.decode("cp1252", "replace"):
-        return "cp1252"
-    return best
+def _doubt(name: str, found: Judgement) -> list[str]:
+    """What another encoding would make of the file, where that is nearly as likely."""
+    if found.rival is None:
+        return []
+    shown = f"'{found.word}'" if found.word else "its letters"
+    other = f"'{found.rival_word}'" if found.rival_word else "others"
+    return [
+        f"{name} may be in {name_of(found.codec)}, which gives {shown}, or in {name_of(found.rival)}, which gives {other}: "
+        f"read as the first; data.encoding={found.rival} reads the second"
+    ]
 
 
-def _matches(sample: bytes, candidates: list[str]) -> list[tuple[str, float, float]]:
-    """Codecs that could be those of a sample: how disordered each makes it, and how unlike any language (negative)."""
-    from charset_normalizer import from_bytes
+class _Utf8:
+    """Whether bytes are UTF-8, or were before a few of them were damaged.
 
-    return [(m.encoding, round(m.chaos, 2), -m.coherence) for m in from_bytes(sample, cp_isolation=candidates)]
+    Characters of several bytes are UTF-8's own: other encodings hardly ever write one, and where they do, many more
+    bytes are none.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lines = 1
+        self.damaged = 0
+        self.first_line = 0
+        self._own = 0
+
+    def add(self, chunk: bytes, *, final: bool = False) -> None:
+        """Take in the next bytes of the file."""
+        if self.damaged > _GIVEN_UP and not self.is_it:
+            return
+        before = self._decoder.getstate()[0]
+        text = self._decoder.decode(chunk, final)
+        broken = text.count(_BROKEN)
+        if broken:
+            broken -= (before + chunk).count(_BROKEN.encode())  # which the file holds itself
+            if broken > 0 and not self.damaged:
+                self.first_line = self._lines + text[: text.index(_BROKEN)].count("\n")
+        self.damaged += broken
+        if broken:
+            self._own += len(text) - len(text.encode("ascii", "ignore")) - broken
+        else:  # what a character has beyond its first byte; one that the chunk cuts counts with the next
+            self._own += len(before) + len(chunk) - len(self._decoder.getstate()[0]) - len(text)
+        self._lines += chunk.count(b"\n")
+
+    def end(self) -> None:
+        """The file has no more bytes."""
+        self.add(b"", final=True)
+
+    @property
+    def is_it(self) -> bool:
+        """Whether it holds as many characters of UTF-8's own as damaged ones."""
+        return self._own >= self.damaged
+
+    def note(self, file: Opener) -> str:
+        count = f"{self.damaged:,} damaged character{'s' if self.damaged > 1 else ''}"
+        return (
+            f"{file.path} is UTF-8 with {count}, the first in line {self.first_line:,}, now U+FFFD; data.encoding names "
+            "another encoding"
+        )
 
 
-def decode(data: bytes, encoding: str) -> str:
-    """Text of bytes in an encoding that was found for them."""
-    return data.decode(encoding, _C1 if encoding == "cp1252" else "replace")
+def refuse_long_line(file: Opener, line: int | None) -> None:
+    """Raise `UserError` where there is a line that is longer than a row may be."""
+    if line is not None:
+        file.refuse_filler()
+        raise UserError(f"{file.path}, line {line:,} is longer than {MAX_LINE_CHARS:,} characters: {TOO_LONG}")
+
+
+def is_mostly_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8, damaged or not."""
+    utf8 = _Utf8()
+    utf8.add(data)
+    utf8.end()
+    return not utf8.damaged or utf8.is_it
 
 
 def of_many(contents: Iterable[bytes]) -> str:
@@ -159,15 +196,7 @@ def of_many(contents: Iterable[bytes]) -> str:
         _add_sample(sample, data)
         if len(sample) > _SAMPLE_BYTES:
             break
-    return of_bytes(bytes(sample))
-
-
-def _decodes(sample: bytes, encoding: str) -> bool:
-    try:
-        sample[: len(sample) // 2].decode(encoding, "replace" if encoding == "cp1252" else "strict")
-    except UnicodeDecodeError as error:
-        return error.end >= len(sample) // 2 - 4  # a character cut in two by the sample's end
-    return True
+    return charsets.judged(bytes(sample)).codec
 
 
 def _add_sample(sample: bytearray, chunk: bytes) -> None:
@@ -181,7 +210,7 @@ def _add_sample(sample: bytearray, chunk: bytes) -> None:
                 return
 
 
-def _marked(start: bytes, wanted: str, file: Opener) -> str | None:
+def _marked(start: bytes, wanted: str) -> str | None:
     """The encoding that is asked for, or that a byte order mark names."""
     if wanted != AUTO:
         try:
@@ -197,18 +226,25 @@ def _marked(start: bytes, wanted: str, file: Opener) -> str | None:
 
 
 def _unmarked_utf16(file: Opener) -> str | None:
-    """UTF-16 without its mark, known by zeros that stand in every second byte alone.
+    """UTF-16 without its mark: read so, bytes with zeros among them are lines of characters that are in use.
 
     Raises `UserError` for other zeros: those are no text.
     """
     start = file.start()
-    zeros = start.count(0)
-    if zeros == 0:
+    if not start.count(0):
         return None
-    even, odd = start[0::2].count(0), start[1::2].count(0)
-    if zeros > len(start) // 4 and 20 * min(even, odd) < max(even, odd):
-        return "utf-16-le" if odd > even else "utf-16-be"
-    raise _no_text(file)
+    likely = {codec: text for codec in ("utf-16-le", "utf-16-be") if (text := _text_in(start, codec)) is not None}
+    if not likely:
+        raise _no_text(file)
+    # Read the wrong way round, a space or a line's end is a letter that no text needs.
+    return max(likely, key=lambda codec: sum(map(likely[codec].count, " \n,;\t")))
+
+
+def _text_in(start: bytes, codec: str) -> str | None:
+    text = start[: len(start) // 2 * 2].decode(codec, "replace").rstrip("\ufffd")
+    kinds = Counter(map(unicodedata.category, text))
+    is_text = not any(kinds[kind] for kind in ("Cn", "Co", "Cs")) and kinds["Cc"] == sum(map(text.count, "\r\n\t"))
+    return text if is_text and "\ufffd" not in text else None
 
 
 def _no_text(file: Opener) -> UserError:
@@ -218,7 +254,7 @@ def _no_text(file: Opener) -> UserError:
 
 def _decoded_look(file: Opener, encoding: str) -> Look:
     """Read the file in an encoding that is known, to see that it can be."""
-    errors = _C1 if encoding == "cp1252" else "strict"
+    errors = charsets.OPEN_BYTES if encoding == charsets.WESTERN else "strict"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     has_quote, has_escape, done, lines = False, False, 0, 1
     with file.open() as stream:
@@ -237,14 +273,16 @@ def _decoded_look(file: Opener, encoding: str) -> Look:
 
 
 class _Lines:
-    """Refuses what no table of texts holds: zero bytes, and a line of many megabytes."""
+    """Refuses zero bytes, which no text holds, and finds a line of many megabytes."""
 
     def __init__(self, file: Opener) -> None:
         self._file = file
         self._open = 0
         self._number = 1
+        self.long: int | None = None
 
     def add(self, chunk: bytes) -> None:
+        """Take in the next bytes of the file."""
         if b"\0" in chunk:
             raise _no_text(self._file)
         parts = chunk.split(b"\n")
@@ -258,8 +296,5 @@ class _Lines:
         self._check(self._open, self._number)
 
     def _check(self, length: int, number: int) -> None:
-        if length > MAX_LINE_CHARS:
-            self._file.refuse_filler()
-            raise UserError(
-                f"{self._file.path}, line {number:,} is longer than {MAX_LINE_CHARS:,} characters: {TOO_LONG}"
-            )
+        if self.long is None and length > MAX_LINE_CHARS:
+            self.long = number

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rankwise.data.folds import FEW_ROWS, FOLDS
 from rankwise.data.rows import Rows
 
 _FEW_ROWS = 100
@@ -19,13 +20,18 @@ _SAMPLE = 2000
 
 
 def of_roles(
-    rows: Mapping[str, Rows], classes: Sequence[str], balance: Mapping[str, Sequence[int]], *, named_test: bool
+    rows: Mapping[str, Rows],
+    classes: Sequence[str],
+    balance: Mapping[str, Sequence[int]],
+    *,
+    named_test: bool,
+    named_validation: bool = False,
 ) -> list[str]:
     """Notes on the rows of all roles.
 
     Args:
         balance: for each role, rows that carry each class.
-        named_test: whether test is a source of its own.
+        named_test, named_validation: whether these are sources of their own.
     """
     notes = []
     train = balance.get("train")
@@ -34,7 +40,10 @@ def of_roles(
         if single:
             notes.append(f"{_named(single)} {'has' if len(single) == 1 else 'have'} a single training row")
     if "validation" in rows:
-        notes += _of_choice(len(rows["validation"]), balance["validation"], classes)
+        choice = _of_choice(len(rows["validation"]), balance["validation"], classes)
+        if choice and "train" in rows and not named_validation and len(rows["train"]) < FEW_ROWS:
+            choice = [f"{choice[0]}; data.folds={FOLDS} scores every row instead, by {FOLDS} runs"]
+        notes += choice
     if train is not None and named_test and "test" in rows:
         absent = [n for n, a, b in zip(classes, train, balance["test"], strict=True) if a and not b]
         if absent:

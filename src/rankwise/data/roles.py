@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rankwise import files
 from rankwise.config import Data
-from rankwise.data import cleaning, duplicates, labels, remarks, sources
+from rankwise.data import cleaning, duplicates, folds, labels, remarks, sources
 from rankwise.data.classes import declared
 from rankwise.data.report import Report
 from rankwise.data.rows import Rows
@@ -95,16 +95,21 @@ def load(
     rows = {role: _rows(part, role, classes, data, numbers) for role, part in parts.items() if role in roles}
     if not rows:
         raise UserError(f"there are no {' or '.join(roles)} rows: name a source with data.{roles[0]}")
+    whole = rows
+    if data.folds is not None:  # validation rows are training rows of other folds: nothing is chosen by them
+        rows = {role: held for role, held in rows.items() if role != "validation"} or rows
     report = Report(rows={role: len(r) for role, r in rows.items()}, classes=classes)
     report.balance = {role: labels.counts(r.labels, len(classes)) for role, r in rows.items()}
     read = {part.line: part for role, part in parts.items() if role in roles}
     report.sources = [line for line in read if line]
     report.notes = list(dict.fromkeys(note for part in read.values() for note in part.notes))
     report.notes += [note for role in rows if (note := _positions(parts[role], role, classes, numbers))]
-    report.notes += remarks.of_roles(rows, classes, report.balance, named_test=data.test is not None)
+    report.notes += remarks.of_roles(
+        rows, classes, report.balance, named_test=data.test is not None, named_validation=data.validation is not None
+    )
     if audit:
         report.duplicates = audited(rows, data.preprocess)
-    return Roles(rows.get("train"), rows.get("validation"), rows.get("test"), classes, report, data)
+    return Roles(whole.get("train"), whole.get("validation"), whole.get("test"), classes, report, data)
 
 
 def _found(data: Data, found: Data) -> Data:
@@ -174,7 +179,11 @@ def _split_train(data: Data, hold_validation: bool, whole: sources.Source | None
     parts = {}
     if data.test is None and data.test_size is not None:
         parts["test"], rest = _hold_out(rest, data.test_size, "test", data)
-    if data.validation is None and (hold_validation or data.validation_size is not None):
+    if data.folds is not None:
+        if hold_validation:
+            fold = folds.fold_of_each(_label_array(rest, data), data.folds, data.split_seed)
+            parts["validation"] = _take(rest, np.flatnonzero(fold != folds.ALWAYS_TRAINED_ON))
+    elif data.validation is None and (hold_validation or data.validation_size is not None):
         size = data.validation_size or default_validation_rows(len(rest.texts))
         parts["validation"], rest = _hold_out(rest, size, "validation", data)
     labels.order(rest.labels, f"what is left of {rest.where} for training")
@@ -189,7 +198,7 @@ def _hold_out(
     count = size if isinstance(size, int) else math.ceil(size * rows)
     if count >= rows:
         raise UserError(f"data.{role}_size asks for {count:,} rows of {rows:,}: leave some for training")
-    held, left = split(_strata(source, data) if data.stratify else rows, count, data.split_seed)
+    held, left = split(labels.strata(_label_array(source, data)) if data.stratify else rows, count, data.split_seed)
     return _take(source, held), _take(source, left)
 
 
@@ -198,9 +207,9 @@ def default_validation_rows(rows: int) -> int:
     return min(max(1, rows // 10), MAX_VALIDATION_ROWS)
 
 
-def _strata(source: sources.Source, data: Data) -> NDArray[np.int64]:
+def _label_array(source: sources.Source, data: Data) -> NDArray[Any]:
     index = {name: i for i, name in enumerate(source.classes or ())}
-    return labels.strata(labels.to_array(source.labels, index, len(index), data.multi_label))
+    return labels.to_array(source.labels, index, len(index), data.multi_label)
 
 
 def split(strata: NDArray[np.int64] | int, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -28,3 +31,19 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Rows:
+        """The rows of these numbers, in their order; their hashes are of the whole and the numbers."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        part = hashlib.sha256(chosen.tobytes()).hexdigest()
+
+        def of_part(whole: str) -> str:
+            return hashlib.sha256(f"{whole} {part}".encode()).hexdigest()
+
+        return Rows(
+            texts=[self.texts[row] for row in chosen],
+            labels=self.labels[chosen],
+            ids=[self.ids[row] for row in chosen],
+            sha256=of_part(self.sha256),
+            texts_sha256=of_part(self.texts_sha256),
+        )

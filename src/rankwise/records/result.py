@@ -28,12 +28,15 @@ class Scores(Record, kw_only=True):
 
     step
         The optimizer step of the weights that were scored.
+    folds
+        Of how many runs, each scored on the rows that it was not fitted on.
     looks, looks_all
         How often these rows were scored by this run, and by every run of this user.
     """
 
     OMITTED: ClassVar[tuple[str, ...]] = (
         "step",
+        "folds",
         "looks",
         "looks_all",
         "notes",
@@ -49,6 +52,7 @@ class Scores(Record, kw_only=True):
     )
 
     step: int | None = None
+    folds: int | None = None
     looks: int | None = None
     looks_all: int | None = None
     examples: int

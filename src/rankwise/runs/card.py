@@ -114,7 +114,13 @@ def _scores(result: Result) -> str:
         said = looks.sentence(test.looks or 1, test.looks_all)
         sentences.append(f"{said[0].upper()}{said[1:]}.")
         sentences += [f"Note: {note}." for note in test.notes]
-    if result.metrics.validation is not None:
+    validation = result.metrics.validation
+    if validation is not None and validation.folds is not None:
+        sentences.append(
+            f"Validation rows are the training rows, each scored by one of {validation.folds} runs that was not fitted on it; "
+            "this adapter was fitted on all of them."
+        )
+    elif validation is not None:
         sentences.append("Validation rows chose the weights, so their scores are a little too good.")
     role, scores = scored[0]
     return "\n".join(lines) + "\n\n" + " ".join(sentences) + "\n\n" + _classes(scores, role)

@@ -27,7 +27,7 @@ from rankwise.records.result import Proof
 from rankwise.runs import card
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
-from rankwise.training import final, probe, proof, record, stopping, tracking
+from rankwise.training import cross_validation, final, probe, proof, record, stopping, tracking
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import Loop
 from rankwise.training.optimizers import optimizer
@@ -72,6 +72,8 @@ class Execution:
             self.tracker = tracking.open_tracker(job.config, job.run)
         self._write("running")
         try:
+            if job.config.data.folds is not None:
+                cross_validation.score_rows(job, lambda fold, **options: Execution(fold).run(**options))
             with own_generators(job.config.train.seed):
                 state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from rankwise.baselines import tfidf
+from rankwise.data import folds
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.records import Floor, LastScores, Metrics, Scores
@@ -33,7 +34,9 @@ def scores(job: Job, state: State, classifier: Classifier) -> Metrics:
     """The metrics of validation, of its last evaluation, of a sample of training rows, and the floor's."""
     started = time.perf_counter()
     found = Metrics()
-    if job.validation is not None:
+    if job.config.data.folds is not None:
+        found.validation = _out_of_fold(job)
+    elif job.validation is not None:
         found.validation = _validation(job, state, classifier)
         found.validation_last = _last(state)
     found.train_sample = _train_sample(job, classifier)
@@ -76,6 +79,14 @@ def _validation(job: Job, state: State, classifier: Classifier) -> Scores:
     return Scores.of(metrics.evaluate(logits, examples.labels, job.label_names), step=step)
 
 
+def _out_of_fold(job: Job) -> Scores:
+    """The metrics of every row by the run that was not fitted on it."""
+    read = predictions.read(job.run.path, "validation")
+    scores = Scores.of(metrics.evaluate(read.logits, read.labels, job.label_names))
+    scores.folds = job.config.data.folds
+    return scores
+
+
 def _last(state: State) -> LastScores:
     """The last evaluation's scores, beside the chosen one's."""
     row = state.history[-1]
@@ -94,6 +105,10 @@ def _floor(job: Job) -> Floor | None:
     """The floor's scores on validation; those on test rows wait in the cache until they are asked for."""
     others = {role: rows for role, rows in job.roles.named().items() if role != "train"}
     assert job.roles.train is not None
+    if job.config.data.folds is not None:
+        parts = folds.splits(job.roles.train.labels, job.config.data.folds, job.config.data.split_seed)
+        validation = tfidf.out_of_fold(job.roles.train, parts, job.label_names)
+        return None if validation is None else Floor(method=tfidf.METHOD, validation=Scores.of(validation))
     found = tfidf.scores(job.roles.train, others, job.label_names)
     if not found:
         return None

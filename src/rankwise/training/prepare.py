@@ -76,7 +76,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     training = _training(roles.train, tokenizer, plan)
     length = training.tokens.max_length
     validation = None
-    if roles.validation is not None:
+    if roles.validation is not None and config.data.folds is None:
         validation = Examples(_tokens(roles.validation, tokenizer, length, plan), roles.validation.labels)
         roles.report.add_tokens("validation", validation.tokens)
     roles.report.add_tokens("train", training.tokens)

@@ -27,6 +27,7 @@ class Delimited(Table):
         fallback = "\t" if file.suffix in (".tsv", ".tab") else ","
         self._dialect: Dialect = sniff(file, self._look, reading, fallback=fallback)
         self.facts = [self._look.name, *self._dialect.facts()]
+        self.notes += self._look.notes
         if self._dialect.note:
             self.notes.append(self._dialect.note)
         first = next(self._records(), None)

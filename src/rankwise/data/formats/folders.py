@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankwise.data import encoding
+from rankwise.data import charsets, encoding
 from rankwise.data.formats.lines import Lines
 from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG, opener
 from rankwise.data.table import Reading, Table
@@ -15,6 +15,7 @@ from rankwise.errors import UserError
 _COLUMNS = ("id", "text", "label")
 # What stands beside data and is none.
 _ASIDE = ("readme", "license", "licence", "mapping")
+_DAMAGED = "of UTF-8 with damaged characters"
 _MAX_FILE_BYTES = 4 * MAX_TEXT_CHARS
 
 
@@ -34,20 +35,27 @@ class TextFiles(Table):
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
-        others = 0
+        others = damaged = 0
         for path, label in self._files:
             self.row += 1
             data = _bytes_of(path)
             try:
                 text = data.decode("utf-8-sig")
             except UnicodeDecodeError:
-                others += 1
-                text = encoding.decode(data, self._fallback())
+                if encoding.is_mostly_utf8(data):
+                    damaged += 1
+                    text = data.decode("utf-8-sig", "replace")
+                else:
+                    others += 1
+                    text = charsets.decoded(data, self._fallback())
             cells = {"id": path.relative_to(self._root).as_posix(), "text": text, "label": label}
             yield tuple([cells[name] for name in names])
         if others:
             self.facts = [f for f in self.facts if " in " not in f]
             self.facts.append(f"{others:,} of them in {encoding.name_of(self._fallback())}")
+        if damaged and not any(_DAMAGED in note for note in self.notes):
+            files = f"{damaged:,} file{'s' if damaged > 1 else ''}"
+            self.notes.append(f"{self.name}: {files} {_DAMAGED}, now U+FFFD")
 
     def where(self) -> str:
         return str(self._files[self.row - 1][0]) if self.row else self.name
@@ -56,7 +64,7 @@ class TextFiles(Table):
         """The encoding of the files that are not UTF-8."""
         if self._codec is None:
             contents = (path.read_bytes() for path, _ in self._files)
-            self._codec = encoding.of_many(data for data in contents if not _is_utf8(data))
+            self._codec = encoding.of_many(data for data in contents if not encoding.is_mostly_utf8(data))
         return self._codec
 
 
@@ -107,14 +115,6 @@ def _bytes_of(path: Path) -> bytes:
     return data.decode("utf-16").encode() if data.startswith((b"\xff\xfe", b"\xfe\xff")) else data
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 # --- a file for each class ----------------------------------------------------------------------------
 
 
@@ -155,6 +155,7 @@ class ClassFiles(Table):
             file = opener(path)
             self._parts.append((name, Lines(file, encoding.look(file, reading.encoding))))
         self.facts = [f"a file for each of {', '.join(names)}", *dict.fromkeys(t.facts[0] for _, t in self._parts)]
+        self.notes += [note for _, lines in self._parts for note in lines.notes]
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
@@ -197,6 +198,7 @@ class ParallelFiles(Table):
         self._texts = Lines(file, encoding.look(file, reading.encoding))
         self._labels = Lines(other, encoding.look(other, reading.encoding))
         self.facts = [self._texts.facts[0], f"labels from {labels.name}"]
+        self.notes += [*self._texts.notes, *self._labels.notes]
         mapping = next((p for p in visible(texts.parent) if p.name.lower().startswith("mapping")), None)
         if mapping is not None:
             self.notes.append(f"{mapping} names what numbers stand for: data.classes={mapping} takes its names")

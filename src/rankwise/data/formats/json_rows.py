@@ -1,21 +1,25 @@
 """JSON in its several shapes: an object a line, an array of rows, rows by split, and columns.
 
 Which it is, the content says and not the ending: `to_json` of more than one library writes JSON Lines into a
-.json file. Lines are read one at a time; a document is read whole.
+.json file. Rows are read one at a time, of a document too, unless it holds whole columns.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TextIO
 
 import msgspec
 
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
 from rankwise.data.formats.dialect import text_of
-from rankwise.data.opening import Opener
+from rankwise.data.formats.json_shapes import Outline, Shape, outline, rows_of, shape_of
+from rankwise.data.formats.json_walk import Walk
+from rankwise.data.opening import MAX_LINE_CHARS, Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, nearest
 
@@ -26,31 +30,37 @@ SPLITS = {
     "test": ("test", "testing", "eval"),
 }
 """What the splits of a role are called."""
+_LOOKED_AHEAD = 1 << 16
 _PAIR = ("text", "label")
 _EXPECTED = 'expected an object such as {"text": ..., "label": ...}'
 
 
 def open_json(file: Opener, reading: Reading) -> Table:
     """The table of a JSON file, by its content."""
-    look = encoding.look(file, reading.encoding)
-    decode = msgspec.json.Decoder().decode
+    look = encoding.look(file, reading.encoding, in_lines=False)
     with text_of(file, look) as text:
-        first = next((line for line in text if line.strip()), "")
-        has_more = any(line.strip() for line in text)
+        first = _first_line(text)
+        has_more = bool(text.read(_LOOKED_AHEAD).strip()) if first.endswith(("\n", "\r")) else False
     if not first:
         raise UserError(f"{file.path} is empty: expected one JSON object a line, or an array of them")
     try:
-        value = _decoded(first, decode)
+        value = _decoded(first, msgspec.json.Decoder().decode)
     except ValueError:
         value = None
-    is_lines = isinstance(value, dict) and (has_more or not _is_document(value))
-    if (
-        is_lines
-        or (value is None and not first.lstrip().startswith(("[", "{")))
-        or file.suffix in (".jsonl", ".ndjson")
-    ):
+    is_row = isinstance(value, dict) and (has_more or not _is_document(value))
+    is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in (".jsonl", ".ndjson")
+    if is_row or (value is None and not is_document) or file.suffix in (".jsonl", ".ndjson"):
+        encoding.refuse_long_line(file, look.long_line)
         return JsonLines(file, look)
     return JsonDocument(file, look, reading)
+
+
+def _first_line(text: TextIO) -> str:
+    """The first line that is not blank, as far as a row may be long."""
+    while line := text.readline(MAX_LINE_CHARS):
+        if line.strip():
+            return line
+    return ""
 
 
 def _decoded(line: str, decode: Any) -> Any:
@@ -96,6 +106,7 @@ class JsonLines(_Rows):
         self._file = file
         self._look = look
         self.facts = ["JSON Lines", *([look.name] if look.name != "UTF-8" else [])]
+        self.notes += look.notes
         self.columns = self._columns()
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
@@ -132,25 +143,70 @@ class JsonLines(_Rows):
 
 
 class JsonDocument(_Rows):
-    """An array of rows, an object of such arrays by split, or an object of columns."""
+    """One value of rows: an array, an object of arrays by split, of rows by key, or of columns."""
 
     def __init__(self, file: Opener, look: Look, reading: Reading) -> None:
         super().__init__(str(file.path))
-        with text_of(file, look) as text:
-            content = text.read()
-        try:
-            document = _decoded(content, msgspec.json.Decoder().decode)
-        except ValueError as error:
-            raise UserError(f"{self.name} is not JSON: {error}") from error
-        self.facts = ["JSON"]
-        rows = self._rows_of(document, file.part, reading)
-        self._all = [self._record(row) for row in rows]
-        if not self._all:
-            raise UserError(f"{self.name} is empty: it has no rows")
+        self._file = file
+        self._look = look
+        self.facts = ["JSON", *([look.name] if look.name != "UTF-8" else [])]
+        self.notes += look.notes
+        self._shape = self._found(file.part, reading)
+        if self._shape.path:
+            self.facts.append(f"split '{self._shape.path[-1]}'")
         self.columns = self._columns()
+        if not self.columns:
+            raise UserError(f"{self.name} is empty: it has no rows")
+
+    @contextmanager
+    def _walk(self, path: Sequence[str] = ()) -> Iterator[Walk]:
+        """A walk that stands before the value at a path of keys."""
+        with text_of(self._file, self._look) as text:
+            walk = Walk(text, self.name)
+            for wanted in path:
+                for key in walk.fields():
+                    if key == wanted:
+                        break
+                    walk.skip()
+            yield walk
+
+    def _found(self, part: str | None, reading: Reading) -> Shape:
+        with self._walk() as walk:
+            if walk.next() == "[":
+                return Shape("rows")
+            if walk.next() != "{":
+                raise UserError(f"{self.name} holds {repr(walk.value())[:40]}, expected rows")
+            whole = outline(walk)
+            walk.end()
+        shape = shape_of(whole)
+        if shape is not None:
+            return shape
+        split = self._split(whole, part, reading)
+        with self._walk([split]) as walk:
+            inner = Shape("rows") if walk.next() == "[" else shape_of(outline(walk))
+        if inner is None:
+            raise UserError(f"{self.name}: what it holds under '{split}' is no table, {_EXPECTED}")
+        return replace(inner, path=(split,))
+
+    def _split(self, whole: Outline, part: str | None, reading: Reading) -> str:
+        """The key of the rows that the role needs."""
+        splits = [name for name, member in whole.members.items() if member.kind != "value" and member.count]
+        split = part or next((name for name in SPLITS[reading.role] if name in splits), None)
+        arrays = [name for name in splits if whole.members[name].kind == "array"]
+        if split is None and len(arrays) == 1:
+            (split,) = arrays
+        if split is None or split not in splits:
+            asked = f"no split '{part}'{nearest(str(part), splits)}" if part else f"no split for {reading.role}"
+            raise UserError(
+                f"{self.name} has {asked}: it holds {', '.join(map(repr, list(whole.members)[:10]))}; "
+                f"name one, as in {self.name}[{next(iter(splits), 'train')}]"
+            )
+        return split
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
-        yield from self._all
+        with self._walk(self._shape.path) as walk:
+            for row in rows_of(walk, self._shape):
+                yield self._record(row)
 
     def _record(self, row: Any) -> Mapping[str, Any]:
         if isinstance(row, dict):
@@ -158,41 +214,3 @@ class JsonDocument(_Rows):
         if isinstance(row, list) and len(row) == len(_PAIR):
             return dict(zip(_PAIR, row, strict=True))
         raise UserError(f"{self.name} holds {repr(row)[:60]} as a row, {_EXPECTED} or [text, label]")
-
-    def _rows_of(self, document: Any, part: str | None, reading: Reading) -> Sequence[Any]:
-        """The rows of a document."""
-        if isinstance(document, list):
-            return document
-        if not isinstance(document, dict):
-            raise UserError(f"{self.name} holds a {type(document).__name__}, expected rows")
-        columns = _columns_of(document)
-        if columns is not None:
-            return columns
-        lists = {name: rows for name, rows in document.items() if isinstance(rows, list)}
-        split = part or next((name for name in SPLITS[reading.role] if name in lists), None)
-        if part is None and split is None and len(lists) == 1:
-            (split,) = lists
-        if split not in lists:
-            asked = f"no split '{part}'{nearest(str(part), lists)}" if part else f"no split for {reading.role}"
-            raise UserError(
-                f"{self.name} has {asked}: it holds {', '.join(map(repr, list(document)[:10]))}; "
-                f"name one, as in {self.name}[{next(iter(lists), 'train')}]"
-            )
-        self.facts.append(f"split '{split}'")
-        return lists[split]
-
-
-def _columns_of(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Rows of an object of columns, each a list or (as pandas writes them) an object by row; None if it is none."""
-    values = list(document.values())
-    if not values or "data" in document or "train" in document:
-        return None
-    if all(isinstance(v, dict) for v in values):
-        keys = list(values[0])
-        if all(list(v) == keys for v in values):
-            return [{name: column[key] for name, column in document.items()} for key in keys]
-    if all(isinstance(v, list) for v in values) and len({len(v) for v in values}) == 1:
-        if any(isinstance(cell, (dict, list)) for cell in values[0][:1]):
-            return None
-        return [dict(zip(document, cells, strict=True)) for cells in zip(*values, strict=True)]
-    return None

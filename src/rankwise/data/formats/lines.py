@@ -70,6 +70,7 @@ class Lines(Table):
         self._file = file
         self._look = look
         self.facts = [look.name, "one text a line"]
+        self.notes += look.notes
 
     def _lines(self) -> Iterator[str]:
         """Lines without their ends; blank ones only where another line follows."""
