@@ -24,11 +24,12 @@ from real_sets import AUTO, RESULTS
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "real-sets.md"
 Cell = Mapping[str, Any]
-INTRODUCTION = """# Sets that `auto` had not seen
+TITLE = "# Sets that `auto` had not seen"
+INTRODUCTION = f"""{TITLE}
 
-`rankwise auto` beside what an engineer would try first: the same training rows, the same clock of {minutes:g} minutes, the same
-encoder ({base}), each in a process of its own. No contestant saw a test label, and every cell's answers were scored once.
-Measured with {threads} threads of {cpu}.
+`rankwise auto` beside what an engineer would try first: the same training rows, the same clock of {{minutes:g}} minutes, the same
+encoder ({{base}}), each in a process of its own. No contestant saw a test label, and every cell's answers were scored once.
+Measured with {{threads}} threads of {{cpu}}.
 
 *above it* is `auto`'s test accuracy less the other's, in points with a paired 95% bootstrap interval; beside it the rows that
 `auto` alone has right and those that the other alone has right, and McNemar's exact probability, corrected for the
@@ -58,14 +59,13 @@ def main() -> int:
 
 def cells_of(results: Path) -> list[Cell]:
     """The result files."""
-    cells = [files.read_json(file) for file in sorted(results.glob("*.json"))]
-    if not cells:
-        raise SystemExit(f"{results} holds no results yet: run benchmarks/real_sets.py")
-    return cells
+    return [files.read_json(file) for file in sorted(results.glob("*.json"))]
 
 
 def page(cells: Sequence[Cell]) -> str:
     """The whole page in Markdown."""
+    if not cells:
+        return f"{TITLE}\n\nNot run yet: `python benchmarks/real_sets.py DIR`, then `python benchmarks/real_sets_table.py`.\n"
     first = next((cell for cell in cells if cell["peer"] == AUTO), cells[0])
     parts = [
         INTRODUCTION.format(

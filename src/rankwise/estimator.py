@@ -146,9 +146,11 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         return probabilities
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:
-        """The most probable class of each text. Shape: (texts,) -> (texts,)"""
+        """The class of each text: the most probable one, unless options name a goal. Shape: (texts,) -> (texts,)"""
         check_is_fitted(self)
-        chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        predictor = self._loaded()
+        decided = predictor.decide(predictor.predict_proba(_texts(X)))
+        chosen: NDArray[Any] = self.classes_[np.argsort(self._columns)[decided]]
         return chosen
 
     def save(self, folder: str | Path) -> Path:

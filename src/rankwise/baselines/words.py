@@ -14,6 +14,8 @@ import numpy as np
 
 from rankwise import files
 from rankwise.errors import UserError
+from rankwise.records.record import of_tree
+from rankwise.records.result import Decision
 
 DETAILS, WEIGHTS = "words.json", "words.safetensors"
 FOLDER = "words"
@@ -47,6 +49,8 @@ class WordClassifier:
     preprocess: tuple[str, ...]
     strength: float
     label: str = "label"
+    decision: Decision | None = None
+    """fitted for a goal"""
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores of cleaned texts, float32. Shape: (texts, classes)"""
@@ -83,6 +87,7 @@ class WordClassifier:
                 "preprocess": list(self.preprocess),
                 "strength": self.strength,
                 "ngrams": grams,
+                "decision": self.decision.to_dict() if self.decision else None,
             }
             files.write_json(temporary / DETAILS, details)
 
@@ -118,6 +123,7 @@ class WordClassifier:
                 tuple(details["preprocess"]),
                 float(details["strength"]),
                 str(details["label"]),
+                of_tree(Decision, details["decision"]) if details.get("decision") else None,
             )
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise UserError(f"{folder} holds no whole classifier of words: {error}; copy it again") from error

@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="key=value", help="what shall not be chosen: data.test=FILE, ...")
     parser.add_argument("--max-params", default="1M", metavar="N", help="trainable parameters allowed (default: 1M)")
     parser.add_argument("--max-minutes", type=float, default=15.0, metavar="M", help="minutes allowed (default: 15)")
+    parser.add_argument(
+        "--goal",
+        default="accuracy",
+        metavar="GOAL",
+        help="what is chosen by: accuracy, macro_f1, recall@precision=0.9:CLASS, cost:FILE (default: accuracy)",
+    )
     parser.add_argument("--out", metavar="DIR", help="the folder (default: searches/auto-NAME)")
     common.add_json(parser)
 
@@ -32,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         args.words,
         max_params=args.max_params,
         max_minutes=args.max_minutes,
+        goal=args.goal,
         out=args.out,
         started=started,
     )

@@ -86,6 +86,10 @@ def summary(path: Path, result: Result) -> str:
             f"accuracy {chosen.accuracy:.4f} (95% interval {low:.4f} to {high:.4f}) of {chosen.examples:,} rows in "
             f"{chosen.folds} folds, each scored by a run without it; this run is fitted on all {result.data['train'].rows:,}"
         )
+    decision = result.decision
+    if decision is not None:
+        reached = "" if decision.value is None else f", which came to {decision.value:.4f} there"
+        lines.append(f"answers are decided for {decision.goal}, fitted on {decision.rows:,} validation rows{reached}")
     lines += [f"note: {note}" for note in result.notes]
     timing = result.timing
     lines.append(

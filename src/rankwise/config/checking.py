@@ -12,6 +12,7 @@ from rankwise.config.keys import check_tree, choices, section_type, suited, take
 from rankwise.config.tree import Config
 from rankwise.config.values import alpha_of, max_trainable
 from rankwise.errors import UserError
+from rankwise.scoring.goals import goal_of
 
 _TYPES = {
     "int": "a whole number",
@@ -115,6 +116,7 @@ def _check_together(config: Config) -> None:
             "train.prefix_cache_mb cannot apply with data.augment: a text that changes every epoch is never met again"
         )
     method_of(config).check(config)
+    goal_of(train.select.metric, "train.select.metric")
     max_trainable(config)
     alpha_of(config.adapter.alpha, 1)
 

@@ -196,9 +196,13 @@ class Data(Section, frozen=True):
 class Select(Section, frozen=True):
     """Which evaluation's weights are kept."""
 
-    metric: Annotated[Literal["accuracy", "loss", "macro_f1"], _help("validation metric that picks the checkpoint")] = (
-        "accuracy"
-    )
+    metric: Annotated[
+        str,
+        _help(
+            "goal that picks the checkpoint and how the classifier decides: accuracy, loss, macro_f1, "
+            "recall@precision=P:CLASS or cost:FILE"
+        ),
+    ] = "accuracy"
     mode: Annotated[Literal["max", "min"] | None, _help("direction; null follows the metric")] = None
 
 

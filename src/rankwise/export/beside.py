@@ -10,10 +10,9 @@ from typing import Any
 from rankwise import files
 from rankwise.data import cleaning
 from rankwise.export.subject import Subject
+from rankwise.scoring.decisions import thresholds
 
 ABOUT = "classifier.json"
-THRESHOLD = 0.5
-"""probability from which a text carries a label, where it may carry several"""
 
 _PREDICT = '''"""Labels texts, one a line of standard input. Needs numpy, tokenizers and {needs}."""
 
@@ -51,10 +50,23 @@ if __name__ == "__main__":
         print(json.dumps(predict([line.rstrip("\\n")])[0], ensure_ascii=False))
 '''
 
-_SOFTMAX = """shares = numpy.exp(scores - scores.max(1, keepdims=True))
-    return shares / shares.sum(1, keepdims=True)"""
+_SHARES = """shares = numpy.exp(scores.astype(numpy.float64) - scores.max(1, keepdims=True))
+    shares = shares / shares.sum(1, keepdims=True)"""
+_SOFTMAX = f"{_SHARES}\n    return shares"
 _SIGMOID = "return 1 / (1 + numpy.exp(-scores))"
 _ONE = 'return [ABOUT["labels"][row.argmax()] for row in probabilities(texts)]'
+_BY_COST = """scores = logits({texts}) / ABOUT["decision"]["temperature"]
+    {share}
+    expected = shares @ numpy.array(ABOUT["decision"]["costs"])
+    return [ABOUT["labels"][row.argmin()] for row in expected]"""
+_BY_THRESHOLD = """scores = logits({texts})
+    {share}
+    fitted = ABOUT["decision"]["thresholds"]
+    places = [ABOUT["labels"].index(name) for name in fitted]
+    over = shares[:, places] / numpy.array(list(fitted.values()))
+    shares[:, places] = -1
+    best = numpy.where(over.max(1) >= 1, numpy.array(places)[over.argmax(1)], shares.argmax(1))
+    return [ABOUT["labels"][label] for label in best]"""
 _SEVERAL = """rows = probabilities(texts) >= ABOUT["thresholds"]
     return [[name for name, carried in zip(ABOUT["labels"], row) if carried] for row in rows]"""
 
@@ -69,7 +81,10 @@ def write_about(subject: Subject, folder: Path) -> None:
         "preprocess": list(subject.saved.preprocess),
     }
     if subject.saved.multi_label:
-        about["thresholds"] = [THRESHOLD] * len(subject.saved.label_names)
+        limits = thresholds(subject.saved.decision, subject.saved.label_names, temperature=subject.temperature)
+        about["thresholds"] = limits
+    if subject.saved.decision is not None:
+        about["decision"] = subject.saved.decision.to_dict()
     files.write_json(folder / ABOUT, about)
 
 
@@ -95,17 +110,28 @@ def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, s
     if steps:
         shutil.copyfile(str(cleaning.__file__), folder / "cleaning.py")
         imports = f"{imports}\nsys.path.insert(0, str(Path(__file__).resolve().parent))\nimport cleaning\n"
+    cleaned = 'cleaning.preprocess(texts, ABOUT["preprocess"])' if steps else "texts"
     program = _PREDICT.format(
         needs=needs,
         imports=imports if imports.endswith("\n") or not imports else f"{imports}\n",
         session=f"{session}\n" if session else "",
         scores=scores,
-        texts='cleaning.preprocess(texts, ABOUT["preprocess"])' if steps else "texts",
+        texts=cleaned,
         share=_SIGMOID if subject.saved.multi_label else _SOFTMAX,
-        answer="The labels of each text." if subject.saved.multi_label else "The most probable label of each text.",
-        names=_SEVERAL if subject.saved.multi_label else _ONE,
+        answer="The labels of each text." if subject.saved.multi_label else "The label of each text.",
+        names=_names(subject).format(texts=cleaned, share=_SHARES),
     )
     files.write_text(folder / "predict.py", program)
+
+
+def _names(subject: Subject) -> str:
+    """The lines that turn scores into answers as the classifier decides."""
+    decision = subject.saved.decision
+    if subject.saved.multi_label:
+        return _SEVERAL
+    if decision is not None and decision.costs:
+        return _BY_COST
+    return _BY_THRESHOLD if decision is not None and decision.thresholds else _ONE
 
 
 def write_readme(subject: Subject, folder: Path, *, title: str, use: str, facts: Sequence[str]) -> None:

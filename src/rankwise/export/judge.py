@@ -9,6 +9,8 @@ import numpy as np
 
 from rankwise import data
 from rankwise.export.subject import Floats
+from rankwise.inference.saved import SavedClassifier
+from rankwise.scoring.decisions import decide
 from rankwise.scoring.intervals import Interval
 from rankwise.scoring.paired import bootstrap_difference
 
@@ -49,10 +51,19 @@ class Judgement:
         return asdict(self) | {"points_ci95": list(self.points_ci95)}
 
 
-def judge(name: str, before: Floats, after: Floats, rows: data.Rows, *, texts_per_s: float, size: int) -> Judgement:
+def judge(
+    name: str,
+    before: Floats,
+    after: Floats,
+    rows: data.Rows,
+    *,
+    saved: SavedClassifier,
+    texts_per_s: float,
+    size: int,
+) -> Judgement:
     """before, after: logits. Shape: (rows, classes)"""
-    multi_label = rows.labels.ndim == 2
-    first, second = ((logits > 0) if multi_label else logits.argmax(1) for logits in (before, after))
+    several = rows.labels.ndim == 2
+    first, second = (decide(saved.decision, each, saved.label_names, multi_label=several) for each in (before, after))
     same, was, now = (_equal(a, b) for a, b in ((first, second), (first, rows.labels), (second, rows.labels)))
     only_before, only_after = int((was & ~now).sum()), int((now & ~was).sum())
     low, high = bootstrap_difference(only_before, only_after, len(rows))

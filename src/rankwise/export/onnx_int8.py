@@ -85,7 +85,7 @@ def _best(
     for number, (name, way) in enumerate(ways.items()):
         path = way(folder / f"{number}.onnx")
         after, speed = _logits(path, subject, rows.texts)
-        tried.append(judge(name, before, after, rows, texts_per_s=speed, size=path.stat().st_size))
+        tried.append(judge(name, before, after, rows, saved=subject.saved, texts_per_s=speed, size=path.stat().st_size))
         made[name] = path
         options.say(tried[-1].told())
     passing = [judgement for judgement in tried if judgement.passes]

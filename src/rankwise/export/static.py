@@ -103,7 +103,9 @@ def _judged(subject: Subject, weights: dict[str, Any], folder: Path) -> tuple[li
     after = _answer(weights, subject, rows.texts)
     speed = len(rows) / (time.perf_counter() - started)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    judgement = judge("static", subject.logits(rows.texts), after, rows, texts_per_s=speed, size=size)
+    judgement = judge(
+        "static", subject.logits(rows.texts), after, rows, saved=subject.saved, texts_per_s=speed, size=size
+    )
     return [judgement.told()], {"tried": [judgement.to_dict()]}
 
 

@@ -19,7 +19,7 @@ from rankwise.records.adapter import read_adapter
 from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
-from rankwise.scoring import chance, looks, metrics, predictions
+from rankwise.scoring import chance, judged, looks, predictions
 from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
@@ -64,8 +64,11 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
     predictor = load(run, base=_base(overrides))
     logits = predictor.logits_of_cleaned(rows.texts)
     train = _trained_on(run, known)
-    scores = Scores.of(
-        metrics.evaluate(logits, rows.labels, predictor.label_names),
+    scores, predicted = judged.judge(
+        predictor.decision,
+        logits,
+        rows.labels,
+        predictor.label_names,
         step=known.metrics.validation.step if known.metrics.validation else None,
     )
     scores.notes = [*roles.report.notes, *_leaks(known, config, train, rows)]
@@ -90,6 +93,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
             labels=rows.labels,
             probabilities=apply_temperature(logits, 1.0, multi_label=predictor.multi_label),
             logits=logits,
+            predicted=predicted,
         )
         result.metrics.test = scores
         if lowest is not None:
@@ -117,7 +121,7 @@ def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> dict[str, A
     rows = roles.test
     assert rows is not None
     logits = predictor_of(saved).logits_of_cleaned(rows.texts)
-    scores = Scores.of(metrics.evaluate(logits, rows.labels, saved.label_names))
+    scores, _ = judged.judge(saved.decision, logits, rows.labels, saved.label_names)
     count = looks.record(
         saved.adapter.folder,
         command=_command(path, overrides),

@@ -56,10 +56,23 @@ class Loaded:
         return apply_temperature(logits, self.temperature, multi_label=self.saved.multi_label)
 
     def names_of(self, probabilities: np.ndarray) -> list[Any]:
-        """The most probable label of each text, or the labels it carries. Shape: (texts, classes)"""
+        """The label of each text, or the labels it carries. Shape: (texts, classes)"""
+        decided = self.decide(probabilities)
         if self.saved.multi_label:
-            return [[self.label_names[label] for label in np.flatnonzero(row >= 0.5)] for row in probabilities]
-        return [self.label_names[label] for label in probabilities.argmax(axis=1)]
+            return [[self.label_names[label] for label in np.flatnonzero(row)] for row in decided]
+        return [self.label_names[label] for label in decided]
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """The answers by number. Shape: (texts, classes) -> (texts,), or (texts, classes) zeros and ones"""
+        from rankwise.scoring.decisions import of_probabilities
+
+        return of_probabilities(
+            self.saved.decision,
+            probabilities,
+            self.label_names,
+            multi_label=self.saved.multi_label,
+            temperature=self.temperature,
+        )
 
 
 @dataclass

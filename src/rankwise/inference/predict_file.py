@@ -89,7 +89,8 @@ def predict_file(
         target, chosen, predictor.label_names, multi_label=predictor.multi_label, separator=saved.separator, **layout
     ) as file:
         for batch in batches:
-            file.add(batch.ids, predictor.predict_proba(batch.texts))
+            found = predictor.predict_proba(batch.texts)
+            file.add(batch.ids, found, predicted=predictor.decide(found))
             rows += len(batch.texts)
     seconds = time.perf_counter() - started
     return {

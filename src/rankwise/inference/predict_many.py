@@ -116,6 +116,8 @@ def _cells(loaded: Loaded, p: np.ndarray, top: int | None) -> list[list[Any]]:
         labels = [joined_labels(names, loaded.saved.separator) for names in loaded.names_of(p)]
         return [labels, _rounded(np.maximum(p, 1 - p).min(1))]
     order = np.argsort(-p, axis=1, kind="stable")
+    if top is None:  # the answer, which a goal's decision may take from a less probable label
+        order = loaded.decide(p)[:, None]
     cells: list[list[Any]] = []
     for place in range(1 if top is None else min(top, p.shape[1])):
         chosen = order[:, place]

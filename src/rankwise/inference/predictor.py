@@ -15,6 +15,7 @@ from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
 from rankwise.inference.saved import SavedClassifier
+from rankwise.records.result import Decision
 from rankwise.runs.folder import Run
 
 EVAL_BATCH = 64
@@ -31,6 +32,8 @@ class Predictor:
         What it computes with; None: as many as torch does in this process.
     notes
         What a reader of its answers should know.
+    decision
+        How probabilities become answers, where that was fitted for a goal; None: the most probable label.
     """
 
     classifier: Any
@@ -43,6 +46,7 @@ class Predictor:
     preprocess: tuple[str, ...] = ()
     threads: int | None = None
     notes: tuple[str, ...] = ()
+    decision: Decision | None = None
     again: Callable[[], Predictor] | None = None
     """loads it anew"""
     _process: int = field(default_factory=os.getpid, repr=False)
@@ -99,14 +103,29 @@ class Predictor:
         return apply_temperature(self.logits(texts), self.temperature, multi_label=self.multi_label)
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
-        """The name of each text's most probable label; a list of names a text when it may carry several."""
+        """The name of each text's label, the most probable one unless a decision was fitted for a goal; a list of names a
+        text when it may carry several.
+        """
         return self.names_of(self.predict_proba(texts))
 
     def names_of(self, probabilities: np.ndarray) -> list[Any]:
         """What `predict` says of texts with these probabilities. Shape: (texts, classes)"""
+        decided = self.decide(probabilities)
         if self.multi_label:
-            return [[self.label_names[label] for label in np.flatnonzero(row >= 0.5)] for row in probabilities]
-        return [self.label_names[label] for label in probabilities.argmax(axis=1)]
+            return [[self.label_names[label] for label in np.flatnonzero(row)] for row in decided]
+        return [self.label_names[label] for label in decided]
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """The answers by number. Shape: (texts, classes) -> (texts,), or (texts, classes) zeros and ones"""
+        from rankwise.scoring.decisions import of_probabilities
+
+        return of_probabilities(
+            self.decision,
+            probabilities,
+            self.label_names,
+            multi_label=self.multi_label,
+            temperature=self.temperature,
+        )
 
     def _threads(self) -> int | None:
         if os.getpid() == self._process:
@@ -214,6 +233,7 @@ def predictor_of(
         preprocess=saved.preprocess,
         threads=threads,
         notes=saved.notes,
+        decision=saved.decision,
         again=again,
     )
 
@@ -235,6 +255,7 @@ def words_predictor(
         max_length=0,
         multi_label=found.multi_label,
         preprocess=found.preprocess,
+        decision=found.decision,
         again=again,
         words=found,
     )

@@ -17,6 +17,7 @@ from rankwise.inference.folders import adapter_folder
 from rankwise.models import holds_tokenizer, sources, tokenizer_of
 from rankwise.models.layout import CONFIG
 from rankwise.records.adapter import AdapterRecord, read_adapter
+from rankwise.records.result import Decision
 from rankwise.runs.folder import Run
 from rankwise.scoring.writer import LABEL_SEPARATOR
 
@@ -52,6 +53,8 @@ class SavedClassifier:
     """of the training, as `precision` and `seed`"""
     precision: str
     seed: int
+    decision: Decision | None = None
+    """how probabilities become answers, fitted for a goal"""
     notes: tuple[str, ...] = ()
     """what a reader of its answers should know"""
 
@@ -106,6 +109,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         engine=trained.engine,
         precision=trained.model.precision,
         seed=trained.train.seed,
+        decision=known.decision,
         notes=notes,
     )
 

@@ -2,12 +2,13 @@
 
 from rankwise.records.adapter import AdapterRecord, Trained
 from rankwise.records.record import Record, read, write
-from rankwise.records.result import Calibration, Floor, LastScores, Metrics, Result, Scores
+from rankwise.records.result import Calibration, Decision, Floor, LastScores, Metrics, Result, Scores
 from rankwise.records.search import SearchRecord, SearchRow, TrialRecord, Winner
 
 __all__ = [
     "AdapterRecord",
     "Calibration",
+    "Decision",
     "Floor",
     "LastScores",
     "Metrics",

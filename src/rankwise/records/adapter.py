@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from rankwise.records.record import Record, Tree, Upgrade, of_tree, read
-from rankwise.records.result import Calibration
+from rankwise.records.result import Calibration, Decision
 
 FILE = "rankwise.json"
 
@@ -73,13 +73,14 @@ class AdapterRecord(Record, kw_only=True):
         The classes, in the order of the logits; None where nothing says them.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("labels", "calibration")
+    OMITTED: ClassVar[tuple[str, ...]] = ("labels", "calibration", "decision")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_numbered,)
 
     version: int = 2
     labels: list[str] | None = None
     config: Trained = msgspec.field(default_factory=Trained)
     calibration: Calibration | None = None
+    decision: Decision | None = None
 
     @classmethod
     def of(cls, labels: list[str], config: Tree) -> AdapterRecord:

@@ -23,6 +23,16 @@ class ClassScores(Record, kw_only=True):
     support: int = 0
 
 
+class GoalScore(Record, kw_only=True):
+    """What a run's goal came to on some rows: its name as it is written, its value, and for a recall its precision."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("precision",)
+
+    name: str = ""
+    value: float = 0.0
+    precision: float | None = None
+
+
 class Scores(Record, kw_only=True):
     """What `scoring.metrics.evaluate` measures on labelled rows, with the evaluation it stands for and its looks.
 
@@ -40,6 +50,7 @@ class Scores(Record, kw_only=True):
         "looks",
         "looks_all",
         "notes",
+        "goal",
         "micro_f1",
         "subset_accuracy",
         "weighted_f1",
@@ -71,6 +82,7 @@ class Scores(Record, kw_only=True):
     true_mix: dict[str, float] = {}
     reliability: list[dict[str, Any]] = []
     notes: list[str] = []
+    goal: GoalScore | None = None
 
     @classmethod
     def of(cls, measured: Tree, *, step: int | None = None) -> Scores:
@@ -190,6 +202,30 @@ class Calibration(Record, kw_only=True):
     ece_after: float | None = None
 
 
+class Decision(Record, kw_only=True):
+    """How probabilities become answers, fitted on validation rows for a goal (`scoring.decisions`).
+
+    thresholds
+        Probability by class from which it is the answer, or from which a text carries it.
+    costs
+        By true class and answer, in the order of the classes: the answer expected to cost least is given.
+    temperature
+        What logits are divided by before the decision, whatever the probabilities that are shown.
+    rows, value
+        Rows it was fitted on, and what the goal came to there.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("thresholds", "costs", "value", "note")
+
+    goal: str = ""
+    thresholds: dict[str, float] = {}
+    costs: list[list[float]] = []
+    temperature: float = 1.0
+    rows: int = 0
+    value: float | None = None
+    note: str | None = None
+
+
 class Proof(Record, kw_only=True):
     """How far the reloaded adapter's logits were from the live model's."""
 
@@ -197,12 +233,15 @@ class Proof(Record, kw_only=True):
 
 
 class Standing(Record, kw_only=True):
-    """Scores at one evaluation of a run that is not finished."""
+    """Scores at one evaluation of a run that is not finished; `goal` where it is none of the others."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("goal",)
 
     step: int = 0
     accuracy: float = 0.0
     loss: float = 0.0
     macro_f1: float = 0.0
+    goal: GoalScore | None = None
 
 
 class Reached(Record, kw_only=True):
@@ -233,7 +272,16 @@ class Result(Record, kw_only=True):
         sha256 of the base's weights and configuration, where it is named by a folder, which may move.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("base", "error", "reached", "reload", "notes", "calibration", "texts")
+    OMITTED: ClassVar[tuple[str, ...]] = (
+        "base",
+        "error",
+        "reached",
+        "reload",
+        "notes",
+        "calibration",
+        "decision",
+        "texts",
+    )
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_set_apart,)
 
     version: int = 2
@@ -257,6 +305,7 @@ class Result(Record, kw_only=True):
     reload: Proof | None = None
     notes: list[str] = []
     calibration: Calibration | None = None
+    decision: Decision | None = None
 
     @property
     def ended(self) -> bool:

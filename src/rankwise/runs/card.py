@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rankwise import files
@@ -13,6 +12,7 @@ from rankwise.records import Result, Scores
 from rankwise.records.result import Parameters
 from rankwise.runs.folder import Run, open_run
 from rankwise.scoring import looks
+from rankwise.scoring.decisions import thresholds
 
 GROUPS = (
     ("adapter", "adapter"),
@@ -49,7 +49,7 @@ def text(run: Run) -> str:
         f"## Trained parameters\n\n{_parameters(result.parameters)}",
         f"## Data\n\n{_data(result, config)}",
         f"## Limits\n\n{_limits(result, config)}",
-        f"## Use\n\n{_use(result.labels, config)}",
+        f"## Use\n\n{_use(result, config)}",
         f"## How it was made\n\n{_made(result)}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -198,15 +198,15 @@ def _weak_classes(result: Result) -> list[str]:
     return [f"It finds {_cell(name)} least often: {100 * recall:.1f}% of its rows."]
 
 
-def _use(labels: Sequence[str], config: Config) -> str:
-    multi_label = config.data.multi_label
+def _use(result: Result, config: Config) -> str:
+    labels, decision, multi_label = result.labels, result.decision, config.data.multi_label
     kind = ', problem_type="multi_label_classification"' if multi_label else ""
-    told = (
-        "print([label for label, logit in zip(labels, logits[0]) if logit > 0])"
-        if multi_label
-        else "print(labels[logits.argmax(-1).item()])"
-    )
-    ours = """With Rankwise:
+    if multi_label:
+        limits = [round(limit, 6) for limit in thresholds(decision, labels)]
+        told = f"limits = {limits}\nprint([label for label, p, limit in zip(labels, logits[0].sigmoid(), limits) if p >= limit])"
+    else:
+        told = "print(labels[logits.argmax(-1).item()])"
+    ours = f"""{_decided(result)}With Rankwise:
 
 ```python
 import rankwise
@@ -232,6 +232,22 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 logits = model(**tokenizer(["a text"], truncation=True, return_tensors="pt")).logits
 {told}
 ```"""
+
+
+def _decided(result: Result) -> str:
+    """How answers are decided where they are not the most probable label, which is what other programs would take."""
+    decision = result.decision
+    if decision is None:
+        return ""
+    if decision.costs:
+        how = "the answer that is expected to cost least"
+    else:
+        limits = ", ".join(f"{_cell(name)} from {limit:.4f}" for name, limit in decision.thresholds.items())
+        how = f"by probability, {limits}"
+    return (
+        f"Answers are decided for `{decision.goal}`, {how}, fitted on {decision.rows:,} validation rows; `rankwise.json` holds "
+        "it, and a program that takes the most probable label does not follow it.\n\n"
+    )
 
 
 def _made(result: Result) -> str:

@@ -20,7 +20,12 @@ _CHUNK_ROWS = 65_536
 
 
 def evaluate(
-    scores: ArrayLike, labels: ArrayLike, label_names: Sequence[str], *, probabilities: bool = False
+    scores: ArrayLike,
+    labels: ArrayLike,
+    label_names: Sequence[str],
+    *,
+    probabilities: bool = False,
+    predicted: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Every metric of scored rows, as plain values ready for JSON.
 
@@ -29,6 +34,7 @@ def evaluate(
         labels: class numbers, shape (rows,), or for several labels a row 0s and 1s, shape (rows, classes).
         label_names: names of the classes, in column order.
         probabilities: the scores are probabilities instead of logits.
+        predicted: the answers, of the labels' shape, where they are not the most probable ones (`scoring.decisions`).
 
     Returns:
         examples, accuracy, accuracy_ci95 (Wilson), loss (mean negative log-likelihood in nats), macro_f1,
@@ -38,7 +44,7 @@ def evaluate(
 
         A precision, recall or F1 without any row to divide by is None and left out of the means.
 
-        With several labels a row, a label is predicted from probability 0.5 on; accuracy is that of whole
+        With several labels a row, a label is predicted from probability 0.5 on unless told otherwise; accuracy is that of whole
         label sets (subset accuracy); loss, ece and brier are taken over all label decisions, with the
         probability of the label as confidence; micro_f1 is added; confusion is one [[tn, fp], [fn, tp]] a
         label; the mixes are shares of rows carrying each label.
@@ -51,7 +57,8 @@ def evaluate(
         raise UserError(f"expected one label a scored row, got {len(targets):,} labels for {len(values):,} rows")
     stream = Streaming(label_names, multi_label=targets.ndim == 2, probabilities=probabilities)
     for start in range(0, len(values), _CHUNK_ROWS):
-        stream.add(values[start : start + _CHUNK_ROWS], targets[start : start + _CHUNK_ROWS])
+        here = slice(start, start + _CHUNK_ROWS)
+        stream.add(values[here], targets[here], None if predicted is None else np.asarray(predicted)[here])
     return stream.result()
 
 
@@ -76,16 +83,16 @@ class Streaming:
         # One label: confusion[actual, predicted]. Several: [label, actual, predicted] of each yes or no.
         self._confusion = np.zeros((classes, 2, 2) if multi_label else (classes, classes), dtype=np.int64)
 
-    def add(self, scores: ArrayLike, labels: ArrayLike) -> None:
+    def add(self, scores: ArrayLike, labels: ArrayLike, predicted: NDArray[Any] | None = None) -> None:
         """Count one batch; shapes as in `evaluate`."""
         values, targets = np.asarray(scores), np.asarray(labels)
         self._check(values, targets)
         if len(values) == 0:
             return
         if self.multi_label:
-            self._add_multi(values, targets.astype(np.int64))
+            self._add_multi(values, targets.astype(np.int64), predicted)
         else:
-            self._add_single(values, targets.astype(np.int64))
+            self._add_single(values, targets.astype(np.int64), predicted)
         self._rows += len(values)
 
     def result(self) -> dict[str, Any]:
@@ -147,12 +154,13 @@ class Streaming:
         if not self.multi_label and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() > 5e-3:
             raise UserError("expected probabilities that sum to 1 in each row")
 
-    def _add_single(self, scores: NDArray[Any], labels: Ints) -> None:
+    def _add_single(self, scores: NDArray[Any], labels: Ints, predicted: NDArray[Any] | None) -> None:
         rows = np.arange(len(scores))
         log_p = log_probabilities(scores) if self.probabilities else log_softmax(scores)
         p = scores.astype(np.float64) if self.probabilities else np.exp(log_p)
         # From the scores, not from p: exp can round two different logits to one probability.
-        predicted = scores.argmax(axis=1)
+        if predicted is None:
+            predicted = scores.argmax(axis=1)
         right = predicted == labels
         np.add.at(self._confusion, (labels, predicted), 1)
         self._correct += int(right.sum())
@@ -161,14 +169,15 @@ class Streaming:
         self._brier += float(((p * p).sum(axis=1) - true_p**2 + (1 - true_p) ** 2).sum())
         self._bins.add(p[rows, predicted], right)
 
-    def _add_multi(self, scores: NDArray[Any], labels: Ints) -> None:
+    def _add_multi(self, scores: NDArray[Any], labels: Ints, predicted: NDArray[Any] | None) -> None:
         if self.probabilities:
             p = scores.astype(np.float64)
             log_yes, log_no = log_probabilities(scores), log_probabilities(1 - scores)
         else:
             log_yes, log_no = log_sigmoid(scores), log_sigmoid(-scores)
             p = np.exp(log_yes)
-        predicted = decide(scores, probabilities=self.probabilities)
+        if predicted is None:
+            predicted = decide(scores, probabilities=self.probabilities)
         columns = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
         np.add.at(self._confusion, (columns, labels, predicted), 1)
         self._correct += int((predicted == labels).all(axis=1).sum())

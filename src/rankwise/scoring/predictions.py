@@ -66,10 +66,14 @@ def write(
     labels: NDArray[Any],
     probabilities: NDArray[Any],
     logits: NDArray[Any] | None = None,
+    predicted: NDArray[Any] | None = None,
 ) -> Path:
     """Write the role's file from whole arrays (shapes as in `Predictions`) and return its path.
 
     Columns: id, label, predicted, p_NAME (float32) for each class, and logits, a list of float32 a row.
+
+    predicted
+        The answers, where they are not the most probable ones (`scoring.decisions`).
 
     Raises:
         UserError: the file cannot be written.
@@ -78,7 +82,8 @@ def write(
     import pyarrow.parquet as pq
 
     multi_label = labels.ndim == 2
-    predicted = decide(probabilities, probabilities=True) if multi_label else probabilities.argmax(axis=1)
+    if predicted is None:
+        predicted = decide(probabilities, probabilities=True) if multi_label else probabilities.argmax(axis=1)
     name_type = pa.list_(pa.string()) if multi_label else pa.string()
     whole = all(isinstance(name, int | np.integer) and -(2**63) <= name < 2**63 for name in ids)
     columns = {

@@ -31,10 +31,13 @@ def accuracy(metrics: Mapping[str, Any]) -> str:
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
-    """The accuracy line and one line of the other headline figures."""
+    """The accuracy line, one line of the other headline figures, and what the run's goal came to."""
     keys = ("loss", "macro_f1", "weighted_f1", "micro_f1", "ece", "brier")
     figures = "  ".join(f"{key} {metrics[key]:.4f}" for key in keys if key in metrics)
-    return f"{accuracy(metrics)}\n{figures}"
+    goal = metrics.get("goal")
+    precision = f" at a precision of {goal['precision']:.4f}" if goal and "precision" in goal else ""
+    reached = f"\n{goal['name']}: {goal['value']:.4f}{precision}" if goal else ""
+    return f"{accuracy(metrics)}\n{figures}{reached}"
 
 
 def per_class(metrics: Mapping[str, Any], width: int = WIDTH) -> str:

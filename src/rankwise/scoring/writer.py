@@ -31,17 +31,25 @@ class Writer:
         self.multi_label = multi_label
         self.rows = 0
 
-    def add(self, ids: Sequence[Any], probabilities: NDArray[Any], labels: NDArray[Any] | None = None) -> None:
+    def add(
+        self,
+        ids: Sequence[Any],
+        probabilities: NDArray[Any],
+        labels: NDArray[Any] | None = None,
+        predicted: NDArray[Any] | None = None,
+    ) -> None:
         """Write one batch.
 
         Args:
             ids: what names each row. Shape: (rows,)
             probabilities: shape (rows, classes).
             labels: class numbers (rows,) or 0s and 1s (rows, classes); given exactly when `labelled`.
+            predicted: the answers, of that shape, where they are not the most probable ones (`scoring.decisions`).
         """
         if (labels is not None) != self.labelled:
             raise ValueError("labels must be given exactly when the writer was opened with labelled=True")
-        predicted = decide(probabilities, probabilities=True) if self.multi_label else probabilities.argmax(1)
+        if predicted is None:
+            predicted = decide(probabilities, probabilities=True) if self.multi_label else probabilities.argmax(1)
         with writing(self.path):
             self._write(ids, probabilities, predicted, labels)
         self.rows += len(ids)

@@ -22,6 +22,7 @@ from rankwise.errors import UserError
 from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import of_tree
+from rankwise.scoring.goals import goal_of
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, look_at_test, search
@@ -41,6 +42,7 @@ def auto(
     *,
     max_params: str | int = "1M",
     max_minutes: float = 15.0,
+    goal: str = "accuracy",
     out: str | Path | None = None,
     console: Console | None = None,
     started: float | None = None,
@@ -49,6 +51,9 @@ def auto(
 
     data
         Labelled texts: a file or folder of any kind, a Hub data set, packaged:bbc-news, or a table from Python.
+    goal
+        What checkpoints, trials and the winner are chosen by: accuracy, macro_f1, loss, recall@precision=P:CLASS or
+        cost:FILE (`scoring.goals`).
     overrides
         `key=value` words that are kept as they are, such as data.test=FILE or model.name=roberta-base.
     started
@@ -70,13 +75,20 @@ def auto(
     for key in ("train.epochs", "train.eval_every"):
         if any(word.startswith(f"{key}=") for word in overrides):
             raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
-    for key, instead in (("budget.max_trainable", "--max-params"), ("data.train", "the data's own place")):
+    wanted = goal_of(goal, "--goal")
+    named = (
+        ("budget.max_trainable", "--max-params"),
+        ("data.train", "the data's own place"),
+        ("train.select.metric", "--goal"),
+    )
+    for key, instead in named:
         if any(word.startswith(f"{key}=") for word in overrides):
             raise UserError(f"{key} cannot be given beside {instead}: name it there")
     ends = started + 60 * max_minutes
-    tree, fixed = _base(data, overrides, max_params)
+    tree, fixed = _base(data, overrides, max_params, goal)
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
+    wanted.check(roles.label_names, multi_label=roles.data.multi_label)
     tree["data"] |= roles.found()
     labels = len(roles.label_names)
 
@@ -85,7 +97,7 @@ def auto(
 
     config, speed = fit_clock(tree, roles, ends, 60 * max_minutes, available)
     solved = floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes)
-    start = best([one for one in solved if one.pooling])
+    start = best([one for one in solved if one.pooling], wanted)
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
         config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
@@ -147,7 +159,7 @@ def _floor_alone(
     started: float,
 ) -> dict[str, Any]:
     """What search.json says where the clock has no time for a trained design: the best of what was solved at once."""
-    lowest = best(solved)
+    lowest = best(solved, goal_of(config.train.select.metric))
     assert lowest is not None
     winner = lowest.winner()
     winner["test"] = look_at_test(folder, winner)
@@ -159,7 +171,7 @@ def _floor_alone(
     record: dict[str, Any] = {
         "version": 2,
         "status": "finished",
-        "metric": "accuracy",
+        "metric": config.train.select.metric,
         "strategy": {"name": "factorial"},
         "halving": None,
         "axes": [],
@@ -182,7 +194,7 @@ def _floor_alone(
     return record
 
 
-def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[dict[str, Any], set[str]]:
+def _base(data: str, overrides: Sequence[str], max_params: str | int, goal: str) -> tuple[dict[str, Any], set[str]]:
     """The configuration tree that all designs share, and the keys that the user has fixed."""
     fixed = {word.partition("=")[0] for word in overrides}
     tree: dict[str, Any] = {
@@ -197,6 +209,7 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int) -> tuple[d
             "warmup_ratio": 0.1,
             "weight_decay": 0.01,
             "label_smoothing": _SMOOTHING,
+            "select": {"metric": goal},
         },
     }
     return configuration.apply_overrides(tree, overrides), fixed
@@ -218,6 +231,7 @@ def _search_tree(
     base["train"].pop("epochs", None)
     base["train"] |= {"steps": fits.steps, "eval_every": fits.eval_every}
     made: dict[str, Any] = {"base": base, "axes": {"design": designs}, "strategy": {"name": "factorial"}}
+    made["metric"] = config.train.select.metric
     if fits.designs > 1:
         made["halving"] = msgspec.to_builtins(HALVING)
     return made

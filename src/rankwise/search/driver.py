@@ -21,6 +21,7 @@ from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.records import SearchRecord
 from rankwise.records.record import of_tree, owned
+from rankwise.scoring.goals import goal_of
 from rankwise.search import constraints
 from rankwise.search import spec as specs
 from rankwise.search.progress import Progress
@@ -393,15 +394,17 @@ class Sweep:
     # --- the end --------------------------------------------------------------------------------------
 
     def _or_floor(self, winner: dict[str, Any]) -> dict[str, Any]:
-        """The winner, or the floor of `auto` that has more validation rows right, of as many the lower loss."""
+        """The winner, or the floor of `auto` that is better by the goal, of equals by the loss."""
         from rankwise.runs.folder import Run
 
         floors = self.origin.get("auto", {}).get("floors", [])
         if not floors:
             return winner
         loss = Run(self.folder / winner["run"]).result["metrics"]["validation"]["loss"]
-        lowest: dict[str, Any] = max(floors, key=lambda floor: (floor["chosen"], -floor["loss"]))
-        return dict(lowest) if (lowest["chosen"], -lowest["loss"]) > (winner["chosen"], -loss) else winner
+        goal = goal_of(self.spec.metric)
+        lowest: dict[str, Any] = max(floors, key=lambda floor: (goal.better(floor["mean"]), -floor["loss"]))
+        better = (goal.better(lowest["mean"]), -lowest["loss"]) > (goal.better(winner["mean"]), -loss)
+        return dict(lowest) if better else winner
 
 
 def look_at_test(folder: Path, winner: dict[str, Any]) -> dict[str, Any] | None:

@@ -58,6 +58,8 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     winner = record.winner
     assert winner is not None
     low, high = winner.chosen_ci95
+    mean = winner.mean
+    goal = f"{record.metric} {mean:.4f}; " if record.metric != "accuracy" and mean is not None else ""
     others = [row for row in record.table if row.trial != winner.trial and row.chosen is not None]
     next_best = f"; the next best design had {others[0].chosen:.4f} after {others[0].steps:,} steps" if others else ""
     rows = [row.steps for row in record.table if row.trial == winner.trial]
@@ -67,7 +69,7 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     lines = [
         f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}",
         f"winner    {winner.point['design']}: {of_rank}{winner.trainable:,} trainable parameters{cut}",
-        f"score     validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "
+        f"score     {goal}validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "
         f"peak {winner.peak:.4f}, last {winner.final:.4f}",
     ]
     if winner.test:

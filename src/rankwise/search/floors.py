@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from rankwise.machine import description
 from rankwise.records.record import of_tree
 from rankwise.records.result import Result
 from rankwise.runs.folder import Run
-from rankwise.scoring import metrics, predictions
+from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import apply_temperature
+from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.driver import FLOORS as FOLDER
-from rankwise.search.trial import load_data
+from rankwise.search.trial import load_data, validation_value
 from rankwise.training.job import train
 
 _POOLINGS = ("auto", "both")
 """heads on frozen features: what the base declares, and its first token beside the mean of all"""
+_ACCURACY = goal_of("accuracy")
 _SHARE = 0.2
 """of the clock, after which no further floor is begun"""
 
@@ -45,6 +47,8 @@ class Floor:
     pooling: str | None
     """of the head; None for words"""
     scores: dict[str, Any]
+    value: float
+    """what the goal came to on validation"""
     trainable: int
     seconds: float
 
@@ -61,7 +65,7 @@ class Floor:
             "chosen": accuracy,
             "chosen_ci95": list(self.scores["accuracy_ci95"]),
             "final": accuracy,
-            "mean": accuracy,
+            "mean": self.value,
             "loss": self.scores["loss"],
             "sd": None,
             "seeds": 1,
@@ -86,9 +90,9 @@ def floors(tree: dict[str, Any], fixed: set[str], roles: Any, folder: Path, cloc
     return [one for one in found if one is not None]
 
 
-def best(found: Sequence[Floor]) -> Floor | None:
-    """The one with the most rows right, of as many the one with the least loss."""
-    return max(found, key=lambda one: (one.scores["accuracy"], -one.scores["loss"]), default=None)
+def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
+    """The best by the goal, of equals the one with the least loss."""
+    return max(found, key=lambda one: (goal.better(one.value), -one.scores["loss"]), default=None)
 
 
 def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path) -> Floor | None:
@@ -113,6 +117,7 @@ def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path
         _inside(path),
         run.config.head.pooling,
         result["metrics"]["validation"],
+        validation_value(run.record, run.config.train.select.metric),
         result["parameters"]["trainable"],
         time.time() - started,
     )
@@ -139,7 +144,11 @@ def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
     if classifier is None:
         return None
     logits = classifier.logits(roles.validation.texts)
-    scores = metrics.evaluate(logits, roles.validation.labels, roles.label_names)
+    goal = goal_of(config.train.select.metric)
+    decision = goal.decision(logits, roles.validation.labels, roles.label_names)
+    scored, predicted = judged.judge(decision, logits, roles.validation.labels, roles.label_names, step=0)
+    scores, classifier = scored.to_dict(), replace(classifier, decision=decision)
+    value = goal.value(scores, logits, roles.validation.labels, roles.label_names)
     run = Run(path)
     files.make_writable_folder(path)
     classifier.save(path / words.FOLDER)
@@ -152,11 +161,13 @@ def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
         ids=roles.validation.ids,
         labels=roles.validation.labels,
         probabilities=apply_temperature(logits, 1.0, multi_label=config.data.multi_label),
+        logits=logits,
+        predicted=predicted,
     )
     run.write_history([{"step": 0, "validation_loss": scores["loss"], "validation_accuracy": scores["accuracy"]}])
     run.write_record(_result(config, roles, classifier, scores, time.time() - started))
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
-    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started)
+    return Floor(title, _inside(path), None, scores, value, classifier.trainable, time.time() - started)
 
 
 def _result(
@@ -179,7 +190,7 @@ def _result(
             "adapter_bytes": 4 * count,
         },
         "metrics": {
-            "validation": {"step": 0, **scores},
+            "validation": scores,
             "validation_last": {"step": 0, "accuracy": scores["accuracy"], "loss": scores["loss"]},
         },
         "timing": {
@@ -199,6 +210,7 @@ def _result(
         "data": {role: _rows(config, role, rows) for role, rows in roles.named().items()},
         "texts": roles.report.to_dict(excerpts=config.data.excerpts),
         "environment": description.describe(),
+        "decision": classifier.decision.to_dict() if classifier.decision else None,
     }
     return of_tree(Result, tree)
 

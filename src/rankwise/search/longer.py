@@ -11,7 +11,8 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise.errors import UserError
 from rankwise.runs.folder import Run
-from rankwise.search.trial import load_data
+from rankwise.scoring.goals import goal_of
+from rankwise.search.trial import load_data, validation_value
 from rankwise.training.job import train
 
 _WORTH = 0.6
@@ -47,8 +48,9 @@ def longer(winner: dict[str, Any], folder: Path, deadline: float) -> dict[str, A
         made = train(tree, out=folder / FOLDER, console=Console(quiet=True), deadline=deadline, load_data=load_data)
     except UserError:
         return None
-    scores = made.result["metrics"]["validation"]
-    if scores["accuracy"] <= winner["chosen"]:
+    scores, goal = made.result["metrics"]["validation"], goal_of(config.train.select.metric)
+    value = validation_value(made.record, goal.text)
+    if goal.better(value) <= goal.better(winner["mean"]):
         return None
     return winner | {
         "run": FOLDER,
@@ -56,6 +58,6 @@ def longer(winner: dict[str, Any], folder: Path, deadline: float) -> dict[str, A
         "chosen": scores["accuracy"],
         "chosen_ci95": list(scores["accuracy_ci95"]),
         "final": made.result["metrics"]["validation_last"]["accuracy"],
-        "mean": scores["accuracy"],
+        "mean": value,
         "steps": made.result["timing"]["steps"],
     }

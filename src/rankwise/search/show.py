@@ -7,6 +7,7 @@ from typing import Any
 
 from rankwise.records import SearchRecord, SearchRow, Winner
 from rankwise.scoring import looks, report
+from rankwise.scoring.goals import goal_of
 
 _MOST_ROWS = 40
 
@@ -111,13 +112,8 @@ def _value(value: Any) -> str:
 
 def _metric(row: SearchRow, name: str) -> str:
     """What the search was judged by, where that is not the accuracy."""
-    return (
-        "-"
-        if getattr(row, name) is None
-        else f"{getattr(row, name):.4f}"
-        if name == "loss"
-        else _percent(getattr(row, name))
-    )
+    value = getattr(row, name, row.mean)
+    return "-" if value is None else f"{value:.4f}" if goal_of(name).lower_is_better else _percent(value)
 
 
 def _percent(value: float | None) -> str:

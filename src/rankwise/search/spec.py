@@ -18,10 +18,10 @@ from rankwise import config as configuration
 from rankwise import recipes
 from rankwise.config import PositiveInt, Section
 from rankwise.errors import UserError, nearest
+from rankwise.scoring.goals import PLAIN, goal_of
 
 StrategyName = Literal["one_at_a_time", "grid", "factorial", "random", "tpe"]
 HalvingKind = Literal["successive", "hyperband"]
-Metric = Literal["accuracy", "loss", "macro_f1"]
 
 
 class Range(Section, frozen=True):
@@ -89,7 +89,8 @@ class Search(Section, frozen=True):
     seeds: PositiveInt = 1
     """runs of each finalist, with train.seed counted up from the base's"""
     finalists: PositiveInt = 3
-    metric: Metric = "accuracy"
+    metric: str = "accuracy"
+    """the goal that trials are chosen by, and are trained for: `scoring.goals`"""
     storage: str | None = None
     """database URL or journal file (.journal) of Optuna; SQLite in the search's folder when left out"""
     resources: Resources = Resources()
@@ -120,7 +121,10 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     except msgspec.ValidationError as error:
         raise UserError(_axis_error(tree) or configuration.readable(error, tree, Search)) from error
     _check(search, of_base)
-    return msgspec.structs.replace(search, base=configuration.tree_of(_base(search.base, here), of_base))
+    base = configuration.tree_of(_base(search.base, here), of_base)
+    if search.metric not in PLAIN:  # known of a run that was trained for it alone
+        configuration.set_key(base, "train.select.metric", search.metric)
+    return msgspec.structs.replace(search, base=base)
 
 
 def _axis_error(tree: Mapping[str, Any]) -> str | None:
@@ -186,6 +190,7 @@ def _check_names(tree: Mapping[str, Any]) -> None:
 
 
 def _check(search: Search, of_base: Sequence[str]) -> None:
+    goal_of(search.metric, "metric")
     if not search.axes:
         raise UserError("axes is empty: name at least one configuration key and its values")
     if search.strategy.name in ("one_at_a_time", "factorial") and search.strategy.trials is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.errors import UserError, missing_extra
+from rankwise.scoring.goals import goal_of
 from rankwise.search.space import Point, Space
 from rankwise.search.trial import Outcome
 
@@ -108,7 +109,7 @@ class Study:
             raise missing_extra("optuna", "search") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
-        self.minimise = metric == "loss"
+        self.minimise = goal_of(metric).lower_is_better
         self.metric = metric
         self._optuna = optuna
         self._study = _create(optuna, storage or f"sqlite:///{(folder / 'study.db').resolve()}", name, self.minimise)

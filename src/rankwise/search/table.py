@@ -17,6 +17,7 @@ import numpy as np
 
 from rankwise.errors import UserError
 from rankwise.scoring import paired, predictions
+from rankwise.scoring.goals import PLAIN, goal_of
 from rankwise.scoring.intervals import bootstrap
 from rankwise.scoring.predictions import Predictions
 from rankwise.search.space import Space
@@ -37,7 +38,8 @@ def better_first(trials: Sequence[Trial], metric: str, rung: int | None = None) 
         scores = trial.scores_at(rung)
         value = scores.get(metric, math.nan)
         worst = math.inf
-        ordered = worst if value != value else value if metric in ("loss", "last_loss") else -value
+        lower = metric == "last_loss" or goal_of(metric).lower_is_better
+        ordered = worst if value != value else value if lower else -value
         loss = scores.get("loss", math.nan)
         return ordered, worst if loss != loss else loss, trial.number
 
@@ -217,7 +219,9 @@ def _score(metric: str, kept: Predictions, drawn: np.ndarray) -> tuple[float, np
 
 
 def _weighted(metric: str, kept: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Minus the loss, or the mean F1 over classes, of rows that count so often. Shape: (draws, rows) -> (draws,)"""
+    """Minus the loss, the mean F1 over classes, or another goal, of rows that count so often. Shape: (draws, rows) -> (draws,)"""
+    if metric not in PLAIN:
+        return goal_of(metric).redrawn(kept.labels, kept.predicted, kept.label_names, weights)
     classes = np.arange(len(kept.label_names))
     true = kept.labels if kept.multi_label else kept.labels[:, None] == classes
     predicted = kept.predicted if kept.multi_label else kept.predicted[:, None] == classes

@@ -16,6 +16,8 @@ from typing import Any
 from rankwise import config as configuration
 from rankwise.config import Config, Data
 from rankwise.errors import UserError
+from rankwise.records import Result
+from rankwise.scoring.goals import PLAIN
 
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
 _KEPT_DATA = 4
@@ -42,8 +44,8 @@ class Outcome:
     status
         paused, finished, stopped_early, failed, or late (left out).
     scores
-        Validation accuracy, loss and macro_f1 at the chosen evaluation, with its step, and last_loss, the loss at the
-        newest one.
+        Validation accuracy, loss, macro_f1 and the goal by its name at the chosen evaluation, with its step, and
+        last_loss, the loss at the newest one.
     peak, final
         The highest validation accuracy of all evaluations, and the last one.
     """
@@ -141,6 +143,8 @@ def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
 def _ended(task: Task, result: dict[str, Any], seconds: float) -> Outcome:
     chosen, last = result["metrics"]["validation"], result["metrics"]["validation_last"]
     low, high = chosen["accuracy_ci95"]
+    if chosen.get("goal"):  # as it was chosen: nothing, where the precision asked for was not reached
+        chosen = {**chosen, "goal": {**chosen["goal"], "value": result["decision"]["value"]}}
     return Outcome(
         task.number,
         result["status"],
@@ -154,7 +158,21 @@ def _ended(task: Task, result: dict[str, Any], seconds: float) -> Outcome:
 
 
 def _scores(chosen: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
-    return {name: chosen[name] for name in ("accuracy", "loss", "macro_f1", "step")} | {"last_loss": last["loss"]}
+    goal = chosen.get("goal")
+    own = {goal["name"]: goal["value"]} if goal else {}
+    return {name: chosen[name] for name in (*PLAIN, "step")} | own | {"last_loss": last["loss"]}
+
+
+def validation_value(result: Result, goal: str) -> float:
+    """What a finished run's goal came to on validation."""
+    chosen = result.metrics.validation
+    assert chosen is not None
+    if goal in PLAIN:
+        return float(getattr(chosen, goal))
+    # As it was chosen: nothing, where the precision asked for was not reached.
+    assert result.decision is not None
+    assert result.decision.value is not None
+    return result.decision.value
 
 
 def _peak(task: Task, chosen: float) -> float:

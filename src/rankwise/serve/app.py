@@ -20,13 +20,13 @@ from rankwise import __version__
 from rankwise.data.text import mended
 from rankwise.errors import UserError
 from rankwise.inference.many import Loaded
+from rankwise.scoring.decisions import THRESHOLD, thresholds
 from rankwise.serve import collection as collections
 from rankwise.serve.batching import Batcher, Full
 from rankwise.serve.collection import Collection
 from rankwise.serve.guard import Guard
 from rankwise.serve.limits import Limits
 
-THRESHOLD = 0.5
 RETRY_AFTER_S = 1
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -45,6 +45,7 @@ class Answer(BaseModel):
     labels: list[str] = Field(description="the most probable label, or those the text carries")
     probabilities: dict[str, float]
     threshold: float | None = Field(description="from which a label is carried, where a text may carry several")
+    thresholds: dict[str, float] | None = Field(None, description="the same by label, where they were fitted")
 
 
 class Classified(BaseModel):
@@ -185,12 +186,17 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 def _answers(loaded: Loaded, logits: np.ndarray) -> list[dict[str, Any]]:
     probabilities = loaded.probabilities(logits)
     several = loaded.saved.multi_label
-    names = loaded.names_of(probabilities)
+    names, decision = loaded.names_of(probabilities), loaded.saved.decision
+    fitted = None
+    if decision is not None and decision.thresholds:
+        limits = thresholds(decision, loaded.label_names, temperature=loaded.temperature if several else 1.0)
+        fitted = {n: limit for n, limit in zip(loaded.label_names, limits, strict=True) if n in decision.thresholds}
     return [
         {
             "labels": name if several else [name],
             "probabilities": dict(zip(loaded.label_names, map(float, row), strict=True)),
-            "threshold": THRESHOLD if several else None,
+            "threshold": THRESHOLD if several and fitted is None else None,
+            "thresholds": fitted,
         }
         for name, row in zip(names, probabilities, strict=True)
     ]

@@ -23,6 +23,9 @@ from rankwise.methods import method_of
 from rankwise.models import adapter_file, assemble
 from rankwise.models.classifier import Classifier, ReferenceClassifier, classifier_of, logits_of
 from rankwise.models.sources import weights_identity
+from rankwise.records import AdapterRecord
+from rankwise.records.adapter import FILE as ADAPTER_RECORD
+from rankwise.records.record import changing
 from rankwise.records.result import Proof
 from rankwise.runs import card
 from rankwise.runs.folder import Run
@@ -197,6 +200,7 @@ class Execution:
             training=job.training,
             validation=job.validation,
             label_names=job.label_names,
+            goal=job.goal,
             total_steps=job.total_steps,
             checkpoints=job.run.checkpoints,
             allocation=method_of(job.config).allocation(model),
@@ -265,9 +269,10 @@ class Execution:
             started = time.perf_counter()
             logits = logits_of(classifier, job.validation.tokens, job.config.train.eval_batch_size)
             scores = metrics.evaluate(logits, job.validation.labels, job.label_names)
+            scores[job.goal.text] = job.goal.value(scores, logits, job.validation.labels, job.label_names)
             state.eval_s = time.perf_counter() - started
             state.selection.observe(state.step, scores)
-            row = {f"validation_{name}": scores[name] for name in ("loss", "accuracy", "macro_f1")}
+            row = {f"validation_{name}": scores[name] for name in ("loss", "accuracy", "macro_f1", job.goal.text)}
             state.history = [{"step": state.step, "epoch": 1.0, **row}]
             job.run.write_history(state.history, job.config.train.watched)
         return state
@@ -305,10 +310,20 @@ class Execution:
     def _score_and_record(self, state: State, classifier: Classifier, difference: float) -> None:
         """What a finished run says of itself; `finished` is written last."""
         job = self.job
-        scores = final.scores(job, state, classifier)
+        scores, decision = final.scores(job, state, classifier)
         proven = Proof(max_logit_difference=difference)
         # A run killed before its status is written goes on to its end again, calibration included.
-        self._write("running", state, metrics=scores, reload=proven, notes=final.notes(job, state, scores))
+        self._write(
+            "running",
+            state,
+            metrics=scores,
+            reload=proven,
+            notes=final.notes(job, state, scores, decision),
+            decision=decision,
+        )
+        if decision is not None:
+            with changing(job.run.adapter / ADAPTER_RECORD, AdapterRecord) as adapter:
+                adapter.decision = decision
         if scores.validation is not None:
             calibrate.calibrate(job.run)
         with job.run.changing() as result:

@@ -10,8 +10,8 @@ from rankwise.baselines import tfidf
 from rankwise.data import folds
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
-from rankwise.records import Floor, LastScores, Metrics, Scores
-from rankwise.scoring import chance, metrics, predictions
+from rankwise.records import Decision, Floor, LastScores, Metrics, Scores
+from rankwise.scoring import chance, judged, predictions
 from rankwise.scoring.calibration import apply_temperature
 from rankwise.training import stopping
 from rankwise.training.prepare import Job
@@ -30,28 +30,32 @@ def train_sample_rows(train: int, validation: int | None) -> int:
     return min(TRAIN_SAMPLE_ROWS, train, validation or train)
 
 
-def scores(job: Job, state: State, classifier: Classifier) -> Metrics:
-    """The metrics of validation, of its last evaluation, of a sample of training rows, and the floor's."""
+def scores(job: Job, state: State, classifier: Classifier) -> tuple[Metrics, Decision | None]:
+    """The metrics of validation, of its last evaluation, of a sample of training rows, and the floor's; and how answers
+    are decided, fitted on validation.
+    """
     started = time.perf_counter()
-    found = Metrics()
+    found, decision = Metrics(), None
     if job.config.data.folds is not None:
-        found.validation = _out_of_fold(job)
+        found.validation, decision = _out_of_fold(job)
     elif job.validation is not None:
-        found.validation = _validation(job, state, classifier)
+        found.validation, decision = _validation(job, state, classifier)
         found.validation_last = _last(state)
-    found.train_sample = _train_sample(job, classifier)
+    found.train_sample = _train_sample(job, classifier, decision)
     state.eval_s += time.perf_counter() - started
     found.floor = _floor(job)
-    return found
+    return found, decision
 
 
-def notes(job: Job, state: State, found: Metrics) -> list[str]:
+def notes(job: Job, state: State, found: Metrics, decision: Decision | None) -> list[str]:
     """What a reader of the scores should know."""
     said = stopping.warnings(state.history, state.selection, state.step, stopped_early=state.stopped_early)
     if found.validation is not None and (chance_note := chance.note(found.validation, "validation")):
         said.append(chance_note)
     if found.validation is not None and found.floor is None:
         said.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
+    if decision is not None and decision.note:
+        said.append(decision.note)
     if method_of(job.config).solved_at_once:
         said.append(
             f"adapter.method: {job.config.adapter.method} is solved at once: optimizer, schedule and steps of train do not apply"
@@ -59,12 +63,15 @@ def notes(job: Job, state: State, found: Metrics) -> list[str]:
     return said
 
 
-def _validation(job: Job, state: State, classifier: Classifier) -> Scores:
-    """The metrics at the chosen evaluation; every row's prediction is kept beside them."""
+def _validation(job: Job, state: State, classifier: Classifier) -> tuple[Scores, Decision | None]:
+    """The metrics at the chosen evaluation and the decision fitted there; every row's prediction is kept beside them."""
     examples, rows = job.validation, job.roles.validation
     assert examples is not None
     assert rows is not None
     logits = logits_of(classifier, examples.tokens, job.config.train.eval_batch_size)
+    decision = job.goal.decision(logits, examples.labels, job.label_names)
+    step = state.selection.step or state.step
+    scores, predicted = judged.judge(decision, logits, examples.labels, job.label_names, step=step)
     predictions.write(
         job.run.path,
         "validation",
@@ -74,17 +81,30 @@ def _validation(job: Job, state: State, classifier: Classifier) -> Scores:
         labels=examples.labels,
         probabilities=apply_temperature(logits, 1.0, multi_label=job.config.data.multi_label),
         logits=logits,
+        predicted=predicted,
     )
-    step = state.selection.step or state.step
-    return Scores.of(metrics.evaluate(logits, examples.labels, job.label_names), step=step)
+    return scores, decision
 
 
-def _out_of_fold(job: Job) -> Scores:
-    """The metrics of every row by the run that was not fitted on it."""
+def _out_of_fold(job: Job) -> tuple[Scores, Decision | None]:
+    """The metrics of every row by the run that was not fitted on it, and the decision fitted on them."""
     read = predictions.read(job.run.path, "validation")
-    scores = Scores.of(metrics.evaluate(read.logits, read.labels, job.label_names))
+    decision = job.goal.decision(read.logits, read.labels, job.label_names)
+    scores, predicted = judged.judge(decision, read.logits, read.labels, job.label_names)
     scores.folds = job.config.data.folds
-    return scores
+    if decision is not None:
+        predictions.write(
+            job.run.path,
+            "validation",
+            job.label_names,
+            rows_sha256=read.rows_sha256,
+            ids=read.ids,
+            labels=read.labels,
+            probabilities=read.probabilities,
+            logits=read.logits,
+            predicted=predicted,
+        )
+    return scores, decision
 
 
 def _last(state: State) -> LastScores:
@@ -93,12 +113,12 @@ def _last(state: State) -> LastScores:
     return LastScores(step=row["step"], accuracy=row["validation_accuracy"], loss=row["validation_loss"])
 
 
-def _train_sample(job: Job, classifier: Classifier) -> Scores:
+def _train_sample(job: Job, classifier: Classifier, decision: Decision | None) -> Scores:
     """The metrics of some training rows as they are, without dropout and augmentation."""
     count = train_sample_rows(len(job.training), None if job.validation is None else len(job.validation))
     rows = np.sort(np.random.default_rng(job.config.train.seed).choice(len(job.training), count, replace=False))
     logits = logits_of(classifier, job.training.tokens.take(rows), job.config.train.eval_batch_size)
-    return Scores.of(metrics.evaluate(logits, job.training.labels[rows], job.label_names))
+    return judged.judge(decision, logits, job.training.labels[rows], job.label_names)[0]
 
 
 def _floor(job: Job) -> Floor | None:

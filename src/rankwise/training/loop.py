@@ -25,6 +25,7 @@ from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.methods.adalora import Allocation
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.scoring import metrics
+from rankwise.scoring.goals import Goal
 from rankwise.training import checkpoint, stopping
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
@@ -53,6 +54,7 @@ class Loop:
         training: Examples,
         validation: Examples | None,
         label_names: Sequence[str],
+        goal: Goal,
         total_steps: int,
         checkpoints: Path,
         allocation: Allocation | None = None,
@@ -65,6 +67,7 @@ class Loop:
         self.training = training
         self.validation = validation
         self.label_names = label_names
+        self.goal = goal
         self.total_steps = total_steps
         self.checkpoints = checkpoints
         self.update = update
@@ -214,6 +217,7 @@ class Loop:
         if not np.isfinite(logits).all():
             raise self._diverged("validation's logits are not finite", self.state.step)
         scores = metrics.evaluate(logits, self.validation.labels, self.label_names)
+        scores[self.goal.text] = self.goal.value(scores, logits, self.validation.labels, self.label_names)
         self._sum_interval()
         self.state.eval_s += time.perf_counter() - started
         self.state.history.append(self._history_row(scores))
@@ -264,6 +268,7 @@ class Loop:
             "validation_loss": scores["loss"],
             "validation_accuracy": scores["accuracy"],
             "validation_macro_f1": scores["macro_f1"],
+            f"validation_{self.goal.text}": scores[self.goal.text],
             "learning_rate": self._learning_rate(),
             "epoch": self.state.rows_seen / len(self.training),
         }

@@ -20,6 +20,7 @@ from rankwise.machine.precision import precision_of
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate, weights_identity
 from rankwise.runs.folder import Run
+from rankwise.scoring.goals import Goal, goal_of
 from rankwise.training.examples import Augmentation, Examples
 from rankwise.training.loop import total_steps
 from rankwise.training.objective import Objective, objective
@@ -43,6 +44,7 @@ class Job:
     training: Examples
     validation: Examples | None
     objective: Objective
+    goal: Goal
     total_steps: int
     console: Console
     base: str | None
@@ -67,6 +69,8 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     roles = load_data(config.data, roles=[*names, "test"])
     plan = planning.plan(config, num_labels=len(roles.label_names))
     planning.require_fit(plan)
+    goal = goal_of(config.train.select.metric, "train.select.metric")
+    goal.check(roles.label_names, multi_label=config.data.multi_label)
     if not config.model.random_weights:
         locate(config.model)  # checks the files before anything is tokenised or written
     tokenizer = tokenizer_of(config.model)
@@ -85,7 +89,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     in_folder = Path(config.model.name).is_dir() and not config.model.random_weights
     base = weights_identity(config.model, config.train.seed) if in_folder else None
     _same_as_before(run, resolved, roles, base)
-    return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, steps, console, base)
+    return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, goal, steps, console, base)
 
 
 def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objective:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rankwise import config as configuration
 from rankwise.machine import description
 from rankwise.machine.precision import precision_of
@@ -10,6 +12,7 @@ from rankwise.records import result as records
 from rankwise.records.record import of_tree
 from rankwise.records.result import Result
 from rankwise.runs.folder import Run
+from rankwise.scoring.goals import PLAIN
 from rankwise.training.prepare import Job
 from rankwise.training.state import State
 
@@ -86,9 +89,16 @@ def reached(state: State | None) -> records.Reached | None:
             accuracy=row["validation_accuracy"],
             loss=row["validation_loss"],
             macro_f1=row["validation_macro_f1"],
+            goal=_goal_of(row, state.selection.metric),
         )
         for row in state.history
     ]
     # AdaLoRA chooses no weights before its ranks are final: until then the last evaluation stands for it.
     best = [score for score in scores if score.step == state.selection.step] or scores[-1:]
     return records.Reached(step=state.step, best=best[-1] if best else None, last=scores[-1] if scores else None)
+
+
+def _goal_of(row: dict[str, Any], goal: str) -> records.GoalScore | None:
+    """What the goal came to at an evaluation, where it is no metric that stands there anyway."""
+    value = row.get(f"validation_{goal}")
+    return None if goal in PLAIN or value is None else records.GoalScore(name=goal, value=value)

@@ -7,9 +7,9 @@ from typing import Any
 
 from rankwise.config import EarlyStopping, Select
 from rankwise.errors import UserError
+from rankwise.scoring.goals import goal_of
 
 Metrics = dict[str, Any]
-_LOWER_IS_BETTER = {"loss"}
 
 
 class Diverged(UserError):
@@ -22,7 +22,7 @@ def better(new: float, old: float | None, metric: str, mode: str | None = None, 
         return False
     if old is None:
         return True
-    lower = mode == "min" if mode else metric in _LOWER_IS_BETTER
+    lower = mode == "min" if mode else goal_of(metric).lower_is_better
     return (old - new if lower else new - old) > min_delta
 
 

@@ -1,0 +1,38 @@
+"""Scores of rows as a classifier answers them: decided as it decides, with what its goal came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rankwise.records.result import Decision, GoalScore, Scores
+from rankwise.scoring import metrics
+from rankwise.scoring.decisions import decide
+from rankwise.scoring.goals import PLAIN, goal_of
+
+
+def judge(
+    decision: Decision | None,
+    logits: NDArray[Any],
+    labels: NDArray[Any],
+    label_names: Sequence[str],
+    *,
+    step: int | None = None,
+) -> tuple[Scores, NDArray[Any]]:
+    """The metrics of raw scores, and the answers.
+
+    logits, labels
+        Shapes: (rows, classes); (rows,) class numbers, or (rows, classes) zeros and ones.
+    step
+        The optimizer step of the weights that are scored.
+    """
+    predicted = decide(decision, logits, label_names, multi_label=labels.ndim == 2)
+    scores = Scores.of(metrics.evaluate(logits, labels, label_names, predicted=predicted), step=step)
+    if decision is not None and decision.goal not in PLAIN:
+        reached: dict[str, Any] = dict(
+            goal_of(decision.goal).remembered(decision).reached(labels, predicted, label_names)
+        )
+        scores.goal = GoalScore(name=decision.goal, **reached)
+    return scores, predicted
