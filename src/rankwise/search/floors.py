@@ -47,10 +47,15 @@ class Floor:
     pooling: str | None
     """of the head; None for words"""
     scores: dict[str, Any]
-    value: float
-    """what the goal came to on validation"""
     trainable: int
     seconds: float
+    value: float | None = None
+    """what the goal came to on validation, where it is not the accuracy"""
+
+    @property
+    def reached(self) -> float:
+        """What the goal came to on validation."""
+        return float(self.scores["accuracy"]) if self.value is None else self.value
 
     def winner(self) -> dict[str, Any]:
         """What search.json says of a winner."""
@@ -65,7 +70,7 @@ class Floor:
             "chosen": accuracy,
             "chosen_ci95": list(self.scores["accuracy_ci95"]),
             "final": accuracy,
-            "mean": self.value,
+            "mean": self.reached,
             "loss": self.scores["loss"],
             "sd": None,
             "seeds": 1,
@@ -92,7 +97,7 @@ def floors(tree: dict[str, Any], fixed: set[str], roles: Any, folder: Path, cloc
 
 def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
     """The best by the goal, of equals the one with the least loss."""
-    return max(found, key=lambda one: (goal.better(one.value), -one.scores["loss"]), default=None)
+    return max(found, key=lambda one: (goal.better(one.reached), -one.scores["loss"]), default=None)
 
 
 def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path) -> Floor | None:
@@ -117,9 +122,9 @@ def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path
         _inside(path),
         run.config.head.pooling,
         result["metrics"]["validation"],
-        validation_value(run.record, run.config.train.select.metric),
         result["parameters"]["trainable"],
         time.time() - started,
+        validation_value(run.record, run.config.train.select.metric),
     )
 
 
@@ -167,7 +172,7 @@ def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
     run.write_history([{"step": 0, "validation_loss": scores["loss"], "validation_accuracy": scores["accuracy"]}])
     run.write_record(_result(config, roles, classifier, scores, time.time() - started))
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
-    return Floor(title, _inside(path), None, scores, value, classifier.trainable, time.time() - started)
+    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
 
 
 def _result(

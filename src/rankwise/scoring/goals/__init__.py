@@ -9,7 +9,7 @@ A new one is a file beside these and an entry in `KINDS`. Light to import: confi
 
 from __future__ import annotations
 
-from rankwise.errors import UserError, nearest
+from rankwise.errors import UserError
 from rankwise.scoring.goals.cost import Cost
 from rankwise.scoring.goals.goal import Goal
 from rankwise.scoring.goals.plain import PLAIN, Plain
@@ -33,5 +33,4 @@ def goal_of(text: str, key: str = "goal") -> Goal:
     for kind in KINDS:
         if kind.named(text):
             return kind.of(text, key)
-    hint = nearest(text, PLAIN)
-    raise UserError(f"{key}: unknown value, got {text!r}{hint}; expected one of {', '.join(WRITTEN)}")
+    raise UserError(f"{key}: unknown value, got {text!r}; expected one of {', '.join(WRITTEN)}")
