@@ -199,3 +199,31 @@ def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypa
     assert trained["steps"] < steps
     cut = any("the clock ended it after" in line for line in record["auto"]["explanation"])
     assert cut == (record["winner"]["trial"] is not None), "said of a trained winner, not of a floor"
+
+
+def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path):
+    goal = "recall@precision=0.7:sport"
+    words = [f"model.name={tiny_model}", f"data.validation={news['validation']}", "train.steps=6", "engine=reference"]
+    record = auto(
+        str(news["train"]), words, goal=goal, max_params=20_000, max_minutes=1, out=tmp_path / "out",
+        console=Console(quiet=True),
+    )  # fmt: skip
+    assert record["metric"] == goal
+    run = rankwise.Run(tmp_path / "out" / record["winner"]["run"])
+    assert run.config.train.select.metric == goal
+    assert run.result["decision"]["goal"] == goal
+    assert record["winner"]["mean"] == run.result["decision"]["value"]
+    assert record["winner"]["mean"] >= max(floor["mean"] for floor in record["auto"]["floors"])
+    assert any(goal in line for line in record["auto"]["explanation"])
+    words = (tmp_path / "out" / "floors" / "words" / "words" / "words.json").read_text()
+    assert json.loads(words)["decision"]["thresholds"].keys() == {"sport"}
+
+
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [("recall@precision=2:sport", "above 0 and at most 1"), ("recall@precision=0.9:tennis", "no class 'tennis'")],
+)
+def test_a_goal_that_does_not_fit_is_refused_before_anything_is_written(tiny_model, news, tmp_path, goal, said):
+    with pytest.raises(UserError, match=said):
+        auto(str(news["train"]), [f"model.name={tiny_model}"], goal=goal, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
