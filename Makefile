@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check docs format clean
+.PHONY: help quickstart test check docs wheels format clean
 
 help:
 	@echo "make quickstart   set up, then fine-tune a small encoder on BBC News under 250,000 parameters"
 	@echo "make test         set up, then run the tests (PYTEST=--exhaustive: every case of the sampled ones)"
 	@echo "make check        ruff and mypy"
 	@echo "make docs         build the site into site/, warnings as errors"
+	@echo "make wheels       make the wheels into dist/, and try them"
 	@echo "make clean        remove what make made"
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
@@ -45,6 +46,9 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheels: $(VENV)/.dev
+	$(BIN)/python tools/wheels.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -9,11 +9,11 @@ base=(--model "$2" --random-weights)
 if rankwise doctor | grep -q '^bf16 *yes'; then
     suffix= peer=bf16-grouped
     all=papers,bf16,bf16-grouped,engine,engine-torch,products,products-torch
-    predictors=papers,sorted,bf16-sorted,engine,engine-merged
+    predictors=papers,sorted,bf16-sorted,engine
 else
     suffix=-no-bf16 peer=grouped
     all=papers,grouped,engine,products
-    predictors=papers,sorted,engine,engine-merged
+    predictors=papers,sorted,engine
 fi
 rankwise bench train --data "$rows" "${base[@]}" --steps 4 --rounds 4 --warmup 4 --variants "$all" --name "train-roberta-base-lora-r8$suffix"
 rankwise bench train --data "$rows" --model packaged:all-MiniLM-L6-v2 --steps 8 --rounds 4 --warmup 6 --variants "$all" --name "train-minilm-lora-r8$suffix"

@@ -31,7 +31,8 @@ def data(tmp_path):
     [
         ("train", "papers,engine,products", []),
         ("train", "papers-all-layers,engine-cached", ["--layers", "1"]),
-        ("predict", "sorted,engine-merged", []),
+        ("predict", "sorted,engine", []),
+        ("train", "engine-scalar,products-scalar", []),
     ],
 )
 def test_variants_take_turns_and_the_file_adds_up(tmp_path, data, tiny_model, task, variants, more):
@@ -45,6 +46,9 @@ def test_variants_take_turns_and_the_file_adds_up(tmp_path, data, tiny_model, ta
     for row in rows.values():
         assert len(row["seconds"]) == 4
         assert row["peak_mb"] > 50
+    if "products-scalar" in rows:
+        bound, row = rows["products-scalar"], rows["engine-scalar"]
+        assert row["share_of_products"] == pytest.approx(bound["step_s"] / row["step_s"], rel=0.01)
     if "papers" in rows:
         ours, theirs = rows["engine"], rows["papers"]
         assert ours["times_baseline"] == pytest.approx(median(theirs["seconds"]) / median(ours["seconds"]), rel=0.05)
@@ -55,6 +59,7 @@ def test_variants_take_turns_and_the_file_adds_up(tmp_path, data, tiny_model, ta
     ("words", "message"),
     [
         (["--variants", "paper"], "no variant 'paper'"),
+        (["--variants", "engine-sse9"], "no variant 'engine-sse9'"),
         (["--variants", "engine-cached"], "need --layers"),
         (["--layers", "top"], "range such as 8-11"),
         (["--rounds", "0"], "--rounds is 0"),

@@ -322,7 +322,7 @@ def test_the_number_of_threads_changes_no_bit(name):
 def test_panels_give_their_matrix_back_and_moving_keeps_the_weights(name):
     backend = backends.named(name)
     weights = [torch.randn(32, 64).to(backend.precision), torch.randn(64, 64).to(backend.precision)]
-    assert torch.equal(backend.unpack(backend.pack(weights, transposed=False), 64), torch.cat(weights))
+    assert torch.equal(backend.unpack(backend.pack(weights), 64), torch.cat(weights))
     linear = FrozenLinear(weights, backend.precision)
     linear.lay_out(backend)
     x, grad = torch.randn(40, 64).to(backend.precision), torch.randn(40, 96).to(backend.precision)

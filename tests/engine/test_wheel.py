@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,9 @@ def no_compiler(tmp_path) -> dict[str, str]:
 @needs_compiler
 def test_a_wheel_has_the_kernels_and_needs_no_compiler(tmp_path, no_compiler):
     made = wheel(tmp_path / "dist")
-    # The C library it was linked with is the oldest that it promises to run on: an index takes such a name.
-    libc = "_".join(platform.libc_ver()[1].split("."))
-    assert made.name.endswith(f"-py3-none-manylinux_{libc}_{platform.machine()}.whl")
+    # It runs on older systems than the one that made it: Colab's C library is 2.35, Kaggle's 2.35, RHEL 8's 2.28.
+    (minor,) = re.findall(rf"-py3-none-manylinux_2_(\d+)_{platform.machine()}\.whl$", made.name)
+    assert int(minor) <= 28
     with zipfile.ZipFile(made) as archive:
         archive.extractall(tmp_path / "site")
     units = building.MACHINES[platform.machine()]

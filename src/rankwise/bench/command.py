@@ -18,6 +18,7 @@ from rich.table import Table
 
 from rankwise import files
 from rankwise.errors import UserError
+from rankwise.machine.isa import ISAS, OVERRIDE
 
 TRAIN_VARIANTS = {
     "papers": "peft + Trainer in fp32, batches padded to their longest text: how the papers ran it",
@@ -35,10 +36,17 @@ PREDICT_VARIANTS = {
     "papers": "transformers + peft in fp32, in the order given",
     "sorted": "transformers + peft in fp32, texts sorted by length",
     "bf16-sorted": "transformers + peft under bf16 autocast, sorted",
-    "engine": "rankwise, adapter on its layers",
-    "engine-merged": "rankwise, adapter merged into the weights",
+    "engine": "rankwise",
 }
-VARIANTS = {"train": TRAIN_VARIANTS, "predict": PREDICT_VARIANTS}
+
+
+def _for_every_isa(variants: dict[str, str]) -> dict[str, str]:
+    """Variants, and those that an instruction set's kernels compute, each of them by that set's name too."""
+    own = {name: about for name, about in variants.items() if name in ("engine", "products")}
+    return variants | {f"{name}-{isa}": f"{about}, kernels for {isa}" for name, about in own.items() for isa in ISAS}
+
+
+VARIANTS = {"train": _for_every_isa(TRAIN_VARIANTS), "predict": _for_every_isa(PREDICT_VARIANTS)}
 BASELINE = "papers"
 NEED_LAYERS = {"engine-cached", "papers-all-layers"}
 NEED_KERNELS = {"engine-torch", "products-torch"}
@@ -101,7 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=int, default=3, help="steps before the first turn (default: 3)")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--variants", metavar="A,B", help=f"default: all that apply; {', '.join(TRAIN_VARIANTS)}")
+    parser.add_argument(
+        "--variants",
+        metavar="A,B",
+        help=f"default: all that apply; {', '.join(TRAIN_VARIANTS)}; engine-ISA and products-ISA, with the kernels of {', '.join(ISAS)}",
+    )
     parser.add_argument("--name", help="of the result's file (default: made from the setting)")
     parser.add_argument("--out", default="benchmarks/results", metavar="DIR", help="default: benchmarks/results")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and no table")
@@ -177,7 +189,7 @@ def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
     known = VARIANTS[setting.task]
     if args.variants is None:
         left_out = (set() if setting.layers else NEED_LAYERS) | (set() if _has_own_kernels() else NEED_KERNELS)
-        return [name for name in known if name not in left_out]
+        return [name for name in known if name not in left_out and _isa_of(name) is None]
     wanted: list[str] = args.variants.split(",")
     unknown = [name for name in wanted if name not in known]
     if not setting.layers and not NEED_LAYERS.isdisjoint(wanted):
@@ -195,6 +207,12 @@ def _has_own_kernels() -> bool:
     return choose(as_precision("auto")).backend is not None
 
 
+def _isa_of(variant: str) -> str | None:
+    """The instruction set that a variant is of, if it names one."""
+    name = variant.rpartition("-")[2]
+    return name if name in ISAS else None
+
+
 # --- measuring ----------------------------------------------------------------------------------------
 
 
@@ -203,8 +221,12 @@ class Contestant:
 
     def __init__(self, variant: str, setting: Setting) -> None:
         self.variant = variant
-        command = [sys.executable, "-m", "rankwise.bench.contestant", variant]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        isa = _isa_of(variant)
+        command = [sys.executable, "-m", "rankwise.bench.contestant", variant.removesuffix(f"-{isa}")]
+        environment = os.environ if isa is None else {**os.environ, OVERRIDE: isa}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self._send(json.dumps(asdict(setting)))
         self.answer()
 
@@ -287,14 +309,16 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
             "trainable": told["trainable"],
             "seconds": [round(second, 5) for second in told["seconds"]],
         }
-    products = {"share_of_products": "products", "share_of_library_products": "products-torch"}
     for variant, row in rows.items():
+        isa = _isa_of(variant)
+        own = "products" if isa is None else f"products-{isa}"
+        products = {"share_of_products": own, "share_of_library_products": "products-torch"}
         if BASELINE in rows:
             row["times_baseline"] = round(rows[BASELINE]["step_s"] / row["step_s"], 2)
             row["times_baseline_mean"] = round(rows[BASELINE]["step_s_mean"] / row["step_s_mean"], 2)
             row["memory_of_baseline"] = round(row["peak_mb"] / rows[BASELINE]["peak_mb"], 3)
         for share, bound in products.items():
-            if bound in rows and variant in ("engine", "engine-torch"):
+            if bound in rows and variant in ("engine", "engine-torch", f"engine-{isa}"):
                 row[share] = round(rows[bound]["step_s"] / row["step_s"], 3)
     # A result is published: the folders of whoever measured it say nothing to its readers.
     places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}

@@ -12,7 +12,6 @@ from torch import nn
 from rankwise.bench.command import Setting
 from rankwise.bench.material import Material, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
-from rankwise.engine import FastClassifier
 from rankwise.inference import saved
 from rankwise.inference.classifier import load_classifier
 
@@ -26,7 +25,10 @@ def run(variant: str, setting: Setting, turns: Turns) -> None:
         material.texts.sort(key=len)
     try:
         with torch.inference_mode():
-            (_engine if variant.startswith("engine") else _peer)(variant, model, material, setting, turns)
+            if variant == "engine":
+                _engine(model, material, setting, turns)
+            else:
+                _peer(variant, model, material, setting, turns)
     except End:
         pass
     report(tokens=material.tokens, trainable=count)
@@ -44,14 +46,10 @@ def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, 
     turns.drive(step)
 
 
-def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
-    """Ours, as `rankwise.load` serves it, or with the adapter merged into the weights."""
+def _engine(model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
+    """Ours, as `rankwise.load` serves it."""
     with tempfile.TemporaryDirectory(prefix="rankwise-", ignore_cleanup_errors=True) as folder:
-        if variant == "engine-merged":
-            merged = model.merge_and_unload()  # type: ignore[operator]
-            classifier = FastClassifier.from_peft(merged.requires_grad_(False)).eval()
-        else:
-            classifier = _served(model, Path(folder))
+        classifier = _served(model, Path(folder))
 
         def step(number: int) -> None:
             rows = material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]

@@ -69,26 +69,22 @@ class OneDnnLayout:
 
 
 class PanelLayout:
-    """A backend's own layout of a matrix."""
+    """A backend's own layout of a matrix, for both passes."""
 
-    def __init__(self, backend: Backend, weights: Sequence[Tensor], *, transposed: bool = False) -> None:
+    def __init__(self, backend: Backend, weights: Sequence[Tensor]) -> None:
         """weights: row by row. Shape of each: (d_out, d_in)"""
         self.backend, self.d_in = backend, weights[0].shape[1]
-        self.tensor = backend.pack(weights, transposed=transposed)
+        self.tensor = backend.pack(weights)
 
     def matrix(self) -> Tensor:
         return self.backend.unpack(self.tensor, self.d_in)
-
-    def transposed(self) -> PanelLayout:
-        return PanelLayout(self.backend, [self.matrix()], transposed=True)
 
 
 class FrozenLinear(nn.Module):
     """W of y = x W^T, never trained; the rows of W are those of several matrices, one upon another.
 
-    On a CPU in bf16 they live in the layout of a backend or of oneDNN, as one matrix, once for the forward pass and once
-    transposed for the backward pass, where there is one: 10 to 40% faster a call than the plain matrix, which is not
-    kept. On other devices they are joined as well. On a CPU in fp32 they stay the tensors they are, mapped from the
+    On a CPU in bf16 they live in the layout of a backend or of oneDNN, as one matrix, oneDNN's once more transposed for the
+    backward pass, where there is one: 10 to 40% faster a call than the plain matrix, which is not kept. On other devices they are joined as well. On a CPU in fp32 they stay the tensors they are, mapped from the
     model's file: nothing is copied, and processes of one machine share them. Joining them there would save 1 to 2% of
     the products.
     """
@@ -101,7 +97,7 @@ class FrozenLinear(nn.Module):
         """whose kernels compute with it"""
         self._count = 0
         self._packed: OneDnnLayout | PanelLayout | None = None
-        self._packed_transposed: OneDnnLayout | PanelLayout | None = None
+        self._packed_transposed: OneDnnLayout | None = None
         self._keep([weight.detach().to(precision) for weight in weights])
 
     def lay_out(self, backend: Backend | None = None) -> None:
@@ -125,9 +121,9 @@ class FrozenLinear(nn.Module):
 
     def backward(self, work: Product) -> Tensor:
         """The input's gradient, x W + terms, finished; x is y's gradient. Shape: x (tokens, d_out), result (tokens, d_in)"""
-        self.prepare_backward()
         if self._is_native(work):
             return work.completed(self._native_product(work, backward=True))
+        self.prepare_backward()
         if isinstance(self._packed_transposed, OneDnnLayout):
             return self._packed_transposed.product(work)
         grad, weights = work.x, self._plain()
@@ -137,25 +133,19 @@ class FrozenLinear(nn.Module):
             below.addmm_(grad[:, columns], weight)
         return work.completed(below)
 
-    def native_matrix(self, *, backward: bool) -> Matrix:
-        """The matrix as kernels take it, with its layout for the backward pass if asked; good for as long as it is not moved."""
+    def native_matrix(self) -> Matrix:
+        """The matrix as kernels take it; good for as long as it is not moved."""
         assert self.backend is not None
         packed = self._pack()
         if packed is None:
             return self.backend.matrix([self._contiguous(number) for number in range(self._count)])
-        made = Matrix(
-            d_in=packed.tensor.numel() // self.width, d_out=self.width, count=0, panel=packed.tensor.data_ptr()
-        )
-        if backward:
-            self.prepare_backward()
-            assert self._packed_transposed is not None
-            made.transposed = self._packed_transposed.tensor.data_ptr()
-        return made
+        d_in = packed.tensor.numel() // self.width
+        return Matrix(d_in=d_in, d_out=self.width, count=0, panel=packed.tensor.data_ptr())
 
     def prepare_backward(self) -> None:
-        """Make the transposed layout. Early, so that it does not lie scattered between a step's activations."""
+        """Make oneDNN's transposed layout. Early, so that it does not lie scattered between a step's activations."""
         packed = self._pack()
-        if packed is not None and self._packed_transposed is None:
+        if isinstance(packed, OneDnnLayout) and self._packed_transposed is None:
             self._packed_transposed = packed.transposed()
 
     def _is_native(self, work: Product) -> bool:
@@ -164,8 +154,7 @@ class FrozenLinear(nn.Module):
 
     def _native_product(self, work: Product, *, backward: bool) -> Tensor:
         assert self.backend is not None
-        matrix = self.native_matrix(backward=backward)
-        return self.backend.product(matrix, work.x, work.bias, transposed=backward)
+        return self.backend.product(self.native_matrix(), work.x, work.bias, transposed=backward)
 
     def _contiguous(self, number: int) -> Tensor:
         """A plain weight, row by row."""

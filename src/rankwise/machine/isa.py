@@ -45,6 +45,7 @@ ISAS = {
         Isa("avx512bf16", "bf16", "x86_64", _AVX512 | {"avx512_bf16"}),
         Isa("avx512", "fp32", "x86_64", _AVX512),
         Isa("avx2", "fp32", "x86_64", frozenset({"avx2", "fma"})),
+        Isa("neonbf16", "bf16", "aarch64", frozenset({"asimd", "bf16"})),
         Isa("neon", "fp32", "aarch64", frozenset({"asimd"})),
         Isa("scalar", "fp32", None, frozenset()),
     )

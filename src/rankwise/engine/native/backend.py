@@ -24,7 +24,7 @@ WIDTH_STEP = 32
 _ADDRESS, _SIZE = c_void_p, c_long
 _TAKES: dict[str, Sequence[Any]] = {
     "sizes": [_ADDRESS],
-    "pack": [_ADDRESS, c_int, _ADDRESS],
+    "pack": [_ADDRESS, _ADDRESS],
     "unpack": [_ADDRESS, _SIZE, _SIZE, _ADDRESS],
     "product_of": [_ADDRESS, c_int, _ADDRESS, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE],
     "gelu_of_all": [_ADDRESS, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE],
@@ -67,14 +67,14 @@ class Backend:
 
     # --- frozen matrices --------------------------------------------------------------------------------------
 
-    def pack(self, weights: Sequence[Tensor], *, transposed: bool) -> Tensor:
-        """W^T (or W), whose rows are those of the weights, laid out for products. Shape of each: (d_out, d_in)"""
+    def pack(self, weights: Sequence[Tensor]) -> Tensor:
+        """W^T, where W's rows are those of the weights, laid out for products. Shape of each: (d_out, d_in)"""
         panel = torch.empty(sum(weight.numel() for weight in weights), dtype=self.precision)
-        self._functions["pack"](byref(self.matrix(weights)), transposed, panel.data_ptr())
+        self._functions["pack"](byref(self.matrix(weights)), panel.data_ptr())
         return panel
 
     def unpack(self, panel: Tensor, d_in: int) -> Tensor:
-        """The weights again, exactly, from what `pack` made of W^T. Shape: (d_out, d_in)"""
+        """The weights again, exactly, from what `pack` made of them. Shape: (d_out, d_in)"""
         matrix = panel.new_empty(panel.numel() // d_in, d_in)
         self._functions["unpack"](panel.data_ptr(), d_in, len(matrix), matrix.data_ptr())
         return matrix

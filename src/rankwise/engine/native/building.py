@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,11 +30,12 @@ UNITS: dict[str, tuple[str, ...]] = {
     "avx512bf16": (*_AVX512, "-mavx512bf16"),
     "avx512": _AVX512,
     "avx2": ("-mavx2", "-mfma"),
+    "neonbf16": ("-march=armv8.2-a+bf16",),
     "neon": (),
     "scalar": (),
 }
 """what the compiler is told for each instruction set (`machine.isa`), whose source has its name"""
-MACHINES = {"x86_64": ("amx", "avx512bf16", "avx512", "avx2"), "aarch64": ("neon",)}
+MACHINES = {"x86_64": ("amx", "avx512bf16", "avx512", "avx2"), "aarch64": ("neonbf16", "neon")}
 """those of a wheel, by the architecture it is for"""
 
 
@@ -50,6 +52,12 @@ def built(unit: str) -> Path:
 def is_known_system() -> bool:
     """Whether kernels are made for this system."""
     return platform.system() == "Linux" and platform.machine() in MACHINES
+
+
+def oldest_libc(library: Path) -> tuple[int, int]:
+    """The oldest GNU C library that a compiled unit runs with: the youngest of those whose symbols it names."""
+    named = re.findall(rb"\0GLIBC_(\d+)\.(\d+)", library.read_bytes())
+    return max((int(major), int(minor)) for major, minor in named)
 
 
 def compiler() -> str | None:

@@ -65,7 +65,6 @@ class NativeLayer:
         self.structure.probabilities = _dropout(layer.attention_dropout)
         self._trained: list[tuple[nn.Module, Any, str]] = []
         """of every tensor that may train its module, the structure that points to it and its gradient, and its name"""
-        self._sites: list[tuple[structures.Sites, Sites]] = []
         self._joint_biases: list[tuple[structures.Sites, Sites]] = []
         """those whose bias may train"""
         for made, sites in zip(self.structure.sources, layer.sources, strict=False):
@@ -102,17 +101,11 @@ class NativeLayer:
 
     def point_to_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """Where the trained tensors' gradients go; None: that one is not wanted."""
-        if (
-            self.backend.packs and not self._sites[-1][0].matrix.transposed
-        ):  # what only predicts never has the second layout
-            for made, sites in self._sites:
-                made.matrix = sites.frozen.native_matrix(backward=True)
         for (_, place, name), gradient in zip(self._trained, gradients, strict=True):
             setattr(place, f"grad_{name}", address(gradient))
 
     def _set_sites(self, made: structures.Sites, sites: Sites) -> None:
-        self._sites.append((made, sites))
-        made.matrix, made.count = sites.frozen.native_matrix(backward=False), len(sites.parts)
+        made.matrix, made.count = sites.frozen.native_matrix(), len(sites.parts)
         if sites.frozen_bias is None:
             self._joint_biases.append((made, sites))
         else:

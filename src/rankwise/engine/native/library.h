@@ -31,10 +31,8 @@ void sizes(long* to) {
         *to++ = (long)size;
 }
 
-// A panel of all of a matrix, from its parts; and the matrix again, (columns, depth), from one.
-void pack(const Matrix* matrix, int transposed, Number* panel) {
-    lay_out(*matrix, transposed, 0, transposed ? matrix->d_in : matrix->d_out, panel);
-}
+// A panel of the transpose of all of a matrix, from its parts; and the matrix again, (columns, depth), from one.
+void pack(const Matrix* matrix, Number* panel) { lay_out(*matrix, false, 0, matrix->d_out, panel); }
 void unpack(const Number* panel, long depth, long columns, Number* matrix) {
     for (long column = 0; column < columns; ++column)
         for (long row = 0; row < depth; ++row) matrix[column * depth + row] = panel[Sums::place_of(row, column, depth, columns)];

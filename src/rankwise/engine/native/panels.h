@@ -10,6 +10,9 @@ constexpr long up(long size, long step) { return (size + step - 1) / step * step
 inline uint32_t* word_at(Number* panel, long row, long column, long depth, long columns) {
     return reinterpret_cast<uint32_t*>(panel + Sums::place_of(row, column, depth, columns));
 }
+inline const uint32_t* word_at(const Number* panel, long row, long column, long depth, long columns) {
+    return reinterpret_cast<const uint32_t*>(panel + Sums::place_of(row, column, depth, columns));
+}
 
 // Rows [row, row + count) of the panel (depth, columns) of a matrix as it lies, (count, columns); zero from there up to a
 // multiple of DEPTH.
@@ -82,14 +85,37 @@ inline Rows rows_of(const Number* x, long stride, long count, long width, Number
 
 // W (d_out, d_in), whose rows are those of up to three matrices, one upon another.
 struct Matrix {
-    const Number* parts[3];  // as they lie, row by row; null where the panels are there
+    const Number* parts[3];  // as they lie, row by row; null where the panel is there
     long rows[3];            // d_out of each
-    const Number *panel, *transposed;  // of W^T (d_in, d_out) and of W (d_out, d_in); null: laid out in every product
+    const Number* panel;     // of W^T (d_in, d_out); null: laid out in every product, as that of W always is
     long d_in, d_out, count;
 };
 
+// Columns [from, to) of the panel of W, from that of W^T, squares of whose words transposed are rows of W. It is made for every
+// product with W: a copy kept for these would save a hundredth of their time and double the memory of the frozen weights.
+inline void turn_panel(const Matrix& w, long from, long to, Number* panel) {
+    constexpr long WORD = sizeof(uint32_t) / sizeof(Number);
+    alignas(64) uint32_t turned[SQUARE * SQUARE];
+    for (long column = from; column < to; column += SQUARE * WORD) {
+        const long words = std::min(SQUARE, (to - column) / WORD);
+        for (long row = 0; row < w.d_out; row += SQUARE) {
+            const auto across = [&](long i) { return i < words ? word_at(w.panel, column + i * WORD, row, w.d_in, w.d_out) : nullptr; };
+            transpose_square(across, SQUARE, turned, SQUARE);
+            for (long i = 0; i < SQUARE; i += WORD)
+                for (long j = 0; j < words * WORD; j += SQUARE) {
+                    const Number* even = reinterpret_cast<const Number*>(turned + i * SQUARE) + j;
+                    write_words(even, even + SQUARE * WORD, word_at(panel, row + i, column - from + j, w.d_out, to - from));
+                }
+        }
+    }
+}
+
 // Columns [from, to) of the panel of W^T, or of W, as a panel of their own.
 inline void lay_out(const Matrix& w, bool transposed, long from, long to, Number* panel) {
+    if (w.panel) {
+        turn_panel(w, from, to, panel);
+        return;
+    }
     for (long part = 0, start = 0; part < w.count; start += w.rows[part++]) {
         if (transposed) {
             panel_of(w.parts[part] + from, w.d_in, w.rows[part], to - from, panel, start, w.d_out);

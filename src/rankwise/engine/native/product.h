@@ -37,7 +37,7 @@ struct Product {
     Number *y, *activated, *slope;
     long depth() const { return transposed ? matrix.d_out : matrix.d_in; }
     long columns() const { return transposed ? matrix.d_in : matrix.d_out; }
-    const Number* panel() const { return transposed ? matrix.transposed : matrix.panel; }
+    const Number* panel() const { return transposed ? nullptr : matrix.panel; }
 };
 
 constexpr long TERMS = 3;  // of a product, at most

@@ -18,7 +18,7 @@ class Matrix(ctypes.Structure):
     _fields_ = (
         ("parts", c_void_p * 3),
         ("rows", c_long * 3),
-        *((name, c_void_p) for name in ("panel", "transposed")),
+        ("panel", c_void_p),
         *((name, c_long) for name in ("d_in", "d_out", "count")),
     )
 

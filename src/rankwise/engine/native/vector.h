@@ -12,6 +12,8 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 struct bf16 {
@@ -69,11 +71,18 @@ inline void store(bf16* to, Vector left, Vector right) {
     _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)right, (__m512)left));
 }
 #else
+#if defined(__ARM_FEATURE_BF16)
+inline void store(bf16* to, Vector x) {
+    const bfloat16x4_t rounded = vcvt_bf16_f32((float32x4_t)x);
+    std::memcpy(to, &rounded, sizeof rounded);
+}
+#else
 inline void store(bf16* to, Vector x) {
     const Bits bits = as<Bits>(x), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     const Halves y = __builtin_convertvector(x == x ? rounded : Bits{} + 0x7fc0, Halves);
     std::memcpy(to, &y, sizeof y);
 }
+#endif
 inline void store(bf16* to, Vector left, Vector right) {
     store(to, left);
     store(to + LANES, right);
@@ -112,6 +121,8 @@ inline Vector magnitude(Vector x) { return as<Vector>(as<Integers>(x) & 0x7fffff
 inline float sum(Vector x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)x);
+#elif defined(__ARM_NEON)
+    return vaddvq_f32((float32x4_t)x);
 #else
     float total = 0.0f;
     for (int i = 0; i < LANES; ++i) total += x[i];
@@ -122,6 +133,8 @@ inline float sum(Vector x) {
 inline float largest(Vector x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)x);
+#elif defined(__ARM_NEON)
+    return vmaxvq_f32((float32x4_t)x);
 #else
     float most = x[0];
     for (int i = 1; i < LANES; ++i) most = std::max(most, x[i]);
