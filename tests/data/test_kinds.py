@@ -440,10 +440,10 @@ def test_an_archive_that_unpacks_to_filler_is_refused_by_its_ratio(tmp_path):
 
 def test_an_archive_of_several_files_asks_for_one(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        archive.writestr("train.csv", table())
-        archive.writestr("test.csv", table(ROWS[:2]))
-    assert "holds several files (train.csv, test.csv): name one" in complaint(tmp_path / "set.zip")
-    assert len(read(f"{tmp_path / 'set.zip'}[test.csv]").texts) == 2
+        archive.writestr("first.csv", table())
+        archive.writestr("second.csv", table(ROWS[:2]))
+    assert "holds several files (first.csv, second.csv): name one" in complaint(tmp_path / "set.zip")
+    assert len(read(f"{tmp_path / 'set.zip'}[second.csv]").texts) == 2
 
 
 def test_a_workbook_of_two_tables_asks_for_one(tmp_path):

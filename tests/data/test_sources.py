@@ -157,7 +157,7 @@ def test_the_separator_of_labels_can_be_chosen(write):
         ("a.jsonl", '{"text": "a", "label": 0}\n{"text": "b", \n', ["line 2 is not JSON"]),
         ("a.jsonl", '{"text": "a", "label": 0}\n[1, 2]\n', ["line 2 holds a list"]),
         ("a.jsonl", '{"text": 5, "label": 0}\n', ["row 1 (line 1)", "5", "expected a string"]),
-        ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n', ["row 1", "expected a number or a name"]),
+        ("a.jsonl", '{"text": "a", "label": [{"x": 1}]}\n', ["row 1", "expected a number or a name"]),
         ("a.jsonl", '{"text": "a", "label": ["x"]}\n', ["row 1", "data.multi_label: true"]),
         ("a.txt", "a\nb\n", ["without labels"]),
         ("a.xlsx", "PK", ["not a spreadsheet that can be read"]),

@@ -26,6 +26,7 @@ TEXT_NAMES = (
 )
 TITLE_NAMES = ("title", "headline", "subject")
 _ID = "id"
+_SHOWN = 8
 _FEW = 5
 """A label comes again: a column has at most one value for every so many rows; of a handful of rows, for every two."""
 _HANDFUL = 50
@@ -100,7 +101,7 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Colum
     if label is None:
         likely = [c for c in kinds.labels() if c not in found]
         if label_by_name is None:
-            label_by_name = _only(table, likely, [c for c in likely if not kinds.is_numeric(c)])
+            label_by_name = _only(table, kinds, likely, [c for c in likely if not kinds.is_numeric(c)])
             others = tuple(c for c in likely if c != label_by_name)
             why.append(f"label is '{label_by_name}' ({kinds.values(label_by_name)} values that come again)")
         else:
@@ -117,7 +118,8 @@ def find_text(table: Table) -> tuple[str, ...]:
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
-    by_lower = {name.lower().strip(): name for name in names}
+    by_lower = {part: name for name in names if "." in name for part in reversed(name.lower().split("."))}
+    by_lower |= {name.lower().strip(): name for name in names}
     return next((by_lower[word] for word in known if word in by_lower), None)
 
 
@@ -127,7 +129,7 @@ def _text_by_name(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in (title, text) if name is not None)
 
 
-def _only(table: Table, likely: Sequence[str], words: Sequence[str]) -> str:
+def _only(table: Table, kinds: _Kinds, likely: Sequence[str], words: Sequence[str]) -> str:
     """The one column that may be the label, or the only one of words among numbers; otherwise the question."""
     for candidates in (likely, words):
         if len(candidates) == 1:
@@ -137,6 +139,11 @@ def _only(table: Table, likely: Sequence[str], words: Sequence[str]) -> str:
         raise UserError(
             f"{table.name}: which column is the label? Its columns are {shown}, and none has few values that come "
             "again: name it with data.label=..."
+        )
+    if len(likely) > 1 and all(kinds.is_truth(name) for name in likely):
+        raise UserError(
+            f"{table.name}: which column is the label? {', '.join(map(repr, likely[:_SHOWN]))} hold 0 and 1: "
+            f"data.label=[{','.join(likely)}] data.multi_label=true takes each as a label of its own, data.label={likely[0]} one"
         )
     two = " or ".join(f"'{c}'" for c in likely[:4]) + (", ..." if len(likely) > 4 else "")
     raise UserError(
@@ -163,6 +170,18 @@ class _Kinds:
         """Whether a column holds numbers alone."""
         return all(isinstance(cell, (int, float)) or _NUMBER.fullmatch(str(cell)) for cell in self.cells[column])
 
+    def is_truth(self, column: str) -> bool:
+        """Whether a column holds 0 and 1 alone, or false and true."""
+        return {str(cell).strip().lower().removesuffix(".0") for cell in self.cells[column]} in (
+            {"0", "1"},
+            {"false", "true"},
+        )
+
+    def reads_as_text(self, column: str) -> bool:
+        """Whether most cells have a word beside another, or letters that are not ASCII; a link, a date and a code have not."""
+        cells = self.cells[column]
+        return 2 * sum(_is_prose(cell) for cell in cells if isinstance(cell, str)) > len(cells)
+
     def longest(self, table: Table, exclude: str | None) -> str:
         """The column of the longest strings."""
         lengths = {
@@ -171,6 +190,8 @@ class _Kinds:
             if name != exclude and cells and all(isinstance(cell, str) for cell in cells) and not _counts(cells)
         }
         lengths = {name: length for name, length in lengths.items() if length >= 2}
+        prose = {name: length for name, length in lengths.items() if self.reads_as_text(name)}
+        lengths = prose or lengths
         if not lengths:
             raise UserError(
                 f"{table.name}: which column is the text? Its columns are {table.shown_columns()}: "
@@ -191,6 +212,11 @@ class _Kinds:
             and max(len(str(cell)) for cell in cells) <= 100
             and not _counts(cells)
         ]
+
+
+def _is_prose(cell: str) -> bool:
+    letters = [word for word in cell.split() if any(map(str.isalpha, word)) and "://" not in word]
+    return len(letters) > 1 or (bool(letters) and not cell.isascii())
 
 
 def _counts(cells: Sequence[Any]) -> bool:

@@ -247,9 +247,10 @@ def _text_in(start: bytes, codec: str) -> str | None:
     return text if is_text and "\ufffd" not in text else None
 
 
-def _no_text(file: Opener) -> UserError:
+def _no_text(file: Opener, line: int = 1) -> UserError:
     file.refuse_filler()
-    return UserError(f"{file.path} holds zero bytes and is no text: name a table of texts, or set data.encoding")
+    place = f" (line {line:,})" if line > 1 else ""
+    return UserError(f"{file.path} holds zero bytes{place} and is no text: name a table of texts, or set data.encoding")
 
 
 def _decoded_look(file: Opener, encoding: str) -> Look:
@@ -284,7 +285,7 @@ class _Lines:
     def add(self, chunk: bytes) -> None:
         """Take in the next bytes of the file."""
         if b"\0" in chunk:
-            raise _no_text(self._file)
+            raise _no_text(self._file, self._number + chunk[: chunk.index(0)].count(b"\n"))
         parts = chunk.split(b"\n")
         if len(parts) == 1:
             self._open += len(chunk)

@@ -92,6 +92,8 @@ def items(cell: Any, separator: str) -> list[Any] | None:
     if not isinstance(cell, str):
         return list(cell) if isinstance(cell, (list, tuple, np.ndarray)) else [cell]
     written = cell.strip()
+    if written[:1] + written[-1:] in ("{}", "()") and (several := _python_list(written)) is not None:
+        return several
     if not written.startswith("["):
         return [part for part in written.split(separator) if part.strip()]
     if _BITS.fullmatch(written):
@@ -122,7 +124,13 @@ def _python_list(text: str) -> list[Any] | None:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return list(value) if isinstance(value, (list, tuple)) else None
+    return (
+        sorted(value, key=str)
+        if isinstance(value, (set, frozenset))
+        else list(value)
+        if isinstance(value, (list, tuple))
+        else None
+    )
 
 
 def names_of(cell: Any, numbers: Numbers | None, separator: str) -> Label | None:

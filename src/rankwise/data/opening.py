@@ -26,10 +26,26 @@ MAX_LINE_CHARS = 8 * MAX_TEXT_CHARS
 TOO_LONG = (
     f"a text may have at most {MAX_TEXT_CHARS:,} characters; shorten it, or mend an unclosed quote or lost line breaks"
 )
-PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".p", ".pck", ".joblib")
 
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_FOREIGN = (
+    (b"SQLite format 3\0", "a SQLite database", "export its table as CSV"),
+    (b"ORC", "an ORC file", "write it as Parquet, as pyarrow.orc.read_table does"),
+    (b"Obj\x01", "an Avro file", "write it as Parquet or JSON Lines"),
+    (b"\x89HDF\r\n", "an HDF5 file", "write its table as Parquet"),
+    (b"\x93NUMPY", "a numpy array", "write texts and labels as CSV"),
+    (b"%PDF-", "a PDF", "extract its texts into a table"),
+    (b"{\\rtf", "an RTF document", "save it as text"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name what is inside"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it and name what is inside"),
+    (b"\x89PNG", "a picture", "name a table of texts"),
+    (b"\xff\xd8\xff", "a picture", "name a table of texts"),
+    (b"GIF8", "a picture", "name a table of texts"),
+)
+"""First bytes of files that are no tables of ours, what they are, and what to do."""
+_MARKUP = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 _LFS = b"version https://git-lfs.github.com/spec/"
 # Prose packs to a third or a tenth, and a table of one repeated sentence to a hundredth; only filler packs further.
 _MAX_RATIO = 300
@@ -119,11 +135,27 @@ def opener(path: Path, part: str | None = None) -> Opener:
     if packing is not None:
         is_named = path.suffix.lower() in PACKED_SUFFIXES
         inner = Opener(path, packing, path.stem if is_named else path.name, part)
-        _refuse_pickle(path, inner.start()[:2])
+        begins = inner.start()
+        _refuse_pickle(path, begins[:2])
+        if any(begins.startswith(magic) for magic, _ in _MAGIC):
+            raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
         return inner
+    _refuse_foreign(path, start)
     if start.startswith(b"PK\x03\x04") and not _is_workbook(path):
         return _zip(path, part)
     return Opener(path, None, path.name, part)
+
+
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    """A file of another trade is called by its name."""
+    known = next(((what, do) for magic, what, do in _FOREIGN if start.startswith(magic)), None)
+    markup = _MARKUP.match(start)
+    if markup and path.suffix.lower() not in (".txt", ""):
+        is_page = b"html" in markup[1].lower()
+        what = "an HTML page and no table" if is_page else "an XML document"
+        known = what, "download the file itself" if is_page else "write its rows as CSV or JSON Lines"
+    if known is not None:
+        raise UserError(f"{path} is {known[0]}: {known[1]}")
 
 
 def split_part(source: str) -> tuple[str, str | None]:
@@ -184,18 +216,26 @@ def _is_workbook(path: Path) -> bool:
 
 def _zip(path: Path, part: str | None) -> Opener:
     """The one file of an archive, papers about it aside, or the one that is named."""
-    files = [m for m in _members(path) if not m.is_dir()]
-    shown = [m.filename for m in files if not m.filename.startswith("__MACOSX/")]
-    shown = [name for name in shown if not Path(name).name.startswith(".")]
+    shown = [m.filename for m in _members(path) if not m.is_dir() and not is_aside(m.filename)]
     if part in shown:
         return Opener(path, "zip", str(part))
-    tables = [name for name in shown if not _IS_ABOUT.match(Path(name).name.lower())]
+    tables = [name for name in shown if not is_about(name)]
     if len(tables) == 1:
         return Opener(path, "zip", tables[0], part)
     names = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     asked = f"has no file '{part}' inside" if part else "holds several files" if shown else "holds no file"
     hint = f": name one, as in {path}[{shown[0]}], or unpack it" if shown else ""
     raise UserError(f"{path} {asked} ({names}){hint}" if shown else f"{path} {asked}")
+
+
+def is_aside(member: str) -> bool:
+    """Whether a file of an archive was put there by a program: hidden, or a Mac's."""
+    return member.startswith("__MACOSX/") or Path(member).name.startswith(".")
+
+
+def is_about(member: str) -> bool:
+    """Whether a file is about the data beside it."""
+    return _IS_ABOUT.match(Path(member).name.lower()) is not None
 
 
 class _Unpacked(io.RawIOBase):

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from rankwise.config import Data
-from rankwise.data import formats, labels, opening
+from rankwise.data import archives, formats, labels, opening
 from rankwise.data.classes import declared
 from rankwise.data.cleaning import PAIR
 from rankwise.data.columns import Columns, choose, id_column
@@ -111,7 +111,7 @@ def identity(source: str, role: str) -> str:
     if source.startswith("packaged:"):
         return source
     if path.exists():
-        by_role = path.is_dir() or any(suffix in (".json",) for suffix in path.suffixes)
+        by_role = path.is_dir() or ".json" in path.suffixes or archives.holds_roles(path)
         return f"{path.resolve()}[{part or (role if by_role else '')}]"
     match = _HUB.fullmatch(source)
     return f"{match['name']}:{match['configuration']}[{match['split'] or role}]" if match else source

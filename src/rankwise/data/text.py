@@ -37,7 +37,7 @@ def joined(cells: Sequence[Any], where: Callable[[], str], *, pair: bool = False
         if cell is None or cell != cell:
             cell = ""
         if not isinstance(cell, str):
-            raise UserError(f"{where()} holds {repr(cell)[:60]} in its text column, expected a string")
+            cell = _string(cell, where)
         blank = not cell or cell.isspace()
         if pair:
             parts.append("" if blank else cell.replace(PAIR, " "))
@@ -47,6 +47,22 @@ def joined(cells: Sequence[Any], where: Callable[[], str], *, pair: bool = False
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"{where()}: the text has {len(text):,} characters: {TOO_LONG}")
     return "" if text == PAIR else text
+
+
+def _string(cell: Any, where: Callable[[], str]) -> str:
+    """The text of a cell that is none: of words in a list, and of bytes in UTF-8."""
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{where()} holds bytes in its text column that are not UTF-8: write them as text"
+            ) from None
+    if isinstance(cell, (list, tuple)) and all(isinstance(word, str) for word in cell):
+        if any(word.strip() and len(word.split()) > 1 for word in cell):
+            raise UserError(f"{where()} holds several texts in its text column: write a row for each of them")
+        return " ".join(cell)
+    raise UserError(f"{where()} holds {repr(cell)[:60]} in its text column, expected a string")
 
 
 def mended(text: str) -> str:

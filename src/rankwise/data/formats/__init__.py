@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rankwise.data import archives
 from rankwise.data.formats import delimited, folders, json_rows, lines, sheets
 from rankwise.data.opening import PACKED_SUFFIXES, Opener, opener
 from rankwise.data.table import Reading, Table
@@ -30,6 +31,7 @@ def _arrow(file: Opener, reading: Reading) -> Table:
 READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
     ((".parquet", ".pq"), b"PAR1", _parquet),
     ((".arrow", ".feather", ".ipc"), b"ARROW1", _arrow),
+    ((), b"\xff\xff\xff\xff", _arrow),  # Arrow's streams
     (sheets.SUFFIXES, b"PK\x03\x04", sheets.Sheet),
     (json_rows.SUFFIXES, None, json_rows.open_json),
     (delimited.SUFFIXES, None, delimited.Delimited),
@@ -46,6 +48,11 @@ def open_file(path: Path, part: str | None, reading: Reading) -> Table:
 
     Raises `UserError` for a file that is absent, empty, a pickle, or no table of texts.
     """
+    folder = archives.unpacked(path)
+    if folder is not None and part is None:
+        return _inside(folder, path, reading)
+    if folder is not None and part is not None and (folder / part).is_file():
+        return open_file(folder / part, None, reading)
     file = opener(path, part)
     start = file.start()
     if not start:
@@ -63,10 +70,29 @@ def open_file(path: Path, part: str | None, reading: Reading) -> Table:
             return folders.ParallelFiles(path, beside, reading)
         of_classes = folders.class_files(path, SUFFIXES)
         if by_ending is None and of_classes:
-            return folders.ClassFiles(of_classes, reading)
+            return folders.open_class_files(of_classes, reading)
     if by_ending is None and start.lstrip()[:1] in (b"{", b"["):
         by_ending = json_rows.open_json
     return (by_ending or lines.open_lines)(file, reading)
+
+
+def _inside(folder: Path, archive: Path, reading: Reading) -> Table:
+    """The table of an archive's files, called by the archive's name."""
+    only = archives.only_table(folder)
+    if only is not None:
+        table = open_file(only, None, reading)
+    else:
+        try:
+            table = open_folder(folder, None, reading)
+        except UserError as error:
+            names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise UserError(
+                f"{archive} holds several files ({shown}): name one, as in {archive}[{names[0]}], or unpack it"
+            ) from error
+    table.name = table.name.replace(str(folder), str(archive))
+    table.notes = [note.replace(str(folder), str(archive)) for note in table.notes]
+    return table
 
 
 def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Sequence[str] = ()) -> Table:
@@ -75,7 +101,7 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
         from rankwise.data.formats.arrow import open_saved_dataset
 
         return open_saved_dataset(folder, part, reading)
-    if not reading.labelled:
+    if not reading.labelled and not any(map(_is_table, folders.visible(folder))):
         return folders.FolderOfTexts(folder)
     names = json_rows.SPLITS[reading.role]
     inside = [p for p in folders.visible(folder) if p.is_dir()]
@@ -83,6 +109,9 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
     own = next((p for p in inside if p.name.lower() in names), None)
     if own is not None and all(p.name.lower() in (*splits, "unsup") for p in inside):
         return open_folder(own, part, reading, exclude)
+    deeper = folders.visible(inside[0]) if len(inside) == 1 else []
+    if deeper and all(p.is_dir() for p in deeper):
+        return open_folder(inside[0], part, reading, exclude)  # one folder around those of the classes
     if inside:
         return folders.ClassFolders(folder, exclude)
     of_role = _files_of_role(folder, names)
@@ -92,15 +121,32 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
         return Joined([open_file(path, part, reading) for path in of_role], str(folder))
     of_classes = folders.class_files(folder, SUFFIXES)
     if of_classes:
-        return folders.ClassFiles(of_classes, reading)
+        return folders.open_class_files(of_classes, reading)
+    tables = [p for p in folders.visible(folder) if _is_table(p)]
+    if len(tables) == 1:
+        return open_file(tables[0], part, reading)
+    if tables:
+        shown = ", ".join(path.name for path in tables[:6]) + (", ..." if len(tables) > 6 else "")
+        raise UserError(
+            f"{folder} holds several tables ({shown}): name one, or all of them as parts of one table with a pattern, such as "
+            f"'{folder}/*{tables[0].suffix}'"
+        )
     return folders.ClassFolders(folder, exclude)  # which says what is missing
+
+
+def _is_table(path: Path) -> bool:
+    return (
+        path.is_file()
+        and bool(set(map(str.lower, path.suffixes)) & {*SUFFIXES, *PACKED_SUFFIXES})
+        and path.suffix.lower() != ".txt"
+    )
 
 
 def open_matched(paths: Sequence[Path], name: str, reading: Reading) -> Table:
     """The table of several files that a pattern names: one for each class, or the parts of one table."""
     of_classes = folders.class_files(paths[0], SUFFIXES)
     if set(of_classes) & set(paths) and all(path.suffix.lower() not in SUFFIXES for path in paths):
-        return folders.ClassFiles([path for path in of_classes if path in paths], reading)
+        return folders.open_class_files([path for path in of_classes if path in paths], reading)
     return Joined([open_file(path, None, reading) for path in paths], name)
 
 

@@ -33,7 +33,7 @@ class Delimited(Table):
         first = next(self._records(), None)
         if first is None:
             raise UserError(f"{file.path} is empty: expected a header line and rows")
-        names = [name.strip() for name in first]
+        names = [*([""] if self._dialect.has_row_names else []), *(name.strip() for name in first)]
         self.columns = tuple(names) if self._dialect.has_header else tuple(map(str, range(len(names))))
         # Spreadsheets end a header with columns that nobody named and rows may leave out.
         self._least = len(names)

@@ -32,13 +32,20 @@ _SHOWN = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
 _SPELLED = {"\\t": "\t", "tab": "\t"}
 _SAMPLE_CHARS = 1 << 18
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
-_DECLARED = re.compile(r'"?sep=(.)"?\s*\r?\n')
+_DECLARED = re.compile(r'"?sep=(.)"?\s*')
 """The line by which spreadsheets are told the delimiter; it is none of the rows."""
+_TOP_CHARS = 1 << 13
+_TOP_ROWS = 10
+"""Lines in which a header is looked for below a title or remarks."""
+_RARE = "^~@\x01\x02\x1e\x1f\xa6\xa7\xac"
+"""Delimiters of few files, asked for where no common one splits the rows."""
+_ALIKE = 0.9
+"""Share of rows that a delimiter must split alike before a rarer one is not asked for."""
 _MAX_NAME = 64
 """Characters that a column's name may have; a longer first cell is a text."""
 
-Quotes = Literal["doubled", "escaped", "literal"]
-"""Quotes enclose cells and are doubled inside; or escaped by a backslash inside; or are characters."""
+Quotes = Literal["doubled", "escaped", "spaced", "literal"]
+"""Quotes enclose cells and are doubled inside; or escaped by a backslash inside; or stand behind a space; or are characters."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Dialect:
 
     Attributes:
         has_header: whether the first row names the columns.
+        has_row_names: whether the header lacks a name for the first column, as R writes tables.
+        top: lines above the first row.
         note: what to tell about the quotes, if anything.
     """
 
@@ -54,6 +63,8 @@ class Dialect:
     quotes: Quotes
     has_header: bool
     note: str | None = None
+    has_row_names: bool = False
+    top: int = 0
 
     def reader(self, lines: Iterator[str] | io.TextIOBase) -> Any:
         """The standard library's reader of this dialect: strict, since what it forgives would be lost."""
@@ -66,6 +77,10 @@ class Dialect:
             facts.append("quotes are characters")
         if self.quotes == "escaped":
             facts.append("quotes escaped by a backslash")
+        if self.has_row_names:
+            facts.append("names of the rows first")
+        if self.top:
+            facts.append(f"{self.top} line{'s' if self.top > 1 else ''} above the header left out")
         return [*facts, *([] if self.has_header else ["no header"])]
 
 
@@ -82,7 +97,7 @@ def csv_reader(lines: Any, delimiter: str, quotes: Quotes) -> Any:
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     if quotes == "escaped":
         return csv.reader(lines, delimiter=delimiter, escapechar="\\", doublequote=False, strict=True)
-    return csv.reader(lines, delimiter=delimiter, strict=True)
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=quotes == "spaced", strict=True)
 
 
 @contextmanager
@@ -98,18 +113,39 @@ def text_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
 @contextmanager
 def rows_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
     """The text of a delimited file from its first row on."""
-    declared = _declared(file, look)
+    _, above = _top(file, look)
     with text_of(file, look) as text:
-        if declared is not None:
+        for _ in range(above):
             text.readline()
         yield text
 
 
-def _declared(file: Opener, look: Look) -> str | None:
-    """The delimiter that the file names in a line of its own."""
+def _top(file: Opener, look: Look) -> tuple[str | None, int]:
+    """The delimiter that the file names in a line of its own, and how many lines stand above its rows."""
     with text_of(file, look) as text:
-        line = _DECLARED.match(text.read(16))
-    return line[1] if line else None
+        lines = io.StringIO(text.read(_TOP_CHARS), newline="").readlines()
+    declared = _DECLARED.fullmatch(lines[0]) if lines else None
+    if declared:
+        return declared[1], 1
+    for delimiter in DELIMITERS:
+        rows = [
+            [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(delimiter)]
+            for line in lines[: _TOP_ROWS + 1]
+        ]
+        above = rows_above_header(rows)
+        if above:
+            return None, above
+    return None, 0
+
+
+def rows_above_header(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows of a title or of remarks stand above a header that names two columns at least by telling names."""
+    for place, row in enumerate(rows[: _TOP_ROWS + 1]):
+        if sum(map(is_known, row)) >= 2:
+            return place if any(any(cell.strip() for cell in above) for above in rows[:place]) else 0
+        if len([cell for cell in row if cell.strip()]) > 1 and not row[0].startswith("#"):
+            return 0
+    return 0
 
 
 def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") -> Dialect:
@@ -126,16 +162,24 @@ def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") ->
     sample = _Sample(start, is_whole)
     delimiter = reading.delimiter
     if delimiter == "auto":
-        delimiter = _declared(file, look) or _delimiter(sample, file, reading, fallback)
+        delimiter = _top(file, look)[0] or _delimiter(sample, file, reading, fallback)
     delimiter = _SPELLED.get(delimiter, delimiter)
     if len(delimiter) != 1:
         raise UserError(f"data.delimiter is {delimiter!r}, expected one character, or auto")
-    quotes, note = _quotes(file, look, delimiter, reading)
-    first = next((row for row in sample.rows(delimiter, quotes) if row), [])
+    quotes, note = _quotes(file, look, delimiter, reading, sample)
+    first, *others = sample.rows(delimiter, quotes) or [[]]
     is_header = reading.header
     if isinstance(is_header, str):
-        is_header = has_header(first, sample.rows(delimiter, quotes)[1:], reading)
-    return Dialect(delimiter, quotes, is_header, note)
+        is_header = has_header(first, others, reading)
+    top = _top(file, look)
+    return Dialect(
+        delimiter,
+        quotes,
+        is_header,
+        note,
+        has_row_names=is_header and _have_names([first, *others]),
+        top=top[1] if top[0] is None else 0,
+    )
 
 
 def splits_alike(file: Opener, look: Look, delimiter: str) -> bool:
@@ -166,27 +210,42 @@ class _Sample:
                 io.StringIO(self._text, newline=""),
                 delimiter=delimiter,
                 escapechar=escape,
-                doublequote=quotes == "doubled",
+                doublequote=quotes != "escaped",
+                skipinitialspace=quotes == "spaced",
             )
             rows = list(filter(None, reader))
         return rows if self._is_whole or len(rows) < 2 else rows[:-1]
 
     def agreement(self, delimiter: str) -> tuple[float, int]:
-        """The share of rows as wide as the first, by the better reading of quotes, and that width; 0 below two cells."""
+        """The share of rows as wide as the first, or all as wide as it and the name of their row, by the better reading of
+        quotes, and that width; 0 below two cells."""
         shares = [(0.0, 1)]
         readings: tuple[Quotes, ...] = ("doubled", "escaped", "literal") if '"' in self._text else ("literal",)
-        for quotes in readings:
+        for quotes in (*readings, *(["spaced"] if self.has_quotes_behind_spaces(delimiter) else [])):
             rows = self.rows(delimiter, quotes)
             width = len(rows[0]) if rows else 0
-            if width >= 2:
+            if width >= 2 and _have_names(rows):
+                shares.append((1.0, width + 1))
+            elif width >= 2:
                 shares.append((sum(len(row) == width for row in rows) / len(rows), width))
         return max(shares)
+
+    def has_quotes_behind_spaces(self, delimiter: str) -> bool:
+        """Whether most rows have a quote behind a delimiter and a space, where it encloses nothing for most programs."""
+        lines = self._text.count("\n") or 1
+        return 2 * self._text.count(f'{delimiter} "') >= lines
+
+    def rare_delimiter(self) -> str | None:
+        """See `rare_delimiter`."""
+        return rare_delimiter(self._text if self._is_whole else self._text[: self._text.rfind("\n")])
 
 
 def _delimiter(sample: _Sample, file: Opener, reading: Reading, fallback: str) -> str:
     agreed = {delimiter: sample.agreement(delimiter) for delimiter in DELIMITERS}
     best = max(share for share, _ in agreed.values())
     likely = [delimiter for delimiter in DELIMITERS if agreed[delimiter][0] == best]
+    if best < _ALIKE and (rare := sample.rare_delimiter()):
+        return rare
     if best == 0:
         return fallback
     if len(likely) > 1:
@@ -200,6 +259,24 @@ def _delimiter(sample: _Sample, file: Opener, reading: Reading, fallback: str) -
             f"{shown(second)} into {agreed[second][1]}: say which with data.delimiter, as in data.delimiter='{first}'"
         )
     return likely[0]
+
+
+def _have_names(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether every row has one cell more than the header: its name, which R writes first."""
+    return len(rows) > 2 and all(len(row) == len(rows[0]) + 1 for row in rows[1:])
+
+
+def rare_delimiter(text: str) -> str | None:
+    """A sign by which every line of a text splits into as many cells, which have telling names or are labels in one place."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    for mark in _RARE:
+        rows = [line.split(mark) for line in lines]
+        if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+            continue
+        few = min(len(set(column)) for column in zip(*rows, strict=True))
+        if any(map(is_known, rows[0])) or 2 <= few <= max(2, len(rows) // 5):
+            return mark
+    return None
 
 
 def _with_names(sample: _Sample, likely: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -221,12 +298,14 @@ class _Fit:
     lines: int
 
 
-def _quotes(file: Opener, look: Look, delimiter: str, reading: Reading) -> tuple[Quotes, str | None]:
+def _quotes(file: Opener, look: Look, delimiter: str, reading: Reading, sample: _Sample) -> tuple[Quotes, str | None]:
     """How quotes are meant, and a note where that is not what RFC 4180 says."""
     if reading.quotes is False or not look.has_quote:
         return "literal" if reading.quotes is False else "doubled", None
     quoted: Quotes = "doubled"
     fit = _fit(file, look, delimiter, quoted)
+    if sample.has_quotes_behind_spaces(delimiter) and _fit(file, look, delimiter, "spaced").width >= max(2, fit.width):
+        return "spaced", None
     if not fit.width and look.has_escape:
         escaped = _fit(file, look, delimiter, "escaped")
         quoted, fit = ("escaped", escaped) if escaped.width else (quoted, fit)
@@ -242,6 +321,8 @@ def _quotes(file: Opener, look: Look, delimiter: str, reading: Reading) -> tuple
             f"{file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
             f"inside, and with quotes as characters {literal.rows:,}: say which with data.quotes=true or false"
         )
+    if fit.width and _has_doubled_quotes(file, look, delimiter):
+        return quoted, None
     joined = f"would join {literal.rows:,} lines into {fit.rows:,}" if fit.width else "cannot be read"
     return "literal", (
         f"{file.path}: every line splits into {literal.width} cells and as quoted cells it {joined}, so its quotes "
@@ -273,6 +354,17 @@ def _literal_fit(file: Opener, look: Look, delimiter: str) -> _Fit:
                 return _Fit(0, 0, 0)
             rows += 1
     return _Fit(rows, width, rows)
+
+
+def _has_doubled_quotes(file: Opener, look: Look, delimiter: str) -> bool:
+    """Whether a quoted cell with a line break holds a quote: doubled, as programs write it and no hand does."""
+    with rows_of(file, look) as text:
+        reader, before = csv_reader(text, delimiter, "doubled"), 0
+        for row in reader:
+            if reader.line_num > before + 1 and any('"' in cell for cell in row):
+                return True
+            before = reader.line_num
+    return False
 
 
 def _encloses(file: Opener, look: Look, delimiter: str) -> bool:

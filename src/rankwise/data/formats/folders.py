@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rankwise.data import charsets, encoding
 from rankwise.data.formats.lines import Lines
 from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG, opener
-from rankwise.data.table import Reading, Table
+from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError
 
 _COLUMNS = ("id", "text", "label")
 # What stands beside data and is none.
 _ASIDE = ("readme", "license", "licence", "mapping")
+_FEW_LINES = 10
+_LONGEST_LABEL = 64
 _DAMAGED = "of UTF-8 with damaged characters"
 _MAX_FILE_BYTES = 4 * MAX_TEXT_CHARS
 
@@ -134,10 +137,40 @@ def class_files(place: Path, known: Sequence[str]) -> list[Path]:
         if path.suffix and path.suffix.lower() not in (*known, ".txt", ".md") and not path.suffix[1:].isdigit():
             twins.setdefault(path.stem, []).append(path)
     groups = [group for group in twins.values() if len(group) > 1 and (place in group or place.is_dir())]
-    if len(groups) == 1:
+    if len(groups) == 1 and all(map(_is_text, groups[0])):
         return groups[0]
     texts = [p for p in files if p.suffix.lower() == ".txt"]
     return texts if place.is_dir() and len(texts) > 1 and len(texts) == len(files) else []
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as texts do; what lies beside under the same name may be anything."""
+    try:
+        start = opener(path).start()
+    except UserError:
+        return False
+    return b"\0" not in start and not start.lstrip().startswith((b"%PDF-", b"<?xml", b"{", b"["))
+
+
+def labels_among(paths: Sequence[Path]) -> Path | None:
+    """Of two files of one name the one that holds the labels of the other's lines: few short lines that come again."""
+    likely = [path for path in paths if _holds_labels(path)]
+    return likely[0] if len(paths) == 2 and len(likely) == 1 else None
+
+
+def _holds_labels(path: Path) -> bool:
+    with opener(path).open() as file:
+        lines = [line.strip() for line in islice(file, SAMPLE_ROWS)]
+    return len(lines) >= _FEW_LINES and 5 * len(set(lines)) <= len(lines) and max(map(len, lines)) <= _LONGEST_LABEL
+
+
+def open_class_files(paths: Sequence[Path], reading: Reading) -> Table:
+    """The table of files of one name: a class each, or texts and their labels."""
+    beside = labels_among(paths)
+    if beside is not None:
+        (texts,) = (path for path in paths if path != beside)
+        return ParallelFiles(texts, beside, reading)
+    return ClassFiles(paths, reading)
 
 
 class ClassFiles(Table):
@@ -175,6 +208,12 @@ class ClassFiles(Table):
 
 def labels_beside(path: Path) -> Path | None:
     """The file of labels that belongs to a file of texts: `train_labels.txt` beside `train_text.txt`."""
+    for ending in (".labels", ".label"):
+        beside = path.with_suffix(ending)
+        if path.suffix and beside != path and beside.is_file():
+            return beside
+    if path.name == "seq.in" and path.with_name("label").is_file():  # as sets of intents and slots are kept
+        return path.with_name("label")
     for text in ("texts", "text", "sentences"):
         stem, found, rest = path.stem.lower().rpartition(text)
         if not found:

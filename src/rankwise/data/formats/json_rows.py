@@ -15,21 +15,16 @@ from typing import Any, TextIO
 import msgspec
 
 from rankwise.data import encoding
+from rankwise.data.columns import is_known
 from rankwise.data.encoding import Look
 from rankwise.data.formats.dialect import text_of
-from rankwise.data.formats.json_shapes import Outline, Shape, outline, rows_of, shape_of
+from rankwise.data.formats.json_shapes import SPLITS, Outline, Shape, outline, rows_of, shape_of
 from rankwise.data.formats.json_walk import Walk
 from rankwise.data.opening import MAX_LINE_CHARS, Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, nearest
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev", "development"),
-    "test": ("test", "testing", "eval"),
-}
-"""What the splits of a role are called."""
 _LOOKED_AHEAD = 1 << 16
 _PAIR = ("text", "label")
 _EXPECTED = 'expected an object such as {"text": ..., "label": ...}'
@@ -45,7 +40,7 @@ def open_json(file: Opener, reading: Reading) -> Table:
         raise UserError(f"{file.path} is empty: expected one JSON object a line, or an array of them")
     try:
         value = _decoded(first, msgspec.json.Decoder().decode)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     is_row = isinstance(value, dict) and (has_more or not _is_document(value))
     is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in (".jsonl", ".ndjson")
@@ -72,14 +67,27 @@ def _decoded(line: str, decode: Any) -> Any:
 
 
 def _is_document(value: Mapping[str, Any]) -> bool:
-    """Whether an object is a whole data set and not one row: it holds lists of rows, or columns."""
-    return any(isinstance(cell, (list, dict)) and cell for cell in value.values()) and not any(
-        isinstance(cell, str) for cell in value.values()
-    )
+    """Whether an object is a whole data set and not one row: it holds lists of rows, or columns, and no text itself."""
+    if any(isinstance(cell, str) and is_known(name) for name, cell in value.items()):
+        return False
+    holds_rows = any(isinstance(cell, list) and cell and isinstance(cell[0], (dict, list)) for cell in value.values())
+    holds_more = any(isinstance(cell, (list, dict)) and cell for cell in value.values())
+    return holds_rows or (holds_more and not any(isinstance(cell, str) for cell in value.values()))
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without the objects inside: what they hold stands under `outer.inner`."""
+    flat: dict[str, Any] = {}
+    for name, cell in record.items():
+        flat |= {f"{name}.{inner}": value for inner, value in cell.items()} if isinstance(cell, dict) else {name: cell}
+    return flat
 
 
 class _Rows(Table):
     """Rows that are objects, any of whose keys may be absent."""
+
+    _nested = False
+    """whether some row holds objects"""
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
         raise NotImplementedError
@@ -91,10 +99,12 @@ class _Rows(Table):
             yield tuple([record.get(name) for name in names])
 
     def _columns(self) -> tuple[str, ...]:
-        """The keys of the first rows, in the order they come."""
+        """The keys of the first rows, in the order they come; those of an object inside one as `outer.inner`."""
         keys: dict[str, None] = {}
         for record, _ in zip(self._records(), range(SAMPLE_ROWS), strict=False):
-            keys.update(dict.fromkeys(record))
+            nested = any(isinstance(cell, dict) for cell in record.values())
+            self._nested = self._nested or nested
+            keys.update(dict.fromkeys(_flat(record) if nested else record))
         return tuple(keys)
 
 
@@ -126,7 +136,7 @@ class JsonLines(_Rows):
                         f"{self.name}, line {self.line:,} holds a {type(record).__name__}, "
                         'expected an object such as {"text": ..., "label": ...}'
                     )
-                yield record
+                yield _flat(record) if self._nested else record
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
@@ -153,7 +163,9 @@ class JsonDocument(_Rows):
         self.notes += look.notes
         self._shape = self._found(file.part, reading)
         if self._shape.path:
-            self.facts.append(f"split '{self._shape.path[-1]}'")
+            key = self._shape.path[-1]
+            is_split = any(key in names for names in SPLITS.values())
+            self.facts.append(f"split '{key}'" if is_split else f"under '{key}'")
         self.columns = self._columns()
         if not self.columns:
             raise UserError(f"{self.name} is empty: it has no rows")
@@ -177,24 +189,26 @@ class JsonDocument(_Rows):
             if walk.next() != "{":
                 raise UserError(f"{self.name} holds {repr(walk.value())[:40]}, expected rows")
             whole = outline(walk)
+            if walk.next() == "{":
+                return Shape("one after the other")
             walk.end()
-        shape = shape_of(whole)
-        if shape is not None:
-            return shape
-        split = self._split(whole, part, reading)
-        with self._walk([split]) as walk:
-            inner = Shape("rows") if walk.next() == "[" else shape_of(outline(walk))
-        if inner is None:
-            raise UserError(f"{self.name}: what it holds under '{split}' is no table, {_EXPECTED}")
-        return replace(inner, path=(split,))
+        path: tuple[str, ...] = ()
+        while (shape := shape_of(whole)) is None:
+            path = (*path, self._split(whole, part if not path else None, reading))
+            with self._walk(path) as walk:
+                if walk.next() == "[":
+                    return Shape("rows", path)
+                whole = outline(walk)
+        return replace(shape, path=path)
 
     def _split(self, whole: Outline, part: str | None, reading: Reading) -> str:
         """The key of the rows that the role needs."""
         splits = [name for name, member in whole.members.items() if member.kind != "value" and member.count]
         split = part or next((name for name in SPLITS[reading.role] if name in splits), None)
         arrays = [name for name in splits if whole.members[name].kind == "array"]
-        if split is None and len(arrays) == 1:
-            (split,) = arrays
+        for likely in (arrays, splits):
+            if split is None and len(likely) == 1:
+                (split,) = likely
         if split is None or split not in splits:
             asked = f"no split '{part}'{nearest(str(part), splits)}" if part else f"no split for {reading.role}"
             raise UserError(
@@ -206,7 +220,10 @@ class JsonDocument(_Rows):
     def _records(self) -> Iterator[Mapping[str, Any]]:
         with self._walk(self._shape.path) as walk:
             for row in rows_of(walk, self._shape):
-                yield self._record(row)
+                record = self._record(row)
+                yield _flat(record) if self._nested else record
+            if not self._shape.path:
+                walk.end()
 
     def _record(self, row: Any) -> Mapping[str, Any]:
         if isinstance(row, dict):

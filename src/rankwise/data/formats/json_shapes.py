@@ -12,6 +12,12 @@ from rankwise.data.columns import is_known
 from rankwise.data.formats.json_walk import Walk
 from rankwise.errors import UserError
 
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev", "development"),
+    "test": ("test", "testing", "eval"),
+}
+"""What the splits of a role are called."""
 _KEPT = 1000
 """members of an object that are looked at: one of more holds rows by key"""
 _BYTES_OF_CHARACTER = 8
@@ -51,7 +57,7 @@ class Shape:
         names: of the columns where rows are lists.
     """
 
-    kind: Literal["rows", "rows by key", "columns", "table"]
+    kind: Literal["rows", "rows by key", "columns", "table", "texts by label", "one after the other"]
     path: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
@@ -103,15 +109,24 @@ def shape_of(whole: Outline) -> Shape | None:
 
 def _of_arrays(members: dict[str, Member]) -> Shape | None:
     nested = any(isinstance(cell, (dict, list)) for member in members.values() for cell in member.start[:1])
-    if "data" in members or "train" in members or (nested and not any(map(is_known, members))):
+    splits = {name for names in SPLITS.values() for name in names}
+    if "data" in members or splits & set(members) or (nested and not any(map(is_known, members))):
         return None
     counts = {name: member.count for name, member in members.items()}
+    if not any(map(is_known, members)) and all(map(_holds_texts, members.values())):
+        return Shape("texts by label")
     if len(set(counts.values())) == 1:
         return Shape("columns")
     if any(map(is_known, members)):
         shown = ", ".join(f"'{name}' {count:,}" for name, count in list(counts.items())[:6])
         raise UserError(f"the columns of a JSON document have unequal numbers of cells ({shown}): write it again")
     return None
+
+
+def _holds_texts(member: Member) -> bool:
+    """Whether an array holds strings of which hardly one comes again: texts, and no column of labels."""
+    are_strings = bool(member.start) and all(isinstance(cell, str) for cell in member.start)
+    return are_strings and 2 * len(set(member.start)) > len(member.start)
 
 
 def _of_objects(whole: Outline) -> Shape | None:
@@ -133,6 +148,13 @@ def rows_of(walk: Walk, shape: Shape) -> Iterator[Any]:
         for key in walk.fields():
             row = walk.value()
             yield {"id": key, **row} if isinstance(row, dict) else row
+    elif shape.kind == "one after the other":
+        while walk.next():
+            yield walk.value()
+    elif shape.kind == "texts by label":
+        for label in walk.fields():
+            for text in walk.rows():
+                yield {"text": text, "label": label}
     elif shape.kind == "table":
         for key in walk.fields():
             if key != "data":

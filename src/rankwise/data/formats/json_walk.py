@@ -15,6 +15,7 @@ from rankwise.errors import UserError
 
 _WINDOW = 1 << 20
 _SPACE = " \t\n\r"
+_AFTER = _SPACE + ",]}:"
 _TAIL = 16
 """Characters before a window's end in which a fault may be that the text goes on behind it: a name such as -Infinity."""
 
@@ -74,8 +75,9 @@ class Walk:
                 continue
             except RecursionError as error:
                 raise UserError(f"{self.name} is not a table: its values are nested too deeply") from error
-            # A number that the window cuts is one too.
-            if end < len(self._window) or not self._more():
+            # A number that the window cuts is one too: only what may follow a value ends it.
+            after = self._window[end : end + 1]
+            if (after and after in _AFTER) or not self._more():
                 self._place = end
                 return value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -9,15 +11,19 @@ from typing import Any
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
 from rankwise.data.formats.delimited import Delimited
-from rankwise.data.formats.dialect import splits_alike, text_of
+from rankwise.data.formats.dialect import rare_delimiter, splits_alike, text_of
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError
 
 SUFFIXES = (".txt",)
+_RULE = re.compile(r"\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)+\|?")
 _FASTTEXT = "__label__"
 _FEW = 5
 """Words that stand first are labels when there is at most one for every so many lines, or two."""
+_SHOWN = 4
+_SELDOM = 50
+"""and at most one for every so many lines stands first once alone: of a thousand sentences, a tenth begin as no other"""
 
 
 def open_lines(file: Opener, reading: Reading) -> Table:
@@ -29,15 +35,19 @@ def open_lines(file: Opener, reading: Reading) -> Table:
     first = _sample(file, look)
     if not any(line.strip() for line in first):
         raise UserError(f"{file.path} is empty: expected one text a line")
-    if first[0].startswith(_FASTTEXT):
+    if 2 * sum(_FASTTEXT in line for line in first) > len(first):
         return FastText(file, look)
+    if len(first) > 1 and _RULE.fullmatch(first[1].strip()):
+        raise UserError(f"{file.path} is a Markdown table: save it as CSV")
     is_table = file.suffix != ".txt" or reading.labelled or "\t" in first[0]
     if is_table and (reading.delimiter != "auto" or any(splits_alike(file, look, mark) for mark in "\t|;")):
         return Delimited(file, reading, look)
     if not reading.labelled:
         return Lines(file, look)
+    if rare_delimiter("".join(first)):
+        return Delimited(file, reading, look)
     if _begins_with_labels(first):
-        return LabelFirst(file, look)
+        return LabelFirst(file, look, first)
     if file.suffix != ".txt" or splits_alike(file, look, ","):
         return Delimited(file, reading, look)
     raise UserError(
@@ -52,11 +62,13 @@ def _sample(file: Opener, look: Look) -> list[str]:
 
 
 def _begins_with_labels(lines: Sequence[str]) -> bool:
-    """Whether the words that stand first are few and come again."""
+    """Whether the words that stand first are few and come again; of sentences, many stand first once alone."""
     words = [line.split(maxsplit=1) for line in lines]
     if any(len(parts) < 2 for parts in words):
         return False
-    return 2 <= len({parts[0] for parts in words}) <= max(2, len(lines) // _FEW)
+    counts = Counter(parts[0] for parts in words)
+    once = sum(count == 1 for count in counts.values())
+    return 2 <= len(counts) <= max(2, len(lines) // _FEW) and once <= len(lines) // _SELDOM
 
 
 class Lines(Table):
@@ -108,13 +120,16 @@ class LabelFirst(Lines):
 
     columns: tuple[str, ...] = ("text", "label")
 
-    def __init__(self, file: Opener, look: Look) -> None:
+    def __init__(self, file: Opener, look: Look, first: Sequence[str]) -> None:
         super().__init__(file, look)
-        self.facts = [look.name, "label first"]
+        words = [word for word, _ in Counter(line.split()[0] for line in first).most_common()]
+        self._ending = ":" if all(word.endswith(":") for word in words) else ""
+        shown = ", ".join(word.removesuffix(self._ending) for word in words[:_SHOWN])
+        self.facts = [look.name, f"label first: {shown}{', ...' if len(words) > _SHOWN else ''}"]
 
     def _cells(self, line: str) -> dict[str, Any] | None:
         label, _, text = line.lstrip().partition(" ")
-        return {"text": text.strip(), "label": label} if line.strip() else None
+        return {"text": text.strip(), "label": label.removesuffix(self._ending)} if line.strip() else None
 
 
 class FastText(Lines):
@@ -130,4 +145,4 @@ class FastText(Lines):
         words = line.split(" ")
         labels = [w.strip().rstrip(",").removeprefix(_FASTTEXT) for w in words if w.strip().startswith(_FASTTEXT)]
         text = " ".join(w for w in words if not w.strip().startswith(_FASTTEXT)).strip()
-        return {"text": text, "label": labels[0] if len(labels) == 1 else labels} if line.strip() else None
+        return {"text": text, "label": labels[0] if len(labels) == 1 else labels or None} if line.strip() else None

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any
 
 from rankwise.data.columns import is_known
-from rankwise.data.formats.dialect import has_header
+from rankwise.data.formats.dialect import has_header, rows_above_header
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, nearest
@@ -31,8 +31,11 @@ class Sheet(Table):
         except (python_calamine.CalamineError, OSError, ValueError) as error:
             raise UserError(f"{self.name} is not a spreadsheet that can be read ({error}): save it again") from error
         name = self._chosen(sheets, file.part)
-        self._rows = sheets[name]
+        above = rows_above_header(sheets[name])
+        self._rows = sheets[name][above:]
         self.facts = [f"sheet '{name}'"]
+        if above:
+            self.facts.append(f"{above} row{'s' if above > 1 else ''} above the header left out")
         first, *others = self._rows
         is_header = reading.header
         if isinstance(is_header, str):

@@ -1,0 +1,123 @@
+"""Archives of several files: unpacked once into the cache, and read as the folder they are."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from rankwise.data.opening import Opener, chunks, is_about, is_aside, opener
+from rankwise.errors import UserError
+from rankwise.machine import caches
+
+_MAX_RATIO = 300
+_MAX_FILES = 2_000_000
+"""ten times those of the largest set of texts in files that is passed around"""
+_FREE = 1 << 28
+
+
+def unpacked(path: Path) -> Path | None:
+    """The folder of an archive's files; None for a file that is none, or an archive of one table.
+
+    What is said of archives made to fill a disk holds here too: more than 300 times their bytes is no text. Links and
+    devices are passed over, and nothing is written outside of the folder.
+
+    Raises `UserError` for an archive that is damaged or made to fill a disk.
+    """
+    if not path.is_file():
+        return None
+    members = _zip_members if zipfile.is_zipfile(path) else _tar_members if _is_tar(path) else None
+    if members is None or (members is _zip_members and _is_one_table(path)):
+        return None
+    state = path.stat()
+    key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:24]
+    folder = caches.cache("unpacked") / key
+    if not folder.is_dir():
+        making = folder.with_name(f".{key}.part")
+        shutil.rmtree(making, ignore_errors=True)
+        try:
+            _write(path, members(path), making)
+            making.rename(folder)
+        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"{path} cannot be unpacked ({reason}): download it again") from error
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    inside = [p for p in folder.iterdir() if not is_about(p.name)]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def holds_roles(path: Path) -> bool:
+    """Whether a file is an archive of several files, of which each role may have its own."""
+    folder = unpacked(path)
+    return folder is not None and only_table(folder) is None
+
+
+def only_table(folder: Path) -> Path | None:
+    """The one file below a folder, papers about it aside; None where there are several."""
+    files = [p for p in folder.rglob("*") if p.is_file() and not is_about(p.name)][:2]
+    return files[0] if len(files) == 1 else None
+
+
+def _is_one_table(path: Path) -> bool:
+    names = [m.filename for m in zipfile.ZipFile(path).infolist() if not m.is_dir() and not is_aside(m.filename)]
+    is_workbook = "[Content_Types].xml" in names or {"mimetype", "content.xml"} <= set(names)
+    return is_workbook or sum(not is_about(name) for name in names) <= 1
+
+
+def _is_tar(path: Path) -> bool:
+    """Whether a file is a tar archive, packed or not: its name says so, or its first block."""
+    try:
+        file = opener(path)
+    except UserError:
+        return False
+    if file.packing == "zip":
+        return False
+    return file.start()[257:262] == b"ustar"
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                with archive.open(member) as content:
+                    yield member.filename, content
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    file: Opener = opener(path)
+    with file.open() as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is not None:
+                yield member.name, content
+
+
+def _write(path: Path, members: Iterator[tuple[str, IO[bytes]]], folder: Path) -> None:
+    """Write the members below a folder."""
+    folder.mkdir(parents=True)
+    most = max(_MAX_RATIO * path.stat().st_size, 1 << 26)
+    written = 0
+    for number, (name, content) in enumerate(members):
+        parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+        if not parts or is_aside(name):
+            continue
+        place = folder.joinpath(*parts)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as file:
+            for chunk in chunks(content):
+                written += len(chunk)
+                if written > most or number > _MAX_FILES:
+                    raise UserError(
+                        f"{path} unpacks to more than {_MAX_RATIO} times its bytes, or to millions of files, which no texts do: "
+                        "it is filler or damaged, so it is not read; unpack it yourself if it is really data"
+                    )
+                if shutil.disk_usage(folder).free < _FREE:
+                    raise UserError(
+                        f"{path} does not fit on the disk of {folder.parent}: unpack it elsewhere and name that folder"
+                    )
+                file.write(chunk)

@@ -1,0 +1,184 @@
+"""Delimited files and lines as people have them beyond plain CSV: rare delimiters, titles, row names, quotes behind spaces."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from rankwise import config
+from rankwise.data import sources
+from rankwise.errors import UserError
+
+ROWS = [(f"{text} number {n}", label) for n in range(10) for text, label in [
+    ("a fine, warm soup", "good"), ("cold; and rude", "bad"), ("it was so so", "fair"), ("never again", "bad")
+]]  # fmt: skip
+HEADER = ("text", "label")
+
+
+def read(path, **given):
+    return sources.read(str(path), config.from_dict({"data": given}).data, "train")
+
+
+def pairs(source):
+    return [(text.strip(), label) for text, (label,) in zip(source.texts, source.labels, strict=True)]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content, encoding="utf-8"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+        return path
+
+    return write
+
+
+def table(rows=ROWS, delimiter=",", header=HEADER, quoting=csv.QUOTE_MINIMAL):
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, quoting=quoting).writerows([header, *rows] if header else rows)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("delimiter", ["^", "~", "\x01", "§"])
+def test_a_rare_delimiter_is_found_where_no_common_one_splits_the_rows(write, delimiter):
+    rows = [(text.replace(",", "").replace(";", ""), label) for text, label in ROWS]
+    source = read(write("rows.csv", table(rows, delimiter)))
+    assert pairs(source) == rows
+    assert repr(delimiter) in source.line
+
+
+def test_lines_that_end_in_a_sign_and_a_label(write):
+    source = read(write("Sentences.txt", "".join(f"{text} é@{label}\n" for text, label in ROWS), "latin-1"))
+    assert pairs(source) == [(f"{text} é", label) for text, label in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("top", "lines"),
+    [("Survey of 2024,\r\n", 1), ("# made by hand\n# in 2024, twice\n", 2), ("Title\n\nas of May\n", 3)],
+)
+def test_lines_above_the_header_are_left_out_and_said(write, top, lines):
+    source = read(write("rows.csv", top + table()))
+    assert pairs(source) == ROWS
+    assert f"{lines} line{'s' if lines > 1 else ''} above the header left out" in source.line
+
+
+def test_a_title_above_the_header_of_a_sheet(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [("Survey of 2024",), (), HEADER, *ROWS]:
+        book.active.append(row)
+    book.save(tmp_path / "rows.xlsx")
+    source = read(tmp_path / "rows.xlsx")
+    assert pairs(source) == ROWS
+    assert "1 row above the header left out" in source.line
+
+
+def test_names_of_rows_as_r_writes_them(write):
+    lines = ['"text","label"', *(f'"{n}","{text}","{label}"' for n, (text, label) in enumerate(ROWS, 1))]
+    source = read(write("rows.csv", "\n".join(lines) + "\n"))
+    assert pairs(source) == ROWS
+    assert "names of the rows first" in source.line
+
+
+def test_quotes_behind_a_space_enclose_cells(write):
+    source = read(write("rows.csv", "text, label\n" + "".join(f'"{text}", "{label}"\n' for text, label in ROWS)))
+    assert pairs(source) == ROWS
+
+
+def test_a_tsv_whose_quotes_were_doubled_by_a_program_is_quoted(write):
+    rows = [(f'say "hi"\tyou\n{text}', label) for text, label in ROWS]
+    source = read(write("rows.tsv", table(rows, "\t")))
+    assert pairs(source) == rows
+    assert not source.notes
+
+
+@pytest.mark.parametrize(
+    "how", ["{label}: {text}", "{label} {text}", "__label__{label} {text}", "{text} __label__{label}"]
+)
+def test_labels_before_or_behind_a_text(write, how):
+    assert pairs(read(write("rows.txt", "".join(how.format(text=t, label=x) + "\n" for t, x in ROWS)))) == ROWS
+
+
+def test_words_that_sentences_begin_with_are_no_labels(write):
+    starts = [
+        "I",
+        "The",
+        "It",
+        "This",
+        "We",
+        "My",
+        "There",
+        "When",
+        "After",
+        "So",
+        "A",
+        "As",
+        "At",
+        "But",
+        "He",
+        "If",
+        "In",
+        "Now",
+        "One",
+        "Our",
+        "She",
+        "They",
+        "To",
+        "What",
+        "You",
+    ]
+    lines = [f"{starts[n % len(starts)] if n % 9 else f'Seldom{n}'} went to place {n}" for n in range(1000)]
+    with pytest.raises(UserError, match="holds texts without labels"):
+        read(write("rows.txt", "\n".join(lines)))
+
+
+def test_a_markdown_table_is_called_so(write):
+    with pytest.raises(UserError, match="Markdown"):
+        read(write("rows.md", "| text | label |\n|---|---|\n| a b | x |\n| c d | y |\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.db", b"SQLite format 3\0" + bytes(100), "SQLite"),
+        ("a.csv", b"<!DOCTYPE html>\n<html><body>not found</body></html>", "HTML page"),
+        ("a.xml", b"<?xml version='1.0'?>\n<rows/>", "XML"),
+        ("a.csv", b"%PDF-1.7\n%\xe2\xe3", "PDF"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(90), "7z"),
+        ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(90), "picture"),
+        ("a.npy", b"\x93NUMPY\x01\0", "numpy"),
+        ("a.orc", b"ORC" + bytes(90), "ORC"),
+    ],
+)
+def test_a_file_of_another_trade_is_called_by_its_name(write, name, content, said):
+    with pytest.raises(UserError, match=said):
+        read(write(name, content))
+
+
+def test_several_columns_of_bits_are_offered_as_labels(write):
+    rows = [(n, text, n % 2, int(n % 3 == 0), int(n % 5 == 0)) for n, (text, _) in enumerate(ROWS)]
+    path = write("rows.csv", table(rows, header=("id", "comment_text", "toxic", "obscene", "threat")))
+    with pytest.raises(UserError) as caught:
+        read(path)
+    words = str(caught.value).partition("data.label=[")[2].partition("]")[0].split(",")
+    assert "data.multi_label=true" in str(caught.value)
+    assert read(path, label=words, multi_label=True).labels[0] == ("obscene", "threat")
+
+
+@pytest.mark.parametrize(
+    "filler", ["https://example.com/a/long/way/to/nothing/{n}", "2024-01-01 10:00:{n:02d}", "{n:040x}"]
+)
+def test_links_dates_and_codes_are_not_the_text_beside_words(write, filler):
+    rows = [(filler.format(n=n), text, label) for n, (text, label) in enumerate(ROWS)]
+    source = read(write("rows.csv", table(rows, header=("first", "words", "mood"))))
+    assert "text is 'words'" in source.line
+
+
+@pytest.mark.parametrize("cell", ["{{'{0}', 'x'}}", "('{0}', 'x')", "['{0}', 'x']"])
+def test_labels_as_python_prints_sets_tuples_and_lists(write, cell):
+    rows = [(text, cell.format(label)) for text, label in ROWS]
+    source = read(write("rows.csv", table(rows)), multi_label=True)
+    assert [set(labels) for labels in source.labels] == [{label, "x"} for _, label in ROWS]

@@ -1,0 +1,147 @@
+"""JSON of every shape gives the same rows, a row at a time."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankwise import config
+from rankwise.data import sources
+from rankwise.data.formats.json_walk import Walk
+from rankwise.data.streams import stream
+from rankwise.errors import UserError
+
+ROWS = [("the soup was warm", "good"), ("cold soup and rude", "bad"), ("fresh bread", "good"), ("an hour of it", "bad")]
+OBJECTS = [{"text": text, "label": label} for text, label in ROWS]
+BY_NAME = {"text": [text for text, _ in ROWS], "label": [label for _, label in ROWS]}
+
+
+def read(path, **given):
+    return sources.read(str(path), config.from_dict({"data": given}).data, "train")
+
+
+def pairs(source):
+    return [(text, label) for text, (label,) in zip(source.texts, source.labels, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        OBJECTS,
+        [list(row) for row in ROWS],
+        {"version": "1", "data": OBJECTS},
+        {"train": OBJECTS, "test": []},
+        {"train": [list(row) for row in ROWS], "val": []},
+        {"set": {"rows": OBJECTS}},
+        {"train": BY_NAME, "test": {"text": [], "label": []}},
+        BY_NAME,
+        {name: {str(n): cell for n, cell in enumerate(cells)} for name, cells in BY_NAME.items()},
+        {f"row{n}": row for n, row in enumerate(OBJECTS)},
+        {"columns": ["text", "label"], "index": [0, 1, 2, 3], "data": [list(row) for row in ROWS]},
+        {"schema": {"fields": []}, "data": OBJECTS},
+    ],
+    ids=["objects", "pairs", "data", "splits", "pairs by split", "nested", "columns by split", "columns", "pandas columns", "by key", "pandas split", "pandas table"],
+)  # fmt: skip
+@pytest.mark.parametrize("indent", [None, 1])
+def test_every_shape_of_a_document_gives_the_same_rows(tmp_path, document, indent):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(document, indent=indent))
+    assert pairs(read(path)) == ROWS
+
+
+def test_texts_by_label_and_objects_one_after_the_other(tmp_path):
+    by_label = tmp_path / "labels.json"
+    by_label.write_text(json.dumps({name: [t for t, label in ROWS if label == name] for name in ("good", "bad")}))
+    assert sorted(pairs(read(by_label))) == sorted(ROWS)
+    path = tmp_path / "rows.json"
+    path.write_text("\n".join(json.dumps(row, indent=2) for row in OBJECTS))
+    assert pairs(read(path)) == ROWS
+
+
+def test_objects_inside_of_rows_are_columns_and_words_in_a_list_a_text(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(json.dumps({"data": {"text": text.split()}, "label": label}) + "\n" for text, label in ROWS)
+    )
+    source = read(path)
+    assert pairs(source) == ROWS
+    assert "text is 'data.text'" in source.line
+    path.write_text(json.dumps({"text": ["one text", "another"], "label": "a"}) + "\n" + json.dumps(OBJECTS[0]))
+    with pytest.raises(UserError, match="several texts in its text column"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (json.dumps(OBJECTS)[:-20], "is not JSON"),
+        (json.dumps(OBJECTS) + "x", "is not JSON"),
+        (json.dumps(OBJECTS)[:-1] + ",]", "is not JSON"),
+        (json.dumps(OBJECTS)[:-1], "where it ends"),
+        ('{"text": ["a b", "c d"], "label": ["x"]}', "unequal numbers"),
+        ("[[[[]]]]" * 3, "row"),
+        ("[" * 100_000, "nested too deeply|is not JSON"),
+        ("[]", "is empty"),
+        ("{}", "no split|is empty|which column"),
+        ("3", "expected rows"),
+    ],
+)
+def test_a_document_that_is_no_table_is_refused_in_one_sentence(tmp_path, content, said):
+    path = tmp_path / "rows.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=said) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_document_of_one_line_needs_no_more_memory_than_a_short_one(tmp_path):
+    """Twenty megabytes in one line: what is held is a window of it."""
+
+    def peak(rows):
+        path = tmp_path / f"{rows}.json"
+        with path.open("w") as file:
+            file.write("[")
+            for n in range(rows):
+                file.write((", " if n else "") + json.dumps({"id": n, "text": f"text {n} " + "word " * 80}))
+            file.write("]")
+        tracemalloc.start()
+        count = sum(len(batch.texts) for batch in stream(path, None, 256))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert count == rows
+        return most
+
+    assert peak(75_000) < 1.2 * peak(25_000)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+class _Slow:
+    """A text that gives few characters at a time, so that a window cuts it anywhere."""
+
+    def __init__(self, content, step):
+        self.content, self.step, self.place = content, step, 0
+
+    def read(self, size):
+        piece = self.content[self.place : self.place + min(size, self.step)]
+        self.place += len(piece)
+        return piece
+
+
+@settings(max_examples=200, deadline=None)
+@given(values=st.lists(_VALUES), step=st.integers(1, 40), indent=st.sampled_from([None, 2]))
+def test_a_walk_gives_what_the_standard_library_reads(values, step, indent):
+    content = json.dumps(values, indent=indent)
+    walk = Walk(_Slow(content, step), "rows")
+    found = list(walk.rows())
+    walk.end()
+    assert repr(found) == repr(json.loads(content))
