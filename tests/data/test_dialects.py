@@ -63,6 +63,8 @@ def test_lines_above_the_header_are_left_out_and_said(write, top, lines):
     source = read(write("rows.csv", top + table()))
     assert pairs(source) == ROWS
     assert f"{lines} line{'s' if lines > 1 else ''} above the header left out" in source.line
+    with pytest.raises(UserError, match=rf"row 41 \(line {lines + 42}\) has 3 cells"):
+        read(write("rows.csv", top + table() + "one, too many,good\n"))
 
 
 def test_a_title_above_the_header_of_a_sheet(tmp_path):

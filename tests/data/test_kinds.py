@@ -533,6 +533,11 @@ def test_a_damaged_cell_never_loses_another_row_silently(tmp_path, rows, delimit
     assert not lost or source.notes, (lost, kept)
 
 
+def test_a_quote_too_many_is_no_row_that_ends_in_an_empty_cell(write):
+    content = 'text,label\n"one","good"\n"two","bad""\n",\n;","good"\n'
+    assert "row 2 (line 3) has 3 cells, expected 2" in complaint(write("rows.csv", content))
+
+
 def test_any_piece_of_a_file_is_read_or_refused(tmp_path):
     chance = random.Random(0)
     whole = table(ROWS * 5).encode() + bytes(range(256)) + "é".encode("cp1252") * 3

@@ -30,6 +30,7 @@ class Delimited(Table):
         self.notes += self._look.notes
         if self._dialect.note:
             self.notes.append(self._dialect.note)
+        self._broken_line = 0
         first = next(self._records(), None)
         if first is None:
             raise UserError(f"{file.path} is empty: expected a header line and rows")
@@ -41,15 +42,17 @@ class Delimited(Table):
             self._least -= 1
 
     def _records(self) -> Iterator[list[str]]:
-        first = 1
+        above = self._dialect.above
+        first = 1 + above
         with rows_of(self._file, self._look) as text:
             reader = self._dialect.reader(text)
             try:
                 for record in reader:
                     self.line = first
-                    last = reader.line_num
+                    last = reader.line_num + above
                     if last != first:
                         self.broken_rows += 1
+                        self._broken_line = first
                     first = last + 1
                     if record:
                         yield record
@@ -84,10 +87,11 @@ class Delimited(Table):
     def _mended(self, record: list[str]) -> list[str]:
         """A row with empty cells left out or added at its end; any other number of cells is an error."""
         width = len(self.columns)
-        if self._least <= len(record) < width:
-            return record + [""] * (width - len(record))
-        if len(record) > width and not any(cell.strip() for cell in record[width:]):
-            return record[:width]
+        if self.line != self._broken_line:  # of a row over several lines another width is a quote too many
+            if self._least <= len(record) < width:
+                return record + [""] * (width - len(record))
+            if len(record) > width and not any(cell.strip() for cell in record[width:]):
+                return record[:width]
         expected = "as in the header" if self._dialect.has_header else "as in the first row"
         raise UserError(
             f"{self.where()} has {len(record)} cells, expected {width} {expected}: "

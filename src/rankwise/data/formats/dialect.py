@@ -55,7 +55,8 @@ class Dialect:
     Attributes:
         has_header: whether the first row names the columns.
         has_row_names: whether the header lacks a name for the first column, as R writes tables.
-        top: lines above the first row.
+        above: lines above the first row.
+        declares_delimiter: whether the one above names the delimiter.
         note: what to tell about the quotes, if anything.
     """
 
@@ -64,7 +65,8 @@ class Dialect:
     has_header: bool
     note: str | None = None
     has_row_names: bool = False
-    top: int = 0
+    above: int = 0
+    declares_delimiter: bool = False
 
     def reader(self, lines: Iterator[str] | io.TextIOBase) -> Any:
         """The standard library's reader of this dialect: strict, since what it forgives would be lost."""
@@ -79,8 +81,8 @@ class Dialect:
             facts.append("quotes escaped by a backslash")
         if self.has_row_names:
             facts.append("names of the rows first")
-        if self.top:
-            facts.append(f"{self.top} line{'s' if self.top > 1 else ''} above the header left out")
+        if self.above and not self.declares_delimiter:
+            facts.append(f"{self.above} line{'s' if self.above > 1 else ''} above the header left out")
         return [*facts, *([] if self.has_header else ["no header"])]
 
 
@@ -171,14 +173,15 @@ def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") ->
     is_header = reading.header
     if isinstance(is_header, str):
         is_header = has_header(first, others, reading)
-    top = _top(file, look)
+    declared, above = _top(file, look)
     return Dialect(
         delimiter,
         quotes,
         is_header,
         note,
         has_row_names=is_header and _have_names([first, *others]),
-        top=top[1] if top[0] is None else 0,
+        above=above,
+        declares_delimiter=declared is not None,
     )
 
 
