@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.data import archives
-from rankwise.data.formats import delimited, folders, json_rows, lines, sheets
+from rankwise.data.formats import delimited, folders, json_rows, json_shapes, lines, sheets
 from rankwise.data.opening import PACKED_SUFFIXES, Opener, opener
 from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError
@@ -103,9 +103,9 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
         return open_saved_dataset(folder, part, reading)
     if not reading.labelled and not any(map(_is_table, folders.visible(folder))):
         return folders.FolderOfTexts(folder)
-    names = json_rows.SPLITS[reading.role]
+    names = json_shapes.SPLITS[reading.role]
     inside = [p for p in folders.visible(folder) if p.is_dir()]
-    splits = [name for split in json_rows.SPLITS.values() for name in split]
+    splits = [name for split in json_shapes.SPLITS.values() for name in split]
     own = next((p for p in inside if p.name.lower() in names), None)
     if own is not None and all(p.name.lower() in (*splits, "unsup") for p in inside):
         return open_folder(own, part, reading, exclude)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rankwise.data.formats.json_rows import SPLITS
+from rankwise.data.formats.json_shapes import SPLITS
 from rankwise.data.opening import Opener
 from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError, nearest
