@@ -224,7 +224,9 @@ class _Sample:
         quotes, and that width; 0 below two cells."""
         shares = [(0.0, 1)]
         readings: tuple[Quotes, ...] = ("doubled", "escaped", "literal") if '"' in self._text else ("literal",)
-        for quotes in (*readings, *(["spaced"] if self.has_quotes_behind_spaces(delimiter) else [])):
+        if self.has_quotes_behind_spaces(delimiter):
+            readings = (*readings, "spaced")
+        for quotes in readings:
             rows = self.rows(delimiter, quotes)
             width = len(rows[0]) if rows else 0
             if width >= 2 and _have_names(rows):
