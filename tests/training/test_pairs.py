@@ -3,6 +3,9 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,8 +15,13 @@ from rankwise.cli import main
 from rankwise.data.cleaning import PAIR
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
+from rankwise.export.command import export
+from rankwise.inference.many import load_many
 from rankwise.machine import segments
-from support import sentences
+from support import sentences, write_csv
+
+needs_onnx = pytest.mark.skipif(find_spec("onnxscript") is None, reason="needs the extra 'export'")
+needs_serve = pytest.mark.skipif(find_spec("fastapi") is None, reason="needs the extra 'serve'")
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +125,81 @@ def test_the_longer_text_of_a_pair_gives_way_first(paired_model, most):
         assert segments.types_of(found).tolist() == expected["token_type_ids"]
 
 
-def test_what_reads_one_text_refuses_a_classifier_of_pairs(runs, tmp_path):
-    from rankwise.export.command import export
-    from rankwise.inference.many import load_many
+@pytest.fixture(scope="module")
+def of_texts(tmp_path_factory, tiny_model):
+    """A run that reads one text."""
+    folder = tmp_path_factory.mktemp("texts")
+    tree = {
+        "model": {"name": str(tiny_model), "precision": "fp32"},
+        "adapter": {"rank": 2},
+        "data": {"train": str(write_csv(folder / "texts.csv", sentences(30, 1)))},
+        "train": {"steps": 2},
+    }
+    return rankwise.train(tree, out=folder / "run")
+
+
+@needs_onnx
+@pytest.mark.parametrize("target", ["merged", "onnx"])
+def test_an_export_of_a_classifier_of_pairs_answers_pairs(target, runs, rows, tmp_path):
+    outcome = export(runs["fast"], target, tmp_path / "out")
+    assert outcome["largest_difference"] < 1e-4
+    pairs = [(a, b) for a, b, _ in rows[:6]]
+    expected = rankwise.load(runs["fast"]).predict(pairs)
+    if target == "merged":
+        from transformers import pipeline
+
+        classify = pipeline("text-classification", str(tmp_path / "out"), truncation=True)
+        answers = [classify({"text": a, "text_pair": b}) for a, b in pairs]
+        assert [(one[0] if isinstance(one, list) else one)["label"] for one in answers] == expected
+        return
+    lines = "".join(f"{a}\t{b}\n" for a, b in pairs)
+    command = [sys.executable, "-I", str(tmp_path / "out" / "predict.py")]
+    said = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
+    assert [json.loads(line) for line in said.splitlines()] == expected
+    assert "token_type_ids" in (tmp_path / "out" / "predict.py").read_text()
+
+
+def test_a_mean_of_word_vectors_does_not_stand_for_pairs(runs, tmp_path):
+    with pytest.raises(UserError, match="reads pairs of texts"):
+        export(runs["fast"], "static", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_classifiers_take_pairs_and_texts_each(runs, rows, of_texts):
+    pairs = [(a, b) for a, b, _ in rows[:6]]
+    many = load_many({"pairs": runs["fast"], "texts": of_texts}, precision="fp32")
+    np.testing.assert_allclose(
+        many.logits(pairs, ["pairs"])["pairs"], rankwise.load(runs["fast"]).logits(pairs), atol=1e-5
+    )
+    mixed = many.mixed([pairs[0], "the goal"], ["pairs", "texts"])
+    np.testing.assert_allclose(mixed[0], rankwise.load(runs["fast"]).logits(pairs[:1])[0], atol=1e-5)
+    with pytest.raises(UserError, match="'texts' reads one text"):
+        many.logits(pairs)
+    with pytest.raises(UserError, match="'pairs' reads pairs"):
+        many.logits(["one"], ["pairs"])
+    split = f"the{PAIR}goal"
+    assert many.predict([split], ["texts"]) == many.predict(["the goal"], ["texts"]), (
+        "no text is a pair by its characters"
+    )
+
+
+@needs_serve
+def test_a_server_takes_pairs(runs, rows, of_texts):
+    from fastapi.testclient import TestClient
+
+    from rankwise.serve.app import make_app
     from rankwise.serve.collection import Collection
 
-    with pytest.raises(UserError, match="trained on text pairs"):
-        export(runs["fast"], "merged", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="trained on text pairs"):
-        Collection(load_many([runs["fast"]]))
+    pairs = [[a, b] for a, b, _ in rows[:3]]
+    many = load_many({"pairs": runs["fast"], "texts": of_texts}, precision="fp32")
+    expected = rankwise.load(runs["fast"]).predict_proba(pairs)
+    with TestClient(make_app(Collection(many)), base_url="http://127.0.0.1") as client:
+        told = {one["name"]: one["pair"] for one in client.get("/v1/models").json()["models"]}
+        assert told == {"pairs": True, "texts": False}
+        said = client.post("/v1/classify", json={"texts": pairs, "model": "pairs"}).json()["results"]["pairs"]
+        found = [list(one["probabilities"].values()) for one in said]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        tei = client.post("/predict?model=pairs", json={"inputs": pairs}).json()
+        assert [max(one["score"] for one in row) for row in tei] == pytest.approx(expected.max(1).tolist(), abs=1e-5)
+        for asked in ({"texts": pairs}, {"texts": ["one"], "model": "pairs"}, {"texts": [["a", "b", "c"]]}):
+            assert client.post("/v1/classify", json=asked).status_code == 422

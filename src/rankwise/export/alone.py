@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,9 @@ SHIPPED_ONE_BY_ONE = f"{SHIPPED}; together_logits = logits; logits = lambda text
 
 
 def answers(
-    folder: Path, texts: Sequence[str], *, load: str, unwanted: Sequence[str]
+    folder: Path, texts: Sequence[Any], *, load: str, unwanted: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits of each text asked alone, and of all of them in one batch. Shape of both: (texts, classes)
+    """Logits of each text, or pair of texts, asked alone, and of all of them in one batch. Shape of both: (texts, classes)
 
     load
         Python that defines `logits` and imports numpy; `folder` is the artefact's.

@@ -14,7 +14,7 @@ from rankwise.scoring.decisions import thresholds
 
 ABOUT = "classifier.json"
 
-_PREDICT = '''"""Labels texts, one a line of standard input. Needs numpy, tokenizers and {needs}."""
+_PREDICT = '''"""Labels {what} of standard input. Needs numpy, tokenizers and {needs}."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ TOKENIZER = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
 
 def logits(texts):
     """Raw scores of cleaned texts. Shape: (texts, classes)"""
-    rows = TOKENIZER.encode_batch(list(texts))
+    rows = TOKENIZER.encode_batch({each})
     {scores}
 
 
@@ -47,9 +47,14 @@ def predict(texts):
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps(predict([line.rstrip("\\n")])[0], ensure_ascii=False))
+        print(json.dumps(predict([{line}])[0], ensure_ascii=False))
 '''
 
+_CLEANED = 'cleaning.preprocess(texts, ABOUT["preprocess"])'
+_CLEANED_PAIRS = (
+    "[text.split(cleaning.PAIR, 1) for text in "
+    'cleaning.preprocess([cleaning.PAIR.join(pair) for pair in texts], ABOUT["preprocess"])]'
+)
 _SHARES = """shares = numpy.exp(scores.astype(numpy.float64) - scores.max(1, keepdims=True))
     shares = shares / shares.sum(1, keepdims=True)"""
 _SOFTMAX = f"{_SHARES}\n    return shares"
@@ -76,6 +81,7 @@ def write_about(subject: Subject, folder: Path) -> None:
     about: dict[str, Any] = {
         "labels": subject.saved.label_names,
         "multi_label": subject.saved.multi_label,
+        "pair": subject.saved.pair,
         "temperature": subject.temperature,
         "max_length": subject.saved.max_length,
         "preprocess": list(subject.saved.preprocess),
@@ -100,6 +106,16 @@ def write_tokenizer(subject: Subject, folder: Path) -> None:
         backend.no_padding()
 
 
+_OF_TOKENS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+"""what `tokenizers` calls the tensors of `transformers`"""
+
+
+def arrays(subject: Subject) -> str:
+    """Python for the tensors of rows of `tokenizers`."""
+    each = [f'"{name}": numpy.array([row.{_OF_TOKENS[name]} for row in rows], numpy.int64)' for name in subject.inputs]
+    return "{\n        " + ",\n        ".join(each) + ",\n    }"
+
+
 def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, session: str, scores: str) -> None:
     """`predict.py`, and the cleaning of texts where the classifier was trained on cleaned ones.
 
@@ -110,8 +126,12 @@ def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, s
     if steps:
         shutil.copyfile(str(cleaning.__file__), folder / "cleaning.py")
         imports = f"{imports}\nsys.path.insert(0, str(Path(__file__).resolve().parent))\nimport cleaning\n"
-    cleaned = 'cleaning.preprocess(texts, ABOUT["preprocess"])' if steps else "texts"
+    is_pair = subject.saved.pair
+    cleaned = (_CLEANED_PAIRS if is_pair else _CLEANED) if steps else "texts"
     program = _PREDICT.format(
+        what="pairs of texts, a tab between them, one a line" if is_pair else "texts, one a line",
+        each="[tuple(pair) for pair in texts]" if is_pair else "list(texts)",
+        line='line.rstrip("\\n").partition("\\t")[::2]' if is_pair else 'line.rstrip("\\n")',
         needs=needs,
         imports=imports if imports.endswith("\n") or not imports else f"{imports}\n",
         session=f"{session}\n" if session else "",
@@ -143,11 +163,15 @@ def write_readme(subject: Subject, folder: Path, *, title: str, use: str, facts:
     steps = ", ".join(subject.saved.preprocess)
     if steps:
         lines.append(f"- It was trained on cleaned texts ({steps}).")
+    if subject.saved.pair:
+        lines.append(
+            "- It reads pairs: `predict([(first, second), ...])`, and on a line of standard input a tab between them."
+        )
     lines.append(f"- Texts are cut to {subject.saved.max_length:,} tokens.")
     labels = ", ".join(subject.saved.label_names)
     files.write_text(
         folder / "README.md",
-        f"# {title}\n\nGives a text {many} {len(subject.saved.label_names)} labels: {labels}.\n\n{use}\n\n"
+        f"# {title}\n\nGives {'two texts' if subject.saved.pair else 'a text'} {many} {len(subject.saved.label_names)} labels: {labels}.\n\n{use}\n\n"
         + "\n".join(lines)
         + "\n",
     )

@@ -34,7 +34,7 @@ def export(run: str | Path, to: str, out: str | Path, options: Options | None = 
         written = write(subject, folder, options)
         beside.write_about(subject, folder)
         texts = subject.proof.texts
-        single, joined = alone.answers(folder, texts, load=written.load, unwanted=written.unwanted)
+        single, joined = alone.answers(folder, subject.spoken(texts), load=written.load, unwanted=written.unwanted)
         proof = subject.proof if written.expected is None else Proof(texts, written.expected)
         what = f"the {to} artefact in a fresh process"
         largest = max(proof.check(single, what), proof.check(joined, f"{what}, asked many texts at once,"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rankwise.errors import UserError
 from rankwise.export.subject import Subject
@@ -34,6 +35,13 @@ def logits(texts):
         mean = (hidden * mask).sum(1) / mask.sum(1)
         return (POOLED @ head["weight"].T + head["bias"]).numpy()
 """
+_PAIRED = "[first for first, _ in texts], [second for _, second in texts]"
+_USE_PAIRED = """```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "THIS_FOLDER", top_k=None, truncation=True)
+classify([{"text": "the first", "text_pair": "the second"}])
+```"""
 _POOLED = {"mean": "mean", "both": "torch.cat([hidden[:, 0], mean], 1)"}
 
 _USE = """```python
@@ -54,11 +62,25 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         return _write_pooled(subject, folder)
     model, tokenizer = subject.model, subject.saved.tokenizer
     model.config.name_or_path = subject.name
-    tokenizer.model_max_length = subject.saved.max_length
+    _settle(tokenizer, subject)
     with quiet():
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-    return Written("merged, for transformers", _USE, _LOAD, unwanted=("peft",))
+    use = _USE_PAIRED if subject.saved.pair else _USE
+    return Written("merged, for transformers", use, _of_texts(_LOAD, subject), unwanted=("peft",))
+
+
+def _settle(tokenizer: Any, subject: Subject) -> None:
+    """What the tokenizer gives where it is not asked for more: as many tokens, and of pairs the types of each."""
+    tokenizer.model_max_length = subject.saved.max_length
+    if subject.saved.pair:
+        tokenizer.model_input_names = list(subject.inputs)
+        tokenizer.init_kwargs["model_input_names"] = list(subject.inputs)  # which alone is saved
+
+
+def _of_texts(program: str, subject: Subject) -> str:
+    """A program that gives the tokenizer texts, or the two texts of each pair."""
+    return program.replace("list(texts)", _PAIRED) if subject.saved.pair else program
 
 
 def _write_pooled(subject: Subject, folder: Path) -> Written:
@@ -69,10 +91,10 @@ def _write_pooled(subject: Subject, folder: Path) -> Written:
     projection = model.get_submodule(subject.saved.encoder.family.projection)
     head = {"weight": projection.weight.squeeze(-1), "bias": projection.bias}
     save_file({name: value.detach().contiguous() for name, value in head.items()}, folder / "head.safetensors")
-    tokenizer.model_max_length = subject.saved.max_length
+    _settle(tokenizer, subject)
     with quiet():
         model.base_model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-    load = _LOAD_POOLED.replace("POOLED", _POOLED[subject.saved.encoder.pooling])
+    load = _of_texts(_LOAD_POOLED, subject).replace("POOLED", _POOLED[subject.saved.encoder.pooling])
     use = f'```python\nfolder = "THIS_FOLDER"{load}```'
     return Written("merged, for transformers", use, load, unwanted=("peft",))

@@ -21,10 +21,6 @@ GRAPH = "model.onnx"
 _LIMIT = 2_000_000_000
 """bytes that protobuf, the format of the graph's file, can hold; larger weights lie in a file beside it"""
 
-_SCORES = """return SESSION.run(None, {
-        "input_ids": numpy.array([row.ids for row in rows], numpy.int64),
-        "attention_mask": numpy.array([row.attention_mask for row in rows], numpy.int64),
-    })[0]"""
 _USE = "`echo 'a text' | python predict.py` answers; it needs numpy, onnxruntime and tokenizers, nothing else."
 
 
@@ -36,7 +32,7 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
 
 
 def write_graph(subject: Subject, folder: Path) -> Path:
-    """`model.onnx` in a folder: input_ids and attention_mask, (texts, tokens) -> logits, (texts, classes).
+    """`model.onnx` in a folder: `subject.inputs`, (texts, tokens) -> logits, (texts, classes).
 
     By torch's exporter of captured programs (`dynamo`). The older tracing one gives wrong answers for every length but
     the example's, without a word: `transformers` decides by the example's values whether a mask is needed.
@@ -47,14 +43,15 @@ def write_graph(subject: Subject, folder: Path) -> Path:
     ids[0], ids[1, :2] = 2, 2
     mask = torch.ones_like(ids)
     mask[1, 2:] = 0
+    example = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.ones_like(ids)}
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with _silent():
         program = torch.onnx.export(
-            Plain(subject.model).eval(),
-            (ids, mask),
+            Plain(subject.model, subject.inputs).eval(),
+            tuple(example[name] for name in subject.inputs),
             dynamo=True,
-            dynamic_shapes=(axes, axes),
-            input_names=["input_ids", "attention_mask"],
+            dynamic_shapes=(tuple(axes for _ in subject.inputs),),
+            input_names=list(subject.inputs),
             output_names=["logits"],
             verbose=False,
         )
@@ -74,7 +71,7 @@ def write_program(subject: Subject, folder: Path) -> None:
         needs="onnxruntime",
         imports="import onnxruntime",
         session=f'SESSION = onnxruntime.InferenceSession(str(HERE / "{GRAPH}"), providers=["CPUExecutionProvider"])\n',
-        scores=_SCORES,
+        scores=f"return SESSION.run(None, {beside.arrays(subject)})[0]",
     )
 
 

@@ -24,6 +24,7 @@ from rankwise.export.judge import LEAST_AGREEMENT, MOST_LOST_POINTS, Judgement, 
 from rankwise.export.onnx_graph import GRAPH, session_of, write_graph, write_program
 from rankwise.export.subject import Floats, Subject
 from rankwise.export.targets import Options, Written
+from rankwise.machine import segments
 
 CALIBRATION_TEXTS = 128
 """of training: scales of activations are known from fewer than the texts that weights are"""
@@ -183,7 +184,7 @@ def _by_error(material: Material) -> list[str]:
     onnx.save(graph, str(watched))
     session = session_of(watched)
     inputs = [node.input[0] for node in nodes.values()]
-    batch = material.batches[0] if material.batches else _made_up()
+    batch = material.batches[0] if material.batches else _made_up(session)
     seen = dict(zip(inputs, session.run(inputs, dict(batch)), strict=True))
     errors = {}
     for name, node in nodes.items():
@@ -216,8 +217,9 @@ def _material(subject: Subject, folder: Path) -> Material:
     return Material(prepared, products, batches)
 
 
-def _made_up() -> Batch:
-    return {"input_ids": np.arange(1, 17)[None], "attention_mask": np.ones((1, 16), np.int64)}
+def _made_up(session: Any) -> Batch:
+    made = {"input_ids": np.arange(1, 17)[None]}
+    return {one.name: made.get(one.name, np.ones((1, 16), np.int64)) for one in session.get_inputs()}
 
 
 def _batches(subject: Subject, texts: Sequence[str], size: int) -> Iterator[tuple[Any, Batch]]:
@@ -232,7 +234,12 @@ def _batches(subject: Subject, texts: Sequence[str], size: int) -> Iterator[tupl
         mask = np.zeros_like(ids)
         for place, row in enumerate(rows):
             ids[place, : len(tokens[row])], mask[place, : len(tokens[row])] = tokens[row], 1
-        yield rows, {"input_ids": ids, "attention_mask": mask}
+        inputs = {
+            "input_ids": segments.ids_of(ids),
+            "attention_mask": mask,
+            "token_type_ids": segments.types_of(ids),
+        }
+        yield rows, {name: inputs[name] for name in subject.inputs}
 
 
 def _logits(path: Path, subject: Subject, texts: Sequence[str], size: int = 16) -> tuple[Floats, float]:

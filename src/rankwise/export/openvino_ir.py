@@ -13,10 +13,6 @@ from rankwise.export.targets import Options, Written
 # Its default on processors with bf16 instructions is bf16, whose answers differ.
 _SESSION = """MODEL = openvino.Core().compile_model(str(HERE / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 """
-_SCORES = """return MODEL({
-        "input_ids": numpy.array([row.ids for row in rows], numpy.int64),
-        "attention_mask": numpy.array([row.attention_mask for row in rows], numpy.int64),
-    })[0]"""
 _USE = "`echo 'a text' | python predict.py` answers; it needs numpy, openvino and tokenizers, nothing else."
 
 
@@ -28,5 +24,12 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         model = openvino.convert_model(str(write_graph(subject, Path(temporary))))
         openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
     beside.write_tokenizer(subject, folder)
-    beside.write_program(subject, folder, needs="openvino", imports="import openvino", session=_SESSION, scores=_SCORES)
+    beside.write_program(
+        subject,
+        folder,
+        needs="openvino",
+        imports="import openvino",
+        session=_SESSION,
+        scores=f"return MODEL({beside.arrays(subject)})[0]",
+    )
     return Written("OpenVINO, fp32", _USE, alone.SHIPPED, unwanted=("torch", "transformers", "peft", "onnxruntime"))

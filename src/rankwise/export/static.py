@@ -69,6 +69,11 @@ class Student(nn.Module):
 
 def write(subject: Subject, folder: Path, options: Options) -> Written:
     """Distil, judge and write."""
+    if subject.saved.pair:
+        raise UserError(
+            f"{subject.name} reads pairs of texts, and a mean of word vectors cannot tell which of two texts a word is of: "
+            "export it with --to onnx or merged"
+        )
     rows = subject.train
     if rows is None:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rankwise import data
+from rankwise.data.cleaning import PAIR
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
@@ -79,6 +81,17 @@ class Subject:
         return self.saved.adapter.kind not in PROMPTS
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensors that it reads of a text; of pairs also which of the two each token is of, where the encoder has that."""
+        names = ("input_ids", "attention_mask")
+        has_types = self.saved.pair and getattr(self.model.config, "type_vocab_size", 0) > 1
+        return (*names, "token_type_ids") if has_types else names
+
+    def spoken(self, texts: Sequence[str]) -> list[Any]:
+        """Texts as another program is given them: of pairs, lists of two."""
+        return [text.split(PAIR, 1) for text in texts] if self.saved.pair else list(texts)
+
+    @property
     def temperature(self) -> float:
         """What logits are divided by before they become probabilities: 1 where it was never calibrated."""
         return self.saved.temperature or 1.0
@@ -101,13 +114,9 @@ class Subject:
 def subject_of(path: str | Path) -> Subject:
     """The classifier of a run's folder, a search's (its winner) or any PEFT adapter's, merged and the merge checked.
 
-    Raises: UserError when the folder is none of these, it reads pairs, or merging changes its answers.
+    Raises: UserError when the folder is none of these, or merging changes its answers.
     """
     saved, run = saving.read(path), _run_of(path)
-    if saved.pair:
-        raise UserError(
-            f"{path} was trained on text pairs (data.pair), which exported programs do not read: serve it with rankwise.load"
-        )
     model = peft_model(saved)
     rows = _rows(run, "validation")
     texts = _proof_texts(saved) + ([] if rows is None else rows.texts[:PROOF_ROWS])
@@ -171,17 +180,19 @@ def _proof_texts(saved: SavedClassifier) -> list[str]:
     chance = np.random.default_rng(0)
     lengths = [1, 2, 3, 5, 8, 13, 21, 34, saved.max_length + 20]
     made = [" ".join(chance.choice(vocabulary, length)) for length in lengths]
-    return ["", "É 你好 🙂 \u200b end", *made]
+    texts = ["", "É 你好 🙂 \u200b end", *made]
+    return [PAIR.join(pair) for pair in zip(texts, reversed(texts), strict=True)] if saved.pair else texts
 
 
 class Plain(nn.Module):
-    """A module of two tensors and one result, as exporters take it."""
+    """A module of a few tensors and one result, as exporters take it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, inputs: Sequence[str]) -> None:
         super().__init__()
         self.model = model
+        self.inputs = inputs
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Shape: (texts, tokens) twice -> (texts, classes)"""
-        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Shape of each: (texts, tokens) -> (texts, classes)"""
+        logits: torch.Tensor = self.model(**dict(zip(self.inputs, tensors, strict=True))).logits
         return logits

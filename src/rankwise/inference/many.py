@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankwise.data.cleaning import preprocess
+from rankwise.data.cleaning import PAIR, preprocess
+from rankwise.data.text import pair_of
 from rankwise.errors import UserError, nearest
 from rankwise.inference import saved as saving
 from rankwise.inference.saved import SavedClassifier
@@ -159,7 +160,7 @@ class ManyPredictors:
             Of the classifiers to ask; all by default.
         """
         asked = [self.get(name) for name in (self.names if names is None else names)]
-        logits = self.every_of(_checked(texts), asked)
+        logits = self.every_of(checked(texts, asked), asked)
         return {loaded.name: one for loaded, one in zip(asked, logits, strict=True)}
 
     def every_of(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
@@ -171,8 +172,9 @@ class ManyPredictors:
 
     def mixed(self, texts: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
         """The logits of texts, each by the classifier named beside it, in shared passes. Shape of each: (classes,)"""
-        texts, asked = _checked(texts), [self.get(name) for name in names]
-        return self.mixed_of(texts, asked)
+        asked = [self.get(name) for name in names]
+        rows = [checked([text], [loaded])[0] for text, loaded in zip(texts, asked, strict=True)]
+        return self.mixed_of(rows, asked)
 
     def mixed_of(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
         """`mixed` of classifiers in hand."""
@@ -355,10 +357,25 @@ def _batches(rows: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
     return batches
 
 
-def _checked(texts: Sequence[str]) -> list[str]:
+def checked(texts: Sequence[Any], asked: Sequence[Loaded]) -> list[str]:
+    """Texts, or pairs of them as the one string that they travel as.
+
+    asked
+        The classifiers of all texts, which read one text each or two.
+
+    Raises: UserError for what is neither a string nor a pair of them, and where a classifier reads the other.
+    """
     if isinstance(texts, str):
         raise UserError("expected a sequence of texts, got one string: wrap it in a list")
+    found = []
     for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"text {row} is a {type(text).__name__}, expected a string")
-    return list(texts)
+        is_pair = isinstance(text, (list, tuple)) and len(text) == 2 and all(isinstance(one, str) for one in text)
+        if not is_pair and not isinstance(text, str):
+            raise UserError(f"text {row} is a {type(text).__name__}, expected a string, or two of them for a pair")
+        other = next((loaded.name for loaded in asked if loaded.saved.pair != is_pair), None)
+        if other is not None and is_pair:
+            raise UserError(f"text {row} is a pair, and '{other}' reads one text: name the classifier that reads pairs")
+        if other is not None:
+            raise UserError(f"text {row} is one text, and '{other}' reads pairs: give two, as in [first, second]")
+        found.append(pair_of(text) if is_pair else text.replace(PAIR, " "))
+    return found

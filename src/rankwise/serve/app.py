@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rankwise import __version__
 from rankwise.data.text import mended
 from rankwise.errors import UserError
-from rankwise.inference.many import Loaded
+from rankwise.inference.many import Loaded, checked
 from rankwise.scoring.decisions import THRESHOLD, thresholds
 from rankwise.serve import collection as collections
 from rankwise.serve.batching import Batcher, Full
@@ -35,7 +35,9 @@ class Classify(BaseModel):
     """Texts to classify."""
 
     model_config = ConfigDict(extra="forbid")
-    texts: list[str] = Field(min_length=1, description="the texts")
+    texts: list[str | tuple[str, str]] = Field(
+        min_length=1, description="the texts; of a classifier of pairs, each a list of two"
+    )
     model: str | None = Field(None, description="a classifier's name; all of them answer where it is null")
 
 
@@ -55,7 +57,7 @@ class Classified(BaseModel):
 
 
 class Predict(BaseModel):
-    """The request of Text Embeddings Inference's /predict: a text, or a batch of lists of one text."""
+    """The request of Text Embeddings Inference's /predict: a text, a pair, or a batch of lists of one text or two."""
 
     inputs: str | list[str] | list[list[str]]
     raw_scores: bool = False
@@ -95,22 +97,23 @@ class Service:
             raise HTTPException(404, f"there is no classifier '{name[:100]}'")
         return [loaded[name]]
 
-    async def logits(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
+    async def logits(self, texts: Sequence[str | tuple[str, str]], asked: Sequence[Loaded]) -> list[np.ndarray]:
         """Shape of each: (texts, classes), one a classifier.
 
-        Raises: HTTPException 413, 429 or 503.
+        Raises: HTTPException 413, 422, 429 or 503.
         """
         if len(texts) > self.limits.texts:
             raise HTTPException(413, f"{len(texts):,} texts, at most {self.limits.texts:,} may come in a request")
-        longest = max(map(len, texts), default=0)
+        longest = max((len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts), default=0)
         if longest > self.limits.text_chars:
             raise HTTPException(413, f"a text has {longest:,} characters, at most {self.limits.text_chars:,} may come")
         if not asked:
             raise HTTPException(503, "no classifier is loaded")
         try:
-            logits = await asyncio.wait_for(
-                self.batcher.logits([mended(text) for text in texts], asked), self.limits.answer_s
-            )
+            rows = [mended(text) for text in checked(texts, asked)]
+            logits = await asyncio.wait_for(self.batcher.logits(rows, asked), self.limits.answer_s)
+        except UserError as error:
+            raise HTTPException(422, str(error)) from None
         except Full:
             raise HTTPException(429, "too many texts wait", headers={"Retry-After": str(RETRY_AFTER_S)}) from None
         except asyncio.TimeoutError:
@@ -202,16 +205,16 @@ def _answers(loaded: Loaded, logits: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _inputs(inputs: str | list[str] | list[list[str]]) -> tuple[list[str], bool]:
-    """The texts, and whether it is one alone."""
+def _inputs(inputs: str | list[str] | list[list[str]]) -> tuple[list[str | tuple[str, str]], bool]:
+    """The texts or pairs, and whether it is one alone."""
     if isinstance(inputs, str):
         return [inputs], True
     rows = [inputs] if inputs and all(isinstance(one, str) for one in inputs) else inputs
-    texts: list[str] = []
+    texts: list[str | tuple[str, str]] = []
     for row in rows:
-        if not isinstance(row, list) or len(row) != 1:
-            raise HTTPException(422, "each of inputs is a list of one text; pairs of texts are not known here")
-        texts.append(str(row[0]))
+        if not isinstance(row, list) or len(row) not in (1, 2):
+            raise HTTPException(422, "each of inputs is a list of one text, or of the two of a pair")
+        texts.append(str(row[0]) if len(row) == 1 else (str(row[0]), str(row[1])))
     if not texts:
         raise HTTPException(422, "inputs is empty")
     return texts, rows is not inputs

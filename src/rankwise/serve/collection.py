@@ -8,9 +8,7 @@ from typing import Any
 
 from rankwise import files
 from rankwise.errors import UserError
-from rankwise.inference import saved as saving
 from rankwise.inference.many import Loaded, ManyPredictors
-from rankwise.inference.saved import SavedClassifier
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -23,8 +21,6 @@ class Collection:
     """
 
     def __init__(self, many: ManyPredictors, folder: Path | None = None) -> None:
-        for name, loaded in many.loaded.items():
-            _refuse_pairs(name, loaded.saved)
         self.many = many
         self.folder = None if folder is None else folder.resolve()
 
@@ -45,7 +41,6 @@ class Collection:
         if not place.is_dir() or not place.resolve().is_relative_to(self.folder):
             raise UserError(f"the models folder holds no '{name}'")
         try:
-            _refuse_pairs(name, saving.read(place, base=self.many.base))
             return self.many.add(name, place)
         except UserError as error:  # what a client reads names no place of this machine
             raise UserError(
@@ -61,14 +56,6 @@ class Collection:
         return [told(loaded) for loaded in self.many.loaded.values()]
 
 
-def _refuse_pairs(name: str, saved: SavedClassifier) -> None:
-    """Raises: UserError for a classifier of two texts, since a request holds one."""
-    if saved.pair:
-        raise UserError(
-            f"{name} was trained on text pairs (data.pair), and a request holds one text: use rankwise.load"
-        )
-
-
 def told(loaded: Loaded) -> dict[str, Any]:
     """A classifier as a client may know it."""
     saved = loaded.saved
@@ -77,6 +64,7 @@ def told(loaded: Loaded) -> dict[str, Any]:
         "name": loaded.name,
         "labels": loaded.label_names,
         "multi_label": saved.multi_label,
+        "pair": saved.pair,
         "max_tokens": saved.max_length,
         "base": Path(base).name if Path(base).is_absolute() else base,
         "calibrated": loaded.temperature != 1.0,
