@@ -135,7 +135,7 @@ def test_speed_is_measured_whatever_the_start(config):
 
 @pytest.mark.slow
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
-    words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference"]
+    words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference", "data.validation_size=0.1"]
     limits = ["--max-params", "20k", "--max-minutes", "1", "--out", str(tmp_path / "a")]
     assert main(["auto", str(news["train"]), *words, *limits]) == 0
     shown = capsys.readouterr()

@@ -29,6 +29,7 @@ def test_words_are_shipped_where_no_design_beats_them(tiny_model, tmp_path, caps
     rows = [(text, "one" if "qqx" in text else "two") for text, _ in rows]
     train, test = write_csv(tmp_path / "train.csv", rows[:180]), write_csv(tmp_path / "test.csv", rows[180:])
     words = [f"model.name={tiny_model}", f"data.test={test}", "engine=reference", "train.steps=2"]
+    words.append("data.validation_size=18")
     out = tmp_path / "a"
     assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "1", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -58,6 +59,7 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
 
     monkeypatch.setattr(module, "plan_clock", too_short)
     load_data.__globals__["_loaded"].clear()
-    record = module.auto(str(news["train"]), [f"model.name={tiny_model}"], max_params="20k", out=tmp_path / "a")
+    words = [f"model.name={tiny_model}", "data.validation_size=0.1"]
+    record = module.auto(str(news["train"]), words, max_params="20k", out=tmp_path / "a")
     assert record["winner"]["run"].startswith("floors/")
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]

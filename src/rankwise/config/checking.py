@@ -111,6 +111,10 @@ def _check_together(config: Config) -> None:
         )
     if train.momentum and train.optimizer not in ("sgd", "rmsprop", "muon"):
         raise UserError(f"train.momentum: {train.momentum} cannot apply to train.optimizer: {train.optimizer}")
+    if train.objective == "contrastive" and config.data.multi_label:
+        raise UserError(
+            "train.objective: contrastive cannot apply with data.multi_label: true: texts are of one class or of two"
+        )
     if train.prefix_cache_mb is not None and config.data.augment:
         raise UserError(
             "train.prefix_cache_mb cannot apply with data.augment: a text that changes every epoch is never met again"

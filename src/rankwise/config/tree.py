@@ -255,6 +255,16 @@ class Train(Section, frozen=True):
     batch_size: Annotated[PositiveInt, _help("rows a forward pass")] = 16
     eval_batch_size: Annotated[PositiveInt, _help("rows a forward pass in evaluation")] = 64
     accumulate: Annotated[PositiveInt, _help("forward passes an optimizer step")] = 1
+    objective: Annotated[
+        Literal["cross_entropy", "contrastive"],
+        _help(
+            "what steps minimise: cross_entropy of the head; or contrastive, of every pair of texts in a batch, after which "
+            "the head is fitted on what the adapters give (Khosla et al. 2020)"
+        ),
+    ] = "cross_entropy"
+    temperature: Annotated[
+        Annotated[float, Meta(gt=0)], _help("of the contrastive objective: the lower, the more the nearest texts weigh")
+    ] = 0.1
     label_smoothing: Annotated[Fraction, _help("share of the target spread over all classes")] = 0.0
     class_weights: Annotated[
         Literal["balanced"] | list[NonNegative] | None,

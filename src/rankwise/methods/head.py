@@ -9,6 +9,7 @@ class HeadAlone(Method):
     """A frozen encoder with a trained head."""
 
     summary = "nothing"
+    adds = False
 
 
 METHOD = HeadAlone("head")

@@ -42,6 +42,8 @@ class Method:
 
     summary: str
     """what trains beside the head, for the documentation"""
+    adds = True
+    """whether anything but the head trains"""
     sited = False
     """whether it sits on the sites of `adapter.scope`"""
     ranked = False
@@ -70,6 +72,10 @@ class Method:
         self.check_options(config)
         if config.adapter.scope == [] and self.sited:
             raise UserError("adapter.scope is empty: name layers, or use adapter.method: head to train the head alone")
+        if not self.adds and config.train.objective == "contrastive":
+            raise UserError(
+                f"train.objective: contrastive cannot apply to adapter.method: {self.name}: nothing below the head trains"
+            )
         if self.head is not None and config.head.kind != "full":
             raise UserError(f"head.kind: {config.head.kind} cannot apply to adapter.method: {self.name}")
 

@@ -11,6 +11,7 @@ class Probe(Method):
     """The head's projection, fitted by logistic regression; no steps, no dropout, nothing drawn."""
 
     summary = "nothing; the projection is solved at once on frozen features"
+    adds = False
     head = "output"
     solved_at_once = True
 

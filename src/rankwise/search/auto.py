@@ -23,15 +23,18 @@ from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import of_tree
 from rankwise.scoring.goals import goal_of
+from rankwise.search import few_rows
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, look_at_test, search
-from rankwise.search.explained import data_lines, facts, floor_line, outcome
+from rankwise.search.explained import data_lines, facts, floor_line, folds_lines, outcome, rows_lines
 from rankwise.search.floors import Floor, best, floors
 from rankwise.search.longer import longer
 from rankwise.search.trial import load_data
 
 DEFAULT_MODEL = "packaged:all-MiniLM-L6-v2"
+_END_S = 5.0
+"""of a clock of few rows, for the proof and the test rows"""
 _SMOOTHING = 0.1
 """of the labels: short runs at high rates end overconfident without, and on BBC News less accurate (LOG.md)"""
 
@@ -72,6 +75,8 @@ def auto(
             f"{folder} holds a search already: go on with  rankwise search --out {folder} --resume, "
             "or choose another with --out"
         )
+    if (folder / RECORD).is_file():
+        raise UserError(f"{folder} holds a finished search: choose another folder with --out")
     for key in ("train.epochs", "train.eval_every"):
         if any(word.startswith(f"{key}=") for word in overrides):
             raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
@@ -90,6 +95,8 @@ def auto(
     roles = load_data(config.data, ["train", "validation", "test"])
     wanted.check(roles.label_names, multi_label=roles.data.multi_label)
     tree["data"] |= roles.found()
+    if few_rows.are_few(roles, config, fixed):
+        return _of_few_rows(tree, fixed, folder, console, max_minutes, started)
     labels = len(roles.label_names)
 
     def available(steps: int) -> int:
@@ -149,6 +156,27 @@ def auto(
     return record
 
 
+def _of_few_rows(
+    tree: dict[str, Any], fixed: set[str], folder: Path, console: Console, max_minutes: float, started: float
+) -> dict[str, Any]:
+    """What search.json says where rows are too few to hold some of them out."""
+    config = configuration.from_dict(tree)
+    roles = load_data(config.data, ["train", "test"])
+    ends = started + 60 * max_minutes
+    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, ends, 60 * max_minutes)
+    if not found:
+        raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
+    standing = few_rows.choose(found, goal_of(config.train.select.metric))
+    winner = few_rows.fit_on_all(standing, tree, folder, ends - _END_S)
+    lines = [*rows_lines(config, roles), *folds_lines(found, standing)]
+    standings = [{"design": one.contender.title, "seconds": one.seconds, **_headline(one.scores)} for one in found]
+    return _without_trials(winner, lines, {"folds": standings}, config, roles, folder, console, max_minutes, started)
+
+
+def _headline(scores: dict[str, Any]) -> dict[str, Any]:
+    return {name: scores[name] for name in ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1")}
+
+
 def _floor_alone(
     solved: list[Floor],
     config: Config,
@@ -161,13 +189,28 @@ def _floor_alone(
     """What search.json says where the clock has no time for a trained design: the best of what was solved at once."""
     lowest = best(solved, goal_of(config.train.select.metric))
     assert lowest is not None
-    winner = lowest.winner()
-    winner["test"] = look_at_test(folder, winner)
     lines = [
         *data_lines(config, roles),
         f"floor     {floor_line(solved)}",
         "plan      no time is left to train anything: give more --max-minutes, or fewer rows",
     ]
+    floors = {"floors": [one.winner() for one in solved]}
+    return _without_trials(lowest.winner(), lines, floors, config, roles, folder, console, max_minutes, started)
+
+
+def _without_trials(
+    winner: dict[str, Any],
+    lines: list[str],
+    origin: dict[str, Any],
+    config: Config,
+    roles: Any,
+    folder: Path,
+    console: Console,
+    max_minutes: float,
+    started: float,
+) -> dict[str, Any]:
+    """The record of a winner that no search of trials came before."""
+    winner["test"] = look_at_test(folder, winner)
     record: dict[str, Any] = {
         "version": 2,
         "status": "finished",
@@ -180,14 +223,13 @@ def _floor_alone(
         "effects": {},
         "winner": winner,
         "timing": {"session_s": round(time.time() - started, 1)},
+        "auto": {"max_minutes": max_minutes, **origin},
     }
-    for line in lines:
+    for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     seconds = time.time() - started
-    record["auto"] = {
-        "max_minutes": max_minutes,
+    record["auto"] |= {
         "minutes": round(seconds / 60, 2),
-        "floors": [one.winner() for one in solved],
         "explanation": lines + outcome(of_tree(SearchRecord, record), seconds, 60 * max_minutes, 0),
     }
     files.write_json(folder / RECORD, record)

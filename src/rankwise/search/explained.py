@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankwise.config import Config
+from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
 from rankwise.scoring import looks
 from rankwise.search.clock import ClockPlan
+from rankwise.search.few_rows import Standing
 from rankwise.search.floors import Floor
 from rankwise.search.speed import Speed
 
@@ -20,6 +22,27 @@ def data_lines(config: Config, roles: Any) -> list[str]:
         f"{len(roles.label_names)} classes",
         f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
     ]
+
+
+def rows_lines(config: Config, roles: Any) -> list[str]:
+    """What there is to learn from where no rows are held out to choose by."""
+    return [
+        f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {FOLDS} folds choose",
+        f"model     {config.model.name}",
+    ]
+
+
+def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
+    """What cross-validation said of each contender."""
+    lines = [
+        f"folds     {one.scores['accuracy']:.4f} {one.contender.title}, {one.seconds:.0f} s"
+        + (", chosen" if one is chosen else "")
+        for one in found
+    ]
+    most = max(one.scores["accuracy"] for one in found)
+    if chosen.scores["accuracy"] < most:
+        lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
+    return lines
 
 
 def facts(
@@ -66,11 +89,14 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     reached = winner.unknown.get("steps", rows[0] if rows else steps)
     cut = f"; the clock ended it after {reached:,} of {steps:,} steps" if reached < steps else ""
     of_rank = f"rank {winner.rank}, " if winner.rank else "the floor, which no trained design beat; "
-    lines = [
-        f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}",
+    lines = []
+    if record.counts.points:
+        lines.append(f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}")
+    folded = "by folds, of all rows; fitted on them" if "folds" in record.auto else None
+    lines += [
         f"winner    {winner.point['design']}: {of_rank}{winner.trainable:,} trainable parameters{cut}",
         f"score     {goal}validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "
-        f"peak {winner.peak:.4f}, last {winner.final:.4f}",
+        + (folded or f"peak {winner.peak:.4f}, last {winner.final:.4f}"),
     ]
     if winner.test:
         low, high = winner.test.accuracy_ci95

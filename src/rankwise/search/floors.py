@@ -18,6 +18,7 @@ from rankwise import config as configuration
 from rankwise import files
 from rankwise.baselines import words
 from rankwise.config import Config
+from rankwise.data import Rows
 from rankwise.errors import UserError
 from rankwise.machine import description
 from rankwise.records.record import of_tree
@@ -132,12 +133,24 @@ def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
     """TF-IDF as a run's folder; None where scikit-learn is missing or there are no words."""
     started = time.time()
     config = configuration.from_dict(tree)
+    classifier = fit_words(config, roles.train, roles.label_names)
+    if classifier is None:
+        return None
+    found = write_words(classifier, config, roles, path, started)
+    assert found is not None
+    scores, value = found
+    title = f"TF-IDF of {classifier.kinds} and logistic regression"
+    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
+
+
+def fit_words(config: Config, rows: Rows, label_names: Sequence[str]) -> words.WordClassifier | None:
+    """TF-IDF within the budget; None where scikit-learn is missing or there are no words."""
     columns = [config.data.text] if isinstance(config.data.text, str) else config.data.text or []
     try:
-        classifier = words.fit(
-            roles.train.texts,
-            roles.train.labels,
-            roles.label_names,
+        return words.fit(
+            rows.texts,
+            rows.labels,
+            label_names,
             text=columns,
             label=config.data.label if isinstance(config.data.label, str) else "label",
             preprocess=config.data.preprocess,
@@ -146,40 +159,54 @@ def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
         )
     except UserError:
         return None
-    if classifier is None:
-        return None
-    logits = classifier.logits(roles.validation.texts)
-    goal = goal_of(config.train.select.metric)
-    decision = goal.decision(logits, roles.validation.labels, roles.label_names)
-    scored, predicted = judged.judge(decision, logits, roles.validation.labels, roles.label_names, step=0)
-    scores, classifier = scored.to_dict(), replace(classifier, decision=decision)
-    value = goal.value(scores, logits, roles.validation.labels, roles.label_names)
-    run = Run(path)
+
+
+def write_words(
+    classifier: words.WordClassifier, config: Config, roles: Any, path: Path, started: float
+) -> tuple[dict[str, Any], float] | None:
+    """Make a run's folder of it; returns its scores on validation and what the goal came to, where there is one.
+
+    started
+        `time.time()` at which it was begun.
+    """
+    run, found, scores = Run(path), None, None
     files.make_writable_folder(path)
-    classifier.save(path / words.FOLDER)
     run.write_config(config)
-    predictions.write(
-        path,
-        "validation",
-        roles.label_names,
-        rows_sha256=roles.validation.sha256,
-        ids=roles.validation.ids,
-        labels=roles.validation.labels,
-        probabilities=apply_temperature(logits, 1.0, multi_label=config.data.multi_label),
-        logits=logits,
-        predicted=predicted,
-    )
-    run.write_history([{"step": 0, "validation_loss": scores["loss"], "validation_accuracy": scores["accuracy"]}])
+    if roles.validation is not None:
+        logits, labels = classifier.logits(roles.validation.texts), roles.validation.labels
+        goal = goal_of(config.train.select.metric)
+        decision = goal.decision(logits, labels, roles.label_names)
+        scored, predicted = judged.judge(decision, logits, labels, roles.label_names, step=0)
+        scores, classifier = scored.to_dict(), replace(classifier, decision=decision)
+        found = scores, goal.value(scores, logits, labels, roles.label_names)
+        predictions.write(
+            path,
+            "validation",
+            roles.label_names,
+            rows_sha256=roles.validation.sha256,
+            ids=roles.validation.ids,
+            labels=labels,
+            probabilities=apply_temperature(logits, 1.0, multi_label=config.data.multi_label),
+            logits=logits,
+            predicted=predicted,
+        )
+        run.write_history([{"step": 0, "validation_loss": scores["loss"], "validation_accuracy": scores["accuracy"]}])
+    classifier.save(path / words.FOLDER)
     run.write_record(_result(config, roles, classifier, scores, time.time() - started))
-    title = f"TF-IDF of {classifier.kinds} and logistic regression"
-    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
+    return found
 
 
 def _result(
-    config: Config, roles: Any, classifier: words.WordClassifier, scores: dict[str, Any], seconds: float
+    config: Config, roles: Any, classifier: words.WordClassifier, scores: dict[str, Any] | None, seconds: float
 ) -> Result:
     """The contents of result.json."""
     count = classifier.trainable
+    measured: dict[str, Any] = {}
+    if scores is not None:
+        measured = {
+            "validation": scores,
+            "validation_last": {"step": 0, "accuracy": scores["accuracy"], "loss": scores["loss"]},
+        }
     tree = {
         "version": 2,
         "status": "finished",
@@ -194,10 +221,7 @@ def _result(
             "frozen": 0,
             "adapter_bytes": 4 * count,
         },
-        "metrics": {
-            "validation": scores,
-            "validation_last": {"step": 0, "accuracy": scores["accuracy"], "loss": scores["loss"]},
-        },
+        "metrics": measured,
         "timing": {
             "train_s": round(seconds, 3),
             "eval_s": 0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,8 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
 from rankwise.training import cross_validation, final, probe, proof, record, stopping, tracking
 from rankwise.training.interrupt import StopRequest, stop_requests
-from rankwise.training.loop import Loop
+from rankwise.training.loop import FittedHead, Loop
+from rankwise.training.objective import Contrastive
 from rankwise.training.optimizers import optimizer
 from rankwise.training.prepare import Job
 from rankwise.training.progress import Progress
@@ -91,6 +92,22 @@ class Execution:
         if state is None:
             raise KeyboardInterrupt
         return job.run
+
+    def answers(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+        """Train, and answer for texts given as token ids; nothing is saved, proven or scored. Shape: (texts, classes)
+
+        Raises: Diverged.
+        """
+        job = self.job
+        with own_generators(job.config.train.seed):
+            model = self._built(job.config)
+            classifier = self._classifier(model, this_process().device)
+            self.kernels = getattr(classifier, "computes_with", "torch")
+            if method_of(job.config).solved_at_once:
+                self._probe(model, classifier)
+            else:
+                self._fit(self._loop(model, classifier), model, resume=False, stop_at_step=None, deadline=None)
+            return logits_of(classifier, texts, job.config.train.eval_batch_size)
 
     def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State | None:
         """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
@@ -184,6 +201,7 @@ class Execution:
 
     def _loop(self, model: Any, classifier: Any) -> Loop:
         job, train = self.job, self.job.config.train
+        contrastive = train.objective == "contrastive"
         named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]
         optimizing = optimizer(named, train)
         return Loop(
@@ -195,7 +213,7 @@ class Execution:
                 scaled=job.config.model.precision == "fp16",
             ),
             Schedule(optimizing, train, job.total_steps),
-            job.objective,
+            Contrastive(train.temperature) if contrastive else job.objective,
             train,
             training=job.training,
             validation=job.validation,
@@ -205,6 +223,14 @@ class Execution:
             checkpoints=job.run.checkpoints,
             allocation=method_of(job.config).allocation(model),
             on_evaluation=self._on_evaluation,
+            fitted_head=self._fitted_head(model, classifier) if contrastive else None,
+        )
+
+    def _fitted_head(self, model: Any, classifier: Any) -> FittedHead:
+        weight, _ = probe.projection_of(model)
+        return FittedHead(
+            aside=lambda: probe.passing_through(classifier, weight),
+            fit=lambda state: self._fit_projection(state, model, classifier, None, adapted=True),
         )
 
     def _on_evaluation(self, state: State) -> None:
@@ -251,7 +277,7 @@ class Execution:
         resumed = resume and loop.resume()
         self.sessions.append(loop.state.step)
         self._write("running", loop.state)
-        if job.config.head.probe_first and not resumed:
+        if job.config.head.probe_first and loop.fitted_head is None and not resumed:
             few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
             self._fit_projection(loop.state, model, loop.classifier, few)
         with stop_requests() as stop, self._prefix_cached(loop.state, loop.classifier, stop):
@@ -277,8 +303,10 @@ class Execution:
             job.run.write_history(state.history, job.config.train.watched)
         return state
 
-    def _fit_projection(self, state: State, model: Any, classifier: Any, rows: int | None) -> int:
-        """Fit the head's projection on frozen features, on the state's clock; returns the solver's iterations."""
+    def _fit_projection(
+        self, state: State, model: Any, classifier: Any, rows: int | None, *, adapted: bool = False
+    ) -> int:
+        """Fit the head's projection on features, frozen or adapted, on the state's clock; returns the solver's iterations."""
         job, started = self.job, time.perf_counter()
         train = job.config.train
         iterations = probe.fit_projection(
@@ -289,7 +317,7 @@ class Execution:
             train.eval_batch_size,
             train.seed,
             rows,
-            weights=weights_identity(job.config.model, train.seed),
+            weights=None if adapted else weights_identity(job.config.model, train.seed),
             way=self._way_of_features(),
         )
         for parameter in probe.projection_of(model):  # rounding may differ between processes, weights must not

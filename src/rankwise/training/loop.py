@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from rankwise.config import Train
-from rankwise.data.batches import batch_order, micro_batches
+from rankwise.data.batches import batch_order, grouped_order, micro_batches
 from rankwise.data.tokens import Tokens
 from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.methods.adalora import Allocation
@@ -29,7 +31,7 @@ from rankwise.scoring.goals import Goal
 from rankwise.training import checkpoint, stopping
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
-from rankwise.training.objective import Objective
+from rankwise.training.objective import Contrastive, Objective
 from rankwise.training.progress import Progress
 from rankwise.training.schedules import Schedule
 from rankwise.training.state import Interval, State
@@ -40,6 +42,20 @@ from rankwise.training.update import Update
 CHECKPOINT_S = 300.0
 
 
+@dataclass(frozen=True)
+class FittedHead:
+    """A head that no step trains: it is fitted on what the adapters give, whenever it is to answer.
+
+    aside
+        Lets the classifier return what the head reads instead of logits.
+    fit
+        Fits it, on the state's clock.
+    """
+
+    aside: Callable[[], AbstractContextManager[None]]
+    fit: Callable[[State], object]
+
+
 class Loop:
     """One run's training: the parts, and the steps that use them."""
 
@@ -48,7 +64,7 @@ class Loop:
         classifier: Classifier,
         update: Update,
         schedule: Schedule,
-        objective: Objective,
+        objective: Objective | Contrastive,
         train: Train,
         *,
         training: Examples,
@@ -59,6 +75,7 @@ class Loop:
         checkpoints: Path,
         allocation: Allocation | None = None,
         on_evaluation: Callable[[State], None] = lambda state: None,
+        fitted_head: FittedHead | None = None,
     ) -> None:
         self.classifier = classifier
         self._module = cast("nn.Module", classifier)
@@ -74,6 +91,8 @@ class Loop:
         self.processes = this_process()
         self.allocation = allocation
         self.on_evaluation = on_evaluation
+        self.fitted_head = fitted_head
+        """of steps that do not train the head"""
         self.schedule = schedule
         rule = train.early_stopping
         self.state = State(stopping.Selection.of(train.select), stopping.Stopper.of(rule) if rule else None)
@@ -123,6 +142,8 @@ class Loop:
                 self.asked_to_stop = asked
                 if asked or (late and pausing):
                     break
+        if self.fitted_head is not None and self.validation is None and not self.asked_to_stop:
+            self.fitted_head.fit(self.state)
         return self.state
 
     def _can_end(self) -> bool:
@@ -164,7 +185,8 @@ class Loop:
         """Add the gradient of some rows' share of the step's loss, and return it; count loss and hits on the way."""
         labels = torch.from_numpy(self.training.labels[rows]).to(self.processes.device)
         texts = self.training.take(rows, self.state.step // self.steps_per_epoch)
-        logits = self.classifier(self.classifier.collate(texts))
+        with self.fitted_head.aside() if self.fitted_head else nullcontext():
+            logits = self.classifier(self.classifier.collate(texts))
         total = self.objective.total(logits, labels)
         self.update.backward(total / normaliser)  # which spans all processes
         interval, loss = self.state.interval, total.item()
@@ -186,8 +208,14 @@ class Loop:
         epoch, within = divmod(step, self.steps_per_epoch)
         if epoch not in self._orders:
             size = self.train.batch_size * self.train.accumulate
-            self._orders = {epoch: batch_order(len(self.training), size, self.train.seed, epoch)}
+            self._orders = {epoch: self._order(size, epoch)}
         return self._orders[epoch][within]
+
+    def _order(self, size: int, epoch: int) -> list[np.ndarray]:
+        """The rows of every step of an epoch."""
+        if self.fitted_head is not None:  # its steps compare texts of a class, which must meet
+            return grouped_order(self.training.labels, size, self.train.seed, epoch)
+        return batch_order(len(self.training), size, self.train.seed, epoch)
 
     def _micro_batches(self, rows: np.ndarray) -> list[np.ndarray]:
         """This process's share of a step's rows, cut into forward passes."""
@@ -212,6 +240,8 @@ class Loop:
     def _evaluate(self, progress: Progress) -> None:
         """Score validation, write a history row, keep the weights if they are the best, and maybe stop."""
         assert self.validation is not None
+        if self.fitted_head is not None:
+            self.fitted_head.fit(self.state)
         started = time.perf_counter()
         logits = self._logits(self.validation.tokens)
         if not np.isfinite(logits).all():

@@ -1,4 +1,4 @@
-"""The loss of a batch: cross-entropy or its sigmoid form, with smoothing and class weights together."""
+"""The loss of a batch: cross-entropy or its sigmoid form, with smoothing and class weights together; or contrastive."""
 
 from __future__ import annotations
 
@@ -68,6 +68,49 @@ class Objective:
         if self.multi_label:
             return int(((logits > 0) == (labels > 0.5)).all(dim=1).sum())
         return int((logits.argmax(dim=1) == labels).sum())
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """Supervised contrastive loss of a batch's texts, each against all the others (Khosla et al. 2020, equation 2).
+
+    A batch of n texts is n * (n - 1) / 2 pairs for the price of n texts, so the cost is linear in texts where a list of
+    pairs (Tunstall et al. 2022) passes every text through the encoder once a pair.
+    """
+
+    temperature: float
+
+    def total(self, embedded: Tensor, labels: Tensor) -> Tensor:
+        """The summed loss of the rows that have another of their class beside them.
+
+        embedded
+            What the head's projection reads. Shape: (texts, features)
+        labels
+            Shape: (texts,)
+        """
+        similar = self._similarities(embedded) / self.temperature
+        log_shares = similar - similar.logsumexp(1, keepdim=True)
+        same = (labels[:, None] == labels[None]).fill_diagonal_(False)
+        partners = same.sum(1)
+        each = log_shares.masked_fill(~same, 0.0).sum(1)
+        return -(each / partners.clamp(min=1)).sum()
+
+    def normaliser(self, labels: np.ndarray) -> float:
+        """What the summed loss of these rows is divided by: their number."""
+        return float(len(labels))
+
+    def correct(self, embedded: Tensor, labels: Tensor) -> int:
+        """How many rows are nearest to one of their own class."""
+        if len(labels) < 2:
+            return 0
+        return int((labels[self._similarities(embedded).argmax(1)] == labels).sum())
+
+    @staticmethod
+    def _similarities(embedded: Tensor) -> Tensor:
+        """Cosines, of a text with itself lower than any. Shape: (texts, texts)"""
+        directions = F.normalize(embedded.float(), dim=1)
+        cosines = directions @ directions.T
+        return cosines.masked_fill(torch.eye(len(cosines), dtype=torch.bool, device=cosines.device), -1e4)
 
 
 def objective(train: Train, labels: np.ndarray, num_labels: int, *, multi_label: bool) -> Objective:

@@ -38,7 +38,7 @@ def fit_projection(
     seed: int,
     rows: int | None,
     *,
-    weights: str,
+    weights: str | None,
     way: str | None = None,
 ) -> int:
     """Put the best projection on frozen features into the classifier.
@@ -48,7 +48,7 @@ def fit_projection(
     rows
         How many training rows to use at most, drawn by the seed; None uses all.
     weights
-        `weights_identity` of the base, whose features other runs may share.
+        `weights_identity` of the base, whose features other runs may share; None where adapters have changed them.
     way
         See `frozen_features.shared`.
 
@@ -58,13 +58,15 @@ def fit_projection(
     chosen = np.arange(len(examples))
     if rows is not None and rows < len(chosen):
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), rows, replace=False))
-    found = frozen_features.shared(
-        lambda texts: features(classifier, weight, texts, batch_size),
-        examples.tokens.take(chosen),
-        f"by {batch_size}",
-        weights,
-        way,
-    )
+
+    def compute(texts: Sequence[np.ndarray]) -> Tensor:
+        return features(classifier, weight, texts, batch_size)
+
+    texts = examples.tokens.take(chosen)
+    if weights is None:
+        found = compute(texts)
+    else:
+        found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way)
     found, labels = found[:, -weight.shape[1] :], examples.labels[chosen]  # of first and mean, the mean stands last
     penalty = model.assembly.plan.config.head.penalty
     solved, offset, iterations = _remembered(found, labels, len(bias), objective, penalty, seed)
@@ -106,15 +108,24 @@ def features(
 ) -> Tensor:
     """What the projection of this weight receives for every text, without dropout; first token and mean side by side where
     tokens are pooled, so that one pass serves both. Shape: (texts, features)"""
-    with _passing_through(classifier, weight):
+    with passing_through(classifier, weight), _both_poolings(classifier, weight):
         return torch.from_numpy(logits_of(classifier, tokens, batch_size))
 
 
 @contextmanager
-def _passing_through(classifier: Any, weight: nn.Parameter) -> Iterator[None]:
+def passing_through(classifier: Any, weight: nn.Parameter) -> Iterator[None]:
     """Let the layer that holds a weight return its input, so that either path's logits are the features."""
     layer = next(module for module in classifier.modules() if getattr(module, "weight", None) is weight)
     layer.forward = lambda inputs, *rest: inputs
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+@contextmanager
+def _both_poolings(classifier: Any, weight: nn.Parameter) -> Iterator[None]:
+    """Let a head of pooled tokens read the first token and the mean of all, whatever it is made for."""
     pooling = [
         (module, module.pooling) for module in classifier.modules() if weight.ndim == 3 and hasattr(module, "pooling")
     ]
@@ -123,7 +134,6 @@ def _passing_through(classifier: Any, weight: nn.Parameter) -> Iterator[None]:
     try:
         yield
     finally:
-        del layer.forward
         for module, own in pooling:
             module.pooling = own
 

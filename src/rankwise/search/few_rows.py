@@ -1,0 +1,222 @@
+"""Where rows are few: contenders are judged by cross-validation, and the one that is chosen is fitted on all rows.
+
+A tenth of a few hundred rows neither tells contenders apart nor can be spared. What trains at a handful of rows a class is
+contrastive: every pair of texts says something (Tunstall et al. 2022), so it is tried first and wins what is not told apart.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise.config import Config
+from rankwise.data import Roles
+from rankwise.data.folds import FEW_ROWS, FOLDS, splits
+from rankwise.data.rows import Rows
+from rankwise.errors import UserError
+from rankwise.runs.folder import Run
+from rankwise.scoring import metrics
+from rankwise.scoring.goals import PLAIN, Goal
+from rankwise.search.designs import ALL, FITTED, usual_rate
+from rankwise.search.floors import fit_words, write_words
+from rankwise.search.trial import load_data
+from rankwise.training.held_out import logits_of_held_out
+from rankwise.training.job import train
+
+FOLDER = "all-rows"
+"""of the run that is shipped, inside the search's folder"""
+_CHOOSING = 0.6
+"""of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
+_EPOCHS, _FEWEST_STEPS, _MOST_STEPS = 10, 40, 200
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What may be shipped. design: its configuration keys; None for TF-IDF."""
+
+    title: str
+    design: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What cross-validation says of a contender.
+
+    right
+        Whether each held-out row was answered rightly. Shape: (rows,)
+    """
+
+    contender: Contender
+    scores: dict[str, Any]
+    right: NDArray[np.bool_]
+    seconds: float
+
+
+def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
+    """Whether folds say more than the rows held out, and nothing else needs those: the user has not named them, and no
+    threshold is fitted on them."""
+    assert roles.train is not None
+    assert roles.validation is not None
+    named = config.data.validation is not None or bool(fixed & {"data.validation_size", "train.evaluate"})
+    named |= config.data.multi_label or config.train.select.metric not in PLAIN
+    return not named and len(roles.train) + len(roles.validation) < FEW_ROWS
+
+
+def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
+    """The likeliest first, without what the user has fixed."""
+    steps = config.train.steps or min(max(_EPOCHS * rows // config.train.batch_size, _FEWEST_STEPS), _MOST_STEPS)
+    rate = {"train.learning_rate": usual_rate(steps)}
+    designs = {
+        "contrastive steps, then logistic regression": {
+            **ALL,
+            **rate,
+            "train.objective": "contrastive",
+            "train.steps": steps,
+        },
+        "frozen features and logistic regression": {"adapter.method": "probe"},
+        "frozen features (first token and mean) and logistic regression": {
+            "adapter.method": "probe",
+            "head.pooling": "both",
+        },
+        "LoRA from a fitted head": {**ALL, **rate, **FITTED, "train.steps": steps},
+        "TF-IDF and logistic regression": None,
+    }
+    kept: list[Contender] = []
+    for title, design in designs.items():
+        own = design if design is None else {key: value for key, value in design.items() if key not in fixed}
+        if own is None or all(own != other.design for other in kept):
+            kept.append(Contender(title, own))
+    return kept
+
+
+def judged(
+    tree: dict[str, Any], fixed: set[str], rows: Rows, names: Sequence[str], ends: float, clock_s: float
+) -> list[Standing]:
+    """Every contender's standing, those that the clock or the budget has room for.
+
+    tree
+        The configuration that all share.
+    rows
+        All labelled rows but the test's.
+    """
+    config = configuration.from_dict(tree)
+    parts = splits(rows.labels, FOLDS, config.data.split_seed)
+    until = ends - (1 - _CHOOSING) * clock_s
+    found: list[Standing] = []
+    for contender in contenders(config, fixed, len(rows)):
+        if found and time.time() >= until:
+            break
+        standing = _judged(contender, tree, rows, names, parts, until)
+        if standing is not None:
+            found.append(standing)
+    return found
+
+
+def choose(found: Sequence[Standing], goal: Goal) -> Standing:
+    """The best by the goal, where it has more rows right than chance would give it over the first; else the first.
+
+    Of so few rows the best of several is often a lucky one, so it takes a standard error of the paired difference to
+    displace the likeliest.
+    """
+    first = found[0]
+    best = max(found, key=lambda one: (goal.better(one.scores[goal.text]), -one.scores["loss"]))
+    gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
+    return best if gained - lost > math.sqrt(gained + lost) else first
+
+
+def fit_on_all(standing: Standing, tree: dict[str, Any], folder: Path, deadline: float) -> dict[str, Any]:
+    """Fit it on all rows, as a run in the search's folder; returns what search.json says of the winner.
+
+    deadline
+        `time.time()` at which training has to end.
+    """
+    design, scores, path = standing.contender.design, standing.scores, folder / FOLDER
+    if design is None:
+        started, config = time.time(), configuration.from_dict(tree)
+        roles = load_data(config.data, ["train", "test"])
+        classifier = fit_words(config, roles.train, roles.label_names)
+        assert classifier is not None  # as it was in every fold
+        write_words(classifier, config, roles, path, started)
+        run = Run(path)
+    else:
+        own = _configured(tree, design)
+        own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
+        run = train(own, out=path, console=Console(quiet=True), load_data=load_data, deadline=deadline)
+    low, high = scores["accuracy_ci95"]
+    with run.changing() as result:
+        result.notes.append(
+            f"accuracy {scores['accuracy']:.4f} (95% {low:.4f} to {high:.4f}) by {FOLDS} folds of {scores['examples']} rows; "
+            "this run is fitted on all of them, so none is left to choose or to calibrate by"
+        )
+    return {
+        "run": FOLDER,
+        "trial": None,
+        "point": {"design": standing.contender.title},
+        "trainable": run.result["parameters"]["trainable"],
+        "rank": run.config.adapter.rank if design and "adapter.scope" in design else None,
+        **dict.fromkeys(("peak", "chosen", "final"), scores["accuracy"]),
+        "mean": scores[run.config.train.select.metric],
+        "chosen_ci95": [low, high],
+        "loss": scores["loss"],
+        "sd": None,
+        "seeds": 1,
+    }
+
+
+def _judged(
+    contender: Contender,
+    tree: dict[str, Any],
+    rows: Rows,
+    names: Sequence[str],
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    until: float,
+) -> Standing | None:
+    """None where it does not fit the budget or the clock."""
+    started = time.time()
+    held = np.concatenate([out for _, out in parts])
+    logits = np.zeros((len(held), len(names)), dtype=np.float32)
+    done = 0
+    for number, (kept, out) in enumerate(parts):
+        if number and time.time() + (time.time() - started) / number * (len(parts) - number) > until:
+            return None
+        found = _answers(contender, tree, rows.take(kept), rows.take(out), names)
+        if found is None:
+            return None
+        logits[done : done + len(out)] = found
+        done += len(out)
+    labels = rows.labels[held]
+    scores = metrics.evaluate(logits, labels, names)
+    return Standing(contender, scores, np.asarray(logits.argmax(1) == labels), time.time() - started)
+
+
+def _answers(
+    contender: Contender, tree: dict[str, Any], kept: Rows, out: Rows, names: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """Logits of held-out rows. Shape: (rows, classes)"""
+    if contender.design is None:
+        classifier = fit_words(configuration.from_dict(tree), kept, names)
+        return None if classifier is None else classifier.logits(out.texts)
+    try:
+        return logits_of_held_out(configuration.from_dict(_configured(tree, contender.design)), kept, out, names)
+    except UserError:
+        return None
+
+
+def _configured(tree: dict[str, Any], design: dict[str, Any]) -> dict[str, Any]:
+    own = configuration.to_dict(configuration.from_dict(tree))
+    own["head"] |= {"penalty": "auto"}
+    own["train"] |= {"steps": 1, "epochs": None}
+    if design.get("adapter.method") == "probe":
+        own["adapter"] = {}
+    for key, value in design.items():
+        configuration.set_key(own, key, value)
+    return own

@@ -1,0 +1,80 @@
+"""Where rows are few, folds choose and all rows are fitted."""
+
+import json
+
+import numpy as np
+import pytest
+
+import rankwise
+from rankwise.cli import main
+from rankwise.scoring.goals import goal_of
+from rankwise.search import few_rows
+from rankwise.search.few_rows import Contender, Standing, choose
+from support import sentences, write_csv
+
+
+def standing(title, right, loss=1.0):
+    right = np.array(right, dtype=bool)
+    return Standing(Contender(title, {}), {"accuracy": right.mean(), "loss": loss}, right, 1.0)
+
+
+def test_the_likeliest_is_kept_unless_another_is_better_by_more_than_chance():
+    first = standing("first", [1] * 20 + [0] * 12)
+    by_luck = standing("luck", [1] * 19 + [0] * 2 + [1] * 3 + [0] * 8)  # three gained, one lost
+    better = standing("better", [1] * 26 + [0] * 6)  # six gained, none lost
+    assert choose([first, by_luck], goal_of("accuracy")) is first
+    assert choose([first, by_luck, better], goal_of("accuracy")) is better
+    assert choose([first, standing("equal", [1] * 20 + [0] * 12, loss=0.1)], goal_of("accuracy")) is first
+
+
+def test_what_the_user_fixed_is_no_contender_twice(tiny_model):
+    config = rankwise.config.load({"model": {"name": str(tiny_model)}})
+    titles = [one.title for one in few_rows.contenders(config, set(), 32)]
+    assert titles[0].startswith("contrastive")
+    assert titles[-1].startswith("TF-IDF")
+    assert len(titles) == 5
+    fewer = few_rows.contenders(config, {"head.pooling"}, 32)
+    assert len(fewer) == 4, "the poolings of frozen features are one"
+
+
+@pytest.mark.slow
+def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsys):
+    train, test = write_csv(tmp_path / "few.csv", sentences(30, 0)), write_csv(tmp_path / "test.csv", sentences(60, 1))
+    out, words = tmp_path / "a", [f"model.name={tiny_model}", f"data.test={test}"]
+    assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "2", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    record = json.loads((out / "search.json").read_text())
+    folds = {one["design"]: one for one in record["auto"]["folds"]}
+    assert len(folds) == 5
+    assert all(one["examples"] == 30 for one in folds.values())
+    winner = record["winner"]
+    assert winner["run"] == few_rows.FOLDER
+    assert winner["chosen"] == folds[winner["point"]["design"]]["accuracy"]
+    assert winner["test"]["accuracy"] > 0.8
+    assert winner["test"]["looks"] == 1
+    assert winner["trainable"] <= 20_000
+    assert "5 folds choose" in shown
+    assert "by folds" in shown
+    run = json.loads((out / few_rows.FOLDER / "result.json").read_text())
+    assert run["data"]["train"]["rows"] == 30
+    assert "validation" not in run["metrics"]
+    assert any("by 5 folds of 30 rows" in note for note in run["notes"])
+    assert rankwise.load(out).predict(["the striker scored a goal for the team"]) == ["sport"]
+    assert main(["report", str(out)]) == 0
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert main(["auto", str(train), *words, "--out", str(out)]) == 2
+    assert "holds a finished search" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "few"), [(None, True), ("data.validation_size=5", False), ("data.validation=FILE", False)]
+)
+def test_rows_that_the_user_set_apart_choose_whatever_their_number(news, word, few):
+    from rankwise.search.auto import _base
+    from rankwise.search.trial import load_data
+
+    words = [] if word is None else [word.replace("FILE", str(news["validation"]))]
+    tree, fixed = _base(str(news["train"]), words, "20k", "accuracy")
+    config = rankwise.config.from_dict(tree)
+    roles = load_data(config.data, ["train", "validation", "test"])
+    assert few_rows.are_few(roles, config, fixed) is few

@@ -1,0 +1,87 @@
+"""Contrastive steps: the loss is Khosla's, texts of a class meet, and the head is fitted on what the adapters give."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import rankwise
+from rankwise import config as configuration
+from rankwise.data.batches import grouped_order
+from rankwise.errors import UserError
+from rankwise.training.job import train
+from rankwise.training.objective import Contrastive
+from training.runs import equal, interrupt_after, with_keys
+
+
+def test_the_loss_is_the_mean_over_partners_of_their_share_among_all_others():
+    embedded = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 1, 1, 1, 2, 0])
+    total = 0.0
+    for row in range(7):
+        others = [other for other in range(7) if other != row]
+        cosines = {other: F.cosine_similarity(embedded[row], embedded[other], 0) / 0.2 for other in others}
+        share = torch.stack(list(cosines.values())).logsumexp(0)
+        partners = [other for other in others if labels[other] == labels[row]]
+        total += sum((share - cosines[other] for other in partners), torch.zeros(())) / max(1, len(partners))
+    torch.testing.assert_close(Contrastive(0.2).total(embedded, labels), torch.as_tensor(total))
+    near = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    assert Contrastive(0.2).correct(near, torch.tensor([0, 0, 1])) == 2
+    assert Contrastive(0.2).correct(near[:1], torch.tensor([0])) == 0
+
+
+@pytest.mark.parametrize("classes", [2, 77])
+def test_every_row_is_met_once_an_epoch_beside_rows_of_its_class(classes):
+    labels = np.random.default_rng(0).integers(classes, size=40 * classes)
+    batches = grouped_order(labels, 32, seed=3, epoch=1)
+    assert sorted(np.concatenate(batches)) == list(range(len(labels)))
+    alone = [np.sum(np.unique(labels[rows], return_counts=True)[1] == 1) / len(rows) for rows in batches[:-1]]
+    assert np.mean(alone) < 0.1, "nearly every row has a partner"
+    assert not np.array_equal(batches[0], grouped_order(labels, 32, seed=3, epoch=2)[0])
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_contrastive_run_is_an_ordinary_run(config, tmp_path, engine, pooling):
+    tree = with_keys(config, train__objective="contrastive", train__steps=12, head__pooling=pooling) | {
+        "engine": engine
+    }
+    tree = with_keys(tree, head__penalty="auto", train__learning_rate=3e-3, train__eval_every=6)
+    run = train(tree, out=tmp_path / "run")
+    result = run.result
+    assert result["status"] == "finished"
+    assert result["reload"]["max_logit_difference"] <= 1e-5
+    assert result["metrics"]["validation"]["accuracy"] > 0.9
+    assert rankwise.load(run.path).predict(["the striker scored a goal"]) == ["sport"]
+
+
+def test_without_validation_the_head_is_fitted_once_at_the_end(config, tmp_path):
+    tree = with_keys(
+        config, train__objective="contrastive", train__evaluate=False, train__steps=6, head__penalty="auto"
+    )
+    tree["data"].pop("validation", None)
+    run = train(tree, out=tmp_path / "run")
+    assert run.result["metrics"]["train_sample"]["accuracy"] > 0.9
+
+
+def test_a_contrastive_run_goes_on_where_it_was_interrupted(config, tmp_path, monkeypatch):
+    tree = with_keys(config, train__objective="contrastive", train__steps=8, train__eval_every=4)
+    whole = train(tree, out=tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(tree, out=tmp_path / "cut")
+    assert equal(train(tree, out=tmp_path / "cut", resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"adapter": {"method": "head"}}, "adapter.method: head"),
+        ({"adapter": {"method": "probe"}}, "adapter.method: probe"),
+        ({"data": {"multi_label": True}}, "data.multi_label: true"),
+    ],
+)
+def test_what_has_no_pairs_to_compare_is_refused(keys, sentence):
+    with pytest.raises(UserError, match=f"train.objective: contrastive cannot apply .*{sentence}"):
+        configuration.from_dict({"train": {"objective": "contrastive"}} | keys)
