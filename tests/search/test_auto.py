@@ -120,7 +120,7 @@ def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path,
 
 def test_labels_are_smoothed_unless_the_user_says_otherwise(news):
     smoothing = {
-        words: base_of(str(news["train"]), words, "20k")[0]["train"]["label_smoothing"]
+        words: base_of(str(news["train"]), words, "20k", "accuracy")[0]["train"]["label_smoothing"]
         for words in ((), ("train.label_smoothing=0",))
     }
     assert smoothing == {(): 0.1, ("train.label_smoothing=0",): 0}
