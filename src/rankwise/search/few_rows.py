@@ -215,7 +215,7 @@ def _configured(tree: dict[str, Any], design: dict[str, Any]) -> dict[str, Any]:
     own = configuration.to_dict(configuration.from_dict(tree))
     own["head"] |= {"penalty": "auto"}
     own["train"] |= {"steps": 1, "epochs": None}
-    if design.get("adapter.method") == "probe":
+    if "adapter.method" in design:
         own["adapter"] = {}
     for key, value in design.items():
         configuration.set_key(own, key, value)
