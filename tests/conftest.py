@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bases import adapter_of, bases  # noqa: F401 (fixtures)
 from rankwise.machine import caches
 from support import COMMON, TOPICS, sentences, write_csv
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,21 @@ def test_notebook(tmp_path, tiny_model, monkeypatch):
         for cell in nbformat.read(EXAMPLES / "free_gpu.ipynb", as_version=4).cells
         if cell.cell_type == "code"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None or find_spec("ray.serve") is None, reason="needs ray[serve]")
+def test_ray_serve(tmp_path, tiny_model, news):
+    import rankwise
+
+    tree = {"model": {"name": str(tiny_model)}, "data": {"train": str(news["train"])}, "train": {"steps": 4}}
+    paths = [str(rankwise.train(tree, out=tmp_path / name).path) for name in ("first", "second")]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    printed = run("ray_serve.py", *paths, "--port", str(port), "--once", "a goal in the match", folder=tmp_path)
+    expected = {
+        name: rankwise.load(path).predict(["a goal in the match"])[0]
+        for name, path in zip(("first", "second"), paths, strict=True)
+    }
+    assert dict(line.split() for line in printed.splitlines()[-2:]) == expected

@@ -1,14 +1,17 @@
 """Sharing: what would go is said without a network, a refusal is one sentence, and a copy that differs is seen."""
 
 import json
-import shutil
-from types import SimpleNamespace
+import os
+import subprocess
+import sys
 
 import pytest
 
 from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.export.share import share
+
+from .hub import COMMIT, Hub
 
 
 @pytest.fixture
@@ -43,52 +46,83 @@ def test_names_that_are_none(name, bases, adapter_of):
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub that is a folder."""
-    import huggingface_hub
+def hub():
+    made = Hub()
+    yield made
+    made.close()
 
-    place = tmp_path / "hub"
 
-    class Api:
-        def create_repo(self, name, **_):
-            place.mkdir()
-            return f"https://hub.example/{name}"
-
-        def upload_folder(self, *, repo_id, folder_path, allow_patterns, **_):
-            for file in allow_patterns:
-                shutil.copyfile(folder_path / file, place / file)
-            return SimpleNamespace(oid="c0ffee")
-
-    def download(name, *, revision, local_dir):
-        assert revision == "c0ffee"
-        shutil.copytree(place, local_dir, dirs_exist_ok=True)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    return place
+def shared_with(hub, adapter, *options):
+    """`rankwise share` in a process whose Hub is this one, by the Hub's own client."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "hf_of_a_test",
+        "HF_HOME": str(adapter.parent / "home"),
+    }
+    command = [sys.executable, "-m", "rankwise", "share", str(adapter), "me/mine", *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
 def test_the_copy_is_read_back(bases, adapter_of, hub):
-    told = share(adapter_of(bases["bert"]), "me/mine")
-    assert told["commit"] == "c0ffee"
-    assert {file.name for file in hub.iterdir()} == set(told["files"])
+    adapter = adapter_of(bases["bert"])
+    outcome = shared_with(hub, adapter, "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    told = json.loads(outcome.stdout)
+    assert told["commit"] == COMMIT
+    assert told["address"] == f"{hub.url}/me/mine"
+    assert hub.files == {file.name: file.read_bytes() for file in adapter.iterdir()}
+    assert told["files"] == {name: len(content) for name, content in hub.files.items()}
+    read_back = {asked.partition(f"/resolve/{COMMIT}/")[2] for asked in hub.asked if asked.startswith("GET")}
+    assert set(hub.files) <= read_back
 
 
-def test_a_copy_that_answers_otherwise_is_refused(bases, adapter_of, hub, monkeypatch):
-    import huggingface_hub
-
-    honest = huggingface_hub.snapshot_download
-
-    def swapped(name, **options):
-        honest(name, **options)
-        _halve(f"{options['local_dir']}/adapter_model.safetensors")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", swapped)
-    with pytest.raises(UserError, match="does not answer as the adapter here"):
-        share(adapter_of(bases["bert"]), "me/mine")
+def test_a_dry_run_asks_the_hub_nothing(bases, adapter_of, hub):
+    outcome = shared_with(hub, adapter_of(bases["bert"]), "--dry-run")
+    assert outcome.returncode == 0, outcome.stderr
+    assert hub.asked == []
 
 
-def _halve(path):
-    from safetensors.torch import load_file, save_file
+def halved(name, content):
+    """A file whose weights are others."""
+    from safetensors.torch import load, save
 
-    save_file({name: value / 2 for name, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    if not name.endswith(".safetensors"):
+        return content
+    return save({key: value / 2 for key, value in load(content).items()}, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (halved, "does not answer as the adapter here"),
+        (lambda name, content: None if name == "rankwise.json" else content, "lacks rankwise.json"),
+    ],
+    ids=["other weights", "a file missing"],
+)
+def test_a_copy_that_is_another_is_refused(changed, said, bases, adapter_of, hub):
+    hub.changed = changed
+    outcome = shared_with(hub, adapter_of(bases["bert"]))
+    assert outcome.returncode == 2
+    assert said in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_refusal_of_the_hub_is_one_sentence(status, bases, adapter_of, hub):
+    hub.refuse = status
+    outcome = shared_with(hub, adapter_of(bases["bert"]))
+    assert outcome.returncode == 2
+    (line,) = [line for line in outcome.stderr.splitlines() if line.strip()]
+    assert "the Hub does not take me/mine" in line
+
+
+def test_a_hub_that_is_not_there_is_one_sentence(bases, adapter_of, hub):
+    adapter = adapter_of(bases["bert"])
+    hub.close()
+    outcome = shared_with(hub, adapter)
+    assert outcome.returncode == 2
+    (line,) = [line for line in outcome.stderr.splitlines() if line.strip()]
+    assert "the Hub does not take me/mine" in line

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import rankwise
+from bases import LABELS, SHAPES
 from rankwise.errors import UserError
 from rankwise.export import alone, subject
 from rankwise.export.command import export
 from rankwise.export.onnx_graph import session_of, write_graph
 from rankwise.export.targets import Options
-
-from .conftest import LABELS, SHAPES
 
 needs_onnx = pytest.mark.skipif(find_spec("onnxscript") is None, reason="needs the extra 'export'")
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs the extra 'export-openvino'")

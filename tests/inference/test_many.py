@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import rankwise
+from bases import SHAPES
 from rankwise import config as configuration
 from rankwise.errors import UserError
 from rankwise.inference import many as together
@@ -28,8 +29,10 @@ KINDS = {
     "everywhere": (2, ["adapter.bias=all"]),
     "whole": (2, ["adapter.method=full"]),
     "ia3": (5, ["adapter.method=ia3"]),
+    "biases": (2, ["adapter.method=bitfit"]),
+    "prompt": (2, ["adapter.method=prompt", "adapter.virtual_tokens=3"]),
 }
-SHARED = {"lora", "dora", "upper", "biased", "several", "head"}
+SHARED = {"lora", "dora", "upper", "biased", "several", "head", "everywhere", "biases", "ia3"}
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,7 @@ def test_those_that_can_share_one_base(many):
     assert {loaded.name for loaded in shared} >= SHARED
     assert len({id(loaded.trunk) for loaded in shared if loaded.name != "pooled"}) == 1
     assert many.loaded["whole"].alone is not None
+    assert many.loaded["prompt"].alone is not None
 
 
 def test_texts_for_different_classifiers_in_one_pass(many, alone):
@@ -117,3 +121,44 @@ def test_bad_input(folders):
     with pytest.raises(UserError, match="wrap it in a list"):
         rankwise.load_many([folders["lora"]]).predict("one text")
     assert rankwise.load_many([folders["lora"]]).predict([]) == {"lora": []}
+
+
+FAMILY_KINDS = {
+    "lora": ["adapter.scope=all"],
+    "everywhere": ["adapter.bias=all", "adapter.scope=[value,ffn_in]"],
+    "ia3": ["adapter.method=ia3"],
+    "off the distances": ["adapter.scope=[value,attention_output,ffn_out]", "adapter.dora=true"],
+    "head": ["adapter.method=head"],
+}
+APART = {
+    ("albert", "everywhere"),
+    ("electra", "everywhere"),
+    ("deberta-v2", "lora"),
+    ("deberta-v2", "ia3"),
+    ("deberta-v2", "everywhere"),
+}
+"""that do not share: a projection behind the embeddings has a bias, layers read distances, norms of another arrangement"""
+
+UNKNOWN = {("modernbert", "everywhere")}
+"""its layers have no biases"""
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("family", SHAPES)
+def test_every_family_shares_what_it_can(family, bases, adapter_of, tmp_path):
+    """Each kind as it answers alone, all in one set, mixed and together."""
+    kinds = {kind: options for kind, options in FAMILY_KINDS.items() if (family, kind) not in UNKNOWN}
+    places = {kind: adapter_of(bases[family], *options, name=kind) for kind, options in kinds.items()}
+    many = rankwise.load_many(places, precision="fp32")
+    alone = {kind: rankwise.load(place, precision="fp32") for kind, place in places.items()}
+    expected = {kind: one.logits(TEXTS) for kind, one in alone.items()}
+    for kind, logits in many.logits(TEXTS).items():
+        np.testing.assert_allclose(logits, expected[kind], atol=3e-5, err_msg=kind)
+    kinds = [kind for kind in places for _ in TEXTS]
+    rows = many.mixed(TEXTS * len(places), kinds)
+    for place, (kind, row) in enumerate(zip(kinds, rows, strict=True)):
+        np.testing.assert_allclose(row, expected[kind][place % len(TEXTS)], atol=3e-5, err_msg=kind)
+    assert {kind for kind in places if many.loaded[kind].trunk is None} == {
+        kind for name, kind in APART if name == family
+    }

@@ -205,9 +205,11 @@ import numpy as np
 from rankwise.machine import description
 from rankwise.inference import predict_file
 class Cheap:
-    label_names, multi_label = ["a", "b", "c"], False
+    label_names, multi_label, computes_with = ["a", "b", "c"], False, ""
     def predict_proba(self, texts):
         return np.full((len(texts), 3), 1 / 3)
+    def decide(self, probabilities):
+        return probabilities.argmax(1)
 predict_file.predictor_of = lambda *_, **__: Cheap()
 outcome = predict_file.predict_file({str(run.path)!r}, {str(source)!r}, {str(folder / f"{rows}.parquet")!r})
 assert outcome["rows"] == {rows}, outcome

@@ -76,12 +76,12 @@ class Client:
 @contextmanager
 def serving(runs, **options):
     """A server in a thread of this process."""
-    from rankwise.serve.running import server_of
+    from rankwise.serve.running import Serving, server_of
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = server_of(runs, host="127.0.0.1", port=port, **options)
+    server = server_of(runs, Serving(port=port, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

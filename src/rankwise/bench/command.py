@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dora", action="store_true")
     parser.add_argument("--dropout", type=float, default=0.1, help="on the adapters' input (default: 0.1)")
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--single", action="store_true", help="one text a step: --batch-size 1 --steps 100")
     parser.add_argument("--max-length", type=int, default=512, help="tokens kept of a text (default: 512)")
     parser.add_argument("--steps", type=int, default=6, help="steps of one turn (default: 6)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every variant (default: 5)")
@@ -144,6 +146,8 @@ def _load() -> float | None:
 
 
 def _setting(args: argparse.Namespace) -> Setting:
+    if args.single:
+        args.batch_size, args.steps = 1, 100
     for option in ("rank", "batch_size", "max_length", "steps", "rounds", "warmup"):
         if getattr(args, option) < 1:
             raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, expected a number above zero")
@@ -307,6 +311,8 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
             "peak_mb": told["peak_mb"],
             "tokens": told["tokens"],
             "trainable": told["trainable"],
+            "p50_ms": _percentile_ms(told["seconds"], 0.5),
+            "p99_ms": _percentile_ms(told["seconds"], 0.99),
             "seconds": [round(second, 5) for second in told["seconds"]],
         }
     for variant, row in rows.items():
@@ -330,6 +336,11 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
     }
 
 
+def _percentile_ms(seconds: list[float], share: float) -> float:
+    """The least time that this share of the steps keeps within."""
+    return round(1000 * sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)], 3)
+
+
 def table(result: dict[str, Any]) -> Table:
     """The result as people read it."""
     shown = Table(title=_name(Setting(**result["setting"])), box=None, header_style="bold")
@@ -343,6 +354,8 @@ def table(result: dict[str, Any]) -> Table:
         "torch's",
         "peak MB",
         "memory",
+        "p50 ms",
+        "p99 ms",
     ):
         shown.add_column(heading, justify="left" if heading == "variant" else "right")
     for variant, row in result["variants"].items():
@@ -356,6 +369,8 @@ def table(result: dict[str, Any]) -> Table:
             _or_dash(row.get("share_of_library_products"), "{:.0%}"),
             str(row["peak_mb"]),
             _or_dash(row.get("memory_of_baseline"), "{:.0%}"),
+            _or_dash(row.get("p50_ms"), "{:.2f}"),
+            _or_dash(row.get("p99_ms"), "{:.2f}"),
         )
     return shown
 

@@ -65,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibrated", action="store_true", help="probabilities at the temperature fitted by rankwise calibrate"
     )
     parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where a prediction of more than 4,096 rows into OUTPUT was killed; the file is the same",
+    )
+    parser.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="label over Ray Data: a cluster's address, auto or local; OUTPUT is then a folder of Parquet files",
@@ -96,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         calibrated=args.calibrated,
         base=base,
         engine=args.engine,
+        resume=args.resume,
     )
     return _told(args, outcome)
 
@@ -107,6 +113,8 @@ def _told(args: argparse.Namespace, outcome: dict[str, Any]) -> int:
         common.print_json(outcome)
     else:
         print(outcome["source"])
+        if outcome["resumed_rows"]:
+            print(f"{outcome['resumed_rows']:,} rows were answered before")
         print(f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)")
     return 0
 
@@ -142,6 +150,7 @@ def _several(args: argparse.Namespace, base: str | None, options: list[str]) -> 
         calibrated=args.calibrated,
         base=base,
         engine=args.engine,
+        resume=args.resume,
     )
     return _told(args, outcome)
 
@@ -168,7 +177,12 @@ def _over_ray(args: argparse.Namespace, base: str | None) -> int:
     """The same over a cluster, for more files than one machine cares to read."""
     if args.format not in (None, "parquet"):
         raise UserError(f"--format {args.format} cannot apply with --ray, which writes a folder of Parquet files")
-    given = {"--kaggle-header": args.kaggle_header, "--like": args.like, "--empty refuse": args.empty == "refuse"}
+    given = {
+        "--kaggle-header": args.kaggle_header,
+        "--like": args.like,
+        "--empty refuse": args.empty == "refuse",
+        "--resume": args.resume,
+    }
     for option, value in given.items():
         if value:
             raise UserError(f"{option} cannot apply with --ray, which writes a folder of Parquet files")

@@ -29,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="that compute (default: the machine's cores)")
     parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=1,
+        help="processes that answer, of one thread each, sharing the memory of the classifiers (default: one process, whose "
+        "threads share the work of a batch)",
+    )
+    parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperatures fitted by rankwise calibrate"
     )
 
@@ -38,20 +46,14 @@ def run(args: argparse.Namespace) -> int:
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         if find_spec(package) is None:
             raise missing_extra(package, "serve")
-    from rankwise.inference.many import name_of
-    from rankwise.serve.running import server_of
+    if args.workers < 1:
+        raise UserError(f"--workers is {args.workers}, expected 1 or more")
+    from rankwise.serve.running import Serving, server_of, workers_of
 
-    named: dict[str, str] = {}
-    for word in args.runs:
-        name, sign, path = word.partition("=")
-        name, path = (name, path) if sign and not Path(word).exists() else (name_of(word), word)
-        if name in named:
-            raise UserError(f"two runs have the name '{name}': write NAME=RUN")
-        named[name] = path
+    named = _named(args.runs)
     if not named and not args.models_folder:
         raise UserError("nothing to serve: name a run, or --models-folder")
-    server = server_of(
-        named,
+    how = Serving(
         host=args.host,
         port=args.port,
         token=os.environ.get("RANKWISE_TOKEN") or None,
@@ -59,9 +61,35 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         calibrated=args.calibrated,
     )
-    print(f"{len(named)} classifier{'s' if len(named) != 1 else ''} at http://{args.host}:{args.port}/", flush=True)
+    if args.workers > 1:
+        workers = workers_of(named, how, args.workers)
+        _say(named, args, f", {args.workers} workers")
+        workers.run()
+        return 0
+    server = server_of(named, how)
+    _say(named, args)
     try:
         server.run()
     except SystemExit as error:
         raise UserError(f"the server cannot listen at {args.host}:{args.port}: is the port taken?") from error
     return 0
+
+
+def _say(named: dict[str, str], args: argparse.Namespace, more: str = "") -> None:
+    print(
+        f"{len(named)} classifier{'s' if len(named) != 1 else ''} at http://{args.host}:{args.port}/{more}", flush=True
+    )
+
+
+def _named(words: list[str]) -> dict[str, str]:
+    """Folders by name: RUN, or NAME=RUN. Raises: UserError when two have one name."""
+    from rankwise.inference.many import name_of
+
+    named: dict[str, str] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        name, path = (name, path) if sign and not Path(word).exists() else (name_of(word), word)
+        if name in named:
+            raise UserError(f"two runs have the name '{name}': write NAME=RUN")
+        named[name] = path
+    return named

@@ -61,13 +61,15 @@ class Norm(nn.Module):
         hold(self, "weight", weights.weight.detach())
         hold(self, "bias", weights.bias)
         self.epsilon = epsilon
+        self.mixed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        """brings both results to the rows' own biases, where rows are for several classifiers (`many`)"""
 
     def forward(self, update: Tensor, residual: Tensor, mask: Mask | None, kernels: Kernels) -> tuple[Tensor, Tensor]:
         """update (tokens, hidden) in compute precision, residual (tokens, hidden) in fp32 -> the norm in both."""
         both: tuple[Tensor, Tensor] = AddNorm.apply(  # type: ignore[no-untyped-call]
             update, residual, self.bias, self.weight, mask, self.epsilon, kernels
         )
-        return both
+        return both if self.mixed is None else self.mixed(*both)
 
 
 class AddNorm(torch.autograd.Function):

@@ -268,6 +268,11 @@ class SavedWeights:
         """A linear layer with its adapter."""
         return Dense(self.tensor(f"{path}.weight"), self.optional(f"{path}.bias"), self._adapter_of(path), path)
 
+    def scaling(self, path: str) -> Tensor | None:
+        """What IA3 multiplies a linear layer's output with, shape (d_out, 1), or its input, (1, d_in), if it does."""
+        value = self._adapter.get(f"{path}.ia3_l")
+        return None if value is None else value.float()
+
     def release(self, path: str) -> None:
         """Forget a weight that has been copied."""
         name = f"{path}.weight"

@@ -5,6 +5,7 @@ Adapters stay beside the weights, as they were trained: merged and rounded, a se
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rankwise.config import choices
@@ -19,6 +20,8 @@ from rankwise.machine.precision import precision_of
 from rankwise.models.classifier import ReferenceClassifier
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rankwise.engine.weights import SavedWeights
 
 _ENGINES = ("auto", "fast", "reference")
@@ -35,7 +38,8 @@ def load_classifier(saved: SavedClassifier, *, engine: str | None = None, precis
     """The network, on this machine's device, ready to answer.
 
     engine
-        fast, reference, or auto, which is fast where it can; the training's by default.
+        fast, reference, or auto, which is what answers fastest here, measured once a machine and kept; by default the
+        training's, whose auto is fast where it can.
     precision
         As `model.precision`; by default the training's, or auto where that needs a GPU and there is none.
 
@@ -47,9 +51,28 @@ def load_classifier(saved: SavedClassifier, *, engine: str | None = None, precis
     reason = None if wanted == "reference" else why_not_fast(saved)
     if wanted == "fast" and reason is not None:
         raise UserError(f"the fast engine cannot read {saved.adapter.folder}: {reason}; use engine auto or reference")
+    ways: dict[str, Callable[[], Any]] = {
+        "kernels": lambda: _fast(saved, precision_for(saved, precision, "fast")),
+        "torch": lambda: _fast(saved, precision_for(saved, precision, "fast"), backend="torch"),
+        "reference": lambda: _reference(saved, precision_for(saved, precision, "reference")),
+    }
     if wanted == "reference" or reason is not None:
-        return _reference(saved, precision_for(saved, precision, "reference"))
-    return _fast(saved, precision_for(saved, precision, "fast"))
+        return ways["reference"]()
+    return ways[_fastest(saved, precision, ways) if engine == "auto" else "kernels"]()
+
+
+def _fastest(saved: SavedClassifier, precision: str | None, ways: Mapping[str, Callable[[], Any]]) -> str:
+    """Of the ways to compute, that which is fastest here."""
+    from rankwise.inference import choosing
+
+    encoder = saved.encoder
+    shape = {
+        "model": encoder.model_type,
+        "dims": repr(encoder.dims),
+        "precision": [precision_for(saved, precision, engine) for engine in ("fast", "reference")],
+        "adapter": sorted(set(saved.adapter.updates.values())),
+    }
+    return choosing.fastest(shape, ways, vocabulary=saved.embedding_rows, positions=saved.max_length)
 
 
 def why_not_fast(saved: SavedClassifier) -> str | None:
@@ -94,31 +117,50 @@ def precision_for(saved: SavedClassifier, asked: str | None, engine: str) -> str
     return precision_of(wanted, engine)
 
 
-def _fast(saved: SavedClassifier, precision: str) -> Any:
+def _fast(saved: SavedClassifier, precision: str, backend: str = "auto") -> Any:
     from rankwise.engine import FastClassifier
 
     weights, encoder = weights_of(saved), saved.encoder
-    made = FastClassifier(weights, encoder.model_type, dict(encoder.hf_config), precision=precision)
+    made = FastClassifier(weights, encoder.model_type, dict(encoder.hf_config), precision=precision, backend=backend)
     return made.eval().to(device())
 
 
-def weights_of(saved: SavedClassifier, *, only_head: bool = False) -> SavedWeights:
+def weights_of(
+    saved: SavedClassifier, *, only_head: bool = False, held: Mapping[str, Tensor] | None = None
+) -> SavedWeights:
     """The base's tensors and the adapter's, for the fast engine.
 
     only_head
         Of the adapter.
+    held
+        Tensors of the base that are in memory already, to be taken in place of the file's.
     """
     from rankwise.engine.weights import SavedWeights
 
     adapter, family = saved.adapter, saved.encoder.family
-    head = tuple(f"{name}." for name in (family.dense, family.projection, family.head_norm) if name)
+    head = head_names(saved)
     tensors = adapter.tensors()
     return SavedWeights(
-        _base_tensors(saved),
+        {**_base_tensors(saved), **(held or {})},
         {name: value for name, value in tensors.items() if name.startswith(head)} if only_head else tensors,
         lambda module, rank: matching.scale_of(adapter.config, module, rank),
         family.prefix,
     )
+
+
+def head_names(saved: SavedClassifier) -> tuple[str, ...]:
+    """What the names of a head's tensors begin with."""
+    family = saved.encoder.family
+    return tuple(f"{name}." for name in (family.dense, family.projection, family.head_norm) if name)
+
+
+def base_head(saved: SavedClassifier) -> dict[str, Tensor]:
+    """Copies of what a base has of a head, by the names in its file: a tensor as the file has it keeps all of it mapped."""
+    prefix, names = f"{saved.encoder.family.prefix}.", head_names(saved)
+    tensors = _base_tensors(saved).items()
+    return {
+        name: value.clone() for name, value in tensors if name.startswith(names) or f"{prefix}{name}".startswith(names)
+    }
 
 
 def _base_tensors(saved: SavedClassifier) -> dict[str, Any]:

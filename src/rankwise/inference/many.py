@@ -50,6 +50,13 @@ class Loaded:
         """In the order of its logits."""
         return self.saved.label_names
 
+    @property
+    def computes_with(self) -> str:
+        """The kernels and the precision of its answers."""
+        if self.trunk is None:
+            return "" if self.alone is None else self.alone.computes_with
+        return f"shared {self.trunk.trunk.precision}"
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Shape: (texts, classes)"""
         from rankwise.scoring.calibration import apply_temperature
@@ -87,7 +94,8 @@ class ManyPredictors:
     base: str | Path | None = None
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     """replaced whole, so that an answer under way keeps what it began with"""
-    _trunks: dict[tuple[Any, ...], ManyClassifier] = field(default_factory=dict, repr=False)
+    _trunks: dict[tuple[Any, ...], tuple[ManyClassifier, dict[str, Any]]] = field(default_factory=dict, repr=False)
+    """bases, with what each has of a head"""
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -111,7 +119,7 @@ class ManyPredictors:
         tokens = _tokens_key(saved)
         with self._lock:
             for other in self.loaded.values():
-                if other.tokens == tokens:  # a tokenizer takes a dozen MB
+                if other.tokens.partition(" ")[0] == tokens.partition(" ")[0]:  # a tokenizer takes a dozen MB
                     saved.__dict__["tokenizer"] = other.saved.tokenizer
             loaded = Loaded(name, saved, temperature, tokens)
             self._place(loaded)
@@ -143,13 +151,13 @@ class ManyPredictors:
                 saved, precision=self.precision, engine=self.engine, threads=self.threads, calibrated=self.calibrated
             )
             return
-        precision = classifier.precision_for(saved, self.precision, "fast")
+        engine = "fast" if classifier.why_not_fast(saved) is None else "reference"  # what it computes with alone
+        precision = classifier.precision_for(saved, self.precision, engine)
         key = (saved.base, saved.seed if saved.base is None else None, saved.encoder.pooling, precision)
-        weights = classifier.weights_of(saved)
         if key not in self._trunks:
-            self._trunks[key] = _trunk(saved, precision)
-        loaded.trunk = self._trunks[key]
-        loaded.member = loaded.trunk.member(weights)
+            self._trunks[key] = _trunk(saved, precision), classifier.base_head(saved)
+        loaded.trunk, head = self._trunks[key]
+        loaded.member = loaded.trunk.member(classifier.weights_of(saved, held=head))
 
     # --- answers --------------------------------------------------------------------------------------
 
@@ -261,18 +269,37 @@ def name_of(path: str | Path | Run) -> str:
 
 
 def shares(saved: SavedClassifier) -> bool:
-    """Whether a classifier can share its base: it changes linear layers and their biases there and nothing else."""
-    from rankwise.inference.classifier import why_not_fast
+    """Whether a classifier can share its base: of that it changes linear layers, their biases and those of norms alone."""
+    from rankwise.inference.classifier import head_names, why_not_fast
 
     encoder = saved.encoder
-    if why_not_fast(saved) is not None or encoder.family.relative_words:  # its layers also read distances
+    family, adapter = encoder.family, saved.adapter
+    adapted = {word for site in encoder.sites if site.module in adapter.updates.values() for word in site.words}
+    if not adapted.isdisjoint(family.relative_words):  # these layers also read distances, which rows would share
         return False
-    linear = {f"{site.module}.{wrapped}bias" for site in encoder.sites for wrapped in ("", "base_layer.")}
-    head = tuple(
-        f"{name}." for name in (encoder.family.dense, encoder.family.projection, encoder.family.head_norm) if name
-    )
+    if adapter.kind == "IA3":
+        if family.why_not_fast(encoder.hf_config) is not None or not _scales_whole_inputs(saved):
+            return False
+    elif why_not_fast(saved) is not None:
+        return False
+    known = {f"{site.module}.{wrapped}bias" for site in encoder.sites for wrapped in ("", "base_layer.")}
+    if family.arrangement == "post_norm":
+        layers = [family.layer.format(index) for index in range(encoder.layers)]
+        known |= {f"{layer}.{norm}.bias" for layer in layers for norm in (family.attention_norm, family.ffn_norm)}
+        if family.embedding_projection is None:
+            known.add(f"{family.prefix}.{family.embedding_norm}.bias")
     return all(
-        name in linear or name.startswith(head) for name in saved.adapter.keys if name not in saved.adapter.updates
+        name in known or name.startswith(head_names(saved)) for name in adapter.keys if name not in adapter.updates
+    )
+
+
+def _scales_whole_inputs(saved: SavedClassifier) -> bool:
+    """Whether IA3's scalings are on layers known here, and those of inputs on layers that have theirs to themselves."""
+    words = {site.module: site.word for site in saved.encoder.sites}
+    shapes = {module: saved.adapter.shapes[name] for name, module in saved.adapter.updates.items()}
+    return all(
+        module in words and (shape[0] != 1 or words[module] not in ("query", "key", "value"))
+        for module, shape in shapes.items()
     )
 
 
@@ -305,7 +332,7 @@ def _trunk(saved: SavedClassifier, precision: str) -> ManyClassifier:
 
 
 def _tokens_key(saved: SavedClassifier) -> str:
-    """Classifiers of equal keys read a text as the same token ids."""
+    """Classifiers of equal keys read a text as the same token ids, those of an equal first word with one tokenizer."""
     for folder in (saved.adapter.folder, saved.base):
         if folder is not None and (folder / "tokenizer.json").is_file():
             content = (folder / "tokenizer.json").read_bytes()
@@ -315,8 +342,8 @@ def _tokens_key(saved: SavedClassifier) -> str:
         backend.no_truncation()
         backend.no_padding()
         content = backend.to_str().encode("utf-8", "replace")
-    told = f"{saved.max_length} {saved.preprocess} {saved.embedding_rows}"
-    return hashlib.blake2b(content + told.encode(), digest_size=16).hexdigest()
+    tokenizer = hashlib.blake2b(content + str(saved.embedding_rows).encode(), digest_size=16).hexdigest()
+    return f"{tokenizer} {saved.max_length} {saved.preprocess}"
 
 
 def _together(asked: Sequence[Loaded]) -> list[list[Loaded]]:

@@ -15,11 +15,10 @@ from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
 from rankwise.inference.predictor import predictor_of, words_predictor
+from rankwise.inference.progress import WINDOW_ROWS, Progress
 from rankwise.inference.saved import SavedClassifier
 from rankwise.scoring import writers
 
-# Texts read before any is scored: enough that sorting by length inside the window leaves little padding.
-WINDOW_ROWS = 4096
 _READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header")
 
 
@@ -37,6 +36,7 @@ def predict_file(
     calibrated: bool = False,
     base: str | Path | None = None,
     engine: str | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Label every text of a file and write the predictions in the same order, a row for every row.
 
@@ -60,8 +60,10 @@ def predict_file(
         Probabilities at the temperature kept with the adapter.
     base, engine
         As in `rankwise.load`.
+    resume
+        Go on where a prediction into this output was killed.
 
-    Returns: rows, output, source (how it was read), seconds, texts_per_s, notes.
+    Returns: rows, output, source (how it was read), seconds, texts_per_s, resumed_rows, notes.
     Raises: UserError for a missing file or column, an ending that names no format, or a header that the format does not
     have; no output is left then.
     """
@@ -83,15 +85,19 @@ def predict_file(
         predictor = words_predictor(saved.folder, calibrated=calibrated)
     else:
         predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
+    folder = saved.folder if isinstance(saved, words.SavedWords) else saved.adapter.folder
+    how = (folder, base, engine, calibrated, predictor.computes_with)
+    progress = Progress(target, batches.rows, how, resume=resume)
     started = time.perf_counter()
     rows = 0
     with writers.open_writer(
         target, chosen, predictor.label_names, multi_label=predictor.multi_label, separator=saved.separator, **layout
     ) as file:
         for batch in batches:
-            found = predictor.predict_proba(batch.texts)
+            (found,) = progress.answers(batch.texts, lambda texts=batch.texts: [predictor.predict_proba(texts)])  # type: ignore[misc]
             file.add(batch.ids, found, predicted=predictor.decide(found))
             rows += len(batch.texts)
+    progress.forget()
     seconds = time.perf_counter() - started
     return {
         "rows": rows,
@@ -99,6 +105,7 @@ def predict_file(
         "source": batches.line,
         "seconds": round(seconds, 3),
         "texts_per_s": round(rows / seconds, 1),
+        "resumed_rows": progress.resumed,
         "notes": [*batches.notes, *notes, *saved.notes],
     }
 

@@ -16,7 +16,8 @@ from rankwise.data.streams import stream
 from rankwise.errors import UserError
 from rankwise.files import replacing, writing
 from rankwise.inference.many import Loaded, load_many
-from rankwise.inference.predict_file import WINDOW_ROWS, reading_of_options
+from rankwise.inference.predict_file import reading_of_options
+from rankwise.inference.progress import WINDOW_ROWS, Progress
 from rankwise.scoring import writers
 from rankwise.scoring.writer import joined_labels
 
@@ -36,6 +37,7 @@ def predict_many(
     calibrated: bool = False,
     base: str | Path | None = None,
     engine: str | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Label every text of a file by every classifier, a row for every row.
 
@@ -47,10 +49,10 @@ def predict_many(
         As `load_many` takes them.
     top
         Labels of each text, at most as many as there are.
-    source, format, text, empty, options, calibrated, base
+    source, format, text, empty, options, calibrated, base, engine, resume
         As `predict_file` has them; the formats are csv, jsonl and parquet.
 
-    Returns: rows, output, source (how it was read), seconds, texts_per_s, notes, columns.
+    Returns: rows, output, source (how it was read), seconds, texts_per_s, resumed_rows, notes, columns.
     Raises: UserError as `predict_file`, and where the runs read other columns.
     """
     if top is not None and top < 1:
@@ -67,17 +69,21 @@ def predict_many(
     reading = reading_of_options(options, columns)
     batches = stream(source, columns, WINDOW_ROWS, reading=reading, empty=empty, pair=pair)
     names = ["id", *(name for one in classifiers for name in _columns_of(one, top))]
+    how = [one for loaded in classifiers for one in (loaded.name, loaded.saved.adapter.folder, loaded.computes_with)]
+    progress = Progress(target, batches.rows, [*how, base, engine, calibrated], resume=resume)
     started, rows = time.perf_counter(), 0
     with replacing(target) as handle:
         write, end = _writer(chosen, handle, names)
         for batch in batches:
-            found = many.predict_proba(batch.texts)
-            cells = [batch.ids, *(cell for one in classifiers for cell in _cells(one, found[one.name], top))]
+            found = progress.answers(batch.texts, lambda texts=batch.texts: list(many.predict_proba(texts).values()))  # type: ignore[misc]
+            shares = zip(classifiers, found, strict=True)
+            cells = [batch.ids, *(cell for one, p in shares for cell in _cells(one, p, top))]
             with writing(target):
                 write(cells)
             rows += len(batch.texts)
         with writing(target):
             end()
+    progress.forget()
     seconds = time.perf_counter() - started
     return {
         "rows": rows,
@@ -85,6 +91,7 @@ def predict_many(
         "source": batches.line,
         "seconds": round(seconds, 3),
         "texts_per_s": round(rows / seconds, 1),
+        "resumed_rows": progress.resumed,
         "notes": [*batches.notes, *(note for one in classifiers for note in one.saved.notes)],
         "columns": names,
     }

@@ -51,6 +51,13 @@ class Predictor:
     """loads it anew"""
     _process: int = field(default_factory=os.getpid, repr=False)
 
+    @property
+    def computes_with(self) -> str:
+        """The kernels and the precision of its answers."""
+        kind = getattr(self.classifier, "computes_with", "reference")
+        precision = getattr(self.classifier, "precision", None) or getattr(self.classifier, "autocast_dtype", None)
+        return f"{kind} {precision or 'torch.float32'}"
+
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores, float32. Shape: (texts, classes)
 

@@ -26,6 +26,7 @@ from rankwise.serve.batching import Batcher, Full
 from rankwise.serve.collection import Collection
 from rankwise.serve.guard import Guard
 from rankwise.serve.limits import Limits
+from rankwise.serve.workers import Change, Link, summed
 
 RETRY_AFTER_S = 1
 _PAGE = Path(__file__).with_name("page.html")
@@ -72,10 +73,14 @@ class Score(BaseModel):
 
 
 class Service:
-    """What the routes share."""
+    """What the routes share.
 
-    def __init__(self, collection: Collection, limits: Limits) -> None:
-        self.collection, self.limits = collection, limits
+    link
+        To the first process, where this is one of several workers.
+    """
+
+    def __init__(self, collection: Collection, limits: Limits, link: Link | None = None) -> None:
+        self.collection, self.limits, self.link = collection, limits, link
         self.batcher = Batcher(collection.many, limits.queued_texts)
         self.ready = True
         self.registry = CollectorRegistry()
@@ -87,6 +92,19 @@ class Service:
             ("rankwise_models", "Classifiers loaded", lambda: len(collection.many.loaded)),
         ):
             Gauge(name, text, registry=self.registry).set_function(value)
+
+    def apply(self, change: Change) -> Any:
+        """Carry out a change in this process. Raises: UserError."""
+        if change == ("metrics",):
+            return generate_latest(self.registry).decode()
+        self.collection.apply(change)
+        return None
+
+    async def everywhere(self, change: Change) -> list[Any]:
+        """Carry out a change in every process that answers; what each says of it. Raises: UserError."""
+        if self.link is None:
+            return [await asyncio.to_thread(self.apply, change)]
+        return await asyncio.to_thread(self.link.everywhere, change)
 
     def named(self, name: str | None) -> list[Loaded]:
         """The classifier of a name, or all. Raises: HTTPException 404."""
@@ -123,10 +141,8 @@ class Service:
         return logits
 
 
-def make_app(collection: Collection, *, limits: Limits | None = None, token: str | None = None) -> Any:
-    """The ASGI application of a collection of classifiers, its guard around it."""
-    limits = limits or Limits()
-    service = Service(collection, limits)
+def make_app(service: Service, *, token: str | None = None) -> Guard:
+    """The ASGI application of a service, its guard around it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -135,12 +151,11 @@ def make_app(collection: Collection, *, limits: Limits | None = None, token: str
         await asyncio.to_thread(service.batcher.close)
 
     app = FastAPI(title="Rankwise", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.service = service
     _measure(app, service)
     _add_answers(app, service)
     _add_models(app, service)
     _add_health(app, service)
-    return Guard(app, limits, token)
+    return Guard(app, service.limits, token)
 
 
 def _measure(app: FastAPI, service: Service) -> None:
@@ -234,17 +249,17 @@ def _add_models(app: FastAPI, service: Service) -> None:
     async def add(name: str) -> Any:
         """Load a classifier from the models folder, in place of another of that name; answers go on meanwhile."""
         try:
-            loaded = await asyncio.to_thread(service.collection.add, name)
+            await service.everywhere(("add", name))
         except UserError as error:
             raise HTTPException(409, str(error)) from None
-        return collections.told(loaded)
+        return collections.told(service.named(name)[0])
 
     @app.delete("/v1/models/{name}", responses={404: {"description": "no such classifier"}})
     async def remove(name: str) -> Any:
         """Forget a classifier; requests that have reached it are still answered."""
         service.named(name)
         try:
-            service.collection.remove(name)
+            await service.everywhere(("remove", name))
         except UserError as error:
             raise HTTPException(404, str(error)) from None
         return {"removed": name}
@@ -266,7 +281,8 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Any:
         """For Prometheus."""
-        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+        texts = await service.everywhere(("metrics",))
+        return Response(texts[0] if service.link is None else summed(texts), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> Any:

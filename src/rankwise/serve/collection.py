@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ class Collection:
             raise UserError(
                 str(error).replace(f"{self.folder}/", "").replace(str(self.folder), "the models folder")
             ) from error
+
+    def apply(self, change: Sequence[str]) -> None:
+        """Carry out ("add", NAME) or ("remove", NAME). Raises: UserError."""
+        verb, *names = change
+        for name in names:
+            if verb == "add":
+                self.add(name)
+            elif verb == "remove":
+                self.remove(name)
 
     def remove(self, name: str) -> None:
         """Forget a classifier. Raises: UserError when there is none."""

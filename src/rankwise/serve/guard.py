@@ -33,6 +33,8 @@ class Guard:
 
     def __init__(self, app: App, limits: Limits, token: str | None) -> None:
         self.app, self.limits, self.token = app, limits, token
+        self.draining = False
+        """whether answers close their connections: the server is about to end"""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on with the body read."""
@@ -52,7 +54,7 @@ class Guard:
         if body is None:
             await _answer(send, 413, f"the body has more than {self.limits.body_bytes:,} bytes")
             return
-        await self.app(scope, _replay(body, receive), send)
+        await self.app(scope, _replay(body, receive), _last(send) if self.draining else send)
 
     def _refused(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
@@ -96,6 +98,17 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _last(send: Send) -> Send:
+    """Answers that say that their connection closes."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return closing
 
 
 async def _answer(send: Send, status: int, detail: str) -> None:

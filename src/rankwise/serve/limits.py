@@ -19,11 +19,17 @@ class Limits:
     """(431)"""
     queued_texts: int = 4_096
     """waiting for their turn (429 with Retry-After)"""
+    head_s: float = 10.0
+    """to send a request's head in (408), from the connection or the last answer on it"""
     body_s: float = 10.0
     """to send a body in (408)"""
+    read_s: float = 30.0
+    """to take an answer in (closed)"""
     answer_s: float = 30.0
     """from a request to its answer (503)"""
     connections: int = 512
     """(503)"""
+    linger_s: float = 1.0
+    """after SIGTERM, for clients that hold a connection to hear that it closes, with their next answer"""
     drain_s: int = 30
-    """to finish what was accepted, after SIGTERM"""
+    """then, to finish what was accepted"""
