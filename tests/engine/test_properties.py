@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from engine.parity import adapted, distance, engine, error, families, modules, padded, reference, texts, tiny
 from rankwise.engine import FastClassifier
@@ -15,6 +19,7 @@ from rankwise.engine.dropout import Mask, Stream, multiplier
 from rankwise.engine.frozen import FrozenLinear, can_pack
 from rankwise.engine.fused import numbers_of
 from rankwise.engine.linear import Site
+from rankwise.machine import memory
 
 ROWS, COLUMNS = 1500, 768
 
@@ -235,3 +240,30 @@ def test_no_gradient_is_computed_that_nothing_below_needs(dora, monkeypatch):
     assert not set(first) & set(seen)
     assert set(last) <= set(seen)
     assert classifier.layers[0].ffn_in.frozen in seen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux says it")
+def test_what_was_read_of_a_mapped_file_is_taken_off_the_process_unless_it_was_written_to(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(1_000_000)}, path)
+
+    def resident(address):
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        inside, sizes = False, []
+        for line in lines:
+            bounds = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
+            if bounds is not None:
+                inside = int(bounds[1], 16) <= address < int(bounds[2], 16)
+            elif inside and line.startswith("Rss:"):
+                sizes.append(int(line.split()[1]))
+        return sum(sizes)
+
+    read, written = load_file(path)["weight"], load_file(path)["weight"]
+    written[5] = 2.0
+    assert float(read.sum()) == 1_000_000
+    before = [resident(one.data_ptr()) for one in (read, written)]
+    assert before[0] > 3_000
+    memory.unload_mapped_files([read.data_ptr() + 8, written.data_ptr() + 8])
+    assert resident(read.data_ptr()) < 100
+    assert float(written[5]) == 2.0
+    assert float(read.sum()) == 1_000_000

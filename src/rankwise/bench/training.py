@@ -98,7 +98,8 @@ def _engine(variant: str, model: nn.Module, material: Material, setting: Setting
         seed=setting.seed,
     )
     classifier.to(device).train()
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=LEARNING_RATE, fused=True)
+    trained = list(classifier.parameters())
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=True)
     if variant == "engine-cached":
         classifier.cache_prefix()
         for start in range(0, len(material.texts), setting.batch_size):  # as the first epoch would
@@ -111,7 +112,7 @@ def _engine(variant: str, model: nn.Module, material: Material, setting: Setting
         labels = material.labels[rows.start : rows.stop].to(device)
         loss = F.cross_entropy(classifier(batch), labels)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 

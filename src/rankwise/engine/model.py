@@ -40,7 +40,7 @@ from rankwise.engine.weights import (
 )
 from rankwise.errors import UserError
 from rankwise.machine import segments
-from rankwise.machine.memory import return_freed_memory
+from rankwise.machine.memory import return_freed_memory, unload_mapped_files
 from rankwise.machine.precision import as_precision
 
 
@@ -94,7 +94,8 @@ class FastClassifier(nn.Module):
         pooled = _pooling(source, family, self.sizes)
         self.pooling = pooled or own
         """what the head reads of a text: its first token, the mean of all, or both"""
-        self.layers = nn.ModuleList(self._layers(source, config))
+        laid_out: list[int] = []
+        self.layers = nn.ModuleList(self._layers(source, config, laid_out))
         self.final_norm = (
             PlainNorm(norm_of(source, family.final_norm), self.sizes.epsilon) if family.final_norm else None
         )
@@ -106,9 +107,14 @@ class FastClassifier(nn.Module):
             if isinstance(module, FrozenLinear):
                 module.prepare_backward()
         return_freed_memory()
+        unload_mapped_files(laid_out)
 
-    def _layers(self, source: Source, config: dict[str, Any]) -> Iterator[nn.Module]:
-        """The layers that a text goes through, one after the other; one that several share comes several times."""
+    def _layers(self, source: Source, config: dict[str, Any], laid_out: list[int]) -> Iterator[nn.Module]:
+        """The layers that a text goes through, one after the other; one that several share comes several times.
+
+        laid_out
+            takes the addresses of the source's weights that are copied into layouts of their own
+        """
         groups = self.family.dims(config).layers
         each = self.sizes.layers / groups
         relative = self._relative(source, config)
@@ -119,6 +125,7 @@ class FastClassifier(nn.Module):
             for module in layer.modules():
                 if isinstance(module, FrozenLinear):
                     module.lay_out(self.backend)
+            laid_out += [dense.weight.data_ptr() for dense in weights.sites.values()]
             release_layer(source, self.family, index)
             yield from (layer for place in range(self.sizes.layers) if int(place / each) == index)
 

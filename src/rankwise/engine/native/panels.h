@@ -95,19 +95,14 @@ struct Matrix {
 // product with W: a copy kept for these would save a hundredth of their time and double the memory of the frozen weights.
 inline void turn_panel(const Matrix& w, long from, long to, Number* panel) {
     constexpr long WORD = sizeof(uint32_t) / sizeof(Number);
-    alignas(64) uint32_t turned[SQUARE * SQUARE];
-    for (long column = from; column < to; column += SQUARE * WORD) {
-        const long words = std::min(SQUARE, (to - column) / WORD);
-        for (long row = 0; row < w.d_out; row += SQUARE) {
-            const auto across = [&](long i) { return i < words ? word_at(w.panel, column + i * WORD, row, w.d_in, w.d_out) : nullptr; };
-            transpose_square(across, SQUARE, turned, SQUARE);
-            for (long i = 0; i < SQUARE; i += WORD)
-                for (long j = 0; j < words * WORD; j += SQUARE) {
-                    const Number* even = reinterpret_cast<const Number*>(turned + i * SQUARE) + j;
-                    write_words(even, even + SQUARE * WORD, word_at(panel, row + i, column - from + j, w.d_out, to - from));
-                }
-        }
-    }
+    for (long start = 0; start < w.d_out; start += 2 * SQUARE)  // the panel of W^T is read as it lies, the other stays in a cache
+        for (long column = from; column < to; column += SQUARE * WORD)
+            for (long row = start; row < start + 2 * SQUARE; row += SQUARE) {
+                const auto across = [&](long i) { return word_at(w.panel, column + i * WORD, row, w.d_in, w.d_out); };
+                const auto place = [&](long i, long j) { return word_at(panel, row + i, column - from + j, w.d_out, to - from); };
+                for (long i = 0; i < SQUARE; ++i) __builtin_prefetch(across(i + 2 * SQUARE));
+                turn_square<Number>(across, std::min(SQUARE, (to - column) / WORD), place);
+            }
 }
 
 // Columns [from, to) of the panel of W^T, or of W, as a panel of their own.

@@ -83,3 +83,33 @@ inline void write_words(const float* row, const float*, uint32_t* to) {
     else
         std::memset(to, 0, SQUARE * sizeof(float));
 }
+
+// The square of words whose row i, of `count`, is at from(i), transposed: 16 rows of numbers, each as long as `count` words.
+// The words of each pair of these rows (in fp32: of each row) go to place(row, column), 16 columns at a time.
+template <class Number, class From, class Place>
+void turn_square(const From& from, long count, const Place& place) {
+    constexpr long WORD = sizeof(uint32_t) / sizeof(Number);
+#if defined(__AVX512F__)
+    if constexpr (WORD == 2) {
+        __m512i square[16];
+        for (long i = 0; i < SQUARE; ++i) square[i] = i < count ? _mm512_loadu_si512(from(i)) : _mm512_setzero_si512();
+        transpose(square);
+        alignas(64) static constexpr uint16_t order[2][32] = {
+            {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+            {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+        for (long half = 0; half < count * WORD / SQUARE; ++half) {
+            const __m512i pick = _mm512_load_si512(order[half]);
+            for (long i = 0; i < SQUARE; i += WORD)
+                _mm512_storeu_si512(place(i, half * SQUARE), _mm512_permutex2var_epi16(square[i], pick, square[i + 1]));
+        }
+        return;
+    }
+#endif
+    uint32_t turned[SQUARE * SQUARE];
+    transpose_square([&](long i) { return i < count ? from(i) : nullptr; }, SQUARE, turned, SQUARE);
+    for (long i = 0; i < SQUARE; i += WORD)
+        for (long j = 0; j < count * WORD; j += SQUARE) {
+            const Number* even = reinterpret_cast<const Number*>(turned + i * SQUARE) + j;
+            write_words(even, even + SQUARE * WORD, place(i, j));
+        }
+}
