@@ -61,7 +61,7 @@ def main() -> None:
             "without_token_files_s": round(seconds[0], 2),
             "with_token_files_s": [round(value, 2) for value in seconds[1:]],
             "median_s": round(median(seconds[1:]), 2),
-            "environment": describe(),
+            "environment": describe().to_dict(),
         },
     )
     print(RESULT.read_text(encoding="utf-8"))

@@ -85,7 +85,7 @@ def summary(seeds: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, 
         "points": fmean(apart),
         "points_ci95": None if half is None else [fmean(apart) - half, fmean(apart) + half],
         "seeds": seeds,
-        "environment": description.describe(),
+        "environment": description.describe().to_dict(),
     }
 
 

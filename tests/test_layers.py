@@ -17,8 +17,8 @@ ROOT = Path(rankwise.__file__).parent
 ORDER = [
     "errors",
     "files",
-    "machine",
     "records",
+    "machine",
     "scoring",
     "packaged",
     "recipes",

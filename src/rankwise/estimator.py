@@ -20,6 +20,7 @@ from rankwise.data import load
 from rankwise.data.sources import Source
 from rankwise.data.text import mended
 from rankwise.errors import missing_extra
+from rankwise.records.record import Tree
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -162,9 +163,9 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             (target / name).write_bytes(content)
         return target
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Tree:
         """Everything but the loaded network: the adapter's bytes stand for it."""
-        state: dict[str, Any] = dict(super().__getstate__())
+        state: Tree = dict(super().__getstate__())
         state.pop("_predictor", None)
         return state
 
@@ -174,10 +175,10 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         tags.input_tags.string = True
         return tags
 
-    def _config(self) -> dict[str, Any]:
+    def _config(self) -> Tree:
         scope = self.scope if isinstance(self.scope, str) else list(self.scope)
         validated = self.validation_size is not None
-        tree: dict[str, Any] = {
+        tree: Tree = {
             "budget": {"max_trainable": self.max_trainable},
             "model": {"name": self.model},
             "adapter": {"scope": scope, "rank": self.rank, "alpha": self.alpha, "dropout": self.dropout},

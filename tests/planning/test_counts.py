@@ -203,13 +203,13 @@ def test_the_resolved_configuration_plans_the_same_again():
 def test_options_cover_scopes_variants_and_heads():
     config = configuration.load({}, ["data.num_labels=4"])
     rows = planning.options(config)
-    found = {(r["head"], str(r["scope"]), r["variant"]): r for r in rows}
-    assert found["full", "['value']", "LoRA"]["largest_rank"] == 22
-    assert found["output", "['query', 'value']", "DoRA"]["largest_rank"] == 26
-    assert found["full", "all", "bias"]["trainable"] == 842_500
+    found = {(r.head, str(r.scope), r.variant): r for r in rows}
+    assert found["full", "['value']", "LoRA"].largest_rank == 22
+    assert found["output", "['query', 'value']", "DoRA"].largest_rank == 26
+    assert found["full", "all", "bias"].trainable == 842_500
     assert "22 (999,172)" in planning.table(config)
     modern = planning.options(configuration.load({}, ["data.num_labels=4", "model.name=ModernBERT-base"]))
-    assert {row["variant"] for row in modern} == {"LoRA", "DoRA"}
+    assert {row.variant for row in modern} == {"LoRA", "DoRA"}
 
 
 def test_json_form():

@@ -30,9 +30,9 @@ def test_the_factor_that_spoiled_the_logits_is_found(factor):
     names = [str(c) for c in range(4)]
     p = calibration.apply_temperature(logits * factor, fitted.value)
     mended = evaluate(p, labels, names, probabilities=True)
-    assert mended["ece"] < 0.012
-    assert mended["loss"] == pytest.approx(fitted.loss_after)
-    assert mended["accuracy"] == evaluate(logits * factor, labels, names)["accuracy"]
+    assert mended.ece < 0.012
+    assert mended.loss == pytest.approx(fitted.loss_after)
+    assert mended.accuracy == evaluate(logits * factor, labels, names).accuracy
 
 
 def test_temperature_of_several_labels():
@@ -42,7 +42,7 @@ def test_temperature_of_several_labels():
     fitted = calibration.fit_temperature(logits * 3, labels)
     assert fitted.value == pytest.approx(3, rel=0.05)
     p = calibration.apply_temperature(logits * 3, fitted.value, multi_label=True)
-    assert evaluate(p, labels, ["a", "b", "c"], probabilities=True)["loss"] == pytest.approx(fitted.loss_after)
+    assert evaluate(p, labels, ["a", "b", "c"], probabilities=True).loss == pytest.approx(fitted.loss_after)
 
 
 def test_rows_that_are_all_right_only_give_a_limit():

@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from rankwise.records import Scores
 from rankwise.scoring import chance, metrics
 
 
 def scores(labels, predicted):
     logits = np.eye(2, dtype=np.float32)[predicted]
-    return Scores.of(metrics.evaluate(logits, np.array(labels), ["ham", "spam"]))
+    return metrics.evaluate(logits, np.array(labels), ["ham", "spam"])
 
 
 def test_answers_of_one_class_or_at_random_are_told():
@@ -26,5 +25,5 @@ def test_what_was_learned_is_not():
 
 def test_several_labels_a_text_have_no_most_frequent_class():
     labels = np.array([[1, 0], [1, 1]] * 20)
-    values = Scores.of(metrics.evaluate(np.zeros((40, 2), np.float32), labels, ["a", "b"]))
+    values = metrics.evaluate(np.zeros((40, 2), np.float32), labels, ["a", "b"])
     assert chance.note(values, "test") is None

@@ -67,15 +67,13 @@ def test_disagreements_are_split_rows_boldest_mistake_first(runs):
     comparison = compare.run(runs[:2])
     found = comparison.disagreements(limit=1000, texts=lambda row: f"text {row}")
     a, b = (run.correct for run in comparison.runs)
-    assert sorted(example["row"] for example in found) == np.flatnonzero(a != b).tolist()
-    boldest = [
-        max(given["confidence"] for given in example["predicted"].values() if not given["correct"]) for example in found
-    ]
+    assert sorted(example.row for example in found) == np.flatnonzero(a != b).tolist()
+    boldest = [max(given.confidence for given in example.predicted.values() if not given.correct) for example in found]
     assert boldest == sorted(boldest, reverse=True)
     first = found[0]
-    assert first["text"] == f"text {first['row']}"
-    assert first["label"] == NAMES[LABELS[first["row"]]]
-    assert {given["label"] == first["label"] for given in first["predicted"].values()} == {True, False}
+    assert first.text == f"text {first.row}"
+    assert first.label == NAMES[LABELS[first.row]]
+    assert {given.label == first.label for given in first.predicted.values()} == {True, False}
     assert len(comparison.disagreements(limit=3)) == 3
 
 

@@ -8,6 +8,7 @@ from rankwise.records.result import Decision
 from rankwise.scoring import decisions, metrics
 from rankwise.scoring.goals import goal_of
 from rankwise.scoring.thresholds import at_precision, of_several_labels
+from support import scores_of
 
 NAMES = ["ham", "fraud", "other"]
 
@@ -37,7 +38,7 @@ def test_recall_is_nothing_where_no_threshold_keeps_the_precision():
     goal = goal_of("recall@precision=0.9:fraud")
     logits = logits_of([[0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1]])
     labels = np.array([0, 1, 2])
-    assert goal.value({}, logits, labels, NAMES) == 0
+    assert goal.value(scores_of(0.5, 1.0), logits, labels, NAMES) == 0
     decision = goal.decision(logits, labels, NAMES)
     assert decision.value == 0
     assert "no threshold has a precision of 0.9 for fraud" in decision.note
@@ -99,9 +100,9 @@ def test_thresholds_of_several_labels_raise_f1_on_other_rows():
     logits, labels = several_labels(600, 0.05)
     decision = of_several_labels("accuracy", logits, labels, NAMES)
     others, true = several_labels(4000, 0.05, seed=1)
-    plain = metrics.evaluate(others, true, NAMES)["macro_f1"]
+    plain = metrics.evaluate(others, true, NAMES).macro_f1
     decided = decisions.decide(decision, others, NAMES, multi_label=True)
-    assert metrics.evaluate(others, true, NAMES, predicted=decided)["macro_f1"] > plain + 0.05
+    assert metrics.evaluate(others, true, NAMES, predicted=decided).macro_f1 > plain + 0.05
     assert decision.thresholds["ham"] < 0.4 < 0.6 < decision.thresholds["fraud"]
 
 

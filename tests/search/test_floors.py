@@ -10,10 +10,11 @@ from conftest import write_csv
 from rankwise.cli import main
 from rankwise.search import auto as module
 from rankwise.search.floors import Floor, best
+from support import scores_of
 
 
 def floor(accuracy, loss, title="x"):
-    return Floor(title, f"floors/{title}", None, {"accuracy": accuracy, "loss": loss, "accuracy_ci95": [0, 1]}, 1, 1.0)
+    return Floor(title, f"floors/{title}", None, scores_of(accuracy, loss), 1, 1.0)
 
 
 def test_the_best_has_most_rows_right_and_then_the_least_loss():

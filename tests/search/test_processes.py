@@ -99,3 +99,52 @@ def test_a_resumed_run_on_two_processes_equals_one_that_was_not_paused(config, t
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
     for name, value in ours.items():
         np.testing.assert_array_equal(theirs[name], value, err_msg=name)
+
+
+COUNTED = """
+import json, os, socket, sys
+import rankwise
+
+def sent():
+    # bytes that this process's TCP connections have had acknowledged or in flight, by the kernel's own count
+    total = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as one:
+                info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        except OSError:  # closed meanwhile, or of another protocol
+            continue
+        total += int.from_bytes(info[200:208], sys.byteorder)
+    return total
+
+config = json.load(open(sys.argv[1]))
+counts = [sent()]
+for steps in (4, 24):
+    config["train"]["steps"] = steps
+    run = rankwise.train(config, out=f"{sys.argv[2]}-{steps}")
+    counts.append(sent())
+if os.environ["RANK"] == "0":
+    first, second = counts[1] - counts[0], counts[2] - counts[1]
+    print(json.dumps({"a_step": (second - first) / 20, **run.result["parameters"], **run.result["engine"]}))
+"""
+"""tcpi_bytes_sent of Linux 4.19 and later"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's count of bytes sent is Linux's")
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_step_sends_what_trains_once_and_nothing_frozen(config, engine, tmp_path):
+    config["train"] |= {"evaluate": False, "batch_size": 8}
+    config["data"].pop("validation")
+    config["engine"] = engine
+    config["model"]["precision"] = "fp32"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "counted.py").write_text(COUNTED)
+    seen = json.loads(launch(str(tmp_path / "counted.py"), str(tmp_path / "config.json"), str(tmp_path / "run")))
+    assert seen["path"] == engine
+    vector = 4 * seen["trainable"]
+    assert 4 * seen["frozen"] > 4 * vector, "what must not be sent is large beside what must"
+    # Of two processes each sends half of its own sums and half of the totals; beside them a word on how to go on.
+    assert vector <= seen["a_step"] < 1.25 * vector + 2_000

@@ -9,7 +9,7 @@ import rankwise
 from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.training.stopping import Diverged, Selection
-from support import run_search
+from support import run_search, scores_of
 from training.runs import with_keys
 
 WILD = {"train__optimizer": "sgd", "train__max_grad_norm": None, "train__learning_rate": 1e30}
@@ -84,7 +84,7 @@ def sweep_of_rates(config):
 
 def test_no_number_is_ever_the_best():
     selection = Selection("accuracy", None)
-    assert not selection.observe(1, {"accuracy": math.nan, "loss": math.nan})
-    assert selection.observe(2, {"accuracy": 0.1, "loss": 2.0})
-    assert not selection.observe(3, {"accuracy": math.nan, "loss": 0.1})
+    assert not selection.observe(1, scores_of(math.nan, math.nan))
+    assert selection.observe(2, scores_of(0.1, 2.0))
+    assert not selection.observe(3, scores_of(math.nan, 0.1))
     assert issubclass(Diverged, UserError)

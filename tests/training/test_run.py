@@ -16,9 +16,9 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.data import tokens
 from rankwise.errors import BudgetError, UserError
-from rankwise.runs.folder import HISTORY_COLUMNS
+from rankwise.records.history import COLUMNS
 from rankwise.scoring import predictions
-from rankwise.training import execution, loop, proof
+from rankwise.training import building, loop, proof, record
 from support import sentences, write_csv
 from training.runs import equal, interrupt_after
 
@@ -64,7 +64,7 @@ def test_the_folder_holds_what_the_contract_names(shared_run):
     assert set(result["timing"]) >= {"train_s", "eval_s", "steps", "examples_per_s", "tokens_per_s"}
     assert result["data"]["train"]["rows"] == 240
     assert len(result["data"]["validation"]["sha256"]) == 64
-    assert shared_run.path.joinpath("history.csv").read_text().splitlines()[0] == ",".join(HISTORY_COLUMNS)
+    assert shared_run.path.joinpath("history.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     assert [row["step"] for row in shared_run.history] == [50, 100, 150]
     names = {path.name for path in shared_run.adapter.iterdir()}
     assert names >= {"adapter_config.json", "adapter_model.safetensors", "README.md", "tokenizer.json"}
@@ -131,7 +131,7 @@ def test_what_the_engine_does_not_know_runs_on_the_reference_path(config, tmp_pa
 
 
 def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(execution.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(building.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
     config["budget"]["max_trainable"] = 1000
     with pytest.raises(BudgetError, match="the largest rank that fits is"):
         rankwise.train(config, out=tmp_path / "run")
@@ -188,7 +188,7 @@ def test_a_run_killed_at_its_very_end_is_finished_by_a_resume(config, tmp_path, 
     def killed(run):
         raise SystemExit
 
-    monkeypatch.setattr(execution.calibrate, "calibrate", killed)
+    monkeypatch.setattr(record.calibrate, "calibrate", killed)
     with pytest.raises(SystemExit):
         rankwise.train(config, out=tmp_path / "run")
     monkeypatch.undo()

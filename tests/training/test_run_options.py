@@ -15,7 +15,7 @@ from rankwise.data.cleaning import preprocess
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.models import tokenizer_of
-from rankwise.training import execution
+from rankwise.training import building, execution, proof
 from rankwise.training.examples import Augmentation
 from rankwise.training.final import train_sample_rows
 from training.runs import equal, interrupt_after, weights, with_keys
@@ -41,13 +41,13 @@ def test_augmentation_differs_by_epoch_and_repeats_by_seed(tiny_model):
 def run_and_count_tokens(config, out, monkeypatch):
     """A run, and how many tokens its training passes saw."""
     seen = []
-    collate = execution.ReferenceClassifier.collate
+    collate = building.ReferenceClassifier.collate
 
     def spy(self, texts):
         seen.extend(len(text) for text in texts if self.training)
         return collate(self, texts)
 
-    monkeypatch.setattr(execution.ReferenceClassifier, "collate", spy)
+    monkeypatch.setattr(building.ReferenceClassifier, "collate", spy)
     run = rankwise.train(config, out=out)
     monkeypatch.undo()
     return run, sum(seen)
@@ -90,7 +90,7 @@ def test_a_maximum_length_cuts_texts(config, tmp_path, monkeypatch):
 def quiet_dropout(monkeypatch):
     """The encoder's own dropout off, so that two ways to cut a batch meet the same numbers."""
     monkeypatch.setattr(
-        execution.ReferenceClassifier, "train", lambda self, mode=True: torch.nn.Module.train(self, False)
+        building.ReferenceClassifier, "train", lambda self, mode=True: torch.nn.Module.train(self, False)
     )
 
 
@@ -340,7 +340,7 @@ IMPOSSIBLE = [
     ("options", "named"), IMPOSSIBLE, ids=lambda value: " ".join(value) if isinstance(value, dict) else ""
 )
 def test_what_cannot_apply_is_refused_before_weights_load(config, tmp_path, monkeypatch, options, named):
-    monkeypatch.setattr(execution.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(building.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
     for key, value in options.items():
         configuration.set_key(config, key, value)
     with pytest.raises(UserError) as refused:
@@ -399,7 +399,7 @@ def test_an_adapter_lost_on_the_way_to_the_file_is_no_success(config, tmp_path, 
 )
 def test_never_two_bases_in_memory_at_the_proof(config, tmp_path, monkeypatch, engine, keys):
     built, alive = [], []
-    build, classifier_of, load = execution.assemble.build, execution.classifier_of, execution.load_classifier
+    build, classifier_of, load = building.assemble.build, building.classifier_of, proof.load_classifier
 
     def watched(*words, **options):
         alive.append(sum(reference() is not None for reference in built))
@@ -416,9 +416,9 @@ def test_never_two_bases_in_memory_at_the_proof(config, tmp_path, monkeypatch, e
         alive.append(sum(reference() is not None for reference in built))
         return load(*words, **options)
 
-    monkeypatch.setattr(execution.assemble, "build", watched)
-    monkeypatch.setattr(execution, "classifier_of", networks)
-    monkeypatch.setattr(execution, "load_classifier", loaded)
+    monkeypatch.setattr(building.assemble, "build", watched)
+    monkeypatch.setattr(building, "classifier_of", networks)
+    monkeypatch.setattr(proof, "load_classifier", loaded)
     run = rankwise.train(with_keys(config, **keys, train__steps=6) | {"engine": engine}, out=tmp_path / "run")
     assert run.result["status"] == "finished"
     assert len(alive) == (2 if not keys else 4)

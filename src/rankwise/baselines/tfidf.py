@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankwise import data, files
+from rankwise import data, records
 from rankwise.errors import UserError
 from rankwise.machine import caches
+from rankwise.records import Scores
 from rankwise.scoring import metrics
 
 METHOD = "TF-IDF and logistic regression"
@@ -23,26 +25,20 @@ _WORDS = 50_000
 _ITERATIONS = 200
 
 
-def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Any]:
-    """The floor's metrics by role, beside `method`; empty when scikit-learn (extra `floor`) is not installed.
+def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Scores]:
+    """The floor's scores by role; empty when scikit-learn (extra `floor`) is not installed.
 
     train
         The rows a run trains on, cleaned as the run cleans them.
     scored
         Labelled rows by role.
     """
-    if not scored:
-        return {}
-    known = {role: _read(train, rows) for role, rows in scored.items()}
-    if any(found is None for found in known.values()):
-        computed = _compute(train, scored, label_names)
-        if computed is None:
-            return {}
-        known = computed
-    return {"method": METHOD, **known}
+    kept = {role: _read(train, rows) for role, rows in scored.items()}
+    known = {role: read for role, read in kept.items() if read is not None}
+    return known if len(known) == len(scored) else _compute(train, scored, label_names)
 
 
-def _cache_file(train: data.Rows, rows: data.Rows) -> Any:
+def _cache_file(train: data.Rows, rows: data.Rows) -> Path:
     """Keyed by the texts as cleaned and their labels: preprocessing changes the floor too."""
     digest = hashlib.sha256(f"floor {_VERSION}\n".encode())
     for part in (train, rows):
@@ -52,30 +48,32 @@ def _cache_file(train: data.Rows, rows: data.Rows) -> Any:
     return caches.cache("floor") / f"{digest.hexdigest()[:32]}.json"
 
 
-def _read(train: data.Rows, rows: data.Rows) -> Any:
+def _read(train: data.Rows, rows: data.Rows) -> Scores | None:
     try:
         path = _cache_file(train, rows)
-        found = files.read_json(path)
+        kept = records.read(path, Scores)
         caches.used(path)
-        return found
+        return kept
     except UserError:  # not there, or damaged: computed anew
         return None
 
 
-def _compute(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Any] | None:
-    """Fit on train, score each role, and keep the scores; None without scikit-learn."""
+def _compute(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Scores]:
+    """Fit on train, score each role, and keep the scores; empty without scikit-learn."""
     logits_of = _fitted(train, len(label_names))
     if logits_of is None:
-        return None
+        return {}
     result = {}
     for role, rows in scored.items():
         result[role] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
         with caches.optional():
-            files.write_json(_cache_file(train, rows), result[role])
+            records.write(_cache_file(train, rows), result[role])
     return result
 
 
-def out_of_fold(train: data.Rows, folds: Sequence[tuple[np.ndarray, np.ndarray]], label_names: Sequence[str]) -> Any:
+def out_of_fold(
+    train: data.Rows, folds: Sequence[tuple[np.ndarray, np.ndarray]], label_names: Sequence[str]
+) -> Scores | None:
     """The floor's metrics of rows by fits that do not know them; None without scikit-learn or words.
 
     folds

@@ -332,7 +332,7 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
         "setting": {**asdict(setting), **places},
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "variants": rows,
-        "environment": description.describe(),
+        "environment": description.describe().to_dict(),
     }
 
 

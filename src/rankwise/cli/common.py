@@ -9,6 +9,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rankwise import config as configuration
 from rankwise.errors import UserError
 from rankwise.records import Result
@@ -66,8 +68,8 @@ def _shown(default: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON object on stdout: plain values, or a dataclass or struct of them."""
+    print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2))
 
 
 def summary(path: Path, result: Result) -> str:

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings."""
-    found = description.describe()
+    found = description.describe().to_dict()
     found["capabilities"] = _capabilities()
     found["backends"] = _backends()
     found["extras"] = {extra: {name: _version(name) for name in _packages(extra)} for extra in PURPOSES}

@@ -23,17 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
-    from rankwise.inference.evaluate import evaluate
+    from rankwise.inference.evaluate import score
     from rankwise.scoring import looks, report
 
-    scores = evaluate(args.run, args.words)
+    scores = score(args.run, args.words)
     if args.json:
-        common.print_json({"metrics": {"test": scores}})
+        common.print_json({"metrics": {"test": scores.to_dict()}})
     else:
         print(report.full(scores))
-        for note in scores.get("notes", []):
+        for note in scores.notes:
             print(f"\nnote: {note}")
-        print(f"\n{looks.sentence(scores['looks'], scores.get('looks_all'))}")
-        if max(scores["looks"], scores.get("looks_all") or 1) > 1:
+        print(f"\n{looks.sentence(scores.looks or 1, scores.looks_all)}")
+        if max(scores.looks or 1, scores.looks_all or 1) > 1:
             print("Choosing by what was seen makes them validation rows.")
     return 0

@@ -79,7 +79,7 @@ def _table(name: str, folder: Path | None, *, as_json: bool) -> None:
 
     table = paper_table.load(name, folder)
     if as_json:
-        common.print_json(table.to_dict())
+        common.print_json(table)
     else:
         print(table.text())
 

@@ -13,9 +13,13 @@ from msgspec import Meta
 from rankwise.config.tree import Config, Section
 from rankwise.config.yaml_text import parse_yaml
 from rankwise.errors import UserError, nearest
+from rankwise.records.record import Tree
+
+Keys = dict[str, Any]
+"""Dotted configuration keys and their values."""
 
 
-def set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
+def set_key(tree: Tree, dotted: str, value: Any) -> None:
     """Put a value at a dotted key of a nested dict, making the sections on the way."""
     *sections, last = dotted.split(".")
     for section in sections:
@@ -25,12 +29,12 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> None:
     tree[last] = value
 
 
-def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> Tree:
     """A copy of the tree with `dotted.key=value` words applied; values are YAML.
 
     Raises: UserError for a word that is no override, an unknown key, or a value that is no YAML.
     """
-    result: dict[str, Any] = msgspec.to_builtins(tree, enc_hook=plain)
+    result: Tree = msgspec.to_builtins(tree, enc_hook=plain)
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals or not key:

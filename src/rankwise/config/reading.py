@@ -16,11 +16,12 @@ from rankwise.config.tree import Config
 from rankwise.config.yaml_text import dump_yaml, read_yaml
 from rankwise.errors import UserError, nearest
 from rankwise.objects import source_of
+from rankwise.records.record import Tree
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: Config) -> Tree:
     """The configuration as plain values, for YAML and JSON."""
-    result: dict[str, Any] = msgspec.to_builtins(config)
+    result: Tree = msgspec.to_builtins(config)
     return result
 
 
@@ -42,7 +43,7 @@ def load(source: ConfigLike | None = None, overrides: Sequence[str] = ()) -> Con
     return from_dict(tree_of(source, overrides))
 
 
-def tree_of(source: ConfigLike | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def tree_of(source: ConfigLike | None = None, overrides: Sequence[str] = ()) -> Tree:
     """Only the keys that are named, as a nested dict, before defaults and checks."""
     if source is None:
         tree: Mapping[str, Any] = {}

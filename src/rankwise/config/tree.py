@@ -300,11 +300,6 @@ class Train(Section, frozen=True):
         ),
     ] = "auto"
 
-    @property
-    def watched(self) -> list[str]:
-        """The validation metrics that choose the weights or end a run."""
-        return [self.select.metric, *([self.early_stopping.metric] if self.early_stopping else [])]
-
 
 class Config(Section, frozen=True):
     """Everything a run depends on."""

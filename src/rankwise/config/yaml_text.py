@@ -19,6 +19,7 @@ from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.resolver import BaseResolver
 
 from rankwise.errors import UserError
+from rankwise.records.record import Tree
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {
@@ -93,7 +94,7 @@ def dump_yaml(tree: Any) -> str:
     return text.getvalue()
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Tree:
     """The mapping in a YAML file.
 
     Raises: UserError when the file cannot be read or holds no mapping.

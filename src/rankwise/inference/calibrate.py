@@ -51,4 +51,4 @@ def calibrate(path: str | Path | Run) -> Calibration:
 
 def _ece(read: Predictions, logits: np.ndarray, temperature: float) -> float:
     p = calibration.apply_temperature(logits, temperature, multi_label=read.multi_label)
-    return float(metrics.evaluate(p, read.labels, read.label_names, probabilities=True)["ece"])
+    return metrics.evaluate(p, read.labels, read.label_names, probabilities=True).ece

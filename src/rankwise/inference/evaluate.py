@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rankwise import config as configuration
 from rankwise import data
@@ -16,6 +15,7 @@ from rankwise.inference.folders import is_run
 from rankwise.inference.predictor import load, predictor_of
 from rankwise.records import Floor, Result, Scores
 from rankwise.records.adapter import read_adapter
+from rankwise.records.record import Tree
 from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
@@ -29,7 +29,12 @@ _BASE = "model.name"
 _MAY_CHANGE = ("data.test", *_COLUMNS, *_READING, _BASE)
 
 
-def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> Tree:
+    """Score a path's test rows as `score` does; returns what result.json then says of them, as plain values."""
+    return score(path, overrides).to_dict()
+
+
+def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
     """Score a run's test role, record the look, save the predictions, and put the scores into result.json.
 
     Of an adapter's folder alone nothing is kept but the look: it has no run to keep scores in.
@@ -98,16 +103,16 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> dict[str,
         result.metrics.test = scores
         if lowest is not None:
             result.metrics.floor = result.metrics.floor or Floor(method=tfidf.METHOD)
-            result.metrics.floor.test = Scores.of(lowest)
+            result.metrics.floor.test = lowest
         result.data["test"] = RowsOfRole(
             rows=len(rows), sha256=rows.sha256, source=config.data.test, set_apart=set_apart
         )
     if run.adapter.is_dir():
         card.write(run)
-    return scores.to_dict()
+    return scores
 
 
-def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> dict[str, Any]:
+def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> Scores:
     """Score an adapter that has no run around it. Its record says how rows are read, where it has one."""
     saved = saving.read(path, base=_base(overrides))
     known = read_adapter(saved.adapter.folder).config.data
@@ -133,7 +138,7 @@ def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> dict[str, A
     scores.looks, scores.looks_all = count.this_run, count.all_runs
     unknown = "an adapter alone does not say what it was trained on: whether test rows repeat some of it is not known"
     scores.notes = [*roles.report.notes, *saved.notes, unknown]
-    return scores.to_dict()
+    return scores
 
 
 def _base(overrides: Sequence[str]) -> str | None:

@@ -8,36 +8,36 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from rankwise.records.result import Environment
 
 _PACKAGES = ("rankwise", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 
-def describe() -> dict[str, Any]:
+def describe() -> Environment:
     """The environment block of result.json."""
     import torch
 
-    from rankwise.machine.device import has_cuda
+    from rankwise.machine import device
 
-    return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "platform": platform.platform(),
-        "cpu": cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if has_cuda() else None,
-        "commit": _commit(),
-    }
+    return Environment(
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        platform=platform.platform(),
+        cpu=cpu(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        gpu=device.accelerator_name(),
+        commit=_commit(),
+    )
 
 
 def peak_mb() -> float:
-    """The most resident memory this process has had, in megabytes; on a GPU, the most of its memory allocated."""
-    import torch
+    """The most resident memory this process has had, in megabytes; on an accelerator that counts its own, of that."""
+    from rankwise.machine import device
 
-    from rankwise.machine.device import has_cuda
-
-    if has_cuda():
-        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    allocated = device.peak_allocated()
+    if allocated is not None:
+        return round(allocated / 1e6, 1)
     if sys.platform == "win32":
         import psutil  # a dependency of accelerate
 

@@ -18,6 +18,7 @@ from rankwise.methods.places import Place, places_of, sites_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim.optimizer import StateDict
 
 
 class AdaLoRA(Method):
@@ -118,13 +119,13 @@ class Allocation:
     def _named(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, value) for name, value in self._tuner.named_parameters() if ".default" in name]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """What a resumed run needs: the importances so far, and which ranks are left."""
         allocator = self._tuner.rankallocator
         kept = {name: dict(getattr(allocator, name)) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")}
         return {"importance": kept, "rank_pattern": self._config.rank_pattern, "step": self._step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Continue where `state_dict` was taken."""
         for name, values in state["importance"].items():
             setattr(self._tuner.rankallocator, name, values)

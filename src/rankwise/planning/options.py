@@ -30,10 +30,21 @@ VARIANTS: tuple[tuple[str, bool, Bias], ...] = (
 """column title, DoRA, bias"""
 
 
-def options(config: Config, num_labels: int | None = None) -> list[dict[str, Any]]:
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """A head, a scope and a variant. A rank of 0 says that not even rank 1 fits."""
+
+    head: HeadKind
+    scope: str | list[str]
+    variant: str
+    largest_rank: int | None
+    trainable: int | None
+    adapter_bytes: int | None
+
+
+def options(config: Config, num_labels: int | None = None) -> list[Option]:
     """For every head, scope and variant: the largest rank that fits the budget and what it trains.
 
-    A rank of 0 says that not even rank 1 fits. Variants that the encoder cannot have are left out.
+    Variants that the encoder cannot have are left out.
 
     Raises:
         UserError: there is no budget to fit, or the number of labels is unknown.
@@ -59,36 +70,36 @@ def _head_kinds(pooling: str) -> tuple[HeadKind, ...]:
 
 def _option(
     config: Config, encoder: Encoder, labels: int, kind: HeadKind, scope: Any, variant: tuple[str, bool, Bias]
-) -> dict[str, Any]:
+) -> Option:
     title, dora, bias = variant
     adapter = Adapter(scope=scope, rank="max", dora=dora, bias=bias, layers=config.adapter.layers)
     head = msgspec.structs.replace(config.head, kind=kind)
     varied = msgspec.structs.replace(config, adapter=adapter, head=head)
     largest = largest_rank(varied, encoder, labels)
     entries = ledger(varied, encoder, labels, largest) if largest else []
-    return {
-        "head": kind,
-        "scope": scope,
-        "variant": title,
-        "largest_rank": largest,
-        "trainable": sum(entry.size for entry in entries if entry.group) if largest else None,
-        "adapter_bytes": file_bytes(entries, method_of(varied)) if largest else None,
-    }
+    return Option(
+        head=kind,
+        scope=scope,
+        variant=title,
+        largest_rank=largest,
+        trainable=sum(entry.size for entry in entries if entry.group) if largest else None,
+        adapter_bytes=file_bytes(entries, method_of(varied)) if largest else None,
+    )
 
 
 def table(config: Config, num_labels: int | None = None) -> str:
     """The options as a table for a terminal: largest rank, and in brackets what it trains."""
     rows = options(config, num_labels)
-    titles = [title for title, _, _ in VARIANTS if any(row["variant"] == title for row in rows)]
+    titles = [title for title, _, _ in VARIANTS if any(row.variant == title for row in rows)]
     lines = [f"largest rank within {max_trainable(config):,} trainable parameters, {config.model.name}"]
-    for kind in dict.fromkeys(row["head"] for row in rows):
+    for kind in dict.fromkeys(row.head for row in rows):
         lines += ["", f"{'head.kind: ' + kind:<36}" + "".join(f"{title:>16}" for title in titles)]
         for scope in SCOPES:
-            cells = {r["variant"]: r for r in rows if r["head"] == kind and r["scope"] == scope}
+            cells = {row.variant: row for row in rows if row.head == kind and row.scope == scope}
             name = scope if scope == "all" else ",".join(scope)
             lines.append(f"{name:<36}" + "".join(f"{_cell(cells[title]):>16}" for title in titles))
     return "\n".join(lines)
 
 
-def _cell(row: dict[str, Any]) -> str:
-    return f"{row['largest_rank']} ({row['trainable']:,})" if row["largest_rank"] else "none fits"
+def _cell(row: Option) -> str:
+    return f"{row.largest_rank} ({row.trainable:,})" if row.largest_rank else "none fits"

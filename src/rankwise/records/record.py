@@ -18,7 +18,7 @@ from rankwise import files
 from rankwise.errors import UserError
 
 Tree = dict[str, Any]
-"""A JSON object as it was read."""
+"""A JSON object: names and plain values."""
 LOCK = ".lock"
 """in the folder of a run or a search while a process works in it"""
 Upgrade = Callable[[Tree], None]

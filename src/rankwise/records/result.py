@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from rankwise.records.record import Record, Tree, Upgrade, of_tree
+from rankwise.records.record import Record, Tree, Upgrade
 
 ENDED = ("finished", "stopped_early")
 Interval = tuple[float, float]
@@ -31,6 +31,17 @@ class GoalScore(Record, kw_only=True):
     name: str = ""
     value: float = 0.0
     precision: float | None = None
+
+
+class Bin(Record, kw_only=True):
+    """Confidence beside outcome: decisions whose confidence is above `low` and up to `high`, their mean confidence and the
+    share of them that was right; None where there are none."""
+
+    low: float
+    high: float
+    count: int = 0
+    confidence: float | None = None
+    accuracy: float | None = None
 
 
 class Scores(Record, kw_only=True):
@@ -80,14 +91,13 @@ class Scores(Record, kw_only=True):
     confusion: list[Any] = []
     predicted_mix: dict[str, float] = {}
     true_mix: dict[str, float] = {}
-    reliability: list[dict[str, Any]] = []
+    reliability: list[Bin] = []
     notes: list[str] = []
     goal: GoalScore | None = None
 
-    @classmethod
-    def of(cls, measured: Tree, *, step: int | None = None) -> Scores:
-        """What `scoring.metrics.evaluate` gave, as scores of the weights at a step."""
-        return of_tree(cls, {**measured, "step": step}, "the scores")
+    def value(self, metric: str) -> float:
+        """The score of a name that a configuration may choose by: a metric's, or the goal's."""
+        return self.goal.value if self.goal is not None and self.goal.name == metric else float(getattr(self, metric))
 
 
 class LastScores(Record, kw_only=True):
@@ -264,6 +274,8 @@ class Result(Record, kw_only=True):
 
     status
         running, finished, stopped_early, interrupted or failed.
+    method
+        Of a floor of `auto`, which is no encoder's.
     texts
         What the data was like: `data.Report.to_dict`.
     sessions
@@ -275,6 +287,7 @@ class Result(Record, kw_only=True):
     OMITTED: ClassVar[tuple[str, ...]] = (
         "base",
         "error",
+        "method",
         "reached",
         "reload",
         "notes",
@@ -287,6 +300,7 @@ class Result(Record, kw_only=True):
     version: int = 2
     status: str = "running"
     error: str | None = None
+    method: str | None = None
     parameters: Parameters = msgspec.field(default_factory=Parameters)
     metrics: Metrics = msgspec.field(default_factory=Metrics)
     timing: Timing = msgspec.field(default_factory=Timing)
@@ -297,7 +311,7 @@ class Result(Record, kw_only=True):
     labels: list[str] = []
     engine: Engine = msgspec.field(default_factory=Engine)
     data: dict[str, RowsOfRole] = {}
-    texts: dict[str, Any] = {}
+    texts: Tree = {}
     environment: Environment = msgspec.field(default_factory=Environment)
     sessions: list[int] = []
     base: str | None = None

@@ -87,7 +87,15 @@ class TestLook(Record, kw_only=True):
 
 class Winner(Record, kw_only=True):
     """The chosen trial. `run` is its folder within the search's; `test` its one look at the test rows. A floor of `auto` is
-    no trial."""
+    no trial.
+
+    loss
+        Validation's, where it was compared with the floors'.
+    steps
+        Of a run that `auto` made of the winner's design after the search.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("loss", "steps")
 
     run: str
     trial: int | None = None
@@ -101,7 +109,54 @@ class Winner(Record, kw_only=True):
     mean: float | None = None
     sd: float | None = None
     seeds: int = 0
+    loss: float | None = None
+    steps: int | None = None
     test: TestLook | None = None
+
+
+class Effect(Record, kw_only=True):
+    """A value of an axis, and the mean score of the whole runs there."""
+
+    value: str | int | float | bool | None = None
+    mean: float = 0.0
+    trials: int = 0
+
+
+class FoldsScore(Record, kw_only=True):
+    """What cross-validation said of a design that competed where rows are few."""
+
+    design: str
+    seconds: float = 0.0
+    examples: int
+    accuracy: float
+    accuracy_ci95: Interval
+    loss: float
+    macro_f1: float
+
+
+class AutoRecord(Record, kw_only=True):
+    """What `auto` found and planned before it made the search, and said of it.
+
+    speed, schedule
+        As `search.speed.Speed` and `search.clock.ClockPlan` have it; None where nothing was trained.
+    floors
+        What was solved at once.
+    folds
+        The contenders, where rows were too few to hold some out.
+    explanation
+        The lines that were printed.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("max_params", "speed", "schedule", "floors", "folds")
+
+    max_params: str | int | None = None
+    max_minutes: float = 0.0
+    minutes: float | None = None
+    speed: dict[str, float] | None = None
+    schedule: dict[str, int | float] | None = None
+    floors: list[Winner] = []
+    folds: list[FoldsScore] = []
+    explanation: list[str] = []
 
 
 class Counts(Record, kw_only=True):
@@ -132,8 +187,8 @@ class SearchRecord(Record, kw_only=True):
 
     table
         Configurations, best first.
-    auto
-        What `auto` found and planned before it made the search.
+    strategy, halving
+        The search file's own sections.
     """
 
     OMITTED: ClassVar[tuple[str, ...]] = ("auto", "timing")
@@ -142,16 +197,16 @@ class SearchRecord(Record, kw_only=True):
     version: int = 2
     status: str = "running"
     metric: str = "accuracy"
-    strategy: dict[str, Any] = {}
-    halving: dict[str, Any] | None = None
+    strategy: Tree = {}
+    halving: Tree | None = None
     axes: list[str] = []
     counts: Counts = msgspec.field(default_factory=Counts)
     table: list[SearchRow] = []
     groups: list[list[int]] = []
     finalists: list[Finalist] = []
-    effects: dict[str, list[dict[str, Any]]] = {}
+    effects: dict[str, list[Effect]] = {}
     notes: list[str] = []
     winner: Winner | None = None
     trials: list[TrialRecord] = []
     timing: SearchTiming | None = None
-    auto: dict[str, Any] = {}
+    auto: AutoRecord | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from rankwise import config as configuration
 from rankwise import recipes
 from rankwise.errors import UserError, nearest
+from rankwise.records.result import Interval
 from rankwise.runs.folder import Run
 
 FIGURES = ("stated", "peak", "final", "loss", "hidden", "delta")
@@ -22,12 +23,37 @@ the papers' hidden set, a change in points. Accuracies are in percent."""
 
 
 @dataclass(frozen=True)
+class Ours:
+    """What the first of our runs at a place reached, and how many there are, of other seeds."""
+
+    run: str
+    runs: int
+    accuracy: float | None
+    accuracy_ci95: Interval | None
+    last: float | None
+    peak: float | None
+    test: TestScore | None
+    trainable: int
+    train_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class TestScore:
+    """Accuracy on test rows."""
+
+    accuracy: float
+    accuracy_ci95: Interval
+    examples: int
+
+
+@dataclass(frozen=True)
 class Row:
     """A row of a paper's table: where it stands, what the paper gives, and what our run reached (None: no run)."""
 
-    at: dict[str, Any]
+    at: Mapping[str, Any]
     paper: dict[str, float]
-    ours: dict[str, Any] | None
+    ours: Ours | None
 
 
 @dataclass(frozen=True)
@@ -39,17 +65,6 @@ class PaperTable:
     stated: str
     differs: list[str]
     rows: list[Row]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table as plain values, for JSON."""
-        rows = [{"at": row.at, "paper": row.paper, "ours": row.ours} for row in self.rows]
-        return {
-            "name": self.name,
-            "summary": self.summary,
-            "stated": self.stated,
-            "differs": self.differs,
-            "rows": rows,
-        }
 
     def text(self) -> str:
         """The table as lines for a terminal."""
@@ -98,7 +113,7 @@ def finished_runs(folder: Path) -> list[Run]:
     return ended
 
 
-def _ours(at: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
+def _ours(at: Mapping[str, Any], runs: Sequence[Run]) -> Ours | None:
     """What the first run at a place reached, and how many runs there are (other seeds)."""
     matching = [run for run in runs if all(_value(run, key) == value for key, value in at.items())]
     if not matching:
@@ -107,20 +122,18 @@ def _ours(at: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
     result = run.record
     chosen, last, test = result.metrics.validation, result.metrics.validation_last, result.metrics.test
     peaks = [row["validation_accuracy"] for row in run.history if row["validation_accuracy"] is not None]
-    return {
-        "run": str(run.path),
-        "runs": len(matching),
-        "accuracy": chosen.accuracy if chosen else None,
-        "accuracy_ci95": list(chosen.accuracy_ci95) if chosen else None,
-        "last": last.accuracy if last else None,
-        "peak": max(peaks) if peaks else None,
-        "test": {"accuracy": test.accuracy, "accuracy_ci95": list(test.accuracy_ci95), "examples": test.examples}
-        if test
-        else None,
-        "trainable": result.parameters.trainable,
-        "train_s": result.timing.train_s,
-        "peak_mb": result.memory.peak_mb,
-    }
+    return Ours(
+        run=str(run.path),
+        runs=len(matching),
+        accuracy=chosen.accuracy if chosen else None,
+        accuracy_ci95=chosen.accuracy_ci95 if chosen else None,
+        last=last.accuracy if last else None,
+        peak=max(peaks) if peaks else None,
+        test=TestScore(test.accuracy, test.accuracy_ci95, test.examples) if test else None,
+        trainable=result.parameters.trainable,
+        train_s=result.timing.train_s,
+        peak_mb=result.memory.peak_mb,
+    )
 
 
 def _value(run: Run, dotted: str) -> Any:
@@ -162,20 +175,13 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _cells(ours: Mapping[str, Any] | None) -> list[str]:
+def _cells(ours: Ours | None) -> list[str]:
     if ours is None:
         return [""] * 6
-    interval = ours["accuracy_ci95"]
+    interval = ours.accuracy_ci95
     between = f"{_percent(interval[0])} to {_percent(interval[1])}" if interval else ""
-    test = _percent(ours["test"]["accuracy"]) if ours["test"] else ""
-    return [
-        _percent(ours["accuracy"]),
-        between,
-        _percent(ours["last"]),
-        _percent(ours["peak"]),
-        test,
-        f"{ours['trainable']:,}",
-    ]
+    test = _percent(ours.test.accuracy) if ours.test else ""
+    return [_percent(ours.accuracy), between, _percent(ours.last), _percent(ours.peak), test, f"{ours.trainable:,}"]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

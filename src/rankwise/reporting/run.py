@@ -12,6 +12,7 @@ import numpy as np
 from rankwise import config as configuration
 from rankwise.methods import METHODS
 from rankwise.records import Result, Scores
+from rankwise.records.record import Tree
 from rankwise.records.result import Parameters
 from rankwise.runs.folder import Run
 from rankwise.runs.texts import scored_texts
@@ -27,7 +28,7 @@ MOST_CONFUSIONS = 30
 _LONGEST_TEXT = 320
 
 
-def facts_of(run: Run, *, texts: bool = True) -> dict[str, Any]:
+def facts_of(run: Run, *, texts: bool = True) -> Tree:
     """Everything a run's page shows, under the source it comes from: result, config, history, looks and derived.
 
     texts
@@ -123,7 +124,7 @@ def _lowest_recall(scores: Scores) -> float:
     return min(0.9, math.floor(10 * min(lows, default=0.0)) / 10)
 
 
-def _confusions(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
+def _confusions(scores: Scores, names: Sequence[str]) -> list[Tree]:
     """The commonest confusions of many classes, the most frequent first."""
     if len(names) <= MOST_CLASSES or isinstance(scores.confusion[0][0], list):
         return []
@@ -147,7 +148,7 @@ def _coverage(read: Predictions) -> list[dict[str, float]]:
     return [point for point in _curve(read).table(60) if point["coverage"] >= 0.05]
 
 
-def _abstention(read: Predictions) -> list[dict[str, Any]]:
+def _abstention(read: Predictions) -> list[Tree]:
     """What confidence to ask for, for accuracies above that of all rows."""
     curve = _curve(read)
     all_rows = float(curve.accuracy[-1])
@@ -156,7 +157,7 @@ def _abstention(read: Predictions) -> list[dict[str, Any]]:
     return [{"wanted": share, **rule.to_dict()} for share, rule in rules if rule is not None]
 
 
-def _mistakes(run: Run, read: Predictions, texts: bool) -> dict[str, Any]:
+def _mistakes(run: Run, read: Predictions, texts: bool) -> Tree:
     """The wrong rows the run was surest of, with their texts where the source still holds the same rows."""
     wrong = np.flatnonzero(~read.correct)
     rows = wrong[np.argsort(-read.confidence[wrong], kind="stable")][:MISTAKES]

@@ -9,6 +9,7 @@ from typing import Any
 
 from rankwise.errors import UserError
 from rankwise.records import SearchRecord, SearchRow, TrialRecord, read
+from rankwise.records.record import Tree
 
 # A matrix or a bar chart of more trials could not be read; tables hold them all.
 MOST_BARS = 20
@@ -17,7 +18,7 @@ MOST_COMPARED = 12
 MOST_VALUES = 8
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
+def facts_of(folder: Path) -> Tree:
     """Everything a search's page shows. Trials are the rows of search.json's table, which has the best first."""
     search = read(folder / "search.json", SearchRecord)
     rows, winner = search.table, search.winner
@@ -63,7 +64,7 @@ def _statuses(rows: Sequence[SearchRow]) -> dict[str, int]:
     return counts
 
 
-def _by_value(rows: Sequence[SearchRow], key: str) -> list[dict[str, Any]]:
+def _by_value(rows: Sequence[SearchRow], key: str) -> list[Tree]:
     """For each value of an axis, or each quarter of many numbers: trials with a score, their best and mean."""
     scored = [(row.point[key], row.chosen) for row in rows if key in row.point and row.chosen is not None]
     numbers = [value for value, _ in scored if is_number(value)]
@@ -103,7 +104,7 @@ def words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _compared(folder: Path, rows: Sequence[SearchRow], runs: Mapping[int, TrialRecord]) -> dict[str, Any]:
+def _compared(folder: Path, rows: Sequence[SearchRow], runs: Mapping[int, TrialRecord]) -> Tree:
     """On what share of their validation rows the best trials agree, where predictions were kept."""
     from rankwise.scoring import compare, predictions
 

@@ -5,35 +5,20 @@ Prediction files, the ledger of looks and a tracker's files are named where they
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rankwise import config as configuration
 from rankwise import files
 from rankwise.config import Config
 from rankwise.errors import UserError
-from rankwise.records import Result, SearchRecord, record
+from rankwise.records import HistoryRow, Result, SearchRecord, history, record
+from rankwise.records.record import Tree
 
 RESULT = "result.json"
-HISTORY_COLUMNS = (
-    "step",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "learning_rate",
-    "epoch",
-    "loss_spread",
-    "loss_ratio",
-    "accuracy_spread",
-    "accuracy_ratio",
-    "validation_macro_f1",
-)
+HISTORY = "history.csv"
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ class Run:
         return record.read(self.path / RESULT, Result)
 
     @property
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Tree:
         """The contents of result.json as plain values, as `--json` prints them."""
         return self.record.to_dict()
 
@@ -111,30 +96,23 @@ class Run:
         """Replace config.yaml."""
         files.write_text(self.path / "config.yaml", configuration.to_yaml(config))
 
-    def write_history(self, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] = ()) -> None:
-        """Replace history.csv.
-
-        metrics
-            Of validation: what chose the weights or ended the run, where that is neither loss nor accuracy.
-        """
-        named = [f"validation_{metric}" for metric in dict.fromkeys(metrics)]
-        columns = [*HISTORY_COLUMNS, *(name for name in named if name not in HISTORY_COLUMNS)]
-        text = io.StringIO()
-        table = csv.DictWriter(text, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows({name: _cell(row.get(name)) for name in columns} for row in rows)
-        files.write_text(self.path / "history.csv", text.getvalue())
+    def write_history(self, rows: Sequence[HistoryRow]) -> None:
+        """Replace history.csv."""
+        files.write_text(self.path / HISTORY, history.to_csv(rows))
 
     @property
     def history(self) -> list[dict[str, float | None]]:
-        """The rows of history.csv as numbers, None where a cell is empty."""
-        text = (self.path / "history.csv").read_text(encoding="utf-8")
-        rows = csv.DictReader(io.StringIO(text))
-        return [{name: float(cell) if cell else None for name, cell in row.items()} for row in rows]
+        """The rows of history.csv as numbers, None where a cell is empty.
 
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.8g}" if isinstance(value, float) else value
+        Raises: UserError when it cannot be read, or is damaged.
+        """
+        path = self.path / HISTORY
+        try:
+            return history.of_csv(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError) as error:  # TypeError: a row with more cells than columns
+            raise UserError(f"{path} is damaged: {error}") from error
 
 
 def open_run(path: str | Path | Run) -> Run:

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rankwise.errors import UserError
+from rankwise.records.record import Tree
+from rankwise.records.result import Interval
 from rankwise.scoring import paired, predictions, report
 from rankwise.scoring.intervals import wilson
 from rankwise.scoring.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Right:
+    """How many rows a run has right."""
+
+    name: str
+    correct: int
+    accuracy: float
+    accuracy_ci95: Interval
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run predicts of a row."""
+
+    label: str
+    confidence: float
+    correct: bool
+
+
+class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that some runs have right and others wrong. `text` is left out where texts were not asked for."""
+
+    row: int
+    id: str | int
+    label: str
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    predicted: dict[str, Answer]
 
 
 @dataclass(frozen=True)
@@ -31,7 +63,7 @@ class Comparison:
     best: list[str]
     agreement: NDArray[np.float64]
 
-    def disagreements(self, limit: int = 20, texts: Callable[[int], str] | None = None) -> list[dict[str, Any]]:
+    def disagreements(self, limit: int = 20, texts: Callable[[int], str] | None = None) -> list[Disagreement]:
         """Rows that some runs have right and others wrong, the most confident mistakes first.
 
         Args:
@@ -45,15 +77,19 @@ class Comparison:
         rows = split[np.argsort(-boldest[split], kind="stable")][:limit]
         return [self._example(int(row), texts) for row in rows]
 
-    def to_dict(self, limit: int = 20, texts: Callable[[int], str] | None = None) -> dict[str, Any]:
+    def to_dict(self, limit: int = 20, texts: Callable[[int], str] | None = None) -> Tree:
         """Plain values for JSON, with at most `limit` disagreements."""
+        tree: Tree = msgspec.to_builtins(self._parts(limit, texts))
+        return tree
+
+    def _parts(self, limit: int, texts: Callable[[int], str] | None) -> Mapping[str, object]:
         return {
             "role": self.role,
             "rows": len(self.runs[0].ids),
             "rows_sha256": self.runs[0].rows_sha256,
-            "runs": [self._run(name, run) for name, run in zip(self.names, self.runs, strict=True)],
+            "runs": [_right(name, run) for name, run in zip(self.names, self.runs, strict=True)],
             "best": self.best,
-            "pairs": [pair.to_dict() for pair in self.pairs],
+            "pairs": self.pairs,
             "agreement": self.agreement.tolist(),
             "disagreements": self.disagreements(limit, texts),
         }
@@ -72,39 +108,26 @@ class Comparison:
             parts.append("\n".join(["rows they disagree on, the most confident mistakes first:", *lines]))
         return "\n\n".join(parts)
 
-    def _run(self, name: str, run: Predictions) -> dict[str, Any]:
-        right, rows = int(run.correct.sum()), len(run.ids)
-        return {
-            "name": name,
-            "correct": right,
-            "accuracy": right / rows,
-            "accuracy_ci95": list(wilson(right, rows)),
-        }
-
-    def _example(self, row: int, texts: Callable[[int], str] | None) -> dict[str, Any]:
+    def _example(self, row: int, texts: Callable[[int], str] | None) -> Disagreement:
         first = self.runs[0]
-        return {
-            "row": row,
-            "id": first.ids[row],
-            "label": _answer(first, first.labels[row]),
-            **({} if texts is None else {"text": texts(row)}),
-            "predicted": {
-                name: {
-                    "label": _answer(run, run.predicted[row]),
-                    "confidence": float(run.confidence[row]),
-                    "correct": bool(run.correct[row]),
-                }
+        return Disagreement(
+            row=row,
+            id=first.ids[row],
+            label=_answer(first, first.labels[row]),
+            text=msgspec.UNSET if texts is None else texts(row),
+            predicted={
+                name: Answer(_answer(run, run.predicted[row]), float(run.confidence[row]), bool(run.correct[row]))
                 for name, run in zip(self.names, self.runs, strict=True)
             },
-        }
+        )
 
     def _runs_text(self, width: int) -> str:
         rows = []
         for place, (name, run) in enumerate(zip(self.names, self.runs, strict=True), start=1):
-            figures = self._run(name, run)
-            low, high = figures["accuracy_ci95"]
-            shares = [f"{100 * figures['accuracy']:.2f}%", f"{100 * low:.2f}-{100 * high:.2f}"]
-            rows.append([f"{place} {name}", *shares, f"{figures['correct']:,}"])
+            figures = _right(name, run)
+            low, high = figures.accuracy_ci95
+            shares = [f"{100 * figures.accuracy:.2f}%", f"{100 * low:.2f}-{100 * high:.2f}"]
+            rows.append([f"{place} {name}", *shares, f"{figures.correct:,}"])
         return report.table(["run", "accuracy", "(95%)", "right"], rows, width)
 
     def _pairs_text(self, width: int) -> str:
@@ -124,14 +147,19 @@ class Comparison:
         header = ["pair", "rows", "points", "(95%)", "right alone", "p", "p Holm"]
         return report.table(header, rows, width)
 
-    def _example_text(self, example: dict[str, Any], width: int) -> str:
+    def _example_text(self, example: Disagreement, width: int) -> str:
         answers = "  ".join(
-            f"{place} {given['label']} {given['confidence']:.2f}"
-            for place, given in enumerate(example["predicted"].values(), start=1)
+            f"{place} {given.label} {given.confidence:.2f}"
+            for place, given in enumerate(example.predicted.values(), start=1)
         )
-        line = report.cut(f"{example['id']}: {example['label']}; predicted  {answers}", width - 2)
-        shown = f"\n    {report.cut(example['text'], width - 4)}" if "text" in example else ""
+        line = report.cut(f"{example.id}: {example.label}; predicted  {answers}", width - 2)
+        shown = "" if isinstance(example.text, msgspec.UnsetType) else f"\n    {report.cut(example.text, width - 4)}"
         return f"  {line}{shown}"
+
+
+def _right(name: str, run: Predictions) -> Right:
+    correct, rows = int(run.correct.sum()), len(run.ids)
+    return Right(name, correct, correct / rows, wilson(correct, rows))
 
 
 def run(run_folders: Sequence[Path], role: str = "test") -> Comparison:

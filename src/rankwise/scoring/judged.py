@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from rankwise.records.result import Decision, GoalScore, Scores
 from rankwise.scoring import metrics
 from rankwise.scoring.decisions import decide
-from rankwise.scoring.goals import PLAIN, goal_of
+from rankwise.scoring.goals import PLAIN, Goal, goal_of
+
+
+def reached(goal: Goal, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> Scores:
+    """The metrics of raw scores, and what a goal came to, decided as best these rows allow. Shapes as in `judge`."""
+    scores = metrics.evaluate(logits, labels, label_names)
+    if goal.text not in PLAIN:
+        scores.goal = GoalScore(name=goal.text, value=goal.value(scores, logits, labels, label_names))
+    return scores
 
 
 def judge(
@@ -29,10 +37,9 @@ def judge(
         The optimizer step of the weights that are scored.
     """
     predicted = decide(decision, logits, label_names, multi_label=labels.ndim == 2)
-    scores = Scores.of(metrics.evaluate(logits, labels, label_names, predicted=predicted), step=step)
+    scores = metrics.evaluate(logits, labels, label_names, predicted=predicted)
+    scores.step = step
     if decision is not None and decision.goal not in PLAIN:
-        reached: dict[str, Any] = dict(
-            goal_of(decision.goal).remembered(decision).reached(labels, predicted, label_names)
-        )
-        scores.goal = GoalScore(name=decision.goal, **reached)
+        worth = goal_of(decision.goal).remembered(decision).reached(labels, predicted, label_names)
+        scores.goal = GoalScore(name=decision.goal, value=worth["value"], precision=worth.get("precision"))
     return scores, predicted

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankwise.errors import UserError
+from rankwise.records.result import Bin, ClassScores, Scores
 from rankwise.scoring.intervals import wilson
 
 Floats = NDArray[np.float64]
@@ -26,8 +27,8 @@ def evaluate(
     *,
     probabilities: bool = False,
     predicted: ArrayLike | None = None,
-) -> dict[str, Any]:
-    """Every metric of scored rows, as plain values ready for JSON.
+) -> Scores:
+    """Every metric of scored rows.
 
     Args:
         scores: logits, or probabilities if so marked. Shape: (rows, classes)
@@ -39,7 +40,7 @@ def evaluate(
     Returns:
         examples, accuracy, accuracy_ci95 (Wilson), loss (mean negative log-likelihood in nats), macro_f1,
         weighted_f1, ece (Guo et al. 2017, 15 bins of equal width), brier (0..2, Brier 1950), per_class by
-        name {precision, recall, recall_ci95, f1, support}, confusion (rows actual, columns predicted),
+        name, confusion (rows actual, columns predicted),
         predicted_mix and true_mix (share by name), reliability (one entry a bin).
 
         A precision, recall or F1 without any row to divide by is None and left out of the means.
@@ -95,7 +96,7 @@ class Streaming:
             self._add_single(values, targets.astype(np.int64), predicted)
         self._rows += len(values)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Scores:
         """The metrics of everything added so far.
 
         Raises:
@@ -106,26 +107,25 @@ class Streaming:
         hits, predicted, actual = self._class_counts()
         f1 = _ratio(2 * hits, predicted + actual)
         decisions = self._rows * (len(self.label_names) if self.multi_label else 1)
-        metrics: dict[str, Any] = {
-            "examples": self._rows,
-            "accuracy": self._correct / self._rows,
-            "accuracy_ci95": list(wilson(self._correct, self._rows)),
-            "loss": self._loss / decisions,
-            "macro_f1": _mean(f1),
-            "weighted_f1": _mean(f1, actual),
-        }
-        if self.multi_label:
-            metrics["micro_f1"] = float(np.nan_to_num(_ratio(2 * hits.sum(), (predicted + actual).sum())))
-            metrics["subset_accuracy"] = metrics["accuracy"]
-        return metrics | {
-            "ece": self._bins.error(),
-            "brier": self._brier / decisions,
-            "per_class": _per_class(self.label_names, hits, predicted, actual),
-            "confusion": self._confusion.tolist(),
-            "predicted_mix": self._mix(predicted),
-            "true_mix": self._mix(actual),
-            "reliability": self._bins.table(),
-        }
+        accuracy = self._correct / self._rows
+        micro_f1 = float(np.nan_to_num(_ratio(2 * hits.sum(), (predicted + actual).sum())))
+        return Scores(
+            examples=self._rows,
+            accuracy=accuracy,
+            accuracy_ci95=wilson(self._correct, self._rows),
+            loss=self._loss / decisions,
+            macro_f1=_mean(f1),
+            weighted_f1=_mean(f1, actual),
+            micro_f1=micro_f1 if self.multi_label else None,
+            subset_accuracy=accuracy if self.multi_label else None,
+            ece=self._bins.error(),
+            brier=self._brier / decisions,
+            per_class=_per_class(self.label_names, hits, predicted, actual),
+            confusion=self._confusion.tolist(),
+            predicted_mix=self._mix(predicted),
+            true_mix=self._mix(actual),
+            reliability=self._bins.table(),
+        )
 
     def _check(self, scores: NDArray[Any], labels: NDArray[Any]) -> None:
         classes = len(self.label_names)
@@ -247,32 +247,32 @@ class _Bins:
         """Expected calibration error: mean gap of confidence and outcome by rows (Guo et al. 2017, eq. 3)."""
         return float(np.abs(self.right - self.confidence).sum() / self.count.sum())
 
-    def table(self) -> list[dict[str, Any]]:
-        """One entry a bin: low, high, count, mean confidence and share that was right (None when empty)."""
+    def table(self) -> list[Bin]:
+        """One entry a bin, the lowest first."""
         confidence, accuracy = _ratio(self.confidence, self.count), _ratio(self.right, self.count)
         return [
-            {
-                "low": float(self.edges[m]),
-                "high": float(self.edges[m + 1]),
-                "count": int(self.count[m]),
-                "confidence": _number(confidence[m]),
-                "accuracy": _number(accuracy[m]),
-            }
+            Bin(
+                low=float(self.edges[m]),
+                high=float(self.edges[m + 1]),
+                count=int(self.count[m]),
+                confidence=_number(confidence[m]),
+                accuracy=_number(accuracy[m]),
+            )
             for m in range(BINS)
         ]
 
 
-def _per_class(names: Sequence[str], hits: Ints, predicted: Ints, actual: Ints) -> dict[str, Mapping[str, Any]]:
+def _per_class(names: Sequence[str], hits: Ints, predicted: Ints, actual: Ints) -> dict[str, ClassScores]:
     precision, recall = _ratio(hits, predicted), _ratio(hits, actual)
     f1 = _ratio(2 * hits, predicted + actual)
     return {
-        name: {
-            "precision": _number(precision[c]),
-            "recall": _number(recall[c]),
-            "recall_ci95": list(wilson(int(hits[c]), int(actual[c]))) if actual[c] else None,
-            "f1": _number(f1[c]),
-            "support": int(actual[c]),
-        }
+        name: ClassScores(
+            precision=_number(precision[c]),
+            recall=_number(recall[c]),
+            recall_ci95=wilson(int(hits[c]), int(actual[c])) if actual[c] else None,
+            f1=_number(f1[c]),
+            support=int(actual[c]),
+        )
         for c, name in enumerate(names)
     }
 

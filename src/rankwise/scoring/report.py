@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
+
+from rankwise.records import Scores
 
 WIDTH = 80
 # A label cut shorter than this says nothing; columns are numbered instead.
@@ -16,53 +17,62 @@ _NUMBERED_LABEL = 16
 _TOP_CONFUSIONS = 20
 
 
-def full(metrics: Mapping[str, Any], width: int = WIDTH) -> str:
-    """The per-class report, the confusion matrix and the accuracy of `metrics.evaluate`."""
-    return "\n\n".join((per_class(metrics, width), confusion(metrics, width), summary(metrics)))
+def full(scores: Scores, width: int = WIDTH) -> str:
+    """The per-class report, the confusion matrix and the accuracy."""
+    return "\n\n".join((per_class(scores, width), confusion(scores, width), summary(scores)))
 
 
-def accuracy(metrics: Mapping[str, Any]) -> str:
+def accuracy(scores: Scores) -> str:
     """One line: the accuracy, its 95% interval and the rows it was measured on."""
-    low, high = metrics["accuracy_ci95"]
+    low, high = scores.accuracy_ci95
     return (
-        f"accuracy {100 * metrics['accuracy']:.2f}% "
-        f"(95% interval {100 * low:.2f} to {100 * high:.2f}) on {metrics['examples']:,} rows"
+        f"accuracy {100 * scores.accuracy:.2f}% "
+        f"(95% interval {100 * low:.2f} to {100 * high:.2f}) on {scores.examples:,} rows"
     )
 
 
-def summary(metrics: Mapping[str, Any]) -> str:
+def summary(scores: Scores) -> str:
     """The accuracy line, one line of the other headline figures, and what the run's goal came to."""
     keys = ("loss", "macro_f1", "weighted_f1", "micro_f1", "ece", "brier")
-    figures = "  ".join(f"{key} {metrics[key]:.4f}" for key in keys if key in metrics)
-    goal = metrics.get("goal")
-    precision = f" at a precision of {goal['precision']:.4f}" if goal and "precision" in goal else ""
-    reached = f"\n{goal['name']}: {goal['value']:.4f}{precision}" if goal else ""
-    return f"{accuracy(metrics)}\n{figures}{reached}"
+    known = ((key, getattr(scores, key)) for key in keys)
+    figures = "  ".join(f"{key} {value:.4f}" for key, value in known if value is not None)
+    return f"{accuracy(scores)}\n{figures}{_goal(scores)}"
 
 
-def per_class(metrics: Mapping[str, Any], width: int = WIDTH) -> str:
+def _goal(scores: Scores) -> str:
+    goal = scores.goal
+    if goal is None:
+        return ""
+    precision = "" if goal.precision is None else f" at a precision of {goal.precision:.4f}"
+    return f"\n{goal.name}: {goal.value:.4f}{precision}"
+
+
+def per_class(scores: Scores, width: int = WIDTH) -> str:
     """One line a class: precision, recall with interval, F1, rows, shares predicted and true; then means."""
     rows = [
         [
             name,
-            _share(row["precision"]),
-            _share(row["recall"]),
-            _interval(row["recall_ci95"]),
-            _share(row["f1"]),
-            f"{row['support']:,}",
-            f"{100 * metrics['predicted_mix'][name]:.1f}%",
-            f"{100 * metrics['true_mix'][name]:.1f}%",
+            _share(row.precision),
+            _share(row.recall),
+            _interval(row.recall_ci95),
+            _share(row.f1),
+            f"{row.support:,}",
+            f"{100 * scores.predicted_mix[name]:.1f}%",
+            f"{100 * scores.true_mix[name]:.1f}%",
         ]
-        for name, row in metrics["per_class"].items()
+        for name, row in scores.per_class.items()
     ]
     header = ["class", "precision", "recall", "(95%)", "F1", "rows", "predicted", "true"]
-    means = [[f"{kind} mean", "", "", "", _share(metrics[f"{kind}_f1"]), "", "", ""] for kind in ("macro", "weighted")]
+    means = [
+        [f"{kind} mean", "", "", "", _share(f1), "", "", ""]
+        for kind, f1 in (("macro", scores.macro_f1), ("weighted", scores.weighted_f1))
+    ]
     return table(header, rows + means, width)
 
 
-def confusion(metrics: Mapping[str, Any], width: int = WIDTH) -> str:
+def confusion(scores: Scores, width: int = WIDTH) -> str:
     """Rows are actual and columns predicted classes; the commonest confusions when the matrix is too wide."""
-    names, counts = list(metrics["per_class"]), metrics["confusion"]
+    names, counts = list(scores.per_class), scores.confusion
     if isinstance(counts[0][0], list):
         cells = [[name, *(f"{n:,}" for row in matrix for n in row)] for name, matrix in zip(names, counts, strict=True)]
         return table(["label", "rightly no", "wrongly yes", "wrongly no", "rightly yes"], cells, width)

@@ -16,12 +16,13 @@ import msgspec
 from rich.console import Console
 
 from rankwise import config as configuration
-from rankwise import files
-from rankwise.config import Config
+from rankwise import records
+from rankwise.config import Config, Keys
 from rankwise.errors import UserError
 from rankwise.objects import source_of
-from rankwise.records import SearchRecord
-from rankwise.records.record import of_tree
+from rankwise.records import AutoRecord, SearchRecord, Winner
+from rankwise.records.record import Tree, changing
+from rankwise.records.search import SearchTiming
 from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
@@ -49,7 +50,7 @@ def auto(
     out: str | Path | None = None,
     console: Console | None = None,
     started: float | None = None,
-) -> dict[str, Any]:
+) -> Tree:
     """Train the best classifier that the budget and the clock allow; returns what search.json says.
 
     data
@@ -96,7 +97,7 @@ def auto(
     wanted.check(roles.label_names, multi_label=roles.data.multi_label)
     tree["data"] |= roles.found()
     if few_rows.are_few(roles, config, fixed):
-        return _of_few_rows(tree, fixed, folder, console, max_minutes, started)
+        return _of_few_rows(tree, fixed, folder, console, max_minutes, started).to_dict()
     labels = len(roles.label_names)
 
     def available(steps: int) -> int:
@@ -122,24 +123,24 @@ def auto(
     except UserError:
         if not solved:
             raise
-        return _floor_alone(solved, config, roles, folder, console, max_minutes, started)
+        return _floor_alone(solved, config, roles, folder, console, max_minutes, started).to_dict()
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     lines = facts(config, roles, speed, fits, designs, solved)
     for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def rivals(winner: dict[str, Any]) -> dict[str, Any] | None:
+    def rivals(winner: Winner) -> Winner | None:
         return longer(winner, folder, ends - fits.reserve_s)
 
-    origin = {
-        "max_params": max_params,
-        "max_minutes": max_minutes,
-        "speed": msgspec.to_builtins(speed),
-        "schedule": msgspec.to_builtins(fits),
-        "floors": [one.winner() for one in solved],
-        "explanation": lines,
-    }
-    record = search(
+    origin = AutoRecord(
+        max_params=max_params,
+        max_minutes=max_minutes,
+        speed=msgspec.to_builtins(speed),
+        schedule=msgspec.to_builtins(fits),
+        floors=[one.winner() for one in solved],
+        explanation=lines,
+    )
+    search(
         _search_tree(tree, config, fits, designs),
         out=folder,
         console=console,
@@ -147,19 +148,18 @@ def auto(
         origin=origin,
         rivals=rivals,
     )
-    seconds = time.time() - started
-    record["auto"] |= {
-        "minutes": round(seconds / 60, 2),
-        "explanation": lines + outcome(of_tree(SearchRecord, record), seconds, 60 * max_minutes, fits.steps),
-    }
-    files.write_json(folder / RECORD, record)
-    return record
+    with changing(folder / RECORD, SearchRecord) as record:
+        seconds = time.time() - started
+        origin.minutes = round(seconds / 60, 2)
+        origin.explanation = lines + outcome(record, seconds, 60 * max_minutes, fits.steps)
+        record.auto = origin
+    return record.to_dict()
 
 
 def _of_few_rows(
-    tree: dict[str, Any], fixed: set[str], folder: Path, console: Console, max_minutes: float, started: float
-) -> dict[str, Any]:
-    """What search.json says where rows are too few to hold some of them out."""
+    tree: Tree, fixed: set[str], folder: Path, console: Console, max_minutes: float, started: float
+) -> SearchRecord:
+    """The record where rows are too few to hold some of them out."""
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
     ends = started + 60 * max_minutes
@@ -169,12 +169,8 @@ def _of_few_rows(
     standing = few_rows.choose(found, goal_of(config.train.select.metric))
     winner = few_rows.fit_on_all(standing, tree, folder, ends - _END_S)
     lines = [*rows_lines(config, roles), *folds_lines(found, standing)]
-    standings = [{"design": one.contender.title, "seconds": one.seconds, **_headline(one.scores)} for one in found]
-    return _without_trials(winner, lines, {"folds": standings}, config, roles, folder, console, max_minutes, started)
-
-
-def _headline(scores: dict[str, Any]) -> dict[str, Any]:
-    return {name: scores[name] for name in ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1")}
+    origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
+    return _without_trials(winner, lines, origin, config, roles, folder, console, started)
 
 
 def _floor_alone(
@@ -185,8 +181,8 @@ def _floor_alone(
     console: Console,
     max_minutes: float,
     started: float,
-) -> dict[str, Any]:
-    """What search.json says where the clock has no time for a trained design: the best of what was solved at once."""
+) -> SearchRecord:
+    """The record where the clock has no time for a trained design: the best of what was solved at once."""
     lowest = best(solved, goal_of(config.train.select.metric))
     assert lowest is not None
     lines = [
@@ -194,52 +190,43 @@ def _floor_alone(
         f"floor     {floor_line(solved)}",
         "plan      no time is left to train anything: give more --max-minutes, or fewer rows",
     ]
-    floors = {"floors": [one.winner() for one in solved]}
-    return _without_trials(lowest.winner(), lines, floors, config, roles, folder, console, max_minutes, started)
+    floors = AutoRecord(max_minutes=max_minutes, floors=[one.winner() for one in solved])
+    return _without_trials(lowest.winner(), lines, floors, config, roles, folder, console, started)
 
 
 def _without_trials(
-    winner: dict[str, Any],
+    winner: Winner,
     lines: list[str],
-    origin: dict[str, Any],
+    origin: AutoRecord,
     config: Config,
     roles: Any,
     folder: Path,
     console: Console,
-    max_minutes: float,
     started: float,
-) -> dict[str, Any]:
+) -> SearchRecord:
     """The record of a winner that no search of trials came before."""
-    winner["test"] = look_at_test(folder, winner)
-    record: dict[str, Any] = {
-        "version": 2,
-        "status": "finished",
-        "metric": config.train.select.metric,
-        "strategy": {"name": "factorial"},
-        "halving": None,
-        "axes": [],
-        "counts": dict.fromkeys(("points", "done", "halved", "refused", "duplicate", "failed", "steps"), 0),
-        **{name: [] for name in ("table", "groups", "finalists", "notes", "trials")},
-        "effects": {},
-        "winner": winner,
-        "timing": {"session_s": round(time.time() - started, 1)},
-        "auto": {"max_minutes": max_minutes, **origin},
-    }
+    winner.test = look_at_test(folder, winner)
+    record = SearchRecord(
+        status="finished",
+        metric=config.train.select.metric,
+        strategy={"name": "factorial"},
+        winner=winner,
+        timing=SearchTiming(session_s=round(time.time() - started, 1)),
+        auto=origin,
+    )
     for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     seconds = time.time() - started
-    record["auto"] |= {
-        "minutes": round(seconds / 60, 2),
-        "explanation": lines + outcome(of_tree(SearchRecord, record), seconds, 60 * max_minutes, 0),
-    }
-    files.write_json(folder / RECORD, record)
+    origin.minutes = round(seconds / 60, 2)
+    origin.explanation = lines + outcome(record, seconds, 60 * origin.max_minutes, 0)
+    records.write(folder / RECORD, record)
     return record
 
 
-def _base(data: str, overrides: Sequence[str], max_params: str | int, goal: str) -> tuple[dict[str, Any], set[str]]:
+def _base(data: str, overrides: Sequence[str], max_params: str | int, goal: str) -> tuple[Tree, set[str]]:
     """The configuration tree that all designs share, and the keys that the user has fixed."""
     fixed = {word.partition("=")[0] for word in overrides}
-    tree: dict[str, Any] = {
+    tree: Tree = {
         "budget": {"max_trainable": max_params},
         "model": {"name": DEFAULT_MODEL},
         "adapter": {"scope": "all", "rank": "max", "alpha": "2r", "dropout": 0.1},
@@ -257,22 +244,20 @@ def _base(data: str, overrides: Sequence[str], max_params: str | int, goal: str)
     return configuration.apply_overrides(tree, overrides), fixed
 
 
-def _settled(tree: dict[str, Any], config: Config) -> dict[str, Any]:
+def _settled(tree: Tree, config: Config) -> Tree:
     """The tree with what the clock has settled: the length of texts and the batch."""
-    base: dict[str, Any] = msgspec.to_builtins(tree)
+    base: Tree = msgspec.to_builtins(tree)
     configuration.set_key(base, "data.max_length", config.data.max_length)
     configuration.set_key(base, "train.batch_size", config.train.batch_size)
     return base
 
 
-def _search_tree(
-    tree: dict[str, Any], config: Config, fits: ClockPlan, designs: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _search_tree(tree: Tree, config: Config, fits: ClockPlan, designs: list[Keys]) -> Tree:
     """The search file that auto stands for; its copy in the folder runs again without the clock."""
     base = _settled(tree, config)
     base["train"].pop("epochs", None)
     base["train"] |= {"steps": fits.steps, "eval_every": fits.eval_every}
-    made: dict[str, Any] = {"base": base, "axes": {"design": designs}, "strategy": {"name": "factorial"}}
+    made: Tree = {"base": base, "axes": {"design": designs}, "strategy": {"name": "factorial"}}
     made["metric"] = config.train.select.metric
     if fits.designs > 1:
         made["halving"] = msgspec.to_builtins(HALVING)

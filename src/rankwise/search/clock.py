@@ -19,6 +19,7 @@ from rankwise.config import Config
 from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
 from rankwise.machine import caches
+from rankwise.records.record import Tree
 from rankwise.search.spec import Halving
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost, survivors
@@ -61,7 +62,7 @@ class ClockPlan:
 
 
 def fit_clock(
-    tree: dict[str, Any], roles: Any, ends: float, clock_s: float, available: Callable[[int], int] | None = None
+    tree: Tree, roles: Any, ends: float, clock_s: float, available: Callable[[int], int] | None = None
 ) -> tuple[Config, Speed]:
     """Measure; long texts are cut to 512 tokens, to 256, 128 or 64 when there is no time for more.
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from rankwise import config as configuration
 from rankwise import planning
-from rankwise.config import Config
+from rankwise.config import Config, Keys
 from rankwise.errors import UserError
 
 _RATE, _RATE_STEPS = 1e-3, 600
 _LOWEST_RATE, _HIGHEST_RATE = 3e-4, 3e-3
 """at twice the highest, every site at rank 24 diverged (LOG.md)"""
 
-ALL: dict[str, Any] = {"adapter.scope": "all"}
-ATTENTION: dict[str, Any] = {"adapter.scope": ["query", "key", "value", "attention_output"]}
-QUERY_VALUE: dict[str, Any] = {"adapter.scope": ["query", "value"]}
-FITTED: dict[str, Any] = {"head.probe_first": True}
+ALL: Keys = {"adapter.scope": "all"}
+ATTENTION: Keys = {"adapter.scope": ["query", "key", "value", "attention_output"]}
+QUERY_VALUE: Keys = {"adapter.scope": ["query", "value"]}
+FITTED: Keys = {"head.probe_first": True}
 """the head fitted on frozen features first: 6.8 points in 60 steps on BBC News (LOG.md)"""
 
 
@@ -32,7 +30,7 @@ def usual_rate(steps: int) -> float:
     return float(f"{min(max(rate, _LOWEST_RATE), _HIGHEST_RATE):.1e}")
 
 
-def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> list[dict[str, Any]]:
+def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> list[Keys]:
     """What competes, likeliest first, without what the user fixed, what is over budget and what comes to the same.
 
     The learning rate decides most, so it varies most, around the usual one for so many steps; then where the adapters
@@ -55,7 +53,7 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
     def at(share: float) -> dict[str, float]:
         return {"train.learning_rate": float(f"{min(share * usual, _HIGHEST_RATE):.1e}")}
 
-    proposals: list[dict[str, Any]] = [
+    proposals: list[Keys] = [
         {**ALL, **at(1), **FITTED},
         {**ALL, **at(2), **FITTED},
         {**ALL, **at(0.5), **FITTED},
@@ -71,7 +69,7 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
         {**ATTENTION, **at(0.5), **FITTED, "adapter.dropout": 0.0},
         {**ALL, **at(0.2), **FITTED},
     ]
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, Keys] = {}
     for proposal in proposals:
         design = {key: value for key, value in proposal.items() if key not in fixed}
         tree = configuration.to_dict(config)

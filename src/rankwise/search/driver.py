@@ -6,8 +6,9 @@ so a search that was killed and resumed decides the same.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from rankwise import config as configuration
 from rankwise import files, planning, records
 from rankwise.config import Config
 from rankwise.errors import UserError
-from rankwise.records import SearchRecord
-from rankwise.records.record import of_tree, owned
+from rankwise.records import AutoRecord, SearchRecord, Winner
+from rankwise.records.record import Tree, owned
+from rankwise.records.search import SearchTiming, TestLook
 from rankwise.scoring.goals import goal_of
 from rankwise.search import constraints
 from rankwise.search import spec as specs
@@ -42,7 +44,7 @@ _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
 
 
 def search(
-    source: str | Path | dict[str, Any] | None,
+    source: str | Path | Mapping[str, Any] | None,
     overrides: Sequence[str] = (),
     *,
     out: str | Path | None = None,
@@ -50,9 +52,9 @@ def search(
     workers: Workers | None = None,
     console: Console | None = None,
     deadline: float | None = None,
-    origin: dict[str, Any] | None = None,
-    rivals: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda winner: None,
-) -> dict[str, Any]:
+    origin: AutoRecord | None = None,
+    rivals: Callable[[Winner], Winner | None] = lambda winner: None,
+) -> Tree:
     """Run a search and return what its search.json says.
 
     source
@@ -79,12 +81,13 @@ def search(
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
-            return Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin).run(rivals)
+            sweep = Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin)
+            return sweep.run(rivals).to_dict()
         finally:
             chosen.close()
 
 
-def _name(source: str | Path | dict[str, Any] | None) -> str:
+def _name(source: str | Path | Mapping[str, Any] | None) -> str:
     return Path(source).stem if isinstance(source, str | Path) else "search"
 
 
@@ -123,7 +126,7 @@ class Sweep:
         deadline: float | None = None,
         *,
         resume: bool = False,
-        origin: dict[str, Any] | None = None,
+        origin: AutoRecord | None = None,
     ) -> None:
         self.spec = wanted
         self.halving = wanted.halving or Halving()  # without one, every round has a single rung
@@ -144,10 +147,10 @@ class Sweep:
             )
         self.progress = Progress(console, self.walk, wanted, self.trials)
         self._warmed: set[str] = set()
-        found = origin or (records.read(folder / RECORD, SearchRecord).auto if (folder / RECORD).is_file() else {})
-        self.origin = {"auto": found} if found else {}
+        there = (folder / RECORD).is_file()
+        self.origin = origin or (records.read(folder / RECORD, SearchRecord).auto if there else None)
 
-    def run(self, rivals: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda winner: None) -> dict[str, Any]:
+    def run(self, rivals: Callable[[Winner], Winner | None] = lambda winner: None) -> SearchRecord:
         """Everything that is left to do."""
         started = time.time()
         for each in self.walk.rounds:
@@ -156,10 +159,13 @@ class Sweep:
         self._repeat_finalists()
         self.study.settle(self.trials)
         judged = judge(self.spec, self.space, self.trials, self.folder)
-        record = judged.to_dict(status="finished") | {"timing": {"session_s": round(time.time() - started, 1)}}
-        record["winner"] = winner = self._or_floor(rivals(record["winner"]) or record["winner"])
-        winner["test"] = look_at_test(self.folder, winner)
-        return self._record(record)
+        record = judged.record(status="finished")
+        record.timing = SearchTiming(session_s=round(time.time() - started, 1))
+        assert record.winner is not None
+        record.winner = self._or_floor(rivals(record.winner) or record.winner)
+        record.winner.test = look_at_test(self.folder, record.winner)
+        self._write(record)
+        return record
 
     # --- proposing ------------------------------------------------------------------------------------
 
@@ -214,7 +220,7 @@ class Sweep:
         self.study.save(trial)
         self.progress.admitted(trial)
 
-    def _tree(self, trial: Trial) -> dict[str, Any]:
+    def _tree(self, trial: Trial) -> Tree:
         tree = self.space.tree(trial.point)
         if trial.repeats is not None:
             configuration.set_key(tree, "train.seed", trial.seed)
@@ -339,7 +345,7 @@ class Sweep:
             trial = by_number[outcome.number]
             self._take_in(trial, outcome, len(self._stops(trial)) - 1 if rung is None else rung)
 
-    def _run_tree(self, trial: Trial) -> dict[str, Any]:
+    def _run_tree(self, trial: Trial) -> Tree:
         """What a trial's run is configured with: it is evaluated at the search's rungs too."""
         tree = self._tree(trial)
         rungs = {step for step in self._stops(trial) if step < trial.total_steps}
@@ -360,16 +366,12 @@ class Sweep:
 
     def _save(self, trial: Trial) -> None:
         self.study.save(trial)
-        self._record(self._interim().to_dict(status="running"))
+        self._write(Judged(self.spec, self.space, self.trials).record(status="running"))
 
-    def _record(self, known: dict[str, Any]) -> dict[str, Any]:
-        """Replace search.json by what is known, and return its contents."""
-        record = of_tree(SearchRecord, {"version": 2} | known | self.origin)
+    def _write(self, record: SearchRecord) -> None:
+        """Replace search.json by what is known."""
+        record.auto = self.origin
         records.write(self.folder / RECORD, record)
-        return record.to_dict()
-
-    def _interim(self) -> Judged:
-        return Judged(self.spec, self.space, self.trials)
 
     def _repeat_finalists(self) -> None:
         """Run the best whole trials again under other seeds, so that the winner is no lucky draw."""
@@ -393,32 +395,41 @@ class Sweep:
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def _or_floor(self, winner: dict[str, Any]) -> dict[str, Any]:
+    def _or_floor(self, winner: Winner) -> Winner:
         """The winner, or the floor of `auto` that is better by the goal, of equals by the loss."""
         from rankwise.runs.folder import Run
 
-        floors = self.origin.get("auto", {}).get("floors", [])
-        if not floors:
+        if self.origin is None or not self.origin.floors:
             return winner
-        loss = Run(self.folder / winner["run"]).result["metrics"]["validation"]["loss"]
         goal = goal_of(self.spec.metric)
-        lowest: dict[str, Any] = max(floors, key=lambda floor: (goal.better(floor["mean"]), -floor["loss"]))
-        better = (goal.better(lowest["mean"]), -lowest["loss"]) > (goal.better(winner["mean"]), -loss)
-        return dict(lowest) if better else winner
+
+        def by_goal(one: Winner) -> tuple[float, float]:
+            scores = Run(self.folder / one.run).record.metrics.validation
+            assert scores is not None
+            return goal.better(math.nan if one.mean is None else one.mean), -scores.loss
+
+        lowest = max(self.origin.floors, key=by_goal)
+        return msgspec.structs.replace(lowest) if by_goal(lowest) > by_goal(winner) else winner
 
 
-def look_at_test(folder: Path, winner: dict[str, Any]) -> dict[str, Any] | None:
+def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
     """The winner's one look at the test set, when there is one; a resume does not look again."""
-    from rankwise.inference.evaluate import evaluate
+    from rankwise.inference.evaluate import score
     from rankwise.runs.folder import Run
 
-    run = Run(folder / winner["run"])
+    run = Run(folder / winner.run)
     if run.config.data.test is None and run.config.data.test_size is None:
         return None
-    known = run.result["metrics"].get("test")
-    scores = known or evaluate(run)
-    names = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "looks")
-    return {name: scores[name] for name in names} | {"looks_all": scores.get("looks_all")}
+    scores = run.record.metrics.test or score(run)
+    return TestLook(
+        examples=scores.examples,
+        accuracy=scores.accuracy,
+        accuracy_ci95=scores.accuracy_ci95,
+        loss=scores.loss,
+        macro_f1=scores.macro_f1,
+        looks=scores.looks or 1,
+        looks_all=scores.looks_all,
+    )
 
 
 def _check_evaluates(config: Config) -> None:

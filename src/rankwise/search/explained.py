@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rankwise.config import Config
+from rankwise.config import Config, Keys
 from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
 from rankwise.scoring import looks
@@ -35,18 +35,18 @@ def rows_lines(config: Config, roles: Any) -> list[str]:
 def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
     """What cross-validation said of each contender."""
     lines = [
-        f"folds     {one.scores['accuracy']:.4f} {one.contender.title}, {one.seconds:.0f} s"
+        f"folds     {one.scores.accuracy:.4f} {one.contender.title}, {one.seconds:.0f} s"
         + (", chosen" if one is chosen else "")
         for one in found
     ]
-    most = max(one.scores["accuracy"] for one in found)
-    if chosen.scores["accuracy"] < most:
+    most = max(one.scores.accuracy for one in found)
+    if chosen.scores.accuracy < most:
         lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
     return lines
 
 
 def facts(
-    config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[dict[str, Any]], solved: Sequence[Floor]
+    config: Config, roles: Any, speed: Speed, fits: ClockPlan, designs: list[Keys], solved: Sequence[Floor]
 ) -> list[str]:
     """What was found and planned, before anything is trained."""
     rates = sorted({design["train.learning_rate"] for design in designs if "train.learning_rate" in design})
@@ -67,7 +67,7 @@ def floor_line(solved: Sequence[Floor]) -> str:
     """What was solved at once, with its share of validation rows right."""
     if not solved:
         return "none: the budget has no room for one"
-    return "; ".join(f"{one.scores['accuracy']:.4f} {one.title}, {one.seconds:.0f} s" for one in solved)
+    return "; ".join(f"{one.scores.accuracy:.4f} {one.title}, {one.seconds:.0f} s" for one in solved)
 
 
 def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) -> list[str]:
@@ -86,13 +86,13 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     others = [row for row in record.table if row.trial != winner.trial and row.chosen is not None]
     next_best = f"; the next best design had {others[0].chosen:.4f} after {others[0].steps:,} steps" if others else ""
     rows = [row.steps for row in record.table if row.trial == winner.trial]
-    reached = winner.unknown.get("steps", rows[0] if rows else steps)
+    reached = winner.steps if winner.steps is not None else rows[0] if rows else steps
     cut = f"; the clock ended it after {reached:,} of {steps:,} steps" if reached < steps else ""
     of_rank = f"rank {winner.rank}, " if winner.rank else "the floor, which no trained design beat; "
     lines = []
     if record.counts.points:
         lines.append(f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}")
-    folded = "by folds, of all rows; fitted on them" if "folds" in record.auto else None
+    folded = "by folds, of all rows; fitted on them" if record.auto is not None and record.auto.folds else None
     lines += [
         f"winner    {winner.point['design']}: {of_rank}{winner.trainable:,} trainable parameters{cut}",
         f"score     {goal}validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "

@@ -11,18 +11,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from rankwise import config as configuration
-from rankwise.config import Config
+from rankwise.config import Config, Keys
 from rankwise.data import Roles
 from rankwise.data.folds import FEW_ROWS, FOLDS, splits
 from rankwise.data.rows import Rows
 from rankwise.errors import UserError
+from rankwise.records import Scores, Winner
+from rankwise.records.record import Tree
+from rankwise.records.search import FoldsScore
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
 from rankwise.scoring.goals import PLAIN, Goal
@@ -44,7 +46,7 @@ class Contender:
     """What may be shipped. design: its configuration keys; None for TF-IDF."""
 
     title: str
-    design: dict[str, Any] | None
+    design: Keys | None
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,22 @@ class Standing:
     """
 
     contender: Contender
-    scores: dict[str, Any]
+    scores: Scores
     right: NDArray[np.bool_]
     seconds: float
+
+    def record(self) -> FoldsScore:
+        """What search.json says of it."""
+        scores = self.scores
+        return FoldsScore(
+            design=self.contender.title,
+            seconds=self.seconds,
+            examples=scores.examples,
+            accuracy=scores.accuracy,
+            accuracy_ci95=scores.accuracy_ci95,
+            loss=scores.loss,
+            macro_f1=scores.macro_f1,
+        )
 
 
 def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
@@ -99,7 +114,7 @@ def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
 
 
 def judged(
-    tree: dict[str, Any], fixed: set[str], rows: Rows, names: Sequence[str], ends: float, clock_s: float
+    tree: Tree, fixed: set[str], rows: Rows, names: Sequence[str], ends: float, clock_s: float
 ) -> list[Standing]:
     """Every contender's standing, those that the clock or the budget has room for.
 
@@ -128,12 +143,12 @@ def choose(found: Sequence[Standing], goal: Goal) -> Standing:
     displace the likeliest.
     """
     first = found[0]
-    best = max(found, key=lambda one: (goal.better(one.scores[goal.text]), -one.scores["loss"]))
+    best = max(found, key=lambda one: (goal.better(one.scores.value(goal.text)), -one.scores.loss))
     gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
     return best if gained - lost > math.sqrt(gained + lost) else first
 
 
-def fit_on_all(standing: Standing, tree: dict[str, Any], folder: Path, deadline: float) -> dict[str, Any]:
+def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
     """Fit it on all rows, as a run in the search's folder; returns what search.json says of the winner.
 
     deadline
@@ -151,30 +166,31 @@ def fit_on_all(standing: Standing, tree: dict[str, Any], folder: Path, deadline:
         own = _configured(tree, design)
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
         run = train(own, out=path, console=Console(quiet=True), load_data=load_data, deadline=deadline)
-    low, high = scores["accuracy_ci95"]
+    low, high = scores.accuracy_ci95
     with run.changing() as result:
         result.notes.append(
-            f"accuracy {scores['accuracy']:.4f} (95% {low:.4f} to {high:.4f}) by {FOLDS} folds of {scores['examples']} rows; "
+            f"accuracy {scores.accuracy:.4f} (95% {low:.4f} to {high:.4f}) by {FOLDS} folds of {scores.examples} rows; "
             "this run is fitted on all of them, so none is left to choose or to calibrate by"
         )
-    return {
-        "run": FOLDER,
-        "trial": None,
-        "point": {"design": standing.contender.title},
-        "trainable": run.result["parameters"]["trainable"],
-        "rank": run.config.adapter.rank if design and "adapter.scope" in design else None,
-        **dict.fromkeys(("peak", "chosen", "final"), scores["accuracy"]),
-        "mean": scores[run.config.train.select.metric],
-        "chosen_ci95": [low, high],
-        "loss": scores["loss"],
-        "sd": None,
-        "seeds": 1,
-    }
+    rank = run.config.adapter.rank
+    return Winner(
+        run=FOLDER,
+        point={"design": standing.contender.title},
+        trainable=run.record.parameters.trainable,
+        rank=rank if design and "adapter.scope" in design and isinstance(rank, int) else None,
+        peak=scores.accuracy,
+        chosen=scores.accuracy,
+        final=scores.accuracy,
+        mean=scores.value(run.config.train.select.metric),
+        chosen_ci95=scores.accuracy_ci95,
+        loss=scores.loss,
+        seeds=1,
+    )
 
 
 def _judged(
     contender: Contender,
-    tree: dict[str, Any],
+    tree: Tree,
     rows: Rows,
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
@@ -199,7 +215,7 @@ def _judged(
 
 
 def _answers(
-    contender: Contender, tree: dict[str, Any], kept: Rows, out: Rows, names: Sequence[str]
+    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str]
 ) -> NDArray[np.float32] | None:
     """Logits of held-out rows. Shape: (rows, classes)"""
     if contender.design is None:
@@ -211,7 +227,7 @@ def _answers(
         return None
 
 
-def _configured(tree: dict[str, Any], design: dict[str, Any]) -> dict[str, Any]:
+def _configured(tree: Tree, design: Keys) -> Tree:
     own = configuration.to_dict(configuration.from_dict(tree))
     own["head"] |= {"penalty": "auto"}
     own["train"] |= {"steps": 1, "epochs": None}

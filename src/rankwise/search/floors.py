@@ -21,8 +21,9 @@ from rankwise.config import Config
 from rankwise.data import Rows
 from rankwise.errors import UserError
 from rankwise.machine import description
-from rankwise.records.record import of_tree
-from rankwise.records.result import Result
+from rankwise.records import HistoryRow, LastScores, Metrics, Result, Scores, Winner
+from rankwise.records.record import Tree
+from rankwise.records.result import Engine, Memory, Parameters, RowsOfRole, Timing
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import apply_temperature
@@ -47,7 +48,7 @@ class Floor:
     """its folder inside the search's"""
     pooling: str | None
     """of the head; None for words"""
-    scores: dict[str, Any]
+    scores: Scores
     trainable: int
     seconds: float
     value: float | None = None
@@ -56,29 +57,26 @@ class Floor:
     @property
     def reached(self) -> float:
         """What the goal came to on validation."""
-        return float(self.scores["accuracy"]) if self.value is None else self.value
+        return self.scores.accuracy if self.value is None else self.value
 
-    def winner(self) -> dict[str, Any]:
+    def winner(self) -> Winner:
         """What search.json says of a winner."""
-        accuracy = self.scores["accuracy"]
-        return {
-            "run": self.run,
-            "trial": None,
-            "point": {"design": self.title},
-            "trainable": self.trainable,
-            "rank": None,
-            "peak": accuracy,
-            "chosen": accuracy,
-            "chosen_ci95": list(self.scores["accuracy_ci95"]),
-            "final": accuracy,
-            "mean": self.reached,
-            "loss": self.scores["loss"],
-            "sd": None,
-            "seeds": 1,
-        }
+        accuracy = self.scores.accuracy
+        return Winner(
+            run=self.run,
+            point={"design": self.title},
+            trainable=self.trainable,
+            peak=accuracy,
+            chosen=accuracy,
+            chosen_ci95=self.scores.accuracy_ci95,
+            final=accuracy,
+            mean=self.reached,
+            loss=self.scores.loss,
+            seeds=1,
+        )
 
 
-def floors(tree: dict[str, Any], fixed: set[str], roles: Any, folder: Path, clock_s: float) -> list[Floor]:
+def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float) -> list[Floor]:
     """Fit them, the cheapest first; what the budget or the data do not allow is left out.
 
     tree
@@ -98,10 +96,10 @@ def floors(tree: dict[str, Any], fixed: set[str], roles: Any, folder: Path, cloc
 
 def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
     """The best by the goal, of equals the one with the least loss."""
-    return max(found, key=lambda one: (goal.better(one.reached), -one.scores["loss"]), default=None)
+    return max(found, key=lambda one: (goal.better(one.reached), -one.scores.loss), default=None)
 
 
-def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path) -> Floor | None:
+def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor | None:
     """A `probe` run; None where the budget has no room for its head."""
     started = time.time()
     own = configuration.to_dict(configuration.from_dict(tree))
@@ -116,20 +114,21 @@ def _of_features(tree: dict[str, Any], fixed: set[str], pooling: str, path: Path
         run = train(own, out=path, console=Console(quiet=True), load_data=load_data)
     except UserError:
         return None
-    result = run.result
+    result = run.record
+    assert result.metrics.validation is not None
     what = {"first": "first token", "mean": "mean", "both": "first token and mean"}[run.config.head.pooling]
     return Floor(
         f"frozen features ({what}) and logistic regression",
         _inside(path),
         run.config.head.pooling,
-        result["metrics"]["validation"],
-        result["parameters"]["trainable"],
+        result.metrics.validation,
+        result.parameters.trainable,
         time.time() - started,
-        validation_value(run.record, run.config.train.select.metric),
+        validation_value(result, run.config.train.select.metric),
     )
 
 
-def _of_words(tree: dict[str, Any], roles: Any, path: Path) -> Floor | None:
+def _of_words(tree: Tree, roles: Any, path: Path) -> Floor | None:
     """TF-IDF as a run's folder; None where scikit-learn is missing or there are no words."""
     started = time.time()
     config = configuration.from_dict(tree)
@@ -163,7 +162,7 @@ def fit_words(config: Config, rows: Rows, label_names: Sequence[str]) -> words.W
 
 def write_words(
     classifier: words.WordClassifier, config: Config, roles: Any, path: Path, started: float
-) -> tuple[dict[str, Any], float] | None:
+) -> tuple[Scores, float] | None:
     """Make a run's folder of it; returns its scores on validation and what the goal came to, where there is one.
 
     started
@@ -176,8 +175,8 @@ def write_words(
         logits, labels = classifier.logits(roles.validation.texts), roles.validation.labels
         goal = goal_of(config.train.select.metric)
         decision = goal.decision(logits, labels, roles.label_names)
-        scored, predicted = judged.judge(decision, logits, labels, roles.label_names, step=0)
-        scores, classifier = scored.to_dict(), replace(classifier, decision=decision)
+        scores, predicted = judged.judge(decision, logits, labels, roles.label_names, step=0)
+        classifier = replace(classifier, decision=decision)
         found = scores, goal.value(scores, logits, labels, roles.label_names)
         predictions.write(
             path,
@@ -190,63 +189,48 @@ def write_words(
             logits=logits,
             predicted=predicted,
         )
-        run.write_history([{"step": 0, "validation_loss": scores["loss"], "validation_accuracy": scores["accuracy"]}])
+        run.write_history([HistoryRow.of(0, scores)])
     classifier.save(path / words.FOLDER)
     run.write_record(_result(config, roles, classifier, scores, time.time() - started))
     return found
 
 
 def _result(
-    config: Config, roles: Any, classifier: words.WordClassifier, scores: dict[str, Any] | None, seconds: float
+    config: Config, roles: Any, classifier: words.WordClassifier, scores: Scores | None, seconds: float
 ) -> Result:
     """The contents of result.json."""
     count = classifier.trainable
-    measured: dict[str, Any] = {}
+    measured = Metrics()
     if scores is not None:
-        measured = {
-            "validation": scores,
-            "validation_last": {"step": 0, "accuracy": scores["accuracy"], "loss": scores["loss"]},
-        }
-    tree = {
-        "version": 2,
-        "status": "finished",
-        "method": f"TF-IDF of {classifier.kinds} and logistic regression, C {classifier.strength:g}",
-        "parameters": {
-            "trainable": count,
-            "budget": configuration.max_trainable(config),
-            "adapter": 0,
-            "dora": 0,
-            "bias": 0,
-            "head": count,
-            "frozen": 0,
-            "adapter_bytes": 4 * count,
-        },
-        "metrics": measured,
-        "timing": {
-            "train_s": round(seconds, 3),
-            "eval_s": 0.0,
-            "total_s": round(seconds, 3),
-            "steps": 0,
-            "examples_per_s": round(len(roles.train) / seconds, 2),
-            "tokens_per_s": None,
-        },
-        "processes": 1,
-        "memory": {"peak_mb": description.peak_mb()},
-        "seed": config.train.seed,
-        "config_hash": configuration.config_hash(config),
-        "labels": list(roles.label_names),
-        "engine": {"path": "scikit-learn", "reason": None, "precision": "fp64", "kernels": "scipy"},
-        "data": {role: _rows(config, role, rows) for role, rows in roles.named().items()},
-        "texts": roles.report.to_dict(excerpts=config.data.excerpts),
-        "environment": description.describe(),
-        "decision": classifier.decision.to_dict() if classifier.decision else None,
-    }
-    return of_tree(Result, tree)
+        last = LastScores(step=0, accuracy=scores.accuracy, loss=scores.loss)
+        measured = Metrics(validation=scores, validation_last=last)
+    return Result(
+        status="finished",
+        method=f"TF-IDF of {classifier.kinds} and logistic regression, C {classifier.strength:g}",
+        parameters=Parameters(
+            trainable=count, budget=configuration.max_trainable(config), head=count, adapter_bytes=4 * count
+        ),
+        metrics=measured,
+        timing=Timing(
+            train_s=round(seconds, 3),
+            total_s=round(seconds, 3),
+            examples_per_s=round(len(roles.train) / seconds, 2),
+        ),
+        memory=Memory(peak_mb=description.peak_mb()),
+        seed=config.train.seed,
+        config_hash=configuration.config_hash(config),
+        labels=list(roles.label_names),
+        engine=Engine(path="scikit-learn", precision="fp64", kernels="scipy"),
+        data={role: _rows(config, role, rows) for role, rows in roles.named().items()},
+        texts=roles.report.to_dict(excerpts=config.data.excerpts),
+        environment=description.describe(),
+        decision=classifier.decision,
+    )
 
 
-def _rows(config: Config, role: str, rows: Any) -> dict[str, Any]:
+def _rows(config: Config, role: str, rows: Any) -> RowsOfRole:
     held_out = role == "test" and config.data.test is None
-    return {"rows": len(rows), "sha256": rows.sha256, "set_apart": rows.sha256 if held_out else None}
+    return RowsOfRole(rows=len(rows), sha256=rows.sha256, set_apart=rows.sha256 if held_out else None)
 
 
 def _inside(path: Path) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from rankwise import config as configuration
 from rankwise.errors import UserError
+from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search.trial import load_data, validation_value
@@ -23,19 +25,19 @@ _EVALUATIONS = 9
 FOLDER = "again"
 
 
-def longer(winner: dict[str, Any], folder: Path, deadline: float) -> dict[str, Any] | None:
+def longer(winner: Winner, folder: Path, deadline: float) -> Winner | None:
     """The winner of a search with another seed and the steps that still fit; None where it is no better, or none fit.
 
     deadline
         `time.time()` at which training must have ended.
     """
-    run = Run(folder / winner["run"])
-    timing, config = run.result["timing"], run.config
-    if not timing["steps"]:
+    run = Run(folder / winner.run)
+    timing, config = run.record.timing, run.config
+    if not timing.steps:
         return None
-    each = (timing["train_s"] + timing["eval_s"]) / timing["steps"]
+    each = (timing.train_s + timing.eval_s) / timing.steps
     steps = int(_SURE * (deadline - time.time()) / each)
-    if steps < _WORTH * timing["steps"]:
+    if steps < _WORTH * timing.steps:
         return None
     tree = configuration.to_dict(config)
     tree["train"] |= {
@@ -45,19 +47,25 @@ def longer(winner: dict[str, Any], folder: Path, deadline: float) -> dict[str, A
         "seed": config.train.seed + 1,
     }
     try:
-        made = train(tree, out=folder / FOLDER, console=Console(quiet=True), deadline=deadline, load_data=load_data)
+        again = train(tree, out=folder / FOLDER, console=Console(quiet=True), deadline=deadline, load_data=load_data)
     except UserError:
         return None
-    scores, goal = made.result["metrics"]["validation"], goal_of(config.train.select.metric)
-    value = validation_value(made.record, goal.text)
-    if goal.better(value) <= goal.better(winner["mean"]):
+    result, goal = again.record, goal_of(config.train.select.metric)
+    scores, last = result.metrics.validation, result.metrics.validation_last
+    value = validation_value(result, goal.text)
+    if (
+        scores is None
+        or last is None
+        or goal.better(value) <= goal.better(math.nan if winner.mean is None else winner.mean)
+    ):
         return None
-    return winner | {
-        "run": FOLDER,
-        "peak": scores["accuracy"],
-        "chosen": scores["accuracy"],
-        "chosen_ci95": list(scores["accuracy_ci95"]),
-        "final": made.result["metrics"]["validation_last"]["accuracy"],
-        "mean": value,
-        "steps": made.result["timing"]["steps"],
-    }
+    return msgspec.structs.replace(
+        winner,
+        run=FOLDER,
+        peak=scores.accuracy,
+        chosen=scores.accuracy,
+        chosen_ci95=scores.accuracy_ci95,
+        final=last.accuracy,
+        mean=value,
+        steps=result.timing.steps,
+    )

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rankwise import config as configuration
+from rankwise.config import Keys
 from rankwise.errors import UserError, nearest
+from rankwise.records.record import Tree
 from rankwise.search.spec import Range, Search
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Axis:
     """One thing that is varied: `settings` gives the configuration keys of each choice; a range has none."""
 
     name: str
-    settings: dict[Scalar, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[Scalar, Keys] = field(default_factory=dict)
     range: Range | None = None
     whole: bool = False
     """a range of whole numbers"""
@@ -70,7 +72,7 @@ class Axis:
         """Every configuration key that some choice sets."""
         return {self.name} if self.range is not None else {key for keys in self.settings.values() for key in keys}
 
-    def keys(self, value: Scalar) -> dict[str, Any]:
+    def keys(self, value: Scalar) -> Keys:
         """The configuration keys that a value sets."""
         return {self.name: value} if self.range is not None else self.settings[value]
 
@@ -103,7 +105,7 @@ class Axis:
 class Space:
     """All axes over a base configuration."""
 
-    base: dict[str, Any]
+    base: Tree
     axes: tuple[Axis, ...]
 
     @classmethod
@@ -135,9 +137,9 @@ class Space:
             node = node.get(part) if isinstance(node, Mapping) else None
         return _label(node)
 
-    def tree(self, point: Mapping[str, Scalar]) -> dict[str, Any]:
+    def tree(self, point: Mapping[str, Scalar]) -> Tree:
         """The configuration tree of a point: the base with the point's keys set."""
-        tree: dict[str, Any] = msgspec.to_builtins(self.base)
+        tree: Tree = msgspec.to_builtins(self.base)
         for name, value in point.items():
             for key, setting in self.axis(name).keys(value).items():
                 configuration.set_key(tree, key, setting)
@@ -174,7 +176,7 @@ def _axis(name: str, values: list[Any] | Range) -> Axis:
     return Axis(name, dict(settings))
 
 
-def _dependent(name: str, value: Any, known: set[str]) -> dict[str, Any]:
+def _dependent(name: str, value: Any, known: set[str]) -> Keys:
     """A choice that sets several keys at once."""
     if not isinstance(value, Mapping):
         hint = nearest(name, known)
@@ -220,8 +222,8 @@ def _is_whole(name: str) -> bool:
     return False
 
 
-def _nested(name: str, value: Any) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
+def _nested(name: str, value: Any) -> Tree:
+    tree: Tree = {}
     configuration.set_key(tree, name, value)
     return tree
 

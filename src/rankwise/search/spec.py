@@ -18,6 +18,7 @@ from rankwise import config as configuration
 from rankwise import recipes
 from rankwise.config import PositiveInt, Section
 from rankwise.errors import UserError, nearest
+from rankwise.records.record import Tree
 from rankwise.scoring.goals import PLAIN, goal_of
 
 StrategyName = Literal["one_at_a_time", "grid", "factorial", "random", "tpe"]
@@ -81,7 +82,7 @@ class Resources(Section, frozen=True):
 class Search(Section, frozen=True):
     """A whole search."""
 
-    base: str | dict[str, Any]
+    base: str | Tree
     axes: dict[str, Axis]
     constraints: list[str] = msgspec.field(default_factory=list)
     strategy: Strategy = Strategy()
@@ -94,7 +95,7 @@ class Search(Section, frozen=True):
     storage: str | None = None
     """database URL or journal file (.journal) of Optuna; SQLite in the search's folder when left out"""
     resources: Resources = Resources()
-    paper: dict[str, Any] | None = None
+    paper: Tree | None = None
     """a paper's own numbers for these points (rankwise recipes table); nothing is computed from them"""
 
 
@@ -149,7 +150,7 @@ def fingerprint(search: Search) -> str:
     return hashlib.sha256(msgspec.json.encode(search, order="deterministic")).hexdigest()[:8]
 
 
-def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+def _read(source: str | Path | Mapping[str, Any]) -> tuple[Tree, Path]:
     """The tree, and the folder that paths in `base:` may be relative to."""
     if isinstance(source, Mapping):
         return msgspec.to_builtins(source), Path()
@@ -163,7 +164,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]
     return configuration.read_yaml(path), path.parent
 
 
-def _base(base: str | dict[str, Any], here: Path) -> str | dict[str, Any] | Path:
+def _base(base: str | Tree, here: Path) -> str | Tree | Path:
     return here / base if isinstance(base, str) and (here / base).is_file() else base
 
 

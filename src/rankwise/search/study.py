@@ -7,12 +7,15 @@ since the running trials' last checkpoints.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rankwise.errors import UserError, missing_extra
+from rankwise.records.record import Tree
 from rankwise.scoring.goals import goal_of
 from rankwise.search.space import Point, Space
 from rankwise.search.trial import Outcome
@@ -93,10 +96,24 @@ class Trial:
             return newest
         return next((scores for scores in reversed(self.rungs) if scores["rung"] <= rung), newest)
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> Tree:
         """Plain values for the storage."""
-        plain = {name: value for name, value in self.__dict__.items() if name not in ("key", "outcome")}
-        return plain | {"outcome": self.outcome.to_dict() if self.outcome else None}
+        plain: Tree = msgspec.to_builtins(self)
+        del plain["key"]
+        return plain
+
+    @classmethod
+    def of(cls, key: int, attributes: Mapping[str, Any]) -> Trial:
+        """The trial of a study's number that `attributes` was taken of, by this version or an older one.
+
+        Raises: UserError when a value is of another kind than it should be.
+        """
+        rungs = attributes.get("rungs") or []  # of older versions rungs had no number
+        plain = {**attributes, "key": key, "rungs": [{"rung": number, **at} for number, at in enumerate(rungs)]}
+        try:
+            return msgspec.convert(plain, cls)
+        except msgspec.ValidationError as error:
+            raise UserError(f"trial {key} of the search's storage is damaged: {error}") from error
 
 
 class Study:
@@ -128,10 +145,7 @@ class Study:
                 if running:  # killed while it was being made: nothing was started, so nothing is lost
                     self._study.tell(frozen.number, state=self._optuna.trial.TrialState.FAIL)
                 continue
-            outcome = stored.pop("outcome") if "outcome" in (stored := dict(stored)) else None
-            stored.pop("eval_every", None)  # of older versions, whose rungs fell on evaluations and had no number
-            stored["rungs"] = [{"rung": number, **scores} for number, scores in enumerate(stored.get("rungs", []))]
-            trial = Trial(frozen.number, **stored, outcome=Outcome.of(outcome) if outcome else None)
+            trial = Trial.of(frozen.number, stored)
             if running and trial.status == "failed":  # a full disk or a lack of memory may be gone by now
                 trial.status, trial.why = ("paused" if trial.outcome else "planned"), None
             elif running and trial.has_ended:
@@ -152,7 +166,7 @@ class Study:
         """A trial whose point the sampler proposes."""
         return self._ask(sampler, [axis.name for axis in self.space.axes], fields)
 
-    def _ask(self, sampler: Any, names: list[str], fields: dict[str, Any]) -> Trial:
+    def _ask(self, sampler: Any, names: list[str], fields: Mapping[str, Any]) -> Trial:
         self._study.sampler = sampler
         asked = self._study.ask({name: self.space.axis(name).distribution for name in names})
         trial = Trial(asked.number, self._next, dict(asked.params), **fields)

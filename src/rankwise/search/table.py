@@ -7,15 +7,16 @@ evaluations flatters and the papers quoted it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from rankwise.errors import UserError
+from rankwise.records.search import Counts, Effect, Finalist, SearchRecord, SearchRow, TrialRecord, Winner
 from rankwise.scoring import paired, predictions
 from rankwise.scoring.goals import PLAIN, goal_of
 from rankwise.scoring.intervals import bootstrap
@@ -62,29 +63,29 @@ class Judged:
     trials: list[Trial]
     group: list[int] = field(default_factory=list)
     """trials not distinguishable from the best one, best first"""
-    finalists: list[dict[str, Any]] = field(default_factory=list)
+    finalists: list[Finalist] = field(default_factory=list)
     winner: Trial | None = None
     notes: list[str] = field(default_factory=list)
 
-    def to_dict(self, status: str) -> dict[str, Any]:
+    def record(self, status: str) -> SearchRecord:
         """The contents of search.json."""
-        return {
-            "status": status,
-            "metric": self.spec.metric,
-            "strategy": msgspec.to_builtins(self.spec.strategy),
-            "halving": msgspec.to_builtins(self.spec.halving),
-            "axes": [axis.name for axis in self.space.axes],
-            "counts": self._counts(),
-            "table": self.table(),
-            "groups": [self.group] if self.group else [],
-            "finalists": self.finalists,
-            "effects": self._effects(),
-            "notes": self.notes,
-            "winner": self._winner(),
-            "trials": [self._trial(trial) for trial in self.trials],
-        }
+        return SearchRecord(
+            status=status,
+            metric=self.spec.metric,
+            strategy=msgspec.to_builtins(self.spec.strategy),
+            halving=msgspec.to_builtins(self.spec.halving),
+            axes=[axis.name for axis in self.space.axes],
+            counts=self._counts(),
+            table=self.table(),
+            groups=[self.group] if self.group else [],
+            finalists=self.finalists,
+            effects=self._effects(),
+            notes=self.notes,
+            winner=self._winner(),
+            trials=[self._trial(trial) for trial in self.trials],
+        )
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[SearchRow]:
         """One row a configuration, best first: whole runs, then those halved, then the rest."""
         first = [trial for trial in self.trials if trial.repeats is None]
         whole = better_first([t for t in first if t.status == "done"], self.spec.metric)
@@ -94,63 +95,69 @@ class Judged:
         rest = [t for t in first if not t.is_started]
         return [self._row(trial) for trial in (*whole, *begun, *rest)]
 
-    def _row(self, trial: Trial) -> dict[str, Any]:
+    def _row(self, trial: Trial) -> SearchRow:
         outcome = trial.outcome
         scores = outcome.scores if outcome else {}
         values = [t.outcome.scores[self.spec.metric] for t in self._runs_of(trial) if t.outcome and t.outcome.scores]
-        return {
-            "trial": trial.number,
-            "point": trial.point,
-            "status": trial.status,
-            "why": trial.why,
-            "trainable": trial.trainable,
-            "rank": trial.rank,
-            "steps": outcome.step if outcome else 0,
-            "peak": outcome.peak if outcome else None,
-            "chosen": scores.get("accuracy"),
-            "chosen_ci95": list(outcome.interval) if outcome and outcome.interval else None,
-            "final": outcome.final if outcome else None,
-            "loss": scores.get("loss"),
-            "macro_f1": scores.get("macro_f1"),
-            "seeds": len(values),
-            "mean": float(np.mean(values)) if values else None,
-            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "in_best_group": trial.number in self.group,
-        }
+        return SearchRow(
+            trial=trial.number,
+            point=trial.point,
+            status=trial.status,
+            why=trial.why,
+            trainable=trial.trainable,
+            rank=trial.rank,
+            steps=outcome.step if outcome else 0,
+            peak=outcome.peak if outcome else None,
+            chosen=scores.get("accuracy"),
+            chosen_ci95=outcome.interval if outcome else None,
+            final=outcome.final if outcome else None,
+            loss=scores.get("loss"),
+            macro_f1=scores.get("macro_f1"),
+            seeds=len(values),
+            mean=float(np.mean(values)) if values else None,
+            sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            in_best_group=trial.number in self.group,
+        )
 
     def _runs_of(self, trial: Trial) -> list[Trial]:
         """A configuration's whole runs, one a seed."""
         return [t for t in self.trials if t.status == "done" and trial.number in (t.number, t.repeats)]
 
-    def _trial(self, trial: Trial) -> dict[str, Any]:
+    def _trial(self, trial: Trial) -> TrialRecord:
         """A trial as it went, timing included."""
         outcome = trial.outcome
-        return {
-            "trial": trial.number,
-            "run": trial.folder if trial.is_started else None,
-            "point": trial.point,
-            "round": trial.round,
-            "status": trial.status,
-            "why": trial.why,
-            "seed": trial.seed,
-            "repeats": trial.repeats,
-            "config_hash": trial.config_hash,
-            "total_steps": trial.total_steps,
-            "steps": outcome.step if outcome else 0,
-            "rungs": trial.rungs,
-            "seconds": round(outcome.seconds, 2) if outcome else 0.0,
-        }
+        return TrialRecord(
+            trial=trial.number,
+            run=trial.folder if trial.is_started else None,
+            point=trial.point,
+            round=trial.round,
+            status=trial.status,
+            why=trial.why,
+            seed=trial.seed,
+            repeats=trial.repeats,
+            config_hash=trial.config_hash,
+            total_steps=trial.total_steps,
+            steps=outcome.step if outcome else 0,
+            rungs=trial.rungs,
+            seconds=round(outcome.seconds, 2) if outcome else 0.0,
+        )
 
-    def _counts(self) -> dict[str, int]:
-        states = ("done", "halved", "refused", "duplicate", "failed")
-        counts = {state: sum(trial.status == state for trial in self.trials) for state in states}
-        steps = sum(trial.outcome.step for trial in self.trials if trial.outcome)
-        return {"points": len(self.trials), **counts, "steps": steps}
+    def _counts(self) -> Counts:
+        statuses = Counter(trial.status for trial in self.trials)
+        return Counts(
+            points=len(self.trials),
+            done=statuses["done"],
+            halved=statuses["halved"],
+            refused=statuses["refused"],
+            duplicate=statuses["duplicate"],
+            failed=statuses["failed"],
+            steps=sum(trial.outcome.step for trial in self.trials if trial.outcome),
+        )
 
-    def _effects(self) -> dict[str, list[dict[str, Any]]]:
+    def _effects(self) -> dict[str, list[Effect]]:
         """For each listed axis: the mean score of the whole runs at each of its values."""
         whole = [t for t in self.trials if t.status == "done" and t.repeats is None and t.outcome]
-        effects: dict[str, list[dict[str, Any]]] = {}
+        effects: dict[str, list[Effect]] = {}
         for axis in self.space.axes if self.spec.strategy.name in ("grid", "factorial") else ():
             rows = []
             for value in axis.settings:
@@ -158,16 +165,32 @@ class Judged:
                     t.outcome.scores[self.spec.metric] for t in whole if t.outcome and t.point[axis.name] == value
                 ]
                 if scores:
-                    rows.append({"value": value, "mean": float(np.mean(scores)), "trials": len(scores)})
+                    rows.append(Effect(value=value, mean=float(np.mean(scores)), trials=len(scores)))
             effects[axis.name] = rows
         return effects
 
-    def _winner(self) -> dict[str, Any] | None:
+    def _winner(self) -> Winner | None:
         if self.winner is None:
             return None
         row = self._row(self.winner)
-        names = ("trial", "point", "trainable", "rank", "peak", "chosen", "chosen_ci95", "final", "mean", "sd", "seeds")
-        return {"run": self.winner.folder, **{name: row[name] for name in names}}
+        assert row.peak is not None
+        assert row.chosen is not None
+        assert row.chosen_ci95 is not None
+        assert row.final is not None
+        return Winner(
+            run=self.winner.folder,
+            trial=row.trial,
+            point=row.point,
+            trainable=row.trainable,
+            rank=row.rank,
+            peak=row.peak,
+            chosen=row.chosen,
+            chosen_ci95=row.chosen_ci95,
+            final=row.final,
+            mean=row.mean,
+            sd=row.sd,
+            seeds=row.seeds,
+        )
 
 
 def judge(spec: Search, space: Space, trials: list[Trial], folder: Path) -> Judged:
@@ -185,7 +208,7 @@ def judge(spec: Search, space: Space, trials: list[Trial], folder: Path) -> Judg
     most = max((len(judged._runs_of(t)) for t in finalists), default=0)
     candidates = [t for t in finalists if len(judged._runs_of(t)) == most] or whole
     sign = 1 if spec.metric == "loss" else -1
-    judged.winner = min(candidates, key=lambda t: sign * judged._row(t)["mean"])
+    judged.winner = min(candidates, key=lambda t: sign * (judged._row(t).mean or 0.0))
     kept = {t.number: predictions.read(folder / t.folder, "validation") for t in whole}
     same = [t for t in whole if kept[t.number].rows_sha256 == kept[judged.winner.number].rows_sha256]
     judged.group = [same[place].number for place in _group(spec.metric, same, kept, same.index(judged.winner))]
@@ -236,7 +259,7 @@ def _weighted(metric: str, kept: Predictions, weights: np.ndarray) -> np.ndarray
     return np.asarray(np.nanmean(f1, axis=1))
 
 
-def _finalists(judged: Judged, candidates: Sequence[Trial], folder: Path) -> list[dict[str, Any]]:
+def _finalists(judged: Judged, candidates: Sequence[Trial], folder: Path) -> list[Finalist]:
     """Finalists against the winner over all seeds: rows are drawn again, a row's seeds staying together."""
     assert judged.winner is not None
     shares = {t.number: _share_right(judged, t, folder) for t in candidates}
@@ -246,11 +269,15 @@ def _finalists(judged: Judged, candidates: Sequence[Trial], folder: Path) -> lis
         low, high = _bootstrap_mean(difference)
         row = judged._row(trial)
         rows.append(
-            {
-                **{name: row[name] for name in ("trial", "point", "seeds", "mean", "sd")},
-                "points_from_winner": 100 * float(difference.mean()),
-                "points_ci95": [100 * low, 100 * high],
-            }
+            Finalist(
+                trial=row.trial,
+                point=row.point,
+                seeds=row.seeds,
+                mean=row.mean,
+                sd=row.sd,
+                points_from_winner=100 * float(difference.mean()),
+                points_ci95=(100 * low, 100 * high),
+            )
         )
     return rows
 

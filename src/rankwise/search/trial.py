@@ -9,14 +9,17 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rankwise import config as configuration
 from rankwise.config import Config, Data
 from rankwise.errors import UserError
-from rankwise.records import Result
+from rankwise.records import LastScores, Result, Scores
+from rankwise.records.record import Tree
+from rankwise.records.result import Standing
+from rankwise.runs.folder import Run
 from rankwise.scoring.goals import PLAIN
 
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
@@ -29,7 +32,7 @@ class Task:
     """What a worker is asked: run this configuration in this folder, up to step `until` or to its end."""
 
     number: int
-    config: dict[str, Any]
+    config: Tree
     folder: str
     until: int | None = None
     deadline: float | None = None
@@ -65,46 +68,38 @@ class Outcome:
         """Whether the whole run is done."""
         return self.status in ("finished", "stopped_early")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> Outcome:
-        """The outcome that `to_dict` gave."""
-        interval = values.get("interval")
-        return cls(**{**values, "interval": tuple(interval) if interval else None})
-
 
 def carry_out(task: Task) -> Outcome:
-    """Run a task; what the trial's own configuration or data does wrong becomes a failed outcome."""
+    """Run a task; what the trial's own configuration, data or files do wrong becomes a failed outcome."""
+    try:
+        return standing(task) or _worked(task)
+    except UserError as error:
+        return Outcome(task.number, "failed", error=str(error))
+    except Exception as error:
+        return Outcome(task.number, "failed", error=f"{type(error).__name__}: {error}")
+
+
+def _worked(task: Task) -> Outcome:
+    """Train the task's run from wherever it stands."""
     from rich.console import Console
 
     from rankwise.training.job import train
 
     folder = Path(task.folder)
-    known = standing(task)
-    if known is not None:
-        return known
     if task.optional and task.deadline is not None and time.time() >= task.deadline:
         return Outcome(task.number, "late")
     if not (folder / "config.yaml").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # a worker was killed before it wrote anything of use
     folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        train(
-            task.config,
-            out=folder,
-            resume=folder.exists(),
-            console=Console(quiet=True),
-            stop_at_step=task.until,
-            deadline=task.deadline,
-            load_data=load_data,
-        )
-    except UserError as error:
-        return Outcome(task.number, "failed", error=str(error))
-    except Exception as error:
-        return Outcome(task.number, "failed", error=f"{type(error).__name__}: {error}")
+    train(
+        task.config,
+        out=folder,
+        resume=folder.exists(),
+        console=Console(quiet=True),
+        stop_at_step=task.until,
+        deadline=task.deadline,
+        load_data=load_data,
+    )
     reached = standing(task, cut_short=task.deadline is not None and time.time() >= task.deadline)
     return reached or Outcome(task.number, "failed", error="the run ended without a result")
 
@@ -114,72 +109,84 @@ def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
 
     cut_short
         The clock has ended: wherever it stands is where it came to.
+
+    Raises: UserError when a file of it is damaged.
     """
-    try:
-        result = json.loads((Path(task.folder) / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    run = Run(Path(task.folder))
+    if not run.is_recorded:
         return None
-    timing = result.get("timing", {})
-    seconds = float(timing.get("train_s", 0.0) + timing.get("eval_s", 0.0))
-    if result["status"] in ("finished", "stopped_early"):
-        return _ended(task, result, seconds)
-    reached = result.get("reached")
-    if task.until is None or not reached or reached["best"] is None:
+    result = run.record
+    if result.ended:
+        return _ended(task, result)
+    reached = result.reached
+    if task.until is None or reached is None or reached.best is None or reached.last is None:
         return None
-    if reached["step"] < task.until and not cut_short:
+    if reached.step < task.until and not cut_short:
         return None
-    best, last = reached["best"], reached["last"]
     return Outcome(
         task.number,
         "paused",
-        reached["step"],
-        _scores(best, last),
-        peak=_peak(task, best["accuracy"]),
-        final=last["accuracy"],
-        seconds=seconds,
+        reached.step,
+        _scores(reached.best, reached.last),
+        peak=_peak(task, reached.best.accuracy),
+        final=reached.last.accuracy,
+        seconds=_seconds(result),
     )
 
 
-def _ended(task: Task, result: dict[str, Any], seconds: float) -> Outcome:
-    chosen, last = result["metrics"]["validation"], result["metrics"]["validation_last"]
-    low, high = chosen["accuracy_ci95"]
-    if chosen.get("goal"):  # as it was chosen: nothing, where the precision asked for was not reached
-        chosen = {**chosen, "goal": {**chosen["goal"], "value": result["decision"]["value"]}}
+def _ended(task: Task, result: Result) -> Outcome | None:
+    chosen, last = result.metrics.validation, result.metrics.validation_last
+    if chosen is None or last is None:
+        return None
+    scores = _scores(chosen, last)
+    if chosen.goal is not None:
+        scores[chosen.goal.name] = validation_value(result, chosen.goal.name)
     return Outcome(
         task.number,
-        result["status"],
-        result["timing"]["steps"],
-        _scores(chosen, last),
-        interval=(low, high),
-        peak=_peak(task, chosen["accuracy"]),
-        final=last["accuracy"],
-        seconds=seconds,
+        result.status,
+        result.timing.steps,
+        scores,
+        interval=chosen.accuracy_ci95,
+        peak=_peak(task, chosen.accuracy),
+        final=last.accuracy,
+        seconds=_seconds(result),
     )
 
 
-def _scores(chosen: dict[str, Any], last: dict[str, Any]) -> dict[str, float]:
-    goal = chosen.get("goal")
-    own = {goal["name"]: goal["value"]} if goal else {}
-    return {name: chosen[name] for name in (*PLAIN, "step")} | own | {"last_loss": last["loss"]}
+def _seconds(result: Result) -> float:
+    return result.timing.train_s + result.timing.eval_s
+
+
+def _scores(chosen: Scores | Standing, last: LastScores | Standing) -> dict[str, float]:
+    scores = {
+        "accuracy": chosen.accuracy,
+        "loss": chosen.loss,
+        "macro_f1": chosen.macro_f1,
+        "step": chosen.step or 0,
+        "last_loss": last.loss,
+    }
+    return scores if chosen.goal is None else scores | {chosen.goal.name: chosen.goal.value}
 
 
 def validation_value(result: Result, goal: str) -> float:
-    """What a finished run's goal came to on validation."""
-    chosen = result.metrics.validation
-    assert chosen is not None
-    if goal in PLAIN:
-        return float(getattr(chosen, goal))
+    """What a finished run's goal came to on validation.
+
+    Raises: UserError where the record lacks it.
+    """
+    chosen, decision = result.metrics.validation, result.decision
+    if chosen is not None and goal in PLAIN:
+        return chosen.value(goal)
     # As it was chosen: nothing, where the precision asked for was not reached.
-    assert result.decision is not None
-    assert result.decision.value is not None
-    return result.decision.value
+    if chosen is None or decision is None or decision.value is None:
+        raise UserError(
+            f"the result of a run that was trained for {goal} is damaged: it does not say what that came to"
+        )
+    return decision.value
 
 
 def _peak(task: Task, chosen: float) -> float:
     """The highest accuracy of all evaluations; the history rounds, so the chosen one is taken as it is."""
-    from rankwise.runs.folder import Run
-
-    return max(chosen, *(row["validation_accuracy"] or 0.0 for row in Run(Path(task.folder)).history))
+    return max(chosen, *(row.get("validation_accuracy") or 0.0 for row in Run(Path(task.folder)).history))
 
 
 # --- shared by the trials of a process ----------------------------------------------------------------

@@ -110,7 +110,7 @@ def _out_of_fold(job: Job) -> tuple[Scores, Decision | None]:
 def _last(state: State) -> LastScores:
     """The last evaluation's scores, beside the chosen one's."""
     row = state.history[-1]
-    return LastScores(step=row["step"], accuracy=row["validation_accuracy"], loss=row["validation_loss"])
+    return LastScores(step=row.step, accuracy=row.validation_accuracy, loss=row.validation_loss)
 
 
 def _train_sample(job: Job, classifier: Classifier, decision: Decision | None) -> Scores:
@@ -128,9 +128,6 @@ def _floor(job: Job) -> Floor | None:
     if job.config.data.folds is not None:
         parts = folds.splits(job.roles.train.labels, job.config.data.folds, job.config.data.split_seed)
         validation = tfidf.out_of_fold(job.roles.train, parts, job.label_names)
-        return None if validation is None else Floor(method=tfidf.METHOD, validation=Scores.of(validation))
-    found = tfidf.scores(job.roles.train, others, job.label_names)
-    if not found:
-        return None
-    validation = found.get("validation")
-    return Floor(method=found["method"], validation=Scores.of(validation) if validation else None)
+        return None if validation is None else Floor(method=tfidf.METHOD, validation=validation)
+    measured = tfidf.scores(job.roles.train, others, job.label_names)
+    return Floor(method=tfidf.METHOD, validation=measured.get("validation")) if measured else None

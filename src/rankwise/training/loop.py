@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from rankwise.data.tokens import Tokens
 from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.methods.adalora import Allocation
 from rankwise.models.classifier import Classifier, logits_of
-from rankwise.scoring import metrics
+from rankwise.records import HistoryRow, Scores
+from rankwise.scoring import judged
 from rankwise.scoring.goals import Goal
 from rankwise.training import checkpoint, stopping
 from rankwise.training.examples import Examples
@@ -246,19 +247,18 @@ class Loop:
         logits = self._logits(self.validation.tokens)
         if not np.isfinite(logits).all():
             raise self._diverged("validation's logits are not finite", self.state.step)
-        scores = metrics.evaluate(logits, self.validation.labels, self.label_names)
-        scores[self.goal.text] = self.goal.value(scores, logits, self.validation.labels, self.label_names)
+        scores = judged.reached(self.goal, logits, self.validation.labels, self.label_names)
         self._sum_interval()
         self.state.eval_s += time.perf_counter() - started
         self.state.history.append(self._history_row(scores))
         self.state.interval = Interval()
-        self.schedule.observe(scores["loss"])
+        self.schedule.observe(scores.loss)
         if self.allocation is None or self.allocation.settled:
             self._choose_or_stop(scores)
         self.on_evaluation(self.state)
         progress.evaluation(self.state)
 
-    def _choose_or_stop(self, scores: dict[str, Any]) -> None:
+    def _choose_or_stop(self, scores: Scores) -> None:
         """Keep these weights if no evaluation was better, and stop when patience is at its end."""
         if self.state.selection.observe(self.state.step, scores):
             self.state.best = {name: value.detach().cpu().clone() for name, value in self._named_trainable()}
@@ -286,28 +286,17 @@ class Loop:
         total = Interval(loss, weight, int(correct), int(rows))
         self.state.interval = total if self.processes.is_main_process else Interval()
 
-    def _history_row(self, scores: dict[str, Any]) -> dict[str, Any]:
-        """A row of history.csv; the train columns are of this interval's training rows, as seen with dropout."""
+    def _history_row(self, scores: Scores) -> HistoryRow:
+        """What this evaluation says, beside the training rows of its interval."""
         interval = self.state.interval
-        train_loss = interval.loss / interval.weight if interval.weight else None
-        train_accuracy = interval.correct / interval.rows if interval.rows else None
-        row: dict[str, Any] = {
-            "step": self.state.step,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "validation_loss": scores["loss"],
-            "validation_accuracy": scores["accuracy"],
-            "validation_macro_f1": scores["macro_f1"],
-            f"validation_{self.goal.text}": scores[self.goal.text],
-            "learning_rate": self._learning_rate(),
-            "epoch": self.state.rows_seen / len(self.training),
-        }
-        if train_loss is not None and train_accuracy is not None:
-            row["loss_spread"] = scores["loss"] - train_loss
-            row["loss_ratio"] = scores["loss"] / train_loss if train_loss else None
-            row["accuracy_spread"] = train_accuracy - scores["accuracy"]
-            row["accuracy_ratio"] = train_accuracy / scores["accuracy"] if scores["accuracy"] else None
-        return row
+        return HistoryRow.of(
+            self.state.step,
+            scores,
+            train_loss=interval.loss / interval.weight if interval.weight else None,
+            train_accuracy=interval.correct / interval.rows if interval.rows else None,
+            learning_rate=self._learning_rate(),
+            epoch=self.state.rows_seen / len(self.training),
+        )
 
     def _named_trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, value) for name, value in self._module.named_parameters() if value.requires_grad]
@@ -342,19 +331,19 @@ class Loop:
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint; False when there is none."""
-        saved = checkpoint.newest(self.checkpoints, self.processes.device)
-        if saved is None:
-            return False
-        self._put(saved["weights"])
-        for name, part in self._parts().items():
-            part.load_state_dict(saved[name])
+        with checkpoint.newest(self.checkpoints, self.processes.device) as saved:
+            if saved is None:
+                return False
+            self._put(saved["weights"])
+            for name, part in self._parts().items():
+                part.load_state_dict(saved[name])
         if not self.processes.is_main_process:
             self.state.interval = Interval()
         return True
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self) -> dict[str, checkpoint.Part]:
         """What keeps a state of its own, by its name in a checkpoint."""
-        parts = {"update": self.update, "schedule": self.schedule, "state": self.state}
+        parts: dict[str, checkpoint.Part] = {"update": self.update, "schedule": self.schedule, "state": self.state}
         return parts if self.allocation is None else {**parts, "allocation": self.allocation}
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict
 
 import torch
 from torch.nn import Parameter
+from torch.optim.optimizer import StateDict
 
 from rankwise.config import Train
 from rankwise.errors import UserError
 
 Named = tuple[str, Parameter]
+
+
+class Group(TypedDict):
+    """Parameters of one rate and decay, as torch's optimizers take them, with their role (`role_of`)."""
+
+    params: list[Parameter]
+    lr: float
+    weight_decay: float
+    role: str
 
 
 def role_of(name: str) -> str:
@@ -35,7 +45,7 @@ def decays(name: str, parameter: Parameter) -> bool:
     return parameter.ndim > 1 and not any(part in name for part in ("magnitude", "ia3_l", "lora_E"))
 
 
-def groups(parameters: Iterable[Named], train: Train) -> list[dict[str, Any]]:
+def groups(parameters: Iterable[Named], train: Train) -> list[Group]:
     """Parameter groups, one for each pair of role and decay that occurs, in a fixed order.
 
     LoRA+ (Hayou et al. 2024): the rate of B is `loraplus_ratio` times the rate of A.
@@ -50,7 +60,7 @@ def groups(parameters: Iterable[Named], train: Train) -> list[dict[str, Any]]:
     for name, parameter in parameters:
         found.setdefault((role_of(name), decays(name, parameter)), []).append(parameter)
     return [
-        {"params": members, "lr": rates[role], "weight_decay": train.weight_decay if decay else 0.0, "role": role}
+        Group(params=members, lr=rates[role], weight_decay=train.weight_decay if decay else 0.0, role=role)
         for (role, decay), members in sorted(found.items(), key=lambda item: item[0])
     ]
 
@@ -69,14 +79,13 @@ def optimizer(parameters: Iterable[Named], train: Train) -> torch.optim.Optimize
 
     Raises: UserError when Muon is asked for and this torch has none.
     """
-    split = groups(parameters, train)
+    split: list[Any] = list(groups(parameters, train))  # torch takes mappings of any keys
     # One call for all parameters: the loop over them costs a small model some hundredths of its step.
-    adam: dict[str, Any] = {"betas": train.betas, "eps": train.epsilon, "fused": True}
     match train.optimizer:
         case "adamw":
-            return torch.optim.AdamW(split, **adam)
+            return torch.optim.AdamW(split, betas=train.betas, eps=train.epsilon, fused=True)
         case "adam":
-            return torch.optim.Adam(split, **adam)
+            return torch.optim.Adam(split, betas=train.betas, eps=train.epsilon, fused=True)
         case "sgd":
             return torch.optim.SGD(split, momentum=train.momentum or 0.0)
         case "rmsprop":
@@ -93,24 +102,21 @@ class MuonWithAdamW(torch.optim.Optimizer):
     One optimizer to the outside: its groups are those of both halves, so a schedule moves both.
     """
 
-    def __init__(self, split: list[dict[str, Any]], train: Train) -> None:
+    def __init__(self, split: Sequence[Group], train: Train) -> None:
         check_optimizer(train)
-        matrices = [_only(group, matrices=True) for group in split]
-        vectors = [_only(group, matrices=False) for group in split]
+        matrices, vectors = _only(split, matrices=True), _only(split, matrices=False)
         halves: list[torch.optim.Optimizer] = []
-        if any(group["params"] for group in matrices):
+        if matrices:
             # Rates given for Adam carry over when the update's size is matched to Adam's (Liu et al. 2025).
             halves.append(
                 torch.optim.Muon(
-                    [group for group in matrices if group["params"]],
+                    matrices,
                     momentum=0.95 if train.momentum is None else train.momentum,
                     adjust_lr_fn="match_rms_adamw",
                 )
             )
-        if any(group["params"] for group in vectors):
-            halves.append(
-                torch.optim.AdamW([group for group in vectors if group["params"]], betas=train.betas, eps=train.epsilon)
-            )
+        if vectors:
+            halves.append(torch.optim.AdamW(vectors, betas=train.betas, eps=train.epsilon))
         self._halves = halves
         super().__init__([group for half in halves for group in half.param_groups], {})
         # The base class copied nothing: both halves and this object hold the same group dicts.
@@ -122,18 +128,22 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for half in self._halves:
             half.step()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The states of both halves."""
         return {"halves": [half.state_dict() for half in self._halves], "state": {}, "param_groups": []}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Restore both halves."""
         for half, state in zip(self._halves, state_dict["halves"], strict=True):
             half.load_state_dict(state)
         self.param_groups = [group for half in self._halves for group in half.param_groups]
 
 
-def _only(group: dict[str, Any], *, matrices: bool) -> dict[str, Any]:
-    # One column or row is a vector: IA3's factors and AdaLoRA's singular values are kept so.
-    members = [p for p in group["params"] if (p.ndim == 2 and min(p.shape) > 1) == matrices]
-    return {**group, "params": members}
+def _only(split: Sequence[Group], *, matrices: bool) -> list[Any]:
+    """The groups with their matrices alone, or all but those; what is empty then is left out."""
+
+    def kept(p: Parameter) -> bool:
+        # One column or row is a vector: IA3's factors and AdaLoRA's singular values are kept so.
+        return (p.ndim == 2 and min(p.shape) > 1) == matrices
+
+    return [{**group, "params": members} for group in split if (members := list(filter(kept, group["params"])))]

@@ -55,9 +55,9 @@ class Progress:
         if not self._visible:
             return
         row = state.history[-1]
-        best = "  best so far" if state.selection.step == row["step"] else ""
+        best = "  best so far" if state.selection.step == row.step else ""
         self._console.print(
-            f"step {row['step']:>6}  validation loss {row['validation_loss']:.4f}  "
-            f"accuracy {row['validation_accuracy']:.4f}  learning rate {row['learning_rate']:.2e}[dim]{best}[/dim]",
+            f"step {row.step:>6}  validation loss {row.validation_loss:.4f}  "
+            f"accuracy {row.validation_accuracy:.4f}  learning rate {row.learning_rate:.2e}[dim]{best}[/dim]",
             highlight=False,
         )

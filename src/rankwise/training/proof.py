@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
+import torch
 
 from rankwise.config import Config
+from rankwise.inference import saved as saving
+from rankwise.inference.classifier import load_classifier
 from rankwise.machine.precision import precision_of
+from rankwise.machine.processes import this_process
 from rankwise.methods import method_of
+from rankwise.models.classifier import logits_of
 from rankwise.planning.ledger import head_kind
+from rankwise.training import building
+from rankwise.training.prepare import Job
 
 # Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same
 # arithmetic on the same path, so anything above rounding means that something trained is not in the file.
@@ -27,6 +36,54 @@ def config_of(config: Config, engine: str) -> Config:
     if not converted or precision_of(config.model.precision, engine) == "fp32":
         return config
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, precision="fp32"))
+
+
+class Live:
+    """What the saved adapter has to repeat: the live model's logits on some rows.
+
+    Where another configuration is compared (`config_of`), all that is needed of the model is what it trained: never are
+    two bases in memory, the live one and the one it is proven by. Whoever makes this lets go of the model then.
+    """
+
+    def __init__(self, job: Job, model: Any, network: Any) -> None:
+        self._job = job
+        self._compared = config_of(job.config, job.plan.engine)
+        same = self._compared is job.config
+        self._logits = _logits_to_prove(job, network) if same else None
+        self._trained = (
+            {} if same else {name: value.detach().clone() for name, value in model.assembly.trainable.items()}
+        )
+
+    def reloaded(self) -> tuple[Any, float]:
+        """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference.
+
+        Raises: RuntimeError when it has not.
+        """
+        live = self._built_anew() if self._logits is None else self._logits
+        saved, job = saving.read(self._job.run.adapter), self._job
+
+        def served(precision: str) -> Any:
+            return load_classifier(saved, engine=job.plan.engine, precision=precision).to(this_process().device)
+
+        network = served(self._compared.model.precision)
+        difference = prove_equal(live, _logits_to_prove(job, network))
+        if self._compared is not job.config:
+            network = served(job.config.model.precision)
+        return network, difference
+
+    def _built_anew(self) -> np.ndarray:
+        """The logits of the trained parameters in a base of the compared configuration. Shape: (rows, classes)"""
+        model = building.model_of(self._job, self._compared)
+        with torch.no_grad():
+            for name, value in model.assembly.trainable.items():
+                value.copy_(self._trained[name])
+        return _logits_to_prove(self._job, building.network_of(self._job, model, self._compared))
+
+
+def _logits_to_prove(job: Job, network: Any) -> np.ndarray:
+    rows = (job.validation or job.training).tokens
+    sample = rows.take(range(min(ROWS, len(rows))))
+    return logits_of(network, sample, job.config.train.eval_batch_size)
 
 
 def prove_equal(live: np.ndarray, reloaded: np.ndarray) -> float:

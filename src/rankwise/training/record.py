@@ -1,23 +1,111 @@
-"""What result.json holds of a run, finished or not."""
+"""What a run's folder says of the run, at every moment: result.json, the history and the tracker."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rankwise import config as configuration
+from rankwise.inference import calibrate
 from rankwise.machine import description
 from rankwise.machine.precision import precision_of
 from rankwise.machine.processes import this_process
+from rankwise.records import AdapterRecord, Decision, Metrics
 from rankwise.records import result as records
-from rankwise.records.record import of_tree
+from rankwise.records.adapter import FILE as ADAPTER_RECORD
+from rankwise.records.record import changing, of_tree
 from rankwise.records.result import Result
-from rankwise.runs.folder import Run
-from rankwise.scoring.goals import PLAIN
+from rankwise.runs import card
+from rankwise.training import final, tracking
 from rankwise.training.prepare import Job
 from rankwise.training.state import State
 
 
-def result_of(job: Job, status: str, state: State | None, total_s: float) -> Result:
+class Recorder:
+    """Keeps result.json true. Of several processes the main one writes.
+
+    kernels
+        What the model computes with, once it is there: see `FastClassifier.computes_with`.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.main = this_process().is_main_process
+        self.kernels: str | None = None
+        self._started = time.time()
+        self._earlier_s = 0.0
+        """seconds of the sessions that this one goes on from"""
+        self._sessions: list[int] = []
+        """the step that every session began from, this one's last"""
+        self._tracker: tracking.Tracker | None = None
+
+    def begin(self, *, resume: bool) -> None:
+        """The run's configuration and its first result.json; of a resumed one, after what was there."""
+        job = self.job
+        if resume and job.run.is_recorded:
+            before = job.run.record
+            self._earlier_s, self._sessions = before.timing.total_s, before.sessions
+        if self.main:
+            job.run.write_config(job.config)
+            self._tracker = tracking.open_tracker(job.config, job.run)
+        self.write("running")
+
+    def session(self, step: int) -> None:
+        """This session begins from a step."""
+        self._sessions.append(step)
+
+    def write(self, status: str, state: State | None = None, **more: Any) -> None:
+        """Replace result.json by what is known now.
+
+        more
+            Fields of `Result`.
+        """
+        if self.main:
+            seconds = self._earlier_s + time.time() - self._started
+            result = _result_of(self.job, status, state, seconds)
+            result.sessions, result.engine.kernels = self._sessions, self.kernels
+            for name, value in more.items():
+                setattr(result, name, value)
+            self.job.run.write_record(result)
+
+    def evaluated(self, state: State) -> None:
+        """Keep the history, and send its newest row to the tracker if there is one."""
+        if self.main:
+            self.job.run.write_history(state.history)
+            if self._tracker is not None:
+                self._tracker.evaluation(state.history[-1])
+
+    def paused(self, state: State) -> None:
+        """The run waits for a resume."""
+        self.write("interrupted", state, reached=_reached(state))
+
+    def failed(self, error: str, state: State | None, *, reached: bool = False) -> None:
+        """The run cannot go on; `reached` says where it stood, too."""
+        self.write("failed", state, error=error, **({"reached": _reached(state)} if reached else {}))
+
+    def finish(self, state: State, scores: Metrics, decision: Decision | None, difference: float) -> None:
+        """What a finished run says of itself; `finished` is written last.
+
+        difference
+            Between the logits of the live model and of the saved one.
+        """
+        run, notes = self.job.run, final.notes(self.job, state, scores, decision)
+        proven = records.Proof(max_logit_difference=difference)
+        # A run killed before its status is written goes on to its end again, calibration included.
+        self.write("running", state, metrics=scores, reload=proven, notes=notes, decision=decision)
+        if decision is not None:
+            with changing(run.adapter / ADAPTER_RECORD, AdapterRecord) as adapter:
+                adapter.decision = decision
+        if scores.validation is not None:
+            calibrate.calibrate(run)
+        with run.changing() as result:
+            result.status = "stopped_early" if state.stopped_early else "finished"
+        card.write(run)
+        if self._tracker is not None:
+            self._tracker.finish(scores.to_dict(), state.step)
+
+
+def _result_of(job: Job, status: str, state: State | None, total_s: float) -> Result:
     """The contents of result.json, apart from what only the end knows.
 
     total_s
@@ -58,7 +146,7 @@ def result_of(job: Job, status: str, state: State | None, total_s: float) -> Res
         ),
         data={role: _rows(job, role) for role in job.roles.named()},
         texts=job.roles.report.to_dict(excerpts=job.config.data.excerpts),
-        environment=records.Environment(**description.describe()),
+        environment=description.describe(),
     )
 
 
@@ -69,36 +157,20 @@ def _rows(job: Job, role: str) -> records.RowsOfRole:
     return records.RowsOfRole(rows=len(rows), sha256=rows.sha256, set_apart=rows.sha256 if held_out else None)
 
 
-def total_s(run: Run) -> float:
-    """Seconds that the sessions of a run took so far, as far as they were recorded."""
-    return run.record.timing.total_s if run.is_recorded else 0.0
-
-
-def sessions(run: Run) -> list[int]:
-    """The step that each session of a run so far began from."""
-    return run.record.sessions if run.is_recorded else []
-
-
-def reached(state: State | None) -> records.Reached | None:
+def _reached(state: State | None) -> records.Reached | None:
     """Where a run stands that is not finished: its step, its best evaluation so far and its last."""
     if state is None:
         return None
     scores = [
         records.Standing(
-            step=row["step"],
-            accuracy=row["validation_accuracy"],
-            loss=row["validation_loss"],
-            macro_f1=row["validation_macro_f1"],
-            goal=_goal_of(row, state.selection.metric),
+            step=row.step,
+            accuracy=row.validation_accuracy,
+            loss=row.validation_loss,
+            macro_f1=row.validation_macro_f1,
+            goal=None if row.goal is None else records.GoalScore(name=row.goal[0], value=row.goal[1]),
         )
         for row in state.history
     ]
     # AdaLoRA chooses no weights before its ranks are final: until then the last evaluation stands for it.
     best = [score for score in scores if score.step == state.selection.step] or scores[-1:]
     return records.Reached(step=state.step, best=best[-1] if best else None, last=scores[-1] if scores else None)
-
-
-def _goal_of(row: dict[str, Any], goal: str) -> records.GoalScore | None:
-    """What the goal came to at an evaluation, where it is no metric that stands there anyway."""
-    value = row.get(f"validation_{goal}")
-    return None if goal in PLAIN or value is None else records.GoalScore(name=goal, value=value)

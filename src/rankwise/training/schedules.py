@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch.optim import lr_scheduler
+from torch.optim.optimizer import StateDict
 
 from rankwise.config import Train
 from rankwise.errors import UserError
@@ -49,12 +50,12 @@ class Schedule:
         if self._plateau is not None and self._step >= self._warmup:
             self._plateau.observe(validation_loss)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """What a resumed run needs."""
         plateau = None if self._plateau is None else self._plateau.state_dict()
         return {"by_step": self._by_step.state_dict(), "plateau": plateau, "step": self._step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Continue where `state_dict` was taken."""
         self._by_step.load_state_dict(state["by_step"])
         self._step = state["step"]
@@ -90,10 +91,10 @@ class _Plateau:
         for group in self._optimizer.param_groups:
             group["lr"] *= factor
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return {"decide": self._decide.state_dict(), "factor": self.factor}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self._decide.load_state_dict(state["decide"])
         self._own.param_groups[0]["lr"] = state["factor"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+import msgspec
 from torch import Tensor
+from torch.optim.optimizer import StateDict
 
+from rankwise.records import HistoryRow
 from rankwise.training import stopping
 
 
@@ -33,10 +35,10 @@ class State:
     eval_s: float = 0.0
     stopped_early: bool = False
     interval: Interval = field(default_factory=Interval)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Plain values and tensors only, so that loading never unpickles code."""
         plain = {name: value for name, value in self.__dict__.items() if isinstance(value, int | float | bool)}
         return {
@@ -44,11 +46,11 @@ class State:
             "selection": asdict(self.selection),
             "stopper": asdict(self.stopper) if self.stopper else None,
             "interval": asdict(self.interval),
-            "history": self.history,
+            "history": msgspec.to_builtins(self.history),
             "best": self.best,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Continue where `state_dict` was taken."""
         for name, value in state["plain"].items():
             setattr(self, name, value)
@@ -56,5 +58,5 @@ class State:
         if self.stopper is not None:
             stopping.restore(self.stopper, state["stopper"])
         self.interval = Interval(**state["interval"])
-        self.history = state["history"]
+        self.history = msgspec.convert(state["history"], list[HistoryRow])
         self.best = state["best"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from torch.optim.optimizer import StateDict
 
 from rankwise.config import EarlyStopping, Select
 from rankwise.errors import UserError
+from rankwise.records import HistoryRow, Scores
 from rankwise.scoring.goals import goal_of
-
-Metrics = dict[str, Any]
 
 
 class Diverged(UserError):
@@ -41,9 +42,9 @@ class Selection:
         """An empty selection."""
         return cls(select.metric, select.mode)
 
-    def observe(self, step: int, metrics: Metrics) -> bool:
+    def observe(self, step: int, scores: Scores) -> bool:
         """Take in an evaluation; True when it is the best so far."""
-        value, loss = float(metrics[self.metric]), float(metrics["loss"])
+        value, loss = scores.value(self.metric), scores.loss
         tie = value == self.value and self.loss is not None and loss < self.loss
         if not (tie or better(value, self.value, self.metric, self.mode)):
             return False
@@ -66,9 +67,9 @@ class Stopper:
         """A fresh count."""
         return cls(rule.metric, rule.patience, rule.min_delta)
 
-    def observe(self, metrics: Metrics) -> bool:
+    def observe(self, scores: Scores) -> bool:
         """Take in an evaluation; True when training should stop."""
-        value = float(metrics[self.metric])
+        value = scores.value(self.metric)
         if better(value, self.best, self.metric, min_delta=self.min_delta):
             self.best, self.waited = value, 0
         else:
@@ -76,16 +77,16 @@ class Stopper:
         return self.waited >= self.patience
 
 
-def restore(target: Selection | Stopper, state: dict[str, Any]) -> None:
+def restore(target: Selection | Stopper, state: StateDict) -> None:
     """Put a saved `asdict` back."""
     for name in asdict(target):
         setattr(target, name, state[name])
 
 
-def warnings(history: list[dict[str, Any]], selection: Selection, last_step: int, *, stopped_early: bool) -> list[str]:
+def warnings(history: Sequence[HistoryRow], selection: Selection, last_step: int, *, stopped_early: bool) -> list[str]:
     """What the reader of a finished run should know about where its best lies."""
     notes: list[str] = []
-    if len(history) >= 2 and stopped_early and history[-1]["validation_loss"] < history[-2]["validation_loss"]:
+    if len(history) >= 2 and stopped_early and history[-1].validation_loss < history[-2].validation_loss:
         notes.append("still improving when stopped: the validation loss fell at the last evaluation")
     if len(history) >= 2 and selection.step == last_step:
         notes.append("the best evaluation was the last: more steps may score higher")

@@ -13,6 +13,7 @@ from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.errors import missing_extra
 from rankwise.machine.processes import this_process
+from rankwise.records import HistoryRow
 from rankwise.runs.folder import Run
 
 FOLDER = "tracking"
@@ -25,10 +26,10 @@ class Tracker:
     def __init__(self, tracker: Any) -> None:
         self._tracker = tracker
 
-    def evaluation(self, row: Mapping[str, Any]) -> None:
+    def evaluation(self, row: HistoryRow) -> None:
         """Send a row of history.csv; what a row lacks is left out."""
-        values = {name: value for name, value in row.items() if name != "step" and isinstance(value, int | float)}
-        self._tracker.log(values, step=int(row["step"]))
+        values = {name: value for name, value in row.values().items() if name != "step" and value is not None}
+        self._tracker.log(values, step=row.step)
 
     def finish(self, metrics: Mapping[str, Mapping[str, Any]], step: int) -> None:
         """Send the final scores, named `validation/accuracy` and so on, and close the tracker."""

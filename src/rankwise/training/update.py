@@ -6,10 +6,10 @@ What trains is small, so its gradients travel as one vector, once a step; nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import StateDict
 
 from rankwise.machine.processes import summed, this_process
 
@@ -60,11 +60,11 @@ class Update:
         for parameter, piece in zip(self._parameters, torch.split(total, [g.numel() for g in own]), strict=True):
             parameter.grad = piece.view_as(parameter)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """What a resumed run needs."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Continue where `state_dict` was taken."""
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rankwise.records.result import Decision
+    from rankwise.records.result import Decision, Scores
 
     Floats = NDArray[np.float64]
 
@@ -60,9 +60,7 @@ class Cost(Goal):
         """With the matrix that the decision was made with: the file may be gone."""
         return Cost(self.text, decision.costs)
 
-    def value(
-        self, metrics: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]
-    ) -> float:
+    def value(self, scores: Scores, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> float:
         """Mean cost a row."""
         value = self.decision(logits, labels, label_names).value
         assert value is not None

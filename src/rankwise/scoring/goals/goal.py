@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rankwise.records.result import Decision
+    from rankwise.records.result import Decision, Scores
 
     Floats = NDArray[np.float64]
 
@@ -47,12 +47,10 @@ class Goal:
     def check(self, label_names: Sequence[str], *, multi_label: bool) -> None:
         """Refuse classes that the goal does not fit, in one sentence. Raises: UserError."""
 
-    def value(
-        self, metrics: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]
-    ) -> float:
+    def value(self, scores: Scores, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> float:
         """What was reached on validation rows, decided as best these rows allow.
 
-        metrics
+        scores
             What `scoring.metrics.evaluate` says of the rows.
         logits, labels
             Shapes: (rows, classes); (rows,) class numbers, or (rows, classes) zeros and ones.

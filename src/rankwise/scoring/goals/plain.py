@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankwise.scoring.goals.goal import Goal
@@ -10,7 +10,7 @@ from rankwise.scoring.goals.goal import Goal
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rankwise.records.result import Decision
+    from rankwise.records.result import Decision, Scores
 
 PLAIN = ("accuracy", "loss", "macro_f1")
 
@@ -33,11 +33,9 @@ class Plain(Goal):
         """Of the loss alone."""
         return self.text == "loss"
 
-    def value(
-        self, metrics: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]
-    ) -> float:
+    def value(self, scores: Scores, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> float:
         """The metric."""
-        return float(metrics[self.text])
+        return scores.value(self.text)
 
     def decision(self, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> Decision | None:
         """A threshold a label where a text may carry several; else the most probable label."""

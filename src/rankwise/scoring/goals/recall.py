@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rankwise.records.result import Decision
+    from rankwise.records.result import Decision, Scores
 
     Floats = NDArray[np.float64]
 
@@ -54,14 +54,12 @@ class RecallAtPrecision(Goal):
             hint = nearest(self.class_name, label_names) or f"; the classes are {', '.join(map(str, label_names[:20]))}"
             raise UserError(f"goal {self.text}: there is no class '{self.class_name}'{hint}")
 
-    def value(
-        self, metrics: Mapping[str, Any], logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]
-    ) -> float:
+    def value(self, scores: Scores, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> float:
         """0 where no threshold keeps the precision."""
-        scores, true = self._of_class(logits, labels, label_names)
         from rankwise.scoring.thresholds import at_precision
 
-        found = at_precision(scores, true, self.precision)
+        of_class, true = self._of_class(logits, labels, label_names)
+        found = at_precision(of_class, true, self.precision)
         return found.recall if found.precision >= self.precision else 0.0
 
     def decision(self, logits: NDArray[Any], labels: NDArray[Any], label_names: Sequence[str]) -> Decision:
