@@ -35,5 +35,5 @@ def test_bf16_is_taken_where_the_processor_has_it(monkeypatch, machine, supporte
 
 def test_a_named_precision_is_kept_and_an_unknown_one_refused():
     assert as_precision("bf16") == torch.bfloat16
-    with pytest.raises(UserError, match="fp32 or bf16, not fp16"):
+    with pytest.raises(UserError, match="fp32, bf16 or int8, not fp16"):
         as_precision("fp16")

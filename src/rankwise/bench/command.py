@@ -206,9 +206,9 @@ def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
 def _has_own_kernels() -> bool:
     """Without them the variants in plain torch would measure the others again."""
     from rankwise.engine.native.backend import choose
-    from rankwise.machine.precision import as_precision
+    from rankwise.machine.precision import fastest
 
-    return choose(as_precision("auto")).backend is not None
+    return choose(fastest()).backend is not None
 
 
 def _isa_of(variant: str) -> str | None:

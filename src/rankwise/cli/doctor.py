@@ -80,7 +80,7 @@ def _backends() -> dict[str, dict[str, str]]:
     from rankwise.engine.native.backend import choose
     from rankwise.machine.precision import DTYPES
 
-    chosen = {name: choose(precision) for name, precision in DTYPES.items()}
+    chosen = {name: choose(name) for name in DTYPES}
     return {
         name: {"takes": "torch" if choice.backend is None else choice.backend.isa.name, "reason": choice.reason}
         for name, choice in chosen.items()

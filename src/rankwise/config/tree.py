@@ -43,7 +43,7 @@ class Model(Section, frozen=True):
     )
     revision: Annotated[str | None, _help("Hub revision: branch, tag or commit")] = None
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
+        Literal["auto", "fp32", "bf16", "fp16", "int8"],
         _help("arithmetic of the frozen encoder; adapters and head always train in fp32"),
     ] = "auto"
     random_weights: Annotated[

@@ -73,11 +73,11 @@ class PanelLayout:
 
     def __init__(self, backend: Backend, weights: Sequence[Tensor]) -> None:
         """weights: row by row. Shape of each: (d_out, d_in)"""
-        self.backend, self.d_in = backend, weights[0].shape[1]
+        self.backend, self.d_in, self.d_out = backend, weights[0].shape[1], sum(map(len, weights))
         self.tensor = backend.pack(weights)
 
     def matrix(self) -> Tensor:
-        return self.backend.unpack(self.tensor, self.d_in)
+        return self.backend.unpack(self.tensor, self.d_in, self.d_out)
 
 
 class FrozenLinear(nn.Module):
@@ -137,10 +137,9 @@ class FrozenLinear(nn.Module):
         """The matrix as kernels take it; good for as long as it is not moved."""
         assert self.backend is not None
         packed = self._pack()
-        if packed is None:
+        if not isinstance(packed, PanelLayout):
             return self.backend.matrix([self._contiguous(number) for number in range(self._count)])
-        d_in = packed.tensor.numel() // self.width
-        return Matrix(d_in=d_in, d_out=self.width, count=0, panel=packed.tensor.data_ptr())
+        return Matrix(d_in=packed.d_in, d_out=self.width, count=0, panel=packed.tensor.data_ptr())
 
     def prepare_backward(self) -> None:
         """Make oneDNN's transposed layout. Early, so that it does not lie scattered between a step's activations."""

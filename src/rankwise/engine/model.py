@@ -24,7 +24,7 @@ from rankwise.engine.dropout import Stream, multiplier
 from rankwise.engine.frozen import FrozenLinear, hold
 from rankwise.engine.fused import ACTIVATIONS, Kernels, Lookup, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
-from rankwise.engine.native.backend import Backend, BackendKernels, choose
+from rankwise.engine.native.backend import Backend, BackendKernels, Choice, choose
 from rankwise.engine.native.layer import NativeLayer, NativePass
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer
@@ -41,7 +41,7 @@ from rankwise.engine.weights import (
 from rankwise.errors import UserError
 from rankwise.machine import segments
 from rankwise.machine.memory import return_freed_memory, unload_mapped_files
-from rankwise.machine.precision import as_precision
+from rankwise.machine.precision import as_precision, fastest
 
 
 class FastClassifier(nn.Module):
@@ -70,8 +70,8 @@ class FastClassifier(nn.Module):
         """Take an encoder over from a source, layer by layer, so that its weights never exist twice.
 
         precision
-            Of the products of frozen weights and adapters: bf16, fp32, or auto, which is bf16 where the machine has
-            instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
+            Of the products of frozen weights and adapters: bf16, fp32, int8 (frozen weights alone, the adapters' bf16), or
+            auto, which is bf16 where the machine has instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
         backend
             What computes the layers on a processor: `auto` takes the kernels of the fastest instruction set that it has
             (`native.backend.choose`), where a wheel or a C++ compiler gives them; `torch` none.
@@ -82,7 +82,9 @@ class FastClassifier(nn.Module):
         if family is None or reason is not None:
             raise UserError(f"the fast engine cannot run this model: {reason}")
         self.family, self.sizes = family, family.numbers(config)
-        self.precision = as_precision(precision)
+        self.arithmetic = fastest() if precision == "auto" else precision
+        """the name of the precision of products with frozen weights"""
+        self.precision = as_precision(self.arithmetic)
         self.backend = self._backend(backend)
         """whose kernels compute the layers; None: torch"""
         self._native: dict[nn.Module, NativeLayer] = {}
@@ -151,11 +153,15 @@ class FastClassifier(nn.Module):
 
     def _backend(self, wanted: Backend | str) -> Backend | None:
         known = self.family.arrangement == "post_norm" and self.sizes.activation == "gelu"
-        if wanted == "torch" or not known:
-            return None
-        if isinstance(wanted, Backend):
+        widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
+        if isinstance(wanted, Backend) and known:
             return wanted
-        return choose(self.precision, self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width).backend
+        choice = choose(self.arithmetic, *widths) if known and wanted != "torch" else Choice(None, "torch computes it")
+        if choice.backend is None and self.arithmetic == "int8":
+            raise UserError(
+                f"model.precision: int8 needs kernels of the engine's own: {choice.reason}; use bf16, or auto"
+            )
+        return choice.backend
 
     @classmethod
     def from_peft(

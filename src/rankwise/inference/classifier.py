@@ -16,7 +16,7 @@ from rankwise.inference import matching
 from rankwise.inference.adapter import AdapterFiles
 from rankwise.inference.saved import SavedClassifier
 from rankwise.machine.device import device, has_cuda
-from rankwise.machine.precision import precision_of
+from rankwise.machine.precision import is_here, precision_of
 from rankwise.models.classifier import ReferenceClassifier
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load_classifier(saved: SavedClassifier, *, engine: str | None = None, precis
         fast, reference, or auto, which is what answers fastest here, measured once a machine and kept; by default the
         training's, whose auto is fast where it can.
     precision
-        As `model.precision`; by default the training's, or auto where that needs a GPU and there is none.
+        As `model.precision`; by default the training's, or auto where this machine does not compute in that.
 
     Raises: UserError when the fast engine is asked for and cannot, or the weights are damaged.
     """
@@ -113,7 +113,7 @@ def precision_for(saved: SavedClassifier, asked: str | None, engine: str) -> str
     known = choices("model.precision")
     if asked is not None and asked not in known:
         raise UserError(f"precision is {asked!r}, expected one of {', '.join(known)}")
-    wanted = asked or ("auto" if saved.precision == "fp16" and not has_cuda() else saved.precision)
+    wanted = asked or (saved.precision if is_here(saved.precision) else "auto")
     return precision_of(wanted, engine)
 
 

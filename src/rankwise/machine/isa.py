@@ -22,7 +22,7 @@ class Isa:
 
     name: str
     precision: str
-    """of its products: bf16 or fp32"""
+    """of its products: bf16, fp32, or int8, which is bf16 but for frozen matrices"""
     machine: str | None
     """the architecture, as the system names it; None for any"""
     features: frozenset[str]
@@ -43,6 +43,7 @@ ISAS = {
     for isa in (
         Isa("amx", "bf16", "x86_64", _AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"}),
         Isa("avx512bf16", "bf16", "x86_64", _AVX512 | {"avx512_bf16"}),
+        Isa("avx512vnni", "int8", "x86_64", _AVX512 | {"avx512_bf16", "avx512_vnni"}),
         Isa("avx512", "fp32", "x86_64", _AVX512),
         Isa("avx2", "fp32", "x86_64", frozenset({"avx2", "fma"})),
         Isa("neonbf16", "bf16", "aarch64", frozenset({"asimd", "bf16"})),

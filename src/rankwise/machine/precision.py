@@ -8,9 +8,10 @@ import torch
 
 from rankwise.errors import UserError
 from rankwise.machine.device import has_cuda
-from rankwise.machine.isa import wanted
+from rankwise.machine.isa import candidates, wanted
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
+"""of products, by a precision's name; in int8 frozen matrices are rounded further, to eight bits"""
 
 
 def as_precision(name: str) -> torch.dtype:
@@ -21,7 +22,7 @@ def as_precision(name: str) -> torch.dtype:
     try:
         return DTYPES[fastest() if name == "auto" else name]
     except KeyError:
-        raise UserError(f"the fast engine computes in fp32 or bf16, not {name}") from None
+        raise UserError(f"the fast engine computes in fp32, bf16 or int8, not {name}") from None
 
 
 def fastest() -> str:
@@ -49,14 +50,28 @@ def _has(feature: str) -> bool:
     return bool(test and test())
 
 
+def is_here(name: str) -> bool:
+    """Whether this machine computes in a precision that not every machine has."""
+    if name == "fp16":
+        return has_cuda()
+    return name != "int8" or (not has_cuda() and bool(candidates("int8")))
+
+
 def precision_of(asked: str, engine: str) -> str:
     """The arithmetic `auto` stands for: bf16 where it is both fast and checked, else fp32.
 
     On a CPU the reference path stays in fp32, where it is exact; the fast engine's bf16 is held to the accuracy
     of autocast by its own tests, and taken where the processor has instructions for it.
 
-    Raises: UserError for fp16 without a GPU.
+    Raises: UserError for fp16 without a GPU, and for int8 where nothing here computes in it.
     """
+    if asked == "int8":
+        if engine != "fast" or has_cuda():
+            raise UserError("model.precision: int8 is the fast engine's, on a processor: use bf16, or auto")
+        if not candidates("int8"):
+            raise UserError(
+                "model.precision: int8 needs a processor with avx512_vnni and avx512_bf16: use bf16 or fp32, or auto"
+            )
     if asked == "fp16" and not has_cuda():
         raise UserError("model.precision: fp16 needs a GPU: use bf16, or auto")
     if asked != "auto":

@@ -24,6 +24,7 @@ WIDTH_STEP = 32
 _ADDRESS, _SIZE = c_void_p, c_long
 _TAKES: dict[str, Sequence[Any]] = {
     "sizes": [_ADDRESS],
+    "packed_size": [_SIZE, _SIZE],
     "pack": [_ADDRESS, _ADDRESS],
     "unpack": [_ADDRESS, _SIZE, _SIZE, _ADDRESS],
     "product_of": [_ADDRESS, c_int, _ADDRESS, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE],
@@ -52,7 +53,7 @@ class Backend:
         self._functions: dict[str, Callable[..., int]] = {}
         for name, takes in _TAKES.items():
             function = getattr(loaded, name)
-            function.argtypes, function.restype = takes, c_int
+            function.argtypes, function.restype = takes, c_long if name == "packed_size" else c_int
             self._functions[name] = function
         sizes = (c_long * (1 + len(SHARED)))()
         self._functions["sizes"](sizes)
@@ -68,15 +69,19 @@ class Backend:
     # --- frozen matrices --------------------------------------------------------------------------------------
 
     def pack(self, weights: Sequence[Tensor]) -> Tensor:
-        """W^T, where W's rows are those of the weights, laid out for products. Shape of each: (d_out, d_in)"""
-        panel = torch.empty(sum(weight.numel() for weight in weights), dtype=self.precision)
-        self._functions["pack"](byref(self.matrix(weights)), panel.data_ptr())
-        return panel
+        """A matrix whose rows are those of the weights, laid out for products, as bytes. Shape of each: (d_out, d_in)"""
+        matrix = self.matrix(weights)
+        packed = torch.empty(self._functions["packed_size"](matrix.d_in, matrix.d_out), dtype=torch.uint8)
+        self._functions["pack"](byref(matrix), packed.data_ptr())
+        return packed
 
-    def unpack(self, panel: Tensor, d_in: int) -> Tensor:
-        """The weights again, exactly, from what `pack` made of them. Shape: (d_out, d_in)"""
-        matrix = panel.new_empty(panel.numel() // d_in, d_in)
-        self._functions["unpack"](panel.data_ptr(), d_in, len(matrix), matrix.data_ptr())
+    def unpack(self, packed: Tensor, d_in: int, d_out: int) -> Tensor:
+        """The matrix again, exactly, from what `pack` made of it; in int8 what its products are made with.
+
+        Shape: (d_out, d_in)
+        """
+        matrix = torch.empty(d_out, d_in, dtype=self.precision)
+        self._functions["unpack"](packed.data_ptr(), d_in, d_out, matrix.data_ptr())
         return matrix
 
     def matrix(self, weights: Sequence[Tensor]) -> Matrix:
@@ -174,24 +179,23 @@ def named(name: str) -> Backend:
     return found
 
 
-def choose(precision: torch.dtype, *widths: int) -> Choice:
-    """The backend for products in a precision and layers of these widths, the fastest this machine has.
+def choose(precision: str, *widths: int) -> Choice:
+    """The backend for products in a precision (bf16, fp32, int8) and layers of these widths, the fastest this machine has.
 
     Raises: UserError for a RANKWISE_ISA that cannot be taken.
     """
-    name = next((name for name, dtype in DTYPES.items() if dtype == precision), str(precision))
     if has_cuda():
         return Choice(None, "the model computes on the GPU")
     if any(width % WIDTH_STEP for width in widths):
         return Choice(None, f"the model's widths {', '.join(map(str, widths))} are not multiples of {WIDTH_STEP}")
     reasons: list[str] = []
-    for isa in candidates(name):
+    for isa in candidates(precision):
         found = _named(isa)
         if isinstance(found, Backend):
-            return Choice(found, "; ".join([f"the processor has it, products in {name}", *reasons]))
+            return Choice(found, "; ".join([f"the processor has it, products in {precision}", *reasons]))
         reasons.append(f"not {isa.name}: {found}")
     return Choice(
-        None, "; ".join(reasons) or f"this processor has no instructions for {name} that there are kernels for"
+        None, "; ".join(reasons) or f"this processor has no instructions for {precision} that there are kernels for"
     )
 
 

@@ -28,6 +28,7 @@ _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")
 UNITS: dict[str, tuple[str, ...]] = {
     "amx": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
     "avx512bf16": (*_AVX512, "-mavx512bf16"),
+    "avx512vnni": (*_AVX512, "-mavx512bf16", "-mavx512vnni"),
     "avx512": _AVX512,
     "avx2": ("-mavx2", "-mfma"),
     "neonbf16": ("-march=armv8.2-a+bf16",),
@@ -35,7 +36,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "scalar": (),
 }
 """what the compiler is told for each instruction set (`machine.isa`), whose source has its name"""
-MACHINES = {"x86_64": ("amx", "avx512bf16", "avx512", "avx2"), "aarch64": ("neonbf16", "neon")}
+MACHINES = {"x86_64": ("amx", "avx512bf16", "avx512vnni", "avx512", "avx2"), "aarch64": ("neonbf16", "neon")}
 """those of a wheel, by the architecture it is for"""
 
 

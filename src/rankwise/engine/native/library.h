@@ -3,6 +3,9 @@
 #pragma once
 
 #include "layer.h"
+#ifdef EIGHT_BITS
+#include "integers.h"
+#endif
 
 enum Status { DONE = 0, NO_MEMORY = 1, BAD_ID = 2, OTHER = 3 };
 
@@ -31,12 +34,25 @@ void sizes(long* to) {
         *to++ = (long)size;
 }
 
-// A panel of the transpose of all of a matrix, from its parts; and the matrix again, (columns, depth), from one.
+// A matrix as products read it, from its parts: how many bytes that takes; it; and the matrix again, (columns, depth), from it,
+// as far as it is known there.
+#ifdef EIGHT_BITS
+long packed_size(long d_in, long d_out) { return EightBits(d_in, d_out, nullptr).bytes; }
+void pack(const Matrix* matrix, Number* packed) { pack_eight_bits(*matrix, EightBits(matrix->d_in, matrix->d_out, packed)); }
+void unpack(Number* packed, long depth, long columns, Number* matrix) {
+    const EightBits from(depth, columns, packed);
+    for (long column = 0; column < columns; ++column)
+        for (long row = 0; row < depth; ++row)
+            narrow(from.panels[0][EightBits::place_of(row, column, depth)] * from.scales[column], matrix[column * depth + row]);
+}
+#else
+long packed_size(long d_in, long d_out) { return d_in * d_out * sizeof(Number); }
 void pack(const Matrix* matrix, Number* panel) { lay_out(*matrix, false, 0, matrix->d_out, panel); }
 void unpack(const Number* panel, long depth, long columns, Number* matrix) {
     for (long column = 0; column < columns; ++column)
         for (long row = 0; row < depth; ++row) matrix[column * depth + row] = panel[Sums::place_of(row, column, depth, columns)];
 }
+#endif
 
 // y (count, columns) = x (count, depth) matrix^T, or matrix if `transposed`, + bias (null or columns).
 int product_of(const Matrix* matrix, int transposed, const Number* x, long stride, long count, const float* bias, Number* y, long threads) {

@@ -50,11 +50,12 @@ struct PartMemory {
     Number *panel, *tail, *tails[TERMS];
     float *partial, *extra;
     size_t bytes;
-    PartMemory(const Product& p, char* memory) {
+    // size: of a frozen number, in bytes
+    PartMemory(const Product& p, long size, char* memory) {
         Keeper keeper{memory};
         const long depth = p.depth();
-        most = std::min(std::max(Sums::CACHED / (depth * (long)sizeof(Number)) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
-        panel = keeper.take<Number>(p.panel() ? 0 : most * depth);
+        most = std::min(std::max(Sums::CACHED / (depth * size) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
+        panel = keeper.take<Number>(p.panel() || size < (long)sizeof(Number) ? 0 : most * depth);
         partial = keeper.take<float>(up(most, Sums::COLUMNS) * Sums::ROWS);
         extra = keeper.take<float>(Sums::COLUMNS * Sums::ROWS);
         tail = keeper.take<Number>(Sums::WHOLE_ROWS ? Sums::ROWS * depth : 0);
@@ -156,22 +157,34 @@ inline void multiply_part(const Product& p, const PartMemory& m, long from, long
     }
 }
 
-// Parts of the columns go to whichever thread is free, so that one that the system holds up does not hold up the others. Each
-// part reads its weights once; no sum depends on who makes it.
-inline void multiply(const Product& p) {
-    const PartMemory sizes(p, nullptr);
+// `body(memory, from, to)` for parts of the columns, which go to whichever thread is free, so that one that the system holds up
+// does not hold up the others. Each part reads its weights once; no sum depends on who makes it.
+template <class Body>
+void over_columns(const Product& p, long size, const Body& body) {
+    const PartMemory sizes(p, size, nullptr);
     const long all = p.columns() / Sums::COLUMNS, threads = allowed_threads, share = sizes.most * threads;
     const long count = (p.columns() + share - 1) / share * threads;
     Parts parts(count);
     in_parallel(sizes.bytes, [&](const Worker& worker) {
         [[maybe_unused]] const Sums::Session session;
-        const PartMemory memory(p, worker.memory);
+        const PartMemory memory(p, size, worker.memory);
         for (long part; (part = parts.next()) >= 0;) {
             const long from = all * part / count * Sums::COLUMNS, to = all * (part + 1) / count * Sums::COLUMNS;
-            if (from < to) multiply_part(p, memory, from, to);
+            if (from < to) body(memory, from, to);
         }
         fence();
     });
+}
+
+#ifdef EIGHT_BITS
+inline void multiply_eight_bits(const Product& p);  // integers.h
+#endif
+
+inline void multiply(const Product& p) {
+#ifdef EIGHT_BITS
+    if (p.matrix.panel) return multiply_eight_bits(p);
+#endif
+    over_columns(p, sizeof(Number), [&](const PartMemory& memory, long from, long to) { multiply_part(p, memory, from, to); });
 }
 
 // --- low rank -------------------------------------------------------------------------------------------------
