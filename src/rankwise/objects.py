@@ -6,6 +6,7 @@ any file, so that a run can be resumed, evaluated and searched by other processe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,28 +61,65 @@ def _table(value: Any, role: str) -> Any:
         return value
     if isinstance(value, pa.RecordBatch):
         return pa.Table.from_batches([value])
+    if isinstance(value, pa.RecordBatchReader):
+        return value.read_all()
     if isinstance(value, dict) and hasattr(value, "num_rows"):  # datasets.DatasetDict, a dict of its splits
         if role not in value:
             raise UserError(
                 f"data.{role}: the data set has no split '{role}', but {', '.join(value)}: name one of them"
             )
         return _table(value[role], role)
-    if hasattr(value, "features") and hasattr(value, "with_format"):
+    if hasattr(value, "features") and hasattr(value, "num_rows"):
         table = value.with_format("arrow")[:]
         return table.replace_schema_metadata(value.features.arrow_schema.metadata)
+    if hasattr(value, "collect") and hasattr(value, "lazy"):  # polars' LazyFrame
+        value = value.collect()
     if hasattr(value, "to_arrow"):
         return value.to_arrow()
     if hasattr(value, "iloc") and hasattr(value, "columns"):
-        frame = value.rename(columns=str)
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        return _of_pandas(value)
     if isinstance(value, Mapping):
-        return pa.table({str(name): _cells(column) for name, column in value.items()})
+        return pa.table({str(name): _array(column) for name, column in value.items()})
     if isinstance(value, tuple) and len(value) == 2:
-        return pa.table({"text": _cells(value[0]), "label": _cells(value[1])})
+        return pa.table({"text": _array(value[0]), "label": _array(value[1])})
     if isinstance(value, Sequence) and value and all(isinstance(row, Mapping) for row in value):
         names = dict.fromkeys(str(name) for row in value for name in row)
-        return pa.table({name: _cells([row.get(name) for row in value]) for name in names})
+        return pa.table({name: _array([row.get(name) for row in value]) for name in names})
+    if isinstance(value, list) and value and all(isinstance(row, (tuple, list)) and len(row) == 2 for row in value):
+        return pa.table({name: _array([row[place] for row in value]) for place, name in enumerate(("text", "label"))})
     raise UserError(f"data.{role}: a {type(value).__name__} is no table: {_EXPECTED}")
+
+
+def _of_pandas(value: Any) -> Any:
+    """A frame's columns, and its index where that has a name; what Arrow has no type for is no column of ours."""
+    import pyarrow as pa
+
+    frame = value.rename(columns=str)
+    if frame.index.name is not None and str(frame.index.name) not in frame.columns:
+        frame = frame.reset_index(names=str(frame.index.name))
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except pa.ArrowException:
+        if not frame.columns.is_unique:
+            raise
+    arrays = {}
+    for name in frame.columns:
+        with contextlib.suppress(pa.ArrowException):
+            arrays[name] = _array(frame[name])
+    return pa.table(arrays)
+
+
+def _array(column: Any) -> Any:
+    """One column; numbers beside strings are strings, as a file would hold them."""
+    import pyarrow as pa
+
+    cells = _cells(column)
+    try:
+        return pa.array(cells)
+    except pa.ArrowException:
+        if not all(cell is None or isinstance(cell, (str, int, float)) for cell in cells):
+            raise
+        return pa.array([None if cell is None or cell != cell else str(cell) for cell in cells])
 
 
 def _cells(column: Any) -> Any:

@@ -82,6 +82,12 @@ def test_what_is_nearly_as_likely_is_told_with_both_readings_and_the_key(tmp_pat
     assert read(path, encoding=key).texts[0] != read(path).texts[0]
 
 
+def test_two_letters_with_marks_side_by_side_are_no_chinese_character(tmp_path):
+    path = tmp_path / "few.csv"
+    path.write_bytes(table(["töö on hea", "good", "bad", "fair"]).encode("cp1252"))
+    assert read(path).texts[0] == "töö on hea"
+
+
 def test_bytes_that_every_candidate_reads_alike_raise_no_doubt(tmp_path):
     path = tmp_path / "quotes.csv"
     path.write_bytes(table(["it’s “fine” – really", "it’s not", "good", "bad"]).encode("cp1252"))

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from rankwise import config, data
+from rankwise.data import sources
 from rankwise.data.streams import stream
 from rankwise.errors import UserError
 from rankwise.objects import source_of
@@ -66,3 +67,22 @@ def test_what_is_no_table_is_told(value):
 def test_texts_to_predict_may_be_a_table():
     (batch,) = stream({"id": ["x", "y"], "text": ["a", None]}, ["text"], 10)
     assert (batch.ids, batch.texts) == (["x", "y"], ["a", ""])
+
+
+def test_what_frames_hold_beside_plain_columns():
+    pandas = pytest.importorskip("pandas")
+    texts, marks = [f"text {n}" for n in range(8)], ["x" if n % 2 else 1 for n in range(8)]
+    frame = pandas.DataFrame({"text": texts, "label": marks, "thing": [object() for _ in texts]})
+    frame.index = pandas.Index([f"k{n}" for n in range(8)], name="id")
+    source = sources.read(source_of(frame), config.from_dict({}).data, "train")
+    assert source.ids == [f"k{n}" for n in range(8)], "an index with a name is a column"
+    assert [label for (label,) in source.labels] == [str(mark) for mark in marks]
+
+
+def test_pairs_in_a_list_and_batches_that_come_one_by_one():
+    rows = [(f"text {n}", "ab"[n % 2]) for n in range(6)]
+    table = pa.table({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches())
+    for given in (rows, reader):
+        source = sources.read(source_of(given), config.from_dict({}).data, "train")
+        assert list(zip(source.texts, (label for (label,) in source.labels), strict=True)) == rows

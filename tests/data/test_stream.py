@@ -121,3 +121,28 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
         outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         peaks.append(int(outcome.stdout) / 1024)
     assert peaks[1] - peaks[0] < 30
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("PhraseId,SentenceId,Phrase", "PhraseId"),
+        ("SentenceId,PhraseId,Phrase", None),
+        ("review_id,text", "review_id"),
+        ("Review ID,text", "Review ID"),
+        ("text,tweetID", "tweetID"),
+        ("paid,text", None),
+        ("valid,text", None),
+    ],
+)
+def test_the_column_that_names_rows_is_known_by_its_end_and_never_repeats(tmp_path, header, expected):
+    names = header.split(",")
+    path = tmp_path / "new.csv"
+    cells = {
+        "Phrase": "some words {n}",
+        "text": "some words {n}",
+        "SentenceId": "{half}" if names[0] != "SentenceId" else "s{n}",
+    }
+    lines = [",".join(cells.get(name, "r{n}").format(n=n, half=n // 2) for name in names) for n in range(6)]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    assert streams.stream(path, None, 4).id_column == expected

@@ -104,7 +104,9 @@ def _eastern(sample: bytes) -> str | None:
         except UnicodeDecodeError:
             continue
         wide = [letter for letter in text if not letter.isascii()]
-        if own.search(text) and all(unicodedata.east_asian_width(letter) in "WF" for letter in wide):
+        is_wide = all(unicodedata.east_asian_width(letter) in "WF" for letter in wide)
+        # Two letters with marks side by side, as in a single word of Estonian, are one such character in GB18030 too.
+        if own.search(text) and is_wide and _plain(text) == 1:
             return codec
     return None
 

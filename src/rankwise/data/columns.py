@@ -26,6 +26,8 @@ TEXT_NAMES = (
 )
 TITLE_NAMES = ("title", "headline", "subject")
 _ID = "id"
+_NAMES_ROWS = re.compile(r"[_\- ][iI][dD]$|ID$|[a-z]Id$")
+"""Ends of names such as review_id, Review ID and PhraseId."""
 _SHOWN = 8
 _FEW = 5
 """A label comes again: a column has at most one value for every so many rows; of a handful of rows, for every two."""
@@ -59,16 +61,19 @@ def id_column(columns: Sequence[str]) -> str | None:
 
 
 def row_ids(table: Table) -> str | None:
-    """The column of a file to predict that names its rows: `id`, or a name that ends so and never repeats."""
+    """The column of a file to predict that names its rows: `id`, or one whose name ends so and whose cells never repeat."""
     named = id_column(table.columns)
     if named is not None:
         return named
-    likely = [c for c in table.columns if c.strip().lower().endswith(("_id", "-id", " id")) or c.strip().endswith("ID")]
-    for column in likely if len(likely) == 1 else []:
-        cells = [row[0] for row in table.sample([column])]
-        if None not in cells and len(set(map(str, cells))) == len(cells):
-            return column
-    return None
+    unique = [name for name in table.columns if _NAMES_ROWS.search(name.strip()) and _never_repeats(table, name)]
+    return unique[0] if len(unique) == 1 else None
+
+
+def _never_repeats(table: Table, column: str) -> bool:
+    if table.columns.count(column) > 1:
+        return False
+    cells = [row[0] for row in table.sample([column])]
+    return None not in cells and len(set(map(str, cells))) == len(cells)
 
 
 def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Columns:
