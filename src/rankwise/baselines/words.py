@@ -14,8 +14,9 @@ import numpy as np
 
 from rankwise import files
 from rankwise.errors import UserError
-from rankwise.records.record import of_tree
+from rankwise.records import read, write
 from rankwise.records.result import Decision
+from rankwise.records.words import WordsRecord
 
 DETAILS, WEIGHTS = "words.json", "words.safetensors"
 FOLDER = "words"
@@ -79,17 +80,17 @@ class WordClassifier:
                 tensors[f"idf.{kind}"] = np.asarray(vectorizer.idf_, dtype=np.float32)
                 grams[kind] = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
             save_file(tensors, temporary / WEIGHTS)
-            details = {
-                "labels": self.label_names,
-                "multi_label": self.multi_label,
-                "text": self.text,
-                "label": self.label,
-                "preprocess": list(self.preprocess),
-                "strength": self.strength,
-                "ngrams": grams,
-                "decision": self.decision.to_dict() if self.decision else None,
-            }
-            files.write_json(temporary / DETAILS, details)
+            details = WordsRecord(
+                labels=self.label_names,
+                multi_label=self.multi_label,
+                text=self.text,
+                label=self.label,
+                preprocess=list(self.preprocess),
+                strength=self.strength,
+                ngrams=grams,
+                decision=self.decision,
+            )
+            write(temporary / DETAILS, details)
 
     @staticmethod
     def load(folder: Path) -> WordClassifier:
@@ -100,30 +101,30 @@ class WordClassifier:
         from safetensors.numpy import load_file
 
         vectorizer_of()  # refuses without scikit-learn
-        details, path = files.read_json(folder / DETAILS), folder / WEIGHTS
+        details, path = read(folder / DETAILS, WordsRecord), folder / WEIGHTS
         try:
             tensors = load_file(path)
             vectorizers = {}
-            for kind, grams in details["ngrams"].items():
+            for kind, grams in details.ngrams.items():
                 vectorizers[kind] = vectorizer_of()(
                     **_KINDS[kind], sublinear_tf=True, vocabulary={gram: place for place, gram in enumerate(grams)}
                 )
                 vectorizers[kind].idf_ = tensors[f"idf.{kind}"].astype(np.float64)
             coefficients, offsets = tensors["coefficients"], tensors["offsets"]
-            width = sum(len(grams) for grams in details["ngrams"].values())
-            if coefficients.shape != (len(details["labels"]), width):
+            width = sum(len(grams) for grams in details.ngrams.values())
+            if coefficients.shape != (len(details.labels), width):
                 raise ValueError(f"its coefficients have shape {coefficients.shape}")
             return WordClassifier(
                 vectorizers,
                 coefficients,
                 offsets,
-                list(details["labels"]),
-                bool(details["multi_label"]),
-                list(details["text"]),
-                tuple(details["preprocess"]),
-                float(details["strength"]),
-                str(details["label"]),
-                of_tree(Decision, details["decision"]) if details.get("decision") else None,
+                details.labels,
+                details.multi_label,
+                details.text,
+                tuple(details.preprocess),
+                details.strength,
+                details.label,
+                details.decision,
             )
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise UserError(f"{folder} holds no whole classifier of words: {error}; copy it again") from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from rankwise.cli import common
 from rankwise.errors import UserError
@@ -81,32 +80,25 @@ def run(args: argparse.Namespace) -> int:
     """Predict and say how many rows were written."""
     args.runs, args.input, args.output, words = _places(args.words)
     base, options = _base(words)
-    if len(args.runs) > 1 or args.top is not None:
-        return _several(args, base, options)
-    (args.run,) = args.runs
-    if args.ray:
+    several = len(args.runs) > 1 or args.top is not None
+    if several:
+        given = {"--kaggle-header": args.kaggle_header, "--like": args.like, "--ray": args.ray}
+        for option, value in given.items():
+            if value:
+                raise UserError(f"{option} cannot apply to several runs, nor with --top")
+    elif args.ray:
         return _over_ray(args, base)
-    from rankwise.inference.predict_file import predict_file
+    names = ("format", "text", "empty", "calibrated", "engine", "resume")
+    shared = {name: getattr(args, name) for name in names} | {"options": options, "base": base}
+    if several:
+        from rankwise.inference.predict_many import predict_many
 
-    outcome = predict_file(
-        args.run,
-        args.input,
-        args.output,
-        format=args.format,
-        text=args.text,
-        kaggle_header=args.kaggle_header,
-        like=args.like,
-        empty=args.empty,
-        options=options,
-        calibrated=args.calibrated,
-        base=base,
-        engine=args.engine,
-        resume=args.resume,
-    )
-    return _told(args, outcome)
+        outcome = predict_many(args.runs, args.input, args.output, top=args.top, **shared)
+    else:
+        from rankwise.inference.predict_file import predict_file
 
-
-def _told(args: argparse.Namespace, outcome: dict[str, Any]) -> int:
+        header = {"kaggle_header": args.kaggle_header, "like": args.like}
+        outcome = predict_file(args.runs[0], args.input, args.output, **header, **shared)
     for note in outcome["notes"]:
         print(f"note: {note}", file=sys.stderr)
     if args.json:
@@ -128,31 +120,6 @@ def _places(words: list[str]) -> tuple[list[str], str, str, list[str]]:
         raise UserError(f"{' and '.join(missing)} missing: expected RUN [RUN ...] INPUT OUTPUT")
     *runs, source, target = places
     return runs, source, target, keys
-
-
-def _several(args: argparse.Namespace, base: str | None, options: list[str]) -> int:
-    """Columns for every run, or for the likeliest labels."""
-    given = {"--kaggle-header": args.kaggle_header, "--like": args.like, "--ray": args.ray}
-    for option, value in given.items():
-        if value:
-            raise UserError(f"{option} cannot apply to several runs, nor with --top")
-    from rankwise.inference.predict_many import predict_many
-
-    outcome = predict_many(
-        args.runs,
-        args.input,
-        args.output,
-        top=args.top,
-        format=args.format,
-        text=args.text,
-        empty=args.empty,
-        options=options,
-        calibrated=args.calibrated,
-        base=base,
-        engine=args.engine,
-        resume=args.resume,
-    )
-    return _told(args, outcome)
 
 
 def _base(words: list[str]) -> tuple[str | None, list[str]]:
@@ -189,7 +156,7 @@ def _over_ray(args: argparse.Namespace, base: str | None) -> int:
     from rankwise.search import bulk
 
     rows = bulk.predict(
-        args.run, args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated, base=base
+        args.runs[0], args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated, base=base
     )
     if args.json:
         common.print_json({"rows": rows, "output": args.output})

@@ -20,7 +20,6 @@ from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
 from rankwise.scoring import chance, judged, looks, predictions
-from rankwise.scoring.calibration import apply_temperature
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
 _COLUMNS = ("data.text", "data.label", "data.label_separator")
@@ -89,17 +88,7 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
             scores=scores,
         )
         scores.looks, scores.looks_all = count.this_run, count.all_runs
-        predictions.write(
-            run.path,
-            "test",
-            predictor.label_names,
-            rows_sha256=rows.sha256,
-            ids=rows.ids,
-            labels=rows.labels,
-            probabilities=apply_temperature(logits, 1.0, multi_label=predictor.multi_label),
-            logits=logits,
-            predicted=predicted,
-        )
+        predictions.write_logits(run.path, "test", predictor.label_names, rows, logits, predicted)
         result.metrics.test = scores
         if lowest is not None:
             result.metrics.floor = result.metrics.floor or Floor(method=tfidf.METHOD)

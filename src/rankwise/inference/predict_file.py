@@ -15,8 +15,9 @@ from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
 from rankwise.inference.predictor import predictor_of, words_predictor
-from rankwise.inference.progress import WINDOW_ROWS, Progress
+from rankwise.inference.progress import WINDOW_ROWS, Progress, check_not_source
 from rankwise.inference.saved import SavedClassifier
+from rankwise.records.record import Tree
 from rankwise.scoring import writers
 
 _READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header")
@@ -37,7 +38,7 @@ def predict_file(
     base: str | Path | None = None,
     engine: str | None = None,
     resume: bool = False,
-) -> dict[str, Any]:
+) -> Tree:
     """Label every text of a file and write the predictions in the same order, a row for every row.
 
     source
@@ -73,8 +74,7 @@ def predict_file(
         raise UserError(f"a kaggle header cannot apply to {chosen}: add --format kaggle, or leave the header out")
     if like is not None and (chosen != "kaggle" or kaggle_header is not None):
         raise UserError("a sample submission decides the format and the header: leave those out")
-    if isinstance(source, (str, Path)) and target.exists() and Path(source).exists() and target.samefile(source):
-        raise UserError(f"{output} is the file of texts itself: name another file to write")
+    check_not_source(source, target)
     saved = words.read(run) or saving.read(run, base=base)
     columns = text or saved.text
     batches = stream(
@@ -99,15 +99,7 @@ def predict_file(
             rows += len(batch.texts)
     progress.forget()
     seconds = time.perf_counter() - started
-    return {
-        "rows": rows,
-        "output": str(target),
-        "source": batches.line,
-        "seconds": round(seconds, 3),
-        "texts_per_s": round(rows / seconds, 1),
-        "resumed_rows": progress.resumed,
-        "notes": [*batches.notes, *notes, *saved.notes],
-    }
+    return progress.outcome(batches, target, rows, seconds, [*notes, *saved.notes])
 
 
 def reading_of_options(options: Sequence[str], columns: Sequence[str] | None) -> Reading:

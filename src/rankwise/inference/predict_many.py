@@ -17,7 +17,8 @@ from rankwise.errors import UserError
 from rankwise.files import replacing, writing
 from rankwise.inference.many import Loaded, load_many
 from rankwise.inference.predict_file import reading_of_options
-from rankwise.inference.progress import WINDOW_ROWS, Progress
+from rankwise.inference.progress import WINDOW_ROWS, Progress, check_not_source
+from rankwise.records.record import Tree
 from rankwise.scoring import writers
 from rankwise.scoring.writer import joined_labels
 
@@ -38,7 +39,7 @@ def predict_many(
     base: str | Path | None = None,
     engine: str | None = None,
     resume: bool = False,
-) -> dict[str, Any]:
+) -> Tree:
     """Label every text of a file by every classifier, a row for every row.
 
     A classifier NAME has the columns NAME and NAME_p, its most probable label and that one's probability; with `top`
@@ -61,8 +62,7 @@ def predict_many(
     chosen = writers.format_of(target, format)
     if chosen not in _FORMATS:
         raise UserError(f"{chosen} holds one answer a row: several are written as one of {', '.join(_FORMATS)}")
-    if isinstance(source, (str, Path)) and target.exists() and Path(source).exists() and target.samefile(source):
-        raise UserError(f"{output} is the file of texts itself: name another file to write")
+    check_not_source(source, target)
     many = load_many(runs, base=base, engine=engine, calibrated=calibrated)
     classifiers = list(many.loaded.values())
     columns, pair = _columns_read(classifiers, text)
@@ -85,16 +85,8 @@ def predict_many(
             end()
     progress.forget()
     seconds = time.perf_counter() - started
-    return {
-        "rows": rows,
-        "output": str(target),
-        "source": batches.line,
-        "seconds": round(seconds, 3),
-        "texts_per_s": round(rows / seconds, 1),
-        "resumed_rows": progress.resumed,
-        "notes": [*batches.notes, *(note for one in classifiers for note in one.saved.notes)],
-        "columns": names,
-    }
+    notes = [note for one in classifiers for note in one.saved.notes]
+    return progress.outcome(batches, target, rows, seconds, notes) | {"columns": names}
 
 
 def _columns_read(classifiers: Sequence[Loaded], text: Sequence[str] | None) -> tuple[list[str], bool]:

@@ -11,16 +11,25 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from rankwise import __version__, files
+from rankwise.data.streams import Stream
 from rankwise.errors import UserError
+from rankwise.records.record import Tree
 
 Arrays = list[np.ndarray]
 
 WINDOW_ROWS = 4096
 """read before any is scored: enough that sorting by length within leaves little padding"""
+
+
+def check_not_source(source: Any, output: Path) -> None:
+    """Refuse to write over the file of texts. Raises: UserError."""
+    if isinstance(source, (str, Path)) and output.exists() and Path(source).exists() and output.samefile(source):
+        raise UserError(f"{output} is the file of texts itself: name another file to write")
 
 
 class Progress:
@@ -58,15 +67,28 @@ class Progress:
         if not self._keeps:
             return compute()
         place = self._place(texts)
-        if place.is_file():
+        try:
             with np.load(place, allow_pickle=False) as kept:
                 arrays = [kept[name] for name in kept.files]
             self.resumed += len(texts)
             return arrays
-        arrays = compute()
+        except (OSError, ValueError, EOFError, AttributeError, BadZipFile):  # not there, or damaged: computed anew
+            arrays = compute()
         with files.replacing(place, mode=0o600) as handle:
             np.savez(handle, *arrays)
         return arrays
+
+    def outcome(self, batches: Stream, output: Path, rows: int, seconds: float, notes: Sequence[str]) -> Tree:
+        """What a prediction that has come to its end says of itself."""
+        return {
+            "rows": rows,
+            "output": str(output),
+            "source": batches.line,
+            "seconds": round(seconds, 3),
+            "texts_per_s": round(rows / seconds, 1),
+            "resumed_rows": self.resumed,
+            "notes": [*batches.notes, *notes],
+        }
 
     def forget(self) -> None:
         """Remove what is kept."""

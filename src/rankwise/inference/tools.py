@@ -15,6 +15,8 @@ from rankwise.inference.adapter import AdapterFiles
 from rankwise.inference.folders import adapter_folder
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.layout import CONFIG, RECORD, WEIGHTS
+from rankwise.records import write
+from rankwise.records.adapter import read_adapter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +65,7 @@ def info(path: str | Path) -> dict[str, Any]:
 def _told(adapter: AdapterFiles) -> dict[str, Any]:
     updates = {name: math.prod(shape) for name, shape in adapter.shapes.items() if name in adapter.updates}
     others = sum(math.prod(shape) for name, shape in adapter.shapes.items() if name not in adapter.updates)
-    record = files.read_json(adapter.folder / RECORD) if (adapter.folder / RECORD).is_file() else {}
+    labels = read_adapter(adapter.folder).labels
     return {
         "folder": str(adapter.folder),
         "kind": adapter.kind,
@@ -71,7 +73,7 @@ def _told(adapter: AdapterFiles) -> dict[str, Any]:
         "base": adapter.config.get("base_model_name_or_path"),
         "rank": adapter.config.get("r"),
         "layers": len(set(adapter.updates.values())),
-        "classes": len(record["labels"]) if "labels" in record else None,
+        "classes": len(labels) if labels is not None else None,
         "update_numbers": sum(updates.values()),
         "other_numbers": others,
         "bytes": adapter.path.stat().st_size,
@@ -203,6 +205,6 @@ def _write(tensors: dict[str, Tensor], first: AdapterFiles, rank: int, folder: P
     changes = {"r": rank, "lora_alpha": rank, "use_rslora": False, "alpha_pattern": {}, "rank_pattern": {}}
     files.write_json(folder / CONFIG, {**first.config, **changes})
     if (folder / RECORD).is_file():
-        record = files.read_json(folder / RECORD)
-        record.pop("calibration", None)  # which was of another classifier
-        files.write_json(folder / RECORD, record)
+        record = read_adapter(folder)
+        record.calibration = record.decision = None  # which were of another classifier
+        write(folder / RECORD, record)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankwise.baselines import words
-from rankwise.files import read_json
+from rankwise.records import read as read_record
+from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run, open_run
 from rankwise.scoring.writer import LABEL_SEPARATOR
 
@@ -40,5 +41,5 @@ def read(path: str | Path | Run) -> SavedWords | None:
     folder = folder_of(path)
     if folder is None:
         return None
-    details = read_json(folder / words.DETAILS)
-    return SavedWords(folder, list(details["labels"]), list(details["text"]), label=str(details["label"]))
+    details = read_record(folder / words.DETAILS, WordsRecord)
+    return SavedWords(folder, details.labels, details.text, label=details.label)

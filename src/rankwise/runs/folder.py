@@ -49,8 +49,14 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The resolved configuration the run was started with."""
-        return configuration.load(self.path / "config.yaml")
+        """The resolved configuration the run was started with.
+
+        Raises: UserError when there is none, or it is damaged.
+        """
+        path = self.path / "config.yaml"
+        if path.is_file() and not path.stat().st_size:
+            raise UserError(f"{path} is damaged: it is empty")
+        return configuration.load(path)
 
     @property
     def record(self) -> Result:

@@ -175,9 +175,10 @@ def user_ledger(texts_sha256: str) -> Path:
 def _added(path: Path, look: Look, mode: int = 0o666) -> list[Look]:
     """All looks of a ledger, this one written last."""
     with locked(path):
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        every = [*_read(path), look]
+        before = _text(path)
         files.write_text(path, f"{before}{json.dumps(look.to_dict())}\n", mode=mode)
-        return _read(path)
+        return every
 
 
 def _at(all_looks: Sequence[Look], look: Look) -> int:
@@ -185,12 +186,17 @@ def _at(all_looks: Sequence[Look], look: Look) -> int:
     return sum(one.is_at(look.rows_sha256, look.texts_sha256) for one in all_looks)
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: it is no text") from error
+
+
 def _read(path: Path) -> list[Look]:
-    if not path.exists():
-        return []
     entries = []
     # Split at newlines alone: a command may hold any other separator of lines.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line:
             continue
         try:

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankwise import files
 from rankwise.errors import UserError
+from rankwise.scoring.calibration import apply_temperature
 from rankwise.scoring.metrics import decide, log_probabilities
 from rankwise.scoring.writers import PROBABILITY_PREFIX
 
@@ -54,6 +55,44 @@ class Predictions:
 def path_of(folder: Path, role: str) -> Path:
     """Where a run keeps its predictions for a role."""
     return folder / f"predictions_{role}.parquet"
+
+
+class Scored(Protocol):
+    """Labelled rows (`data.Rows`)."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the rows."""
+
+    @property
+    def ids(self) -> Sequence[Any]:
+        """A name each."""
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """As in `Predictions`."""
+
+
+def write_logits(
+    folder: Path,
+    role: str,
+    label_names: Sequence[str],
+    rows: Scored,
+    logits: NDArray[Any],
+    predicted: NDArray[Any] | None = None,
+) -> Path:
+    """Write the role's file of scored rows; `predicted` as in `write`. Raises: UserError."""
+    return write(
+        folder,
+        role,
+        label_names,
+        rows_sha256=rows.sha256,
+        ids=rows.ids,
+        labels=rows.labels,
+        probabilities=apply_temperature(logits, 1.0, multi_label=rows.labels.ndim == 2),
+        logits=logits,
+        predicted=predicted,
+    )
 
 
 def write(

@@ -26,7 +26,6 @@ from rankwise.records.record import Tree
 from rankwise.records.result import Engine, Memory, Parameters, RowsOfRole, Timing
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
-from rankwise.scoring.calibration import apply_temperature
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.driver import FLOORS as FOLDER
 from rankwise.search.trial import load_data, validation_value
@@ -178,17 +177,7 @@ def write_words(
         scores, predicted = judged.judge(decision, logits, labels, roles.label_names, step=0)
         classifier = replace(classifier, decision=decision)
         found = scores, goal.value(scores, logits, labels, roles.label_names)
-        predictions.write(
-            path,
-            "validation",
-            roles.label_names,
-            rows_sha256=roles.validation.sha256,
-            ids=roles.validation.ids,
-            labels=labels,
-            probabilities=apply_temperature(logits, 1.0, multi_label=config.data.multi_label),
-            logits=logits,
-            predicted=predicted,
-        )
+        predictions.write_logits(path, "validation", roles.label_names, roles.validation, logits, predicted)
         run.write_history([HistoryRow.of(0, scores)])
     classifier.save(path / words.FOLDER)
     run.write_record(_result(config, roles, classifier, scores, time.time() - started))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rankwise import files
 from rankwise.errors import UserError
 from rankwise.inference.many import Loaded, ManyPredictors
+from rankwise.records import Metrics, Result, read
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -86,11 +86,10 @@ def told(loaded: Loaded) -> dict[str, Any]:
 def _scores(path: Path) -> dict[str, Any]:
     """How often it was right, on the test rows or else the validation rows of the run around it."""
     try:
-        metrics = files.read_json(path).get("metrics", {}) if path.is_file() else {}
+        metrics = read(path, Result).metrics if path.is_file() else Metrics()
     except UserError:
         return {}
-    for role in ("test", "validation"):
-        scores = metrics.get(role) or {}
-        if "accuracy_ci95" in scores:
-            return {"accuracy": scores["accuracy"], "accuracy_ci95": scores["accuracy_ci95"], "accuracy_of": role}
+    for role, scores in (("test", metrics.test), ("validation", metrics.validation)):
+        if scores is not None:
+            return {"accuracy": scores.accuracy, "accuracy_ci95": list(scores.accuracy_ci95), "accuracy_of": role}
     return {}

@@ -19,7 +19,6 @@ from rankwise.data import folds, labels
 from rankwise.data.report import Report
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
-from rankwise.scoring.calibration import apply_temperature
 from rankwise.training.loop import total_steps
 from rankwise.training.prepare import Job, prepare
 
@@ -48,16 +47,7 @@ def score_rows(job: Job, fit: Callable[..., Run]) -> None:
         logits[fold_of_row == number] = read.logits
         right = f"{int(read.correct.sum()):,} of {len(read.ids):,} rows right"
         job.console.print(f"fold {number + 1} of {count}: {right}", highlight=False)
-    predictions.write(
-        job.run.path,
-        "validation",
-        job.label_names,
-        rows_sha256=rows.sha256,
-        ids=rows.ids,
-        labels=rows.labels,
-        probabilities=apply_temperature(logits, 1.0, multi_label=job.config.data.multi_label),
-        logits=logits,
-    )
+    predictions.write_logits(job.run.path, "validation", job.label_names, rows, logits)
     shutil.rmtree(job.run.path / FOLDER, ignore_errors=True)
 
 

@@ -12,7 +12,6 @@ from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.records import Decision, Floor, LastScores, Metrics, Scores
 from rankwise.scoring import chance, judged, predictions
-from rankwise.scoring.calibration import apply_temperature
 from rankwise.training import stopping
 from rankwise.training.prepare import Job
 from rankwise.training.state import State
@@ -72,17 +71,7 @@ def _validation(job: Job, state: State, classifier: Classifier) -> tuple[Scores,
     decision = job.goal.decision(logits, examples.labels, job.label_names)
     step = state.selection.step or state.step
     scores, predicted = judged.judge(decision, logits, examples.labels, job.label_names, step=step)
-    predictions.write(
-        job.run.path,
-        "validation",
-        job.label_names,
-        rows_sha256=rows.sha256,
-        ids=rows.ids,
-        labels=examples.labels,
-        probabilities=apply_temperature(logits, 1.0, multi_label=job.config.data.multi_label),
-        logits=logits,
-        predicted=predicted,
-    )
+    predictions.write_logits(job.run.path, "validation", job.label_names, rows, logits, predicted)
     return scores, decision
 
 
@@ -93,17 +82,9 @@ def _out_of_fold(job: Job) -> tuple[Scores, Decision | None]:
     scores, predicted = judged.judge(decision, read.logits, read.labels, job.label_names)
     scores.folds = job.config.data.folds
     if decision is not None:
-        predictions.write(
-            job.run.path,
-            "validation",
-            job.label_names,
-            rows_sha256=read.rows_sha256,
-            ids=read.ids,
-            labels=read.labels,
-            probabilities=read.probabilities,
-            logits=read.logits,
-            predicted=predicted,
-        )
+        assert job.roles.validation is not None
+        rows = job.roles.validation
+        predictions.write_logits(job.run.path, "validation", job.label_names, rows, read.logits, predicted)
     return scores, decision
 
 

@@ -1,0 +1,33 @@
+"""words.json: what a classifier of words counts, beside its numbers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rankwise.records.record import Record, Upgrade
+from rankwise.records.result import Decision
+
+
+class WordsRecord(Record, kw_only=True):
+    """The contents of words.json.
+
+    text, label
+        Columns of the training's table.
+    strength
+        C of scikit-learn's logistic regression.
+    ngrams
+        What is counted, by kind, in the order of the columns.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("decision",)
+    UPGRADES: ClassVar[tuple[Upgrade, ...]] = ()
+
+    version: int = 1
+    labels: list[str]
+    multi_label: bool = False
+    text: list[str] = []
+    label: str = "label"
+    preprocess: list[str] = []
+    strength: float = 0.0
+    ngrams: dict[str, list[str]]
+    decision: Decision | None = None
