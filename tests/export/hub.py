@@ -17,7 +17,7 @@ class Hub:
     """One repository.
 
     refuse
-        Status that requests to make it are answered with.
+        Status that requests to make or fill it are answered with.
     changed
         What becomes of a file on its way back, by its name.
     """
@@ -79,9 +79,9 @@ class Hub:
     def post(self, path: str, body: bytes, headers: Any) -> tuple[int, bytes]:
         """What a POST is answered."""
         asked = json.loads(body) if "ndjson" not in headers.get("content-type", "") else None
+        if self.refuse is not None:
+            return self.refuse, json.dumps({"error": "You don't have the rights to create a model"}).encode()
         if path.endswith("/repos/create"):
-            if self.refuse is not None:
-                return self.refuse, json.dumps({"error": "You don't have the rights to create a model"}).encode()
             return 200, json.dumps({"url": f"{self.url}/me/mine", "name": "me/mine"}).encode()
         if path.endswith("/validate-yaml"):
             return 200, b'{"errors": [], "warnings": []}'
