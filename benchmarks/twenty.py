@@ -33,8 +33,9 @@ def trained(folder: Path, tables: list[Path], *, layers: list[int] | None = None
     for number, rows in enumerate(_sources(tables)):
         name = f"c{number:02d}-{len({row['label'] for row in rows})}"
         runs[name] = folder / name
-        if not (runs[name] / "result.json").is_file():
-            rankwise.train(_tree(rows, number, layers, steps), out=runs[name])
+        if not (runs[name] / "adapter").is_dir():
+            begun = (runs[name] / "config.yaml").is_file()
+            rankwise.train(_tree(rows, number, layers, steps), out=runs[name], resume=begun)
             print(f"{name}: trained on {len(rows):,} rows", flush=True)
     return runs
 
