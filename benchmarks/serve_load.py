@@ -68,6 +68,7 @@ def main() -> None:
             told = asyncio.run(measured(server, material, args.requests, args.clients, disturbed=True))
         result["servers"][name] = told
         report(name, told)
+        files.write_json(RESULT, result | {"environment": description.describe()})
     if args.peer_requests:
         command = [sys.executable, str(Path(__file__).parent / "serve_peer.py"), str(peer)]
         with Server(command, {"HF_HUB_OFFLINE": "1"}) as server:
