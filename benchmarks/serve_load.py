@@ -35,8 +35,8 @@ from rankwise import files
 from rankwise.machine import description
 
 RESULT = Path(__file__).parent / "results" / "serve_load.json"
-APART = 0.02
-"""of a probability: bf16 rounds otherwise beside other batch mates"""
+APART = 1e-4
+"""of a probability: sums in fp32 are in another order beside other batch mates"""
 
 
 def main() -> None:
@@ -61,7 +61,13 @@ def main() -> None:
         return
     result: dict[str, Any] = {"requests": args.requests, "clients": args.clients, "models": len(runs), "servers": {}}
     for count in args.workers:
-        words = [*(f"{name}={path}" for name, path in runs.items()), "--models-folder", str(args.folder)]
+        words = [
+            *(f"{name}={path}" for name, path in runs.items()),
+            "--models-folder",
+            str(args.folder),
+            "--precision",
+            "fp32",
+        ]
         command = [sys.executable, "-m", "rankwise", "serve", *words, *(["--workers", str(count)] if count > 1 else [])]
         name = f"rankwise, {count} workers" if count > 1 else "rankwise"
         with Server(command, {}) as server:
@@ -99,10 +105,10 @@ class Material:
     @staticmethod
     def of(runs: dict[str, Path], texts: list[str], folder: Path) -> Material:
         """The answers of each classifier loaded alone; kept, since the machine should rest when it is measured."""
-        place, labels, expected = folder / "expected.npz", {}, {}
+        place, labels, expected = folder / "expected-fp32.npz", {}, {}
         kept = dict(np.load(place)) if place.is_file() else {}
         for name, path in runs.items():
-            alone = rankwise.load(path)
+            alone = rankwise.load(path, precision="fp32")
             labels[name] = alone.label_names
             expected[name] = kept[name] if name in kept else alone.predict_proba(texts)
         np.savez(place, **expected)  # type: ignore[arg-type]
@@ -325,7 +331,7 @@ async def replace(port: int, names: list[str], count: Count) -> None:
     """One classifier after the other is loaded anew in its place."""
     number = 0
     while True:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2)
         name, number = names[number % len(names)], number + 1
         head = f"PUT /v1/models/{name} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\n\r\n"
         count.strangers[f"replaced: {await one(port, head.encode())}"] += 1
@@ -336,7 +342,7 @@ async def strangers(port: int, count: Count) -> None:
     long = b"POST /v1/classify HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: "
     slow: list[asyncio.StreamWriter] = []
     while True:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1)
         bodies = {"oversize": (5_000_000, b" " * 5_000_000), "no JSON": (3, b"{a}")}
         for kind, (length, body) in bodies.items():
             status = await one(port, long + b"%d\r\n\r\n" % length + body)

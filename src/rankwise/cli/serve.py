@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that answer, of one thread each, sharing the memory of the classifiers (default: one process, whose "
         "threads share the work of a batch)",
     )
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], help="default: that of the training")
     parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperatures fitted by rankwise calibrate"
     )
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         folder=Path(args.models_folder) if args.models_folder else None,
         threads=args.threads,
         calibrated=args.calibrated,
+        precision=args.precision,
     )
     if args.workers > 1:
         workers = workers_of(named, how, args.workers)

@@ -60,7 +60,7 @@ class Server(uvicorn.Server):
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=limits.drain_s,
                 server_header=False,
-                log_level="warning",
+                log_level="error",  # what a client does wrong is told to it, and counted
             )
         )
 
@@ -90,6 +90,8 @@ class Serving:
         Where more may be added from.
     threads
         That compute, in a process.
+    precision
+        As `rankwise.load` has it.
     """
 
     host: str = "127.0.0.1"
@@ -99,6 +101,7 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
     threads: int | None = None
     calibrated: bool = False
+    precision: str | None = None
 
 
 def server_of(runs: Mapping[str, str | Path], how: Serving) -> Server:
@@ -133,7 +136,8 @@ def _collection(runs: Mapping[str, str | Path], how: Serving) -> Collection:
     check_address(how.host, how.token)
     if how.folder is not None and not how.folder.is_dir():
         raise UserError(f"--models-folder {how.folder} is no folder")
-    return Collection(load_many(runs, threads=how.threads, calibrated=how.calibrated), how.folder)
+    many = load_many(runs, threads=how.threads, calibrated=how.calibrated, precision=how.precision)
+    return Collection(many, how.folder)
 
 
 def _listening(host: str, port: int) -> socket.socket:
