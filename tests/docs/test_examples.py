@@ -66,7 +66,7 @@ def test_notebook(tmp_path, tiny_model, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None or find_spec("ray.serve") is None, reason="needs ray[serve]")
+@pytest.mark.skipif(find_spec("grpc_reflection") is None, reason="needs ray[serve]")
 def test_ray_serve(tmp_path, tiny_model, news):
     import rankwise
 
