@@ -110,3 +110,12 @@ def test_the_order_of_keys_does_not_matter():
     backwards = dict(reversed(changes.items()))
     for row in range(20):
         assert augment(LONG, changes, seed=0, epoch=0, row=row) == augment(LONG, backwards, seed=0, epoch=0, row=row)
+
+
+def test_a_crop_is_a_run_of_words():
+    text = " ".join(map(str, range(40)))
+    cropped = [augment(text, {"crop": 0.6}, seed=0, epoch=epoch, row=0).split() for epoch in range(200)]
+    assert all(words == list(map(str, range(int(words[0]), int(words[-1]) + 1))) for words in cropped)
+    assert min(map(len, cropped)) >= 16
+    assert len({words[0] for words in cropped}) > 5
+    assert augment("of few words", {"crop": 0.9}, seed=0, epoch=0, row=0) == "of few words"

@@ -1,4 +1,6 @@
-"""Contrastive steps: the loss is Khosla's, texts of a class meet, and the head is fitted on what the adapters give."""
+"""Contrastive steps: pairs are drawn together and apart, texts of a class meet, and the head is fitted on what the adapters give."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -14,20 +16,24 @@ from rankwise.training.objective import Contrastive
 from training.runs import equal, interrupt_after, with_keys
 
 
-def test_the_loss_is_the_mean_over_partners_of_their_share_among_all_others():
+def test_pairs_of_a_class_are_drawn_to_one_and_others_to_zero_with_equal_weight():
     embedded = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 1, 1, 1, 2, 0])
-    total = 0.0
-    for row in range(7):
-        others = [other for other in range(7) if other != row]
-        cosines = {other: F.cosine_similarity(embedded[row], embedded[other], 0) / 0.2 for other in others}
-        share = torch.stack(list(cosines.values())).logsumexp(0)
-        partners = [other for other in others if labels[other] == labels[row]]
-        total += sum((share - cosines[other] for other in partners), torch.zeros(())) / max(1, len(partners))
-    torch.testing.assert_close(Contrastive(0.2).total(embedded, labels), torch.as_tensor(total))
+    kinds = {True: [], False: []}
+    for row, other in itertools.combinations(range(7), 2):
+        cosine, same = F.cosine_similarity(embedded[row], embedded[other], 0), bool(labels[row] == labels[other])
+        kinds[same].append((cosine - float(same)) ** 2)
+    expected = 7 * sum(torch.stack(kind).mean() for kind in kinds.values()) / 2
+    torch.testing.assert_close(Contrastive().total(embedded, labels), expected)
     near = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    assert Contrastive(0.2).correct(near, torch.tensor([0, 0, 1])) == 2
-    assert Contrastive(0.2).correct(near[:1], torch.tensor([0])) == 0
+    assert Contrastive().correct(near, torch.tensor([0, 0, 1])) == 2
+
+
+def test_a_row_alone_moves_nothing():
+    embedded = torch.ones(1, 3, requires_grad=True)
+    Contrastive().total(embedded, torch.tensor([0])).backward()
+    assert not embedded.grad.any()
+    assert Contrastive().correct(embedded, torch.tensor([0])) == 0
 
 
 @pytest.mark.parametrize("classes", [2, 77])

@@ -180,8 +180,11 @@ class Data(Section, frozen=True):
         _help("cleaning applied in this order to every role"),
     ] = msgspec.field(default_factory=list)
     augment: Annotated[
-        dict[Literal["sentence_shuffle", "word_dropout", "word_swap"], Fraction],
-        _help("probability of each change to a training text, or for word_dropout to a word"),
+        dict[Literal["sentence_shuffle", "word_dropout", "word_swap", "crop"], Fraction],
+        _help(
+            "probability of each change to a training text, or for word_dropout to a word; for crop the largest share that "
+            "is left out around a run of words"
+        ),
     ] = msgspec.field(default_factory=dict)
     multi_label: Annotated[bool, _help("a text may carry several labels (sigmoid instead of softmax)")] = False
     label_separator: Annotated[
@@ -259,12 +262,9 @@ class Train(Section, frozen=True):
         Literal["cross_entropy", "contrastive"],
         _help(
             "what steps minimise: cross_entropy of the head; or contrastive, of every pair of texts in a batch, after which "
-            "the head is fitted on what the adapters give (Khosla et al. 2020)"
+            "the head is fitted on what the adapters give (Tunstall et al. 2022)"
         ),
     ] = "cross_entropy"
-    temperature: Annotated[
-        Annotated[float, Meta(gt=0)], _help("of the contrastive objective: the lower, the more the nearest texts weigh")
-    ] = 0.1
     label_smoothing: Annotated[Fraction, _help("share of the target spread over all classes")] = 0.0
     class_weights: Annotated[
         Literal["balanced"] | list[NonNegative] | None,

@@ -18,6 +18,8 @@ from rankwise.errors import UserError
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
+_FEWEST_KEPT = 4
+"""words that a crop leaves of a text, where it has so many"""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -91,7 +93,8 @@ def augment(text: str, changes: Mapping[str, float], *, seed: int, epoch: int, r
         text: as cleaned.
         changes: probability of each change; sentence_shuffle puts the sentences in a random order, word_swap
             exchanges two words (Wei and Zou 2019), word_dropout leaves each word out with its probability,
-            but never all of them.
+            but never all of them; crop keeps a run of words of random length and place, with its value the largest
+            share that is left out.
         seed, epoch, row: what the result depends on beside the text; row is the row's number in train.
     """
     generator = np.random.default_rng((seed, epoch, row))
@@ -126,9 +129,17 @@ def _word_dropout(text: str, probability: float, generator: np.random.Generator)
     return " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
 
 
+def _crop(text: str, share: float, generator: np.random.Generator) -> str:
+    words = text.split()
+    kept = max(min(_FEWEST_KEPT, len(words)), round(len(words) * (1 - share * generator.random())))
+    start = int(generator.integers(len(words) - kept + 1))
+    return " ".join(words[start : start + kept]) if kept < len(words) else text
+
+
 # A fixed order: equal settings give equal texts, however the configuration lists them.
 _CHANGES: dict[str, Callable[[str, float, np.random.Generator], str]] = {
     "sentence_shuffle": _sentence_shuffle,
     "word_swap": _word_swap,
+    "crop": _crop,
     "word_dropout": _word_dropout,
 }

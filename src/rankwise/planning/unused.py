@@ -21,7 +21,6 @@ _USES: tuple[tuple[str, str, Collection[Any]], ...] = (
     ("train.decay", "train.schedule", ("step", "plateau")),
     ("train.power", "train.schedule", ("polynomial",)),
     ("train.plateau_patience", "train.schedule", ("plateau",)),
-    ("train.temperature", "train.objective", ("contrastive",)),
     ("head.probe_first", "train.objective", ("cross_entropy",)),
     ("train.eval_every", "train.evaluate", (True,)),
     ("train.evaluate_at", "train.evaluate", (True,)),

@@ -38,7 +38,14 @@ FOLDER = "all-rows"
 """of the run that is shipped, inside the search's folder"""
 _CHOOSING = 0.6
 """of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
-_EPOCHS, _FEWEST_STEPS, _MOST_STEPS = 10, 40, 200
+_EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
+_CONTRASTIVE: dict[str, Any] = {
+    "train.objective": "contrastive",
+    "train.learning_rate": 3e-4,
+    "train.batch_size": _BATCH,
+    "data.augment": {"crop": 0.6},
+}
+"""at higher rates, and on whole texts, the pairs of a few rows are learnt by heart (LOG.md)"""
 
 
 @dataclass(frozen=True)
@@ -88,23 +95,25 @@ def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
 
 def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
     """The likeliest first, without what the user has fixed."""
-    steps = config.train.steps or min(max(_EPOCHS * rows // config.train.batch_size, _FEWEST_STEPS), _MOST_STEPS)
-    rate = {"train.learning_rate": usual_rate(steps)}
+    steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
     designs = {
-        "contrastive steps, then logistic regression": {
-            **ALL,
-            **rate,
-            "train.objective": "contrastive",
-            "train.steps": steps,
-        },
+        "contrastive steps, then logistic regression": {**ALL, **_CONTRASTIVE, "train.steps": steps},
         "frozen features and logistic regression": {"adapter.method": "probe"},
         "frozen features (first token and mean) and logistic regression": {
             "adapter.method": "probe",
             "head.pooling": "both",
         },
-        "LoRA from a fitted head": {**ALL, **rate, **FITTED, "train.steps": steps},
         "TF-IDF and logistic regression": None,
+        "LoRA from a fitted head": {
+            **ALL,
+            **FITTED,
+            "train.learning_rate": usual_rate(steps),
+            "train.batch_size": _BATCH,
+            "train.steps": steps,
+        },
     }
+    if config.data.pair:  # a crop of a pair would no longer be one
+        designs["contrastive steps, then logistic regression"].pop("data.augment")
     kept: list[Contender] = []
     for title, design in designs.items():
         own = design if design is None else {key: value for key, value in design.items() if key not in fixed}

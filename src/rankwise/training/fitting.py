@@ -44,7 +44,7 @@ def loop_of(job: Job, model: Any, network: Any, recorder: Recorder) -> Loop:
             scaled=job.config.model.precision == "fp16",
         ),
         Schedule(optimizing, train, job.total_steps),
-        Contrastive(train.temperature) if contrastive else job.objective,
+        Contrastive() if contrastive else job.objective,
         train,
         training=job.training,
         validation=job.validation,

@@ -70,30 +70,29 @@ class Objective:
         return int((logits.argmax(dim=1) == labels).sum())
 
 
-@dataclass(frozen=True)
 class Contrastive:
-    """Supervised contrastive loss of a batch's texts, each against all the others (Khosla et al. 2020, equation 2).
+    """Cosines of a batch's texts, each with all the others: squared distance from one within a class, from zero between two;
+    both kinds of pairs weigh the same (Tunstall et al. 2022).
 
     A batch of n texts is n * (n - 1) / 2 pairs for the price of n texts, so the cost is linear in texts where a list of
-    pairs (Tunstall et al. 2022) passes every text through the encoder once a pair.
+    pairs passes every text through the encoder once a pair.
     """
 
-    temperature: float
-
     def total(self, embedded: Tensor, labels: Tensor) -> Tensor:
-        """The summed loss of the rows that have another of their class beside them.
+        """The mean loss of the batch's pairs, times its rows.
 
         embedded
             What the head's projection reads. Shape: (texts, features)
         labels
             Shape: (texts,)
         """
-        similar = self._similarities(embedded) / self.temperature
-        log_shares = similar - similar.logsumexp(1, keepdim=True)
-        same = (labels[:, None] == labels[None]).fill_diagonal_(False)
-        partners = same.sum(1)
-        each = log_shares.masked_fill(~same, 0.0).sum(1)
-        return -(each / partners.clamp(min=1)).sum()
+        cosines = self._cosines(embedded)
+        same = labels[:, None] == labels[None]
+        pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        near, far = cosines[same & pairs], cosines[~same]
+        kinds = [distances.square().mean() for distances in (1 - near, far) if len(distances)]
+        # A row alone has no pair, and a loss that goes nowhere.
+        return len(labels) * torch.stack(kinds).mean() if kinds else 0.0 * embedded.sum()
 
     def normaliser(self, labels: np.ndarray) -> float:
         """What the summed loss of these rows is divided by: their number."""
@@ -103,14 +102,13 @@ class Contrastive:
         """How many rows are nearest to one of their own class."""
         if len(labels) < 2:
             return 0
-        return int((labels[self._similarities(embedded).argmax(1)] == labels).sum())
+        return int((labels[self._cosines(embedded).fill_diagonal_(-2.0).argmax(1)] == labels).sum())
 
     @staticmethod
-    def _similarities(embedded: Tensor) -> Tensor:
-        """Cosines, of a text with itself lower than any. Shape: (texts, texts)"""
+    def _cosines(embedded: Tensor) -> Tensor:
+        """Shape: (texts, texts)"""
         directions = F.normalize(embedded.float(), dim=1)
-        cosines = directions @ directions.T
-        return cosines.masked_fill(torch.eye(len(cosines), dtype=torch.bool, device=cosines.device), -1e4)
+        return directions @ directions.T
 
 
 def objective(train: Train, labels: np.ndarray, num_labels: int, *, multi_label: bool) -> Objective:
