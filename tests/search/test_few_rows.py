@@ -1,6 +1,7 @@
 """Where rows are few, folds choose and all rows are fitted."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import rankwise
 from rankwise.cli import main
 from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
+from rankwise.search.auto import _base
 from rankwise.search.few_rows import Contender, Standing, choose
+from rankwise.search.trial import load_data
 from support import sentences, write_csv
 
 
@@ -41,7 +44,7 @@ def test_what_the_user_fixed_is_no_contender_twice(tiny_model):
 def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsys):
     train, test = write_csv(tmp_path / "few.csv", sentences(30, 0)), write_csv(tmp_path / "test.csv", sentences(60, 1))
     out, words = tmp_path / "a", [f"model.name={tiny_model}", f"data.test={test}"]
-    assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "2", "--out", str(out)]) == 0
+    assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "30", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     record = json.loads((out / "search.json").read_text())
     folds = {one["design"]: one for one in record["auto"]["folds"]}
@@ -58,7 +61,7 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     run = json.loads((out / few_rows.FOLDER / "result.json").read_text())
     assert run["data"]["train"]["rows"] == 30
     assert "validation" not in run["metrics"]
-    assert any("by 5 folds of 30 rows" in note for note in run["notes"])
+    assert any("by 5 folds on 30 rows" in note for note in run["notes"])
     assert rankwise.load(out).predict(["the striker scored a goal for the team"]) == ["sport"]
     assert main(["report", str(out)]) == 0
     assert main(["evaluate", str(out), "--json"]) == 0
@@ -66,13 +69,28 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert "holds a finished search" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", [1, 30])
+def test_on_a_slow_machine_all_contenders_answer_for_the_same_fewer_rows(tiny_model, news, monkeypatch, seconds):
+    clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
+
+    def answers(contender, tree, kept, out, names):
+        clock.now += seconds
+        return np.zeros((len(out), len(names)), dtype=np.float32)
+
+    monkeypatch.setattr(few_rows, "_answers", answers)
+    monkeypatch.setattr(few_rows, "time", clock)
+    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
+    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, 200.0, 200.0)
+    assert clock.now <= 0.6 * 200
+    assert len({one.folds for one in found}) == 1
+    assert (found[0].folds, len(found)) == ((5, 5) if seconds == 1 else (2, 2))
+
+
 @pytest.mark.parametrize(
     ("word", "few"), [(None, True), ("data.validation_size=5", False), ("data.validation=FILE", False)]
 )
 def test_rows_that_the_user_set_apart_choose_whatever_their_number(news, word, few):
-    from rankwise.search.auto import _base
-    from rankwise.search.trial import load_data
-
     words = [] if word is None else [word.replace("FILE", str(news["validation"]))]
     tree, fixed = _base(str(news["train"]), words, "20k", "accuracy")
     config = rankwise.config.from_dict(tree)

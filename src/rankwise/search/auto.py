@@ -168,7 +168,7 @@ def _of_few_rows(
         raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
     standing = few_rows.choose(found, goal_of(config.train.select.metric))
     winner = few_rows.fit_on_all(standing, tree, folder, ends - _END_S)
-    lines = [*rows_lines(config, roles), *folds_lines(found, standing)]
+    lines = [*rows_lines(config, roles, standing.folds), *folds_lines(found, standing)]
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
     return _without_trials(winner, lines, origin, config, roles, folder, console, started)
 

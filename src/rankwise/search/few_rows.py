@@ -38,6 +38,8 @@ FOLDER = "all-rows"
 """of the run that is shipped, inside the search's folder"""
 _CHOOSING = 0.6
 """of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
+_OF_THE_FIRST = 0.7
+"""of that, for the first: on a slow machine fewer folds are answered for, by all contenders the same"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
 _CONTRASTIVE: dict[str, Any] = {
     "train.objective": "contrastive",
@@ -68,6 +70,8 @@ class Standing:
     scores: Scores
     right: NDArray[np.bool_]
     seconds: float
+    folds: int = FOLDS
+    """that it was judged by"""
 
     def record(self) -> FoldsScore:
         """What search.json says of it."""
@@ -135,12 +139,14 @@ def judged(
     config = configuration.from_dict(tree)
     parts = splits(rows.labels, FOLDS, config.data.split_seed)
     until = ends - (1 - _CHOOSING) * clock_s
+    first_until = time.time() + _OF_THE_FIRST * (until - time.time())
     found: list[Standing] = []
     for contender in contenders(config, fixed, len(rows)):
         if found and time.time() >= until:
             break
-        standing = _judged(contender, tree, rows, names, parts, until)
+        standing = _judged(contender, tree, rows, names, parts, until if found else first_until, whole=bool(found))
         if standing is not None:
+            parts = parts[: standing.folds]  # those after the first answer for the same rows
             found.append(standing)
     return found
 
@@ -178,8 +184,8 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
     low, high = scores.accuracy_ci95
     with run.changing() as result:
         result.notes.append(
-            f"accuracy {scores.accuracy:.4f} (95% {low:.4f} to {high:.4f}) by {FOLDS} folds of {scores.examples} rows; "
-            "this run is fitted on all of them, so none is left to choose or to calibrate by"
+            f"accuracy {scores.accuracy:.4f} (95% {low:.4f} to {high:.4f}) by {standing.folds} folds on {scores.examples} rows; "
+            "this run is fitted on all rows, so none is left to choose or to calibrate by"
         )
     rank = run.config.adapter.rank
     return Winner(
@@ -204,23 +210,28 @@ def _judged(
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     until: float,
+    *,
+    whole: bool,
 ) -> Standing | None:
-    """None where it does not fit the budget or the clock."""
+    """None where it does not fit the budget, or the clock has no room for all folds that are wanted `whole`; else for as many
+    as it has room for."""
     started = time.time()
-    held = np.concatenate([out for _, out in parts])
-    logits = np.zeros((len(held), len(names)), dtype=np.float32)
-    done = 0
+    pieces: list[NDArray[np.float32]] = []
     for number, (kept, out) in enumerate(parts):
-        if number and time.time() + (time.time() - started) / number * (len(parts) - number) > until:
-            return None
+        wanted = len(parts) if whole else number + 1
+        if number and time.time() + (time.time() - started) / number * (wanted - number) > until:
+            break
         found = _answers(contender, tree, rows.take(kept), rows.take(out), names)
         if found is None:
             return None
-        logits[done : done + len(out)] = found
-        done += len(out)
-    labels = rows.labels[held]
+        pieces.append(found)
+    if whole and len(pieces) < len(parts):
+        return None
+    labels = rows.labels[np.concatenate([out for _, out in parts[: len(pieces)]])]
+    logits = np.concatenate(pieces)
     scores = metrics.evaluate(logits, labels, names)
-    return Standing(contender, scores, np.asarray(logits.argmax(1) == labels), time.time() - started)
+    right = np.asarray(logits.argmax(1) == labels)
+    return Standing(contender, scores, right, time.time() - started, len(pieces))
 
 
 def _answers(
