@@ -41,7 +41,7 @@ _CHOOSING = 0.6
 _OF_THE_FIRST = 0.7
 """of that, for the first: on a slow machine fewer folds are answered for, by all contenders the same"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
-_CONTRASTIVE: dict[str, Any] = {
+_CONTRASTIVE: Keys = {
     "train.objective": "contrastive",
     "train.learning_rate": 3e-4,
     "train.batch_size": _BATCH,
@@ -100,8 +100,11 @@ def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
 def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
     """The likeliest first, without what the user has fixed."""
     steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
-    designs = {
-        "contrastive steps, then logistic regression": {**ALL, **_CONTRASTIVE, "train.steps": steps},
+    pairs = {**ALL, **_CONTRASTIVE, "train.steps": steps}
+    if config.data.pair:  # a crop of a pair would no longer be one
+        pairs.pop("data.augment")
+    designs: dict[str, Keys | None] = {
+        "contrastive steps, then logistic regression": pairs,
         "frozen features and logistic regression": {"adapter.method": "probe"},
         "frozen features (first token and mean) and logistic regression": {
             "adapter.method": "probe",
@@ -116,8 +119,6 @@ def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
             "train.steps": steps,
         },
     }
-    if config.data.pair:  # a crop of a pair would no longer be one
-        designs["contrastive steps, then logistic regression"].pop("data.augment")
     kept: list[Contender] = []
     for title, design in designs.items():
         own = design if design is None else {key: value for key, value in design.items() if key not in fixed}
