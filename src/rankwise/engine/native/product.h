@@ -54,7 +54,7 @@ struct PartMemory {
     PartMemory(const Product& p, long size, char* memory) {
         Keeper keeper{memory};
         const long depth = p.depth();
-        most = std::min(std::max(Sums::CACHED / (depth * size) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
+        most = std::min(std::max(Sums::cached() / (depth * size) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
         panel = keeper.take<Number>(p.panel() || size < (long)sizeof(Number) ? 0 : most * depth);
         partial = keeper.take<float>(up(most, Sums::COLUMNS) * Sums::ROWS);
         extra = keeper.take<float>(Sums::COLUMNS * Sums::ROWS);
@@ -129,7 +129,7 @@ inline void write_block(const Product& p, const Block& b, const float* sums) {
 
 // The columns [from, to) of a product.
 inline void multiply_part(const Product& p, const PartMemory& m, long from, long to) {
-    const long depth = p.depth(), pieces = depth > 2 * Sums::PIECE ? (depth + Sums::PIECE - 1) / Sums::PIECE : 1;
+    const long depth = p.depth(), pieces = depth > 2 * Sums::piece() ? (depth + Sums::piece() - 1) / Sums::piece() : 1;
     const long piece = up((depth + pieces - 1) / pieces, Sums::DEPTH);
     if (!p.panel()) lay_out(p.matrix, p.transposed, from, to, m.panel);
     const Number* panel = p.panel() ? p.panel() + from * depth : m.panel;

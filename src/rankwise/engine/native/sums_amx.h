@@ -22,8 +22,8 @@ class Sums {
 public:
     static constexpr long ROWS = 32, COLUMNS = 32, DEPTH = 32, NARROW = 32;
     static constexpr bool WHOLE_ROWS = true;  // rows are read up to a whole block
-    static constexpr long PIECE = 256;        // of depth, where it is more than twice as much
-    static constexpr long CACHED = 3 << 18;   // bytes of a panel that stay in a core's second cache
+    static long piece() { return 256; }      // of depth, where it is more than twice as much
+    static long cached() { return 3 << 18; }  // bytes of a panel that stay in a core's second cache
 
     // Tiles may be used for as long as this object lives.
     struct Session {

@@ -9,14 +9,16 @@
 
 #include <arm_neon.h>
 
+#include "caches.h"
 #include "squares.h"
 
 class Sums {
 public:
     static constexpr long ROWS = 6, COLUMNS = 16, DEPTH = 4, NARROW = 16;
     static constexpr bool WHOLE_ROWS = false;                                   // rows that are no block are no more than they are
-    static constexpr long PIECE = 12 * 1024 / sizeof(bf16) / ROWS / 16 * 16;  // of depth, of rows that stay in the first cache
-    static constexpr long CACHED = 3 << 17;                                    // bytes of a panel that stay in a core's second cache
+    // Of depth, of a block's rows, that they fill half of the first cache; and bytes of a panel that fill half of the second.
+    static long piece() { return caches.first / 2 / (long)sizeof(bf16) / ROWS / 16 * 16; }
+    static long cached() { return caches.second / 2; }
 
     // What a thread needs before its first block.
     struct Session {};

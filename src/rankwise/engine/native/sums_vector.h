@@ -6,6 +6,7 @@
 //           may be fewer.
 #pragma once
 
+#include "caches.h"
 #include "squares.h"
 
 using Word = std::conditional_t<std::is_same_v<Number, bf16>, uint32_t, float>;
@@ -29,8 +30,9 @@ public:
     static constexpr long DEPTH = sizeof(float) / sizeof(Number);  // of a word: depths are multiples of it
     static constexpr long NARROW = 16;                              // numbers of columns are multiples of it
     static constexpr bool WHOLE_ROWS = false;                       // rows that are no block are no more than they are
-    static constexpr long PIECE = 12 * 1024 / sizeof(Number) / ROWS / 16 * 16;  // of depth, of rows that stay in the first cache
-    static constexpr long CACHED = 3 << 18;  // bytes of a panel that stay in a core's second cache
+    // Of depth, of a block's rows, that they fill half of the first cache; and bytes of a panel that fill half of the second.
+    static long piece() { return caches.first / 2 / (long)sizeof(Number) / ROWS / 16 * 16; }
+    static long cached() { return caches.second / 2; }
 
     // What a thread needs before its first block.
     struct Session {};
