@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+import rankwise
 from rankwise import config as configuration
 from rankwise import planning
+from rankwise.cli import main
 from rankwise.config import Model
 from rankwise.encoders.known import KNOWN
 from rankwise.errors import BudgetError, UserError
@@ -258,3 +260,28 @@ def test_every_option_of_lora_takes_the_fast_path(option):
 def test_well_known_encoders_take_the_fast_path(model):
     assert plan(f"model.name={model}").engine == "fast"
     assert plan(f"model.name={model}", "engine=reference").engine == "reference"
+
+
+@pytest.mark.parametrize("megabytes", [1.5, 3.0, 4.2])
+@pytest.mark.parametrize("budget", [1_000_000, None])
+def test_the_largest_rank_is_within_the_megabytes_that_may_be_shipped(megabytes, budget):
+    tree = {"model": {"name": "packaged:all-MiniLM-L6-v2"}, "data": {"num_labels": 4}, "head": {"pooling": "mean"}}
+    tree["budget"] = {"max_trainable": budget, "max_mb": megabytes}
+    plan = rankwise.plan(tree)
+    assert plan.fits
+    assert plan.adapter_bytes <= 1e6 * megabytes
+    more = {**tree, "adapter": {"rank": plan.rank + 1}}
+    over = rankwise.plan(more)
+    assert not over.fits, "one more rank would have fitted"
+    assert over.adapter_bytes > 1e6 * megabytes or over.trainable > budget
+
+
+def test_a_file_over_its_megabytes_is_refused_with_the_nearest_that_fits(capsys):
+    words = ["model.name=packaged:all-MiniLM-L6-v2", "data.num_labels=4", "head.pooling=mean", "budget.max_mb=0.5"]
+    assert main(["plan", *words, "adapter.rank=64"]) == 2
+    said = capsys.readouterr()
+    assert "over budget.max_mb of 0.5: the largest rank that fits is 13 (adapter.rank)" in said.err
+    assert rankwise.plan({}, [*words, "adapter.rank=13"]).fits
+    assert not rankwise.plan({}, [*words, "adapter.rank=14"]).fits
+    assert main(["plan", *words, "budget.max_mb=0.01", "adapter.scope=all"]) == 2
+    assert "no rank fits this scope and head, at rank 1 it has" in capsys.readouterr().err

@@ -8,8 +8,11 @@ import pytest
 import rankwise
 from conftest import write_csv
 from rankwise.cli import main
+from rankwise.config import from_dict
 from rankwise.search import auto as module
+from rankwise.search import floors
 from rankwise.search.floors import Floor, best
+from rankwise.search.trial import load_data
 from support import scores_of
 
 
@@ -64,3 +67,15 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
     record = module.auto(str(news["train"]), words, max_params="20k", out=tmp_path / "a")
     assert record["winner"]["run"].startswith("floors/")
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
+
+
+@pytest.mark.parametrize("megabytes", [0.02, 0.2])
+def test_words_are_as_many_as_may_be_shipped(config, news, tmp_path, megabytes):
+    tree = {**config, "budget": {"max_trainable": 1_000_000, "max_mb": megabytes}}
+    roles = load_data(from_dict(tree).data, ["train", "validation"])
+    found = floors.fit_words(from_dict(tree), roles.train, roles.label_names)
+    found.save(tmp_path / "words")
+    written = sum(path.stat().st_size for path in (tmp_path / "words").iterdir())
+    assert written <= 1e6 * megabytes
+    assert written <= found.shipped_bytes
+    assert floors.fit_words(from_dict({**tree, "budget": {"max_mb": 0.001}}), roles.train, roles.label_names) is None

@@ -25,6 +25,8 @@ _FEATURES = 100_000
 """n-grams kept of a kind, the most frequent ones: what is left out of a million rare ones decides next to nothing"""
 _STRENGTHS = (10.0, 100.0)
 """C of scikit-learn's logistic regression, the inverse of its penalty"""
+_GRAM_BYTES, _DETAIL_BYTES = 14, 4_000
+"""of quotes, comma, indentation and line around an n-gram, and of all else in the folder"""
 _FOLDS, _FOLD_ROWS = 2, 2_000
 _ITERATIONS = 100
 _KINDS: dict[str, dict[str, Any]] = {
@@ -63,6 +65,13 @@ class WordClassifier:
         """Numbers that were fitted; two classes share theirs."""
         rows = 1 if len(self.label_names) == 2 and not self.multi_label else len(self.label_names)
         return rows * (int(self.coefficients.shape[1]) + 1)
+
+    @property
+    def shipped_bytes(self) -> int:
+        """Of its folder: a number in four bytes, an n-gram in JSON on a line of its own."""
+        grams = [gram for vectorizer in self.vectorizers.values() for gram in vectorizer.vocabulary_]
+        numbers = self.coefficients.size + self.offsets.size + len(grams)
+        return 4 * numbers + sum(len(gram.encode()) + _GRAM_BYTES for gram in grams) + _DETAIL_BYTES
 
     @property
     def kinds(self) -> str:

@@ -66,7 +66,7 @@ def _run(verb: str, words: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"unknown verb '{verb}'{nearest(verb, VERBS) or '; the verbs are ' + ', '.join(VERBS)}")
     if verb != "bench":  # which measures a machine as it is
-        _wait_politely()
+        wait_politely()
     # Notices of the libraries underneath to their own developers; a user of this command can do nothing about them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft|torch")
     warnings.filterwarnings("ignore", module=r"peft\.|sklearn\.")
@@ -84,7 +84,7 @@ def _run(verb: str, words: list[str]) -> int:
     return code
 
 
-def _wait_politely() -> None:
+def wait_politely() -> None:
     """Let threads sleep while they wait for one another, where other work wants the cores too.
 
     By default they spin, which on an idle machine makes a step 4% faster; beside one other busy process it made a step

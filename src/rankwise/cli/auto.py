@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="key=value", help="what shall not be chosen: data.test=FILE, ...")
     parser.add_argument("--max-params", default="1M", metavar="N", help="trainable parameters allowed (default: 1M)")
     parser.add_argument("--max-minutes", type=float, default=15.0, metavar="M", help="minutes allowed (default: 15)")
+    parser.add_argument("--max-mb", type=float, metavar="N", help="megabytes of what is shipped, the base not counted")
     parser.add_argument(
         "--goal",
         default="accuracy",
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is chosen by: accuracy, macro_f1, recall@precision=0.9:CLASS, cost:FILE (default: accuracy)",
     )
     parser.add_argument("--out", metavar="DIR", help="the folder (default: searches/auto-NAME)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the folder's search in what is left of its clock"
+    )
     common.add_json(parser)
 
 
@@ -39,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         max_params=args.max_params,
         max_minutes=args.max_minutes,
         goal=args.goal,
+        max_mb=args.max_mb,
+        resume=args.resume,
         out=args.out,
         started=started,
     )
@@ -46,4 +52,4 @@ def run(args: argparse.Namespace) -> int:
         common.print_json(record)
     else:
         print("\n".join(record["auto"]["explanation"]))
-    return 0
+    return 130 if record["status"] == "interrupted" else 0

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if str(source) in recipes.table_names():
             folder = Path(args.out) if args.out else Path("searches") / str(source)
             print(f"\n{paper_table.load(str(source), folder).text()}")
-    return 0
+    return 130 if record["status"] == "interrupted" else 0
 
 
 def _workers(count: int, ray: str | None, resources: Any) -> Workers | None:

@@ -27,7 +27,7 @@ from rankwise.config.tree import (
     Select,
     Train,
 )
-from rankwise.config.values import alpha_of, max_trainable, parse_count
+from rankwise.config.values import alpha_of, max_bytes, max_trainable, parse_count
 from rankwise.config.yaml_text import dump_yaml, parse_yaml, read_yaml
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "every_key",
     "from_dict",
     "load",
+    "max_bytes",
     "max_trainable",
     "parse_count",
     "parse_yaml",

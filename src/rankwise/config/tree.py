@@ -33,6 +33,12 @@ class Budget(Section, frozen=True):
         PositiveInt | str | None,
         _help("trainable parameters allowed, head included: 1_000_000, 250k, 1M; null lifts it"),
     ] = 1_000_000
+    max_mb: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        _help(
+            "megabytes (a million bytes) of the file that is shipped: adapter and head, the base not counted; null is any"
+        ),
+    ] = None
 
 
 class Model(Section, frozen=True):

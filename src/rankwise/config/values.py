@@ -19,6 +19,12 @@ def max_trainable(config: Config) -> int | None:
     return parse_count(value, "budget.max_trainable") if isinstance(value, str) else value
 
 
+def max_bytes(config: Config) -> int | None:
+    """The bytes that may be shipped; None for any number."""
+    megabytes = config.budget.max_mb
+    return None if megabytes is None else int(1e6 * megabytes)
+
+
 def parse_count(text: str, key: str) -> int:
     """`250k`, `1M` or `1_000_000` as a whole number above zero.
 

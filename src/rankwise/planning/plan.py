@@ -7,7 +7,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from rankwise.config import Adapter, Config, alpha_of, max_trainable
+from rankwise.config import Adapter, Config, alpha_of, max_bytes, max_trainable
 from rankwise.encoders import Encoder, declared_pooling, encoder_of
 from rankwise.engine.support import why_not
 from rankwise.errors import BudgetError, UserError
@@ -97,13 +97,14 @@ def trainable_count(config: Config, encoder: Encoder, num_labels: int, rank: int
 
 
 def largest_rank(config: Config, encoder: Encoder, num_labels: int) -> int | None:
-    """The largest base rank within the budget, from exact counts.
+    """The largest base rank within the budget, and within the megabytes that may be shipped, from exact counts.
 
     No rank above the narrowest adapted width is offered: such an update has no more freedom. Returns 0 when
     rank 1 is too much, None when nothing is to be solved: no budget, or a method without a rank.
     """
-    budget, adapter = max_trainable(config), config.adapter
-    if budget is None or not method_of(config).ranked or not solves_rank(adapter, encoder):
+    budget, adapter, most_bytes = max_trainable(config), config.adapter, max_bytes(config)
+    unbounded = budget is None and most_bytes is None
+    if unbounded or not method_of(config).ranked or not solves_rank(adapter, encoder):
         ledger(config, encoder, num_labels, 1)  # still refuses what cannot apply
         return None
 
@@ -111,6 +112,14 @@ def largest_rank(config: Config, encoder: Encoder, num_labels: int) -> int | Non
         return trainable_count(config, encoder, num_labels, rank)
 
     most = min(min(site.d_in, site.d_out) for site in sites_of(adapter, encoder))
+    if most_bytes is not None:  # the file's header has no fixed length, so the bytes are not linear in the rank
+
+        def size(rank: int) -> int:
+            return file_bytes(ledger(config, encoder, num_labels, rank), method_of(config))
+
+        most = bisect_right(range(1, most + 1), most_bytes, key=size)
+    if budget is None or most == 0:
+        return most
     if adapter.rank_pattern == "ascending":  # rounds layer by layer, so the count is not linear in the rank
         return bisect_right(range(1, most + 1), budget, key=count)
     each = count(2) - count(1)
@@ -221,14 +230,30 @@ def require_fit(planned: Plan) -> None:
     """Refuse a plan over budget, naming the excess and the largest rank that fits.
 
     Raises:
-        BudgetError: the plan trains more than `budget.max_trainable`.
+        BudgetError: the plan trains more than `budget.max_trainable`, or its file is over `budget.max_mb`.
     """
-    if planned.fits or planned.budget is None:
+    if planned.fits:
         return
+    if planned.budget is None or planned.trainable <= planned.budget:
+        raise BudgetError(
+            f"the adapter's file has {planned.adapter_bytes / 1e6:.3f} MB, over budget.max_mb of "
+            f"{planned.config.budget.max_mb:g}: {_smaller_file(planned)}"
+        )
     raise BudgetError(
         f"{planned.trainable:,} trainable parameters are {planned.trainable - planned.budget:,} over "
         f"budget.max_trainable of {planned.budget:,}: {_advice(planned)}"
     )
+
+
+def _smaller_file(planned: Plan) -> str:
+    """The nearest file that is small enough, or the smallest there is."""
+    if planned.largest_rank:
+        return f"the largest rank that fits is {planned.largest_rank} (adapter.rank)"
+    method = method_of(planned.config)
+    least = file_bytes(ledger(planned.config, planned.encoder, planned.num_labels, 1), method) / 1e6
+    if method.ranked:
+        return f"no rank fits this scope and head, at rank 1 it has {least:.3f} MB"
+    return f"adapter.method: {method.name} has no rank to lower"
 
 
 def _advice(planned: Plan) -> str:

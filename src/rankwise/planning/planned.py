@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rankwise.config import Config
+from rankwise.config import Config, max_bytes
 from rankwise.encoders import Encoder
 from rankwise.methods import Entry, method_of
 from rankwise.methods.places import Place
@@ -45,8 +45,15 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the trainable parameters stay within the budget."""
-        return self.budget is None or self.trainable <= self.budget
+        """Whether the trainable parameters stay within the budget, and the file within its megabytes."""
+        within = self.budget is None or self.trainable <= self.budget
+        most = max_bytes(self.config)
+        return within and (most is None or self.adapter_bytes <= most)
+
+    @property
+    def base_bytes(self) -> int:
+        """Of the base's weights in fp32, which are not shipped with an adapter."""
+        return 4 * sum(tensor.size for tensor in self.encoder.tensors(self.num_labels))
 
     @property
     def positions(self) -> int:
@@ -67,7 +74,7 @@ class Plan:
         rows.append(("frozen", f"{self.frozen:>11,}"))
         if self.largest_rank is not None:
             rows.append(("largest rank", f"{self.largest_rank:>11,}"))
-        rows.append(("adapter file", f"{self.adapter_bytes:>11,} bytes"))
+        rows.append(("adapter file", f"{self.adapter_bytes:>11,} bytes{self._shipped_words()}"))
         rows.append(("engine", self.engine + (f" ({self.engine_reason})" if self.engine_reason else "")))
         rows += [("note", note) for note in self.notes]
         return "\n".join(f"{name:<16}{value}" for name, value in rows)
@@ -91,6 +98,10 @@ class Plan:
         left = self.budget - self.trainable
         return f"  of {self.budget:,}, {f'{left:,} left' if left >= 0 else f'{-left:,} too many'}"
 
+    def _shipped_words(self) -> str:
+        most = self.config.budget.max_mb
+        return "" if most is None else f"  of {most:g} MB, beside a base of {self.base_bytes / 1e6:,.0f} MB"
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, for JSON."""
         names = (
@@ -104,5 +115,5 @@ class Plan:
             "rank",
             "alpha",
         )
-        more = ("frozen", "num_labels", "ranks", "engine", "engine_reason")
+        more = ("frozen", "num_labels", "ranks", "engine", "engine_reason", "base_bytes")
         return {name: getattr(self, name) for name in (*names, *more)} | {"notes": list(self.notes)}

@@ -143,11 +143,13 @@ class AutoRecord(Record, kw_only=True):
         What was solved at once.
     folds
         The contenders, where rows were too few to hold some out.
+    planned_lines
+        How many of the lines were said before training.
     explanation
         The lines that were printed.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("max_params", "speed", "schedule", "floors", "folds")
+    OMITTED: ClassVar[tuple[str, ...]] = ("max_params", "speed", "schedule", "floors", "folds", "planned_lines")
 
     max_params: str | int | None = None
     max_minutes: float = 0.0
@@ -156,6 +158,7 @@ class AutoRecord(Record, kw_only=True):
     schedule: dict[str, int | float] | None = None
     floors: list[Winner] = []
     folds: list[FoldsScore] = []
+    planned_lines: int | None = None
     explanation: list[str] = []
 
 

@@ -28,10 +28,12 @@ from rankwise.search import few_rows
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, RECORD, look_at_test, search
-from rankwise.search.explained import data_lines, facts, floor_line, folds_lines, outcome, rows_lines
+from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
 from rankwise.search.floors import Floor, best, floors
 from rankwise.search.longer import longer
+from rankwise.search.resumed import resumed
 from rankwise.search.trial import load_data
+from rankwise.training.interrupt import StopRequest, stop_requests
 
 DEFAULT_MODEL = "packaged:all-MiniLM-L6-v2"
 _END_S = 5.0
@@ -47,7 +49,9 @@ def auto(
     max_params: str | int = "1M",
     max_minutes: float = 15.0,
     goal: str = "accuracy",
+    max_mb: float | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
     console: Console | None = None,
     started: float | None = None,
 ) -> Tree:
@@ -58,24 +62,59 @@ def auto(
     goal
         What checkpoints, trials and the winner are chosen by: accuracy, macro_f1, loss, recall@precision=P:CLASS or
         cost:FILE (`scoring.goals`).
+    max_mb
+        Megabytes (a million bytes) of what is shipped: adapter and head, or the folder of TF-IDF; the base is not counted.
     overrides
         `key=value` words that are kept as they are, such as data.test=FILE or model.name=roberta-base.
+    resume
+        Go on with the folder's search, within what is left of its clock.
     started
         `time.time()` from which the minutes count; now by default.
 
-    Raises: UserError for data that cannot be read and a clock too short for one run.
+    Asked to stop (Ctrl-C), it ends with the best so far, whose adapter is proven; the status is then `interrupted`.
+
+    Raises: UserError for data that cannot be read and a clock too short for one run; KeyboardInterrupt when it was asked
+    to stop before anything had a score.
     """
-    started = started or time.time()
+    started, console = started or time.time(), console or Console(stderr=True)
+    folder = _folder_of(data, out)
+    with stop_requests() as stop:
+        if resume and (folder / COPY).is_file():
+            return resumed(folder, console, started).to_dict()
+        if resume and not folder.is_dir():
+            raise UserError(f"there is no search at {folder} to go on with: name its folder with --out")
+        if resume and (folder / RECORD).is_file():
+            before = records.read(folder / RECORD, SearchRecord)
+            if before.status == "finished":
+                console.print(f"{folder} is finished already", highlight=False)
+                return before.to_dict()
+            (folder / RECORD).unlink()  # stopped before its search began: its floors are there, all else begins anew
+        own = list(overrides) if max_mb is None else [*overrides, f"budget.max_mb={max_mb}"]
+        return _chosen(data, own, max_params, max_minutes, goal, folder, console, started, stop).to_dict()
+
+
+def _folder_of(data: Any, out: str | Path | None) -> Path:
+    source = source_of(data)
+    return Path(out) if out else Path("searches") / f"auto-{Path(source).stem or source}"
+
+
+def _chosen(
+    data: Any,
+    overrides: Sequence[str],
+    max_params: str | int,
+    max_minutes: float,
+    goal: str,
+    folder: Path,
+    console: Console,
+    started: float,
+    stop: StopRequest,
+) -> SearchRecord:
+    """`auto`, from the beginning."""
     data = source_of(data)
-    console = console or Console(stderr=True)
     if not 0 < max_minutes < math.inf:
         raise UserError(f"--max-minutes must be a number above zero, got {max_minutes:g}")
-    folder = Path(out) if out else Path("searches") / f"auto-{Path(data).stem or data}"
     if (folder / COPY).is_file():
-        raise UserError(
-            f"{folder} holds a search already: go on with  rankwise search --out {folder} --resume, "
-            "or choose another with --out"
-        )
+        raise UserError(f"{folder} holds a search already: go on with it with --resume, or choose another with --out")
     if (folder / RECORD).is_file():
         raise UserError(f"{folder} holds a finished search: choose another folder with --out")
     for key in ("train.epochs", "train.eval_every"):
@@ -97,7 +136,7 @@ def auto(
     wanted.check(roles.label_names, multi_label=roles.data.multi_label)
     tree["data"] |= roles.found()
     if few_rows.are_few(roles, config, fixed):
-        return _of_few_rows(tree, fixed, folder, console, max_minutes, started).to_dict()
+        return _of_few_rows(tree, fixed, folder, console, max_minutes, started, stop)
     labels = len(roles.label_names)
 
     def available(steps: int) -> int:
@@ -105,6 +144,10 @@ def auto(
 
     config, speed = fit_clock(tree, roles, ends, 60 * max_minutes, available)
     solved = floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes)
+    if stop.requested:
+        if not solved:
+            raise KeyboardInterrupt
+        return _interrupted(_floor_alone(solved, config, roles, folder, console, max_minutes, started), folder)
     start = best([one for one in solved if one.pooling], wanted)
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
@@ -123,7 +166,7 @@ def auto(
     except UserError:
         if not solved:
             raise
-        return _floor_alone(solved, config, roles, folder, console, max_minutes, started).to_dict()
+        return _floor_alone(solved, config, roles, folder, console, max_minutes, started)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     lines = facts(config, roles, speed, fits, designs, solved)
     for line in [*roles.report.lines(), *lines]:
@@ -138,6 +181,7 @@ def auto(
         speed=msgspec.to_builtins(speed),
         schedule=msgspec.to_builtins(fits),
         floors=[one.winner() for one in solved],
+        planned_lines=len(lines),
         explanation=lines,
     )
     search(
@@ -153,24 +197,44 @@ def auto(
         origin.minutes = round(seconds / 60, 2)
         origin.explanation = lines + outcome(record, seconds, 60 * max_minutes, fits.steps)
         record.auto = origin
-    return record.to_dict()
+    return record
 
 
 def _of_few_rows(
-    tree: Tree, fixed: set[str], folder: Path, console: Console, max_minutes: float, started: float
+    tree: Tree,
+    fixed: set[str],
+    folder: Path,
+    console: Console,
+    max_minutes: float,
+    started: float,
+    stop: StopRequest,
 ) -> SearchRecord:
     """The record where rows are too few to hold some of them out."""
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
     ends = started + 60 * max_minutes
     found = few_rows.judged(tree, fixed, roles.train, roles.label_names, ends, 60 * max_minutes)
+    if not found and stop.requested:
+        raise KeyboardInterrupt
     if not found:
         raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
     standing = few_rows.choose(found, goal_of(config.train.select.metric))
+    # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
+    stopped, stop.requested = stop.requested, False
     winner = few_rows.fit_on_all(standing, tree, folder, ends - _END_S)
     lines = [*rows_lines(config, roles, standing.folds), *folds_lines(found, standing)]
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
-    return _without_trials(winner, lines, origin, config, roles, folder, console, started)
+    record = _without_trials(winner, lines, origin, config, roles, folder, console, started)
+    return _interrupted(record, folder) if stopped else record
+
+
+def _interrupted(record: SearchRecord, folder: Path) -> SearchRecord:
+    """The record of what the user stopped."""
+    record.status = "interrupted"
+    assert record.auto is not None
+    record.auto.explanation.insert(-1, STOPPED_LINE)
+    records.write(folder / RECORD, record)
+    return record
 
 
 def _floor_alone(
@@ -223,7 +287,7 @@ def _without_trials(
     return record
 
 
-def _base(data: str, overrides: Sequence[str], max_params: str | int, goal: str) -> tuple[Tree, set[str]]:
+def _base(data: str, overrides: Sequence[str], max_params: str | int, goal: str = "accuracy") -> tuple[Tree, set[str]]:
     """The configuration tree that all designs share, and the keys that the user has fixed."""
     fixed = {word.partition("=")[0] for word in overrides}
     tree: Tree = {

@@ -23,6 +23,7 @@ from rankwise.errors import UserError
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, owned
 from rankwise.records.search import SearchTiming, TestLook
+from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import constraints
 from rankwise.search import spec as specs
@@ -32,8 +33,9 @@ from rankwise.search.spec import Halving
 from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, in_turns, stops, survivors
 from rankwise.search.study import LATE, Study, Trial
 from rankwise.search.table import Judged, better_first, judge
-from rankwise.search.trial import Outcome, Task, load_data, warm
+from rankwise.search.trial import STOPPED, Outcome, Task, carry_out, load_data, warm
 from rankwise.search.workers import InProcess, Workers
+from rankwise.training.interrupt import StopRequest, requested, stop_requests
 
 RECORD = "search.json"
 FLOORS = "floors"
@@ -114,6 +116,10 @@ def _owned(folder: Path, wanted: specs.Search, *, resume: bool) -> Iterator[None
         yield
 
 
+class Stopped(Exception):
+    """The user asked the search to end with what there is."""
+
+
 class Sweep:
     """One search in its folder."""
 
@@ -151,7 +157,17 @@ class Sweep:
         self.origin = origin or (records.read(folder / RECORD, SearchRecord).auto if there else None)
 
     def run(self, rivals: Callable[[Winner], Winner | None] = lambda winner: None) -> SearchRecord:
-        """Everything that is left to do."""
+        """Everything that is left to do; asked to stop, what there is by then, with the status interrupted.
+
+        Raises: KeyboardInterrupt when it was asked to stop before anything had a score.
+        """
+        with stop_requests() as stop:
+            try:
+                return self._run(rivals, stop)
+            except Stopped:
+                return self._interrupted()
+
+    def _run(self, rivals: Callable[[Winner], Winner | None], stop: StopRequest) -> SearchRecord:
         started = time.time()
         for each in self.walk.rounds:
             trials = self._propose(each)
@@ -163,7 +179,10 @@ class Sweep:
         record.timing = SearchTiming(session_s=round(time.time() - started, 1))
         assert record.winner is not None
         record.winner = self._or_floor(rivals(record.winner) or record.winner)
-        record.winner.test = look_at_test(self.folder, record.winner)
+        if stop.requested:  # while the clock's rest was trained in: a resume trains there again
+            record.status = "interrupted"
+        else:
+            record.winner.test = look_at_test(self.folder, record.winner)
         self._write(record)
         return record
 
@@ -344,6 +363,8 @@ class Sweep:
         for outcome in self.workers.run(tasks):
             trial = by_number[outcome.number]
             self._take_in(trial, outcome, len(self._stops(trial)) - 1 if rung is None else rung)
+        if requested():
+            raise Stopped
 
     def _run_tree(self, trial: Trial) -> Tree:
         """What a trial's run is configured with: it is evaluated at the search's rungs too."""
@@ -355,6 +376,8 @@ class Sweep:
         return tree
 
     def _take_in(self, trial: Trial, outcome: Outcome, rung: int) -> None:
+        if outcome.status == STOPPED:
+            return
         if outcome.status == "late":
             trial.status, trial.why, trial.halved_at = "halved", LATE, rung - 1
         else:
@@ -393,29 +416,69 @@ class Sweep:
                 made.append(self._new(self.study.add(one.point, round=round, repeats=one.number, seed=seed)))
         self._run_tasks([trial for trial in made if trial.is_started], None)
 
+    # --- stopped by the user --------------------------------------------------------------------------
+
+    def _interrupted(self) -> SearchRecord:
+        """The best so far, whole or under way, as an adapter that is proven; all trials stay where they stand."""
+        scored = [t for t in self.trials if t.repeats is None and t.outcome is not None and t.outcome.scores]
+        begun = [trial for trial in scored if trial.status in ("done", "paused")]
+        best = next(iter(better_first(begun, self.spec.metric)), None)
+        record = Judged(self.spec, self.space, self.trials).record(status="interrupted")
+        lowest = self._best_floor()
+        if best is not None:
+            record.winner = self._or_floor(self._so_far(best))
+        elif lowest is not None:
+            record.winner = lowest
+        self._write(record)
+        if record.winner is None:
+            raise KeyboardInterrupt
+        return record
+
+    def _so_far(self, trial: Trial) -> Winner:
+        """What search.json says of a trial that wins as it stands, once it has an adapter of its best weights."""
+        run = Run(self.folder / trial.folder)
+        reached, validation = run.record.reached, run.record.metrics.validation
+        best = reached.best.step if reached is not None and reached.best is not None else None
+        if trial.status == "paused" and (validation is None or validation.step != best):
+            carry_out(Task(trial.number, self._run_tree(trial), str(run.path.resolve())))
+            validation = run.record.metrics.validation
+        assert trial.outcome is not None
+        assert validation is not None
+        return Winner(
+            run=trial.folder,
+            trial=trial.number,
+            point=trial.point,
+            trainable=trial.trainable,
+            rank=trial.rank,
+            peak=trial.outcome.peak or validation.accuracy,
+            chosen=validation.accuracy,
+            chosen_ci95=validation.accuracy_ci95,
+            final=trial.outcome.final or validation.accuracy,
+            mean=trial.outcome.scores[self.spec.metric],
+            seeds=1,
+        )
+
     # --- the end --------------------------------------------------------------------------------------
 
     def _or_floor(self, winner: Winner) -> Winner:
         """The winner, or the floor of `auto` that is better by the goal, of equals by the loss."""
-        from rankwise.runs.folder import Run
+        lowest = self._best_floor()
+        return winner if lowest is None or self._by_goal(lowest) <= self._by_goal(winner) else lowest
 
-        if self.origin is None or not self.origin.floors:
-            return winner
-        goal = goal_of(self.spec.metric)
+    def _best_floor(self) -> Winner | None:
+        floors = self.origin.floors if self.origin is not None else []
+        return msgspec.structs.replace(max(floors, key=self._by_goal)) if floors else None
 
-        def by_goal(one: Winner) -> tuple[float, float]:
-            scores = Run(self.folder / one.run).record.metrics.validation
-            assert scores is not None
-            return goal.better(math.nan if one.mean is None else one.mean), -scores.loss
-
-        lowest = max(self.origin.floors, key=by_goal)
-        return msgspec.structs.replace(lowest) if by_goal(lowest) > by_goal(winner) else winner
+    def _by_goal(self, one: Winner) -> tuple[float, float]:
+        """The higher the better: the goal, then the loss."""
+        scores = Run(self.folder / one.run).record.metrics.validation
+        assert scores is not None
+        return goal_of(self.spec.metric).better(math.nan if one.mean is None else one.mean), -scores.loss
 
 
 def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
     """The winner's one look at the test set, when there is one; a resume does not look again."""
     from rankwise.inference.evaluate import score
-    from rankwise.runs.folder import Run
 
     run = Run(folder / winner.run)
     if run.config.data.test is None and run.config.data.test_size is None:

@@ -13,6 +13,8 @@ from rankwise.search.few_rows import Standing
 from rankwise.search.floors import Floor
 from rankwise.search.speed import Speed
 
+STOPPED_LINE = "stopped   by the user, with the best so far; --resume goes on"
+
 
 def data_lines(config: Config, roles: Any) -> list[str]:
     """What there is to learn from, and what learns."""
@@ -103,5 +105,7 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
             f"test      accuracy {winner.test.accuracy:.4f} (95% {low:.4f} to {high:.4f}); "
             f"{looks.sentence(winner.test.looks, winner.test.looks_all)}"
         )
+    if record.status == "interrupted":
+        lines.append(STOPPED_LINE)
     lines.append(f"time      {seconds / 60:.1f} of {clock_s / 60:g} minutes")
     return lines

@@ -32,6 +32,7 @@ from rankwise.search.designs import ALL, FITTED, usual_rate
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.trial import load_data
 from rankwise.training.held_out import logits_of_held_out
+from rankwise.training.interrupt import requested
 from rankwise.training.job import train
 
 FOLDER = "all-rows"
@@ -143,7 +144,7 @@ def judged(
     first_until = time.time() + _OF_THE_FIRST * (until - time.time())
     found: list[Standing] = []
     for contender in contenders(config, fixed, len(rows)):
-        if found and time.time() >= until:
+        if requested() or (found and time.time() >= until):
             break
         standing = _judged(contender, tree, rows, names, parts, until if found else first_until, whole=bool(found))
         if standing is not None:
@@ -220,13 +221,13 @@ def _judged(
     pieces: list[NDArray[np.float32]] = []
     for number, (kept, out) in enumerate(parts):
         wanted = len(parts) if whole else number + 1
-        if number and time.time() + (time.time() - started) / number * (wanted - number) > until:
+        if requested() or (number and time.time() + (time.time() - started) / number * (wanted - number) > until):
             break
         found = _answers(contender, tree, rows.take(kept), rows.take(out), names)
         if found is None:
             return None
         pieces.append(found)
-    if whole and len(pieces) < len(parts):
+    if not pieces or (whole and len(pieces) < len(parts)):
         return None
     labels = rows.labels[np.concatenate([out for _, out in parts[: len(pieces)]])]
     logits = np.concatenate(pieces)
@@ -244,6 +245,10 @@ def _answers(
         return None if classifier is None else classifier.logits(out.texts)
     try:
         return logits_of_held_out(configuration.from_dict(_configured(tree, contender.design)), kept, out, names)
+    except KeyboardInterrupt:
+        if not requested():
+            raise
+        return None
     except UserError:
         return None
 

@@ -29,11 +29,14 @@ from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.driver import FLOORS as FOLDER
 from rankwise.search.trial import load_data, validation_value
+from rankwise.training.interrupt import requested
 from rankwise.training.job import train
 
 _POOLINGS = ("auto", "both")
 """heads on frozen features: what the base declares, and its first token beside the mean of all"""
 _ACCURACY = goal_of("accuracy")
+_FEWER_WORDS, _SMALLER = 4, 0.9
+"""times that TF-IDF is fitted to become small enough, each time to so much of the megabytes: n-grams differ in length"""
 _SHARE = 0.2
 """of the clock, after which no further floor is begun"""
 
@@ -87,7 +90,7 @@ def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float
     found = [_of_words(tree, roles, folder / FOLDER / "words")]
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
-        if found and time.time() - started > _SHARE * clock_s:
+        if requested() or (found and time.time() - started > _SHARE * clock_s):
             break
         found.append(_of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}"))
     return [one for one in found if one is not None]
@@ -110,7 +113,7 @@ def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor
     if "head.pooling" not in fixed:
         own["head"]["pooling"] = pooling
     try:
-        run = train(own, out=path, console=Console(quiet=True), load_data=load_data)
+        run = train(own, out=path, resume=path.exists(), console=Console(quiet=True), load_data=load_data)
     except UserError:
         return None
     result = run.record
@@ -142,7 +145,17 @@ def _of_words(tree: Tree, roles: Any, path: Path) -> Floor | None:
 
 
 def fit_words(config: Config, rows: Rows, label_names: Sequence[str]) -> words.WordClassifier | None:
-    """TF-IDF within the budget; None where scikit-learn is missing or there are no words."""
+    """TF-IDF within the budgets; None where scikit-learn is missing, there are no words, or none are small enough."""
+    most, limit = configuration.max_trainable(config), configuration.max_bytes(config)
+    for _ in range(_FEWER_WORDS):
+        found = _fit_words(config, rows, label_names, most)
+        if found is None or limit is None or found.shipped_bytes <= limit:
+            return found
+        most = int(_SMALLER * found.trainable * limit / found.shipped_bytes)
+    return None
+
+
+def _fit_words(config: Config, rows: Rows, label_names: Sequence[str], most: int | None) -> words.WordClassifier | None:
     columns = [config.data.text] if isinstance(config.data.text, str) else config.data.text or []
     try:
         return words.fit(
@@ -153,7 +166,7 @@ def fit_words(config: Config, rows: Rows, label_names: Sequence[str]) -> words.W
             label=config.data.label if isinstance(config.data.label, str) else "label",
             preprocess=config.data.preprocess,
             seed=config.train.seed,
-            most=configuration.max_trainable(config),
+            most=most,
         )
     except UserError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search.trial import load_data, validation_value
+from rankwise.training.interrupt import requested
 from rankwise.training.job import train
 
 _WORTH = 0.6
@@ -46,8 +48,19 @@ def longer(winner: Winner, folder: Path, deadline: float) -> Winner | None:
         "eval_every": -(-steps // _EVALUATIONS),
         "seed": config.train.seed + 1,
     }
+    out = folder / FOLDER
+    if (out / "config.yaml").is_file() and Run(out).config.train.steps != steps:
+        shutil.rmtree(out)  # of a session that was stopped, for another number of steps
     try:
-        again = train(tree, out=folder / FOLDER, console=Console(quiet=True), deadline=deadline, load_data=load_data)
+        again = train(
+            tree, out=out, resume=out.exists(), console=Console(quiet=True), deadline=deadline, load_data=load_data
+        )
+    except KeyboardInterrupt:
+        again = Run(out)
+        if not requested():
+            raise
+        if not again.is_recorded or again.record.metrics.validation is None:
+            return None
     except UserError:
         return None
     result, goal = again.record, goal_of(config.train.select.metric)

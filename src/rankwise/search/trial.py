@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankwise import config as configuration
 from rankwise.config import Config, Data
@@ -22,8 +22,12 @@ from rankwise.records.result import Standing
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import PLAIN
 
+if TYPE_CHECKING:
+    from rankwise.training.interrupt import StopRequest
+
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
 _KEPT_DATA = 4
+STOPPED = "stopped"
 _loaded: dict[tuple[Any, ...], Any] = {}
 
 
@@ -45,7 +49,7 @@ class Outcome:
     """What came of a task.
 
     status
-        paused, finished, stopped_early, failed, or late (left out).
+        paused, finished, stopped_early, failed, late (left out), or stopped (by the user, before it had any score).
     scores
         Validation accuracy, loss, macro_f1 and the goal by its name at the chosen evaluation, with its step, and
         last_loss, the loss at the newest one.
@@ -70,16 +74,22 @@ class Outcome:
 
 
 def carry_out(task: Task) -> Outcome:
-    """Run a task; what the trial's own configuration, data or files do wrong becomes a failed outcome."""
+    """Run a task; what the trial's own configuration, data or files do wrong becomes a failed outcome.
+
+    Asked to stop, it ends with the best so far as an adapter in the trial's folder, from whose checkpoint it may go on.
+    """
+    from rankwise.training.interrupt import stop_requests
+
     try:
-        return standing(task) or _worked(task)
+        with stop_requests() as stop:
+            return standing(task) or _worked(task, stop)
     except UserError as error:
         return Outcome(task.number, "failed", error=str(error))
     except Exception as error:
         return Outcome(task.number, "failed", error=f"{type(error).__name__}: {error}")
 
 
-def _worked(task: Task) -> Outcome:
+def _worked(task: Task, stop: StopRequest) -> Outcome:
     """Train the task's run from wherever it stands."""
     from rich.console import Console
 
@@ -91,15 +101,20 @@ def _worked(task: Task) -> Outcome:
     if not (folder / "config.yaml").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # a worker was killed before it wrote anything of use
     folder.parent.mkdir(parents=True, exist_ok=True)
-    train(
-        task.config,
-        out=folder,
-        resume=folder.exists(),
-        console=Console(quiet=True),
-        stop_at_step=task.until,
-        deadline=task.deadline,
-        load_data=load_data,
-    )
+    try:
+        train(
+            task.config,
+            out=folder,
+            resume=folder.exists(),
+            console=Console(quiet=True),
+            stop_at_step=task.until,
+            deadline=task.deadline,
+            load_data=load_data,
+        )
+    except KeyboardInterrupt:
+        if not stop.requested or stop.at_once:
+            raise
+        return standing(task, cut_short=True) or Outcome(task.number, STOPPED)
     reached = standing(task, cut_short=task.deadline is not None and time.time() >= task.deadline)
     return reached or Outcome(task.number, "failed", error="the run ended without a result")
 
@@ -108,7 +123,7 @@ def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
     """The outcome that a task's folder already holds; None when there is work to do.
 
     cut_short
-        The clock has ended: wherever it stands is where it came to.
+        The clock has ended, or the user has asked to stop: wherever it stands is where it came to.
 
     Raises: UserError when a file of it is damaged.
     """
@@ -119,9 +134,9 @@ def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
     if result.ended:
         return _ended(task, result)
     reached = result.reached
-    if task.until is None or reached is None or reached.best is None or reached.last is None:
+    if reached is None or reached.best is None or reached.last is None:
         return None
-    if reached.step < task.until and not cut_short:
+    if not cut_short and (task.until is None or reached.step < task.until):
         return None
     return Outcome(
         task.number,

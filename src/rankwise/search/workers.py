@@ -7,6 +7,7 @@ trial's checkpoint.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,14 @@ from typing import Protocol
 
 from rankwise.machine.memory import keep_freed_memory
 from rankwise.search.trial import Outcome, Task, carry_out
+from rankwise.training.interrupt import requested
 
 RETRIES = 3
 """Times that a trial is given to another worker when its own died."""
 _TOGETHER = 2
 """Deaths of workers after which the trials that were running then run alone: one of them may be what kills."""
+_LOOK_S = 1.0
+"""between two looks at whether the user asked to stop"""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -45,7 +49,8 @@ class InProcess:
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Outcomes in the order of the tasks."""
         for task in tasks:
-            yield carry_out(task)
+            if not requested():
+                yield carry_out(task)
 
     def close(self) -> None:
         """Nothing to let go."""
@@ -60,7 +65,11 @@ class Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Outcomes as they come; a task whose worker died too often, the last times alone, has failed."""
+        """Outcomes as they come; a task whose worker died too often, the last times alone, has failed.
+
+        Asked to stop, it passes that on to the workers, begins nothing more, and yields what they came to.
+        """
+        told = False
         waiting: dict[Future[Outcome], Task] = {}
         left, deaths = list(tasks), Counter[int]()
 
@@ -75,7 +84,10 @@ class Processes:
                         break
                     future = self._started().submit(carry_out, left[0])
                     waiting[future] = left.pop(0)
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                done, _ = wait(waiting, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+                if requested() and not told:
+                    told, left = True, []
+                    self._interrupt()
                 for future in done:
                     outcome = future.result()
                     del waiting[future]
@@ -94,6 +106,12 @@ class Processes:
                         error=f"its worker died {deaths[task.number]} times, perhaps for want of memory, "
                         "of which fewer --workers leave each more",
                     )
+
+    def _interrupt(self) -> None:
+        """Ask every worker to stop; those that wait for a task take no notice."""
+        for process in list((self._pool._processes or {}).values()) if self._pool is not None else ():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
 
     def _abandon(self) -> None:
         """Kill what is left of a pool that lost a worker: no survivor may run on beside the one that takes its trial over,
@@ -131,6 +149,10 @@ def _start(threads: int) -> None:
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(threads)
     keep_freed_memory()
+    # The terminal's Ctrl-C reaches the search alone, which passes it on: twice would be at once.
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -15,6 +15,7 @@ from rankwise.models import adapter_file
 from rankwise.models.classifier import logits_of
 from rankwise.runs.folder import Run
 from rankwise.training import building, cross_validation, final, fitting, proof
+from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop
 from rankwise.training.prepare import Job
 from rankwise.training.record import Recorder
@@ -34,14 +35,15 @@ class Execution:
     def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: float | None = None) -> Run:
         """Run to the end, or to a pause.
 
-        Raises: KeyboardInterrupt when the user stopped it, with a checkpoint saved.
+        Raises: KeyboardInterrupt when the user stopped it, with a checkpoint saved, and the best weights so far as an
+        adapter that is proven and scored.
         """
         recorder = self.recorder
         recorder.begin(resume=resume)
         try:
             if self.job.config.data.folds is not None:
                 cross_validation.score_rows(self.job, lambda fold, **options: Execution(fold).run(**options))
-            with own_generators(self.job.config.train.seed):
+            with own_generators(self.job.config.train.seed), stop_requests():
                 state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
         except KeyboardInterrupt:
             recorder.write("interrupted", self.state)
@@ -62,12 +64,14 @@ class Execution:
         Raises: Diverged.
         """
         job = self.job
-        with own_generators(job.config.train.seed):
+        with own_generators(job.config.train.seed), stop_requests() as stop:
             model, network = self._built()
             if method_of(job.config).solved_at_once:
                 fitting.solve(job, model, network, self.recorder)
             else:
                 fitting.fit(job, model, fitting.loop_of(job, model, network, self.recorder), self.recorder)
+                if stop.requested:  # stopped half-way, it says nothing of what it would have answered
+                    raise KeyboardInterrupt
             return logits_of(network, texts, job.config.train.eval_batch_size)
 
     def _built(self) -> tuple[Any, Any]:
@@ -82,7 +86,7 @@ class Execution:
         job, recorder = self.job, self.recorder
         model, network = self._built()
         if method_of(job.config).solved_at_once:
-            state = fitting.solve(job, model, network, recorder)
+            state, stopped = fitting.solve(job, model, network, recorder), False
         else:
             loop = fitting.loop_of(job, model, network, recorder)
             self.state = loop.state
@@ -92,22 +96,26 @@ class Execution:
                 )
             except Diverged as error:
                 raise self._with_best_kept(error, loop, model) from error
-            if state.step < job.total_steps and not state.stopped_early:
+            paused = state.step < job.total_steps and not state.stopped_early
+            stopped = paused and loop.asked_to_stop and state.step != stop_at_step
+            if paused:
                 recorder.paused(state)
-                return None if loop.asked_to_stop and state.step != stop_at_step else state
+                begun = state.step > 0 or job.config.head.probe_first
+                if not (stopped and begun):
+                    return None if stopped else state
             if recorder.main and state.best:
                 loop.load_best()
             del loop
         if not recorder.main:
-            return state
+            return None if stopped else state
         adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
         live = proof.Live(job, model, network)
         del network, model
         gc.collect()
         reloaded, difference = live.reloaded()
         scores, decision = final.scores(job, state, reloaded)
-        recorder.finish(state, scores, decision, difference)
-        return state
+        recorder.finish(state, scores, decision, difference, stopped=stopped)
+        return None if stopped else state
 
     def _with_best_kept(self, error: Diverged, loop: Loop, model: Any) -> Diverged:
         """The error of a run that diverged, once the best weights it had are where an adapter is looked for."""

@@ -39,7 +39,8 @@ def scores(job: Job, state: State, classifier: Classifier) -> tuple[Metrics, Dec
         found.validation, decision = _out_of_fold(job)
     elif job.validation is not None:
         found.validation, decision = _validation(job, state, classifier)
-        found.validation_last = _last(state)
+        if state.history:  # none of a run that was stopped before its first evaluation
+            found.validation_last = _last(state)
     found.train_sample = _train_sample(job, classifier, decision)
     state.eval_s += time.perf_counter() - started
     found.floor = _floor(job)

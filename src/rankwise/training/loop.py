@@ -129,6 +129,9 @@ class Loop:
         if self._can_end() and any(agreed(is_late())):  # gone on with after the deadline: to be ended as it is
             self.state.stopped_early = not pausing
             return self.state
+        if stop.requested:
+            self.asked_to_stop = True
+            return self.state
         with progress:
             while self.state.step < last and not self.state.stopped_early:
                 self._train_step()

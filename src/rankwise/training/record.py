@@ -83,8 +83,11 @@ class Recorder:
         """The run cannot go on; `reached` says where it stood, too."""
         self.write("failed", state, error=error, **({"reached": _reached(state)} if reached else {}))
 
-    def finish(self, state: State, scores: Metrics, decision: Decision | None, difference: float) -> None:
-        """What a finished run says of itself; `finished` is written last.
+    def finish(
+        self, state: State, scores: Metrics, decision: Decision | None, difference: float, *, stopped: bool = False
+    ) -> None:
+        """What a finished run says of itself; `finished` is written last. One that the user stopped says the same of its
+        best weights so far, and stays `interrupted`: a resume goes on from its checkpoint.
 
         difference
             Between the logits of the live model and of the saved one.
@@ -92,16 +95,19 @@ class Recorder:
         run, notes = self.job.run, final.notes(self.job, state, scores, decision)
         proven = records.Proof(max_logit_difference=difference)
         # A run killed before its status is written goes on to its end again, calibration included.
-        self.write("running", state, metrics=scores, reload=proven, notes=notes, decision=decision)
+        standing = {"reached": _reached(state)} if stopped else {}
+        status = "interrupted" if stopped else "running"
+        self.write(status, state, metrics=scores, reload=proven, notes=notes, decision=decision, **standing)
         if decision is not None:
             with changing(run.adapter / ADAPTER_RECORD, AdapterRecord) as adapter:
                 adapter.decision = decision
         if scores.validation is not None:
             calibrate.calibrate(run)
         with run.changing() as result:
-            result.status = "stopped_early" if state.stopped_early else "finished"
+            if not stopped:
+                result.status = "stopped_early" if state.stopped_early else "finished"
         card.write(run)
-        if self._tracker is not None:
+        if self._tracker is not None and not stopped:
             self._tracker.finish(scores.to_dict(), state.step)
 
 

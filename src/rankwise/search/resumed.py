@@ -1,0 +1,51 @@
+"""`auto` gone on with: its search from where it stood, within what is left of its clock."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from rankwise import records
+from rankwise.errors import UserError
+from rankwise.records import SearchRecord
+from rankwise.records.record import changing
+from rankwise.search.driver import COPY, RECORD, search
+from rankwise.search.explained import outcome
+from rankwise.search.longer import longer
+
+
+def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
+    """Go on with the search of a folder.
+
+    Raises: UserError for a search that `auto` did not make.
+    """
+    before = records.read(folder / RECORD, SearchRecord)
+    origin = before.auto
+    if origin is None or origin.schedule is None:
+        raise UserError(f"{folder} holds a search that auto did not make: rankwise search --out {folder} --resume")
+    if before.status == "finished":
+        console.print(f"{folder} is finished already", highlight=False)
+        return before
+    # Of one that was killed, no minutes were written: its files say when it began and was last heard of.
+    used = origin.minutes
+    if used is None:
+        used = ((folder / RECORD).stat().st_mtime - (folder / COPY).stat().st_mtime) / 60
+    clock_s, reserve_s = 60 * origin.max_minutes, float(origin.schedule["reserve_s"])
+    deadline = started + max(0.0, clock_s - 60 * used) - reserve_s
+    search(
+        None,
+        out=folder,
+        resume=True,
+        console=console,
+        deadline=deadline,
+        rivals=lambda winner: longer(winner, folder, deadline),
+    )
+    with changing(folder / RECORD, SearchRecord) as record:
+        seconds = 60 * used + time.time() - started
+        origin.minutes = round(seconds / 60, 2)
+        lines = origin.explanation[: origin.planned_lines]
+        origin.explanation = lines + outcome(record, seconds, clock_s, int(origin.schedule["steps"]))
+        record.auto = origin
+    return record

@@ -1,0 +1,164 @@
+"""Ctrl-C: a real process in several phases ends with the best so far, proven, and a resume goes on to the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rankwise
+from rankwise.scoring import predictions
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 240
+
+
+def started(words, folder):
+    """The command in a process of its own, its output in a file."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(rankwise.__file__).parents[1])}
+    with (folder / "said.txt").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rankwise", *words],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+        )
+
+
+def wait_for(found, process):
+    until = time.time() + LIMIT_S
+    while not found():
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.time() < until
+        time.sleep(0.02)
+
+
+def interrupted(words, folder, found):
+    """Run until something is found, press Ctrl-C, and wait; returns the exit code."""
+    process = started(words, folder)
+    try:
+        wait_for(found, process)
+        process.send_signal(signal.SIGINT)
+        return process.wait(LIMIT_S)
+    finally:
+        process.kill()
+
+
+def resumed(words, folder):
+    process = started([*words, "--resume"], folder)
+    try:
+        return process.wait(LIMIT_S)
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def long_run(config, news, tmp_path):
+    """A configuration whose steps take long enough to be stopped in."""
+    from rankwise import config as configuration
+
+    tree = {**config, "train": {**config["train"], "steps": 4000, "eval_every": 100, "learning_rate": 1e-3}}
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(configuration.from_dict(tree)))
+    return tmp_path / "mine.yaml"
+
+
+def test_a_run_that_is_stopped_holds_its_best_proven_and_goes_on(long_run, tmp_path, news):
+    out = tmp_path / "run"
+    words = ["train", str(long_run), "--out", str(out)]
+
+    def evaluated():
+        path = out / "history.csv"
+        return path.is_file() and len(path.read_text().splitlines()) > 2
+
+    assert interrupted(words, tmp_path, evaluated) == 130
+    assert "ending with the best so far" in (tmp_path / "said.txt").read_text()
+    result = json.loads((out / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    assert result["reload"]["max_logit_difference"] < 1e-3
+    best = max(rankwise.Run(out).history, key=lambda row: row["validation_accuracy"])
+    chosen = result["metrics"]["validation"]
+    assert chosen["accuracy"] == pytest.approx(best["validation_accuracy"])
+    kept = predictions.read(out, "validation")
+    texts = [line.partition(",")[0] for line in news["validation"].read_text().splitlines()[1:]]
+    assert rankwise.load(out).predict(texts) == [kept.label_names[label] for label in kept.predicted]
+    stopped_at = result["reached"]["step"]
+    tree = long_run.read_text()
+    assert "steps: 4000" in tree
+    assert 0 < stopped_at < 4000
+
+
+def test_a_stopped_run_gone_on_with_equals_the_whole_one(config, tmp_path, monkeypatch):
+    from training.runs import equal, interrupt_after
+
+    whole = rankwise.train(config, out=tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 10)
+        with pytest.raises(KeyboardInterrupt):
+            rankwise.train(config, out=tmp_path / "cut")
+    cut = rankwise.Run(tmp_path / "cut")
+    assert cut.result["metrics"]["validation"]["step"] == 6
+    assert cut.result["reload"]["max_logit_difference"] < 1e-3
+    again = rankwise.train(config, out=tmp_path / "cut", resume=True)
+    assert equal(whole, again)
+    assert again.result["status"] == "finished"
+
+
+@pytest.mark.parametrize("phase", ["floors", "first trial", "a later trial"])
+def test_auto_stopped_ends_with_the_best_so_far_and_goes_on(tiny_model, news, tmp_path, phase):
+    out = tmp_path / "auto"
+    words = ["auto", str(news["train"]), f"model.name={tiny_model}", f"data.validation={news['validation']}"]
+    words += ["data.max_length=32", "engine=reference", "train.steps=300", "--max-minutes", "0.8", "--out", str(out)]
+    marks = {
+        "floors": lambda: (out / "floors").is_dir(),
+        "first trial": lambda: (out / "trials" / "0000" / "history.csv").is_file(),
+        "a later trial": lambda: (out / "trials" / "0001" / "history.csv").is_file(),
+    }
+    assert interrupted(words, tmp_path, marks[phase]) == 130, (tmp_path / "said.txt").read_text()
+    record = json.loads((out / "search.json").read_text())
+    assert record["status"] == "interrupted"
+    winner = rankwise.Run(out / record["winner"]["run"])
+    assert record["winner"]["test"] is None if "test" in record["winner"] else True
+    kept = predictions.read(winner.path, "validation")
+    texts = [line.partition(",")[0] for line in news["validation"].read_text().splitlines()[1:]]
+    assert rankwise.load(out).predict(texts) == [kept.label_names[label] for label in kept.predicted]
+    assert record["winner"]["chosen"] == pytest.approx(float(kept.correct.mean()))
+    assert any("stopped   by the user" in line for line in record["auto"]["explanation"])
+    before = record["winner"]["mean"]
+    assert resumed(words, tmp_path) == 0, (tmp_path / "said.txt").read_text()
+    record = json.loads((out / "search.json").read_text())
+    assert record["status"] == "finished"
+    assert record["winner"]["mean"] >= before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_stopped_ends_with_its_best_and_goes_on(long_run, tmp_path, workers):
+    from rankwise import config as configuration
+
+    tree = {
+        "base": configuration.to_dict(configuration.load(long_run)),
+        "axes": {"adapter.rank": [1, 2, 4]},
+        "strategy": {"name": "grid"},
+    }
+    tree["base"]["train"] |= {"steps": 400, "eval_every": 50}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(tree))
+    out = tmp_path / "sweep"
+    words = ["search", str(tmp_path / "sweep.yaml"), "--workers", str(workers), "--out", str(out)]
+
+    def begun():
+        path = out / "trials" / "0000" / "history.csv"
+        return path.is_file() and len(path.read_text().splitlines()) > 2
+
+    assert interrupted(words, tmp_path, begun) == 130, (tmp_path / "said.txt").read_text()
+    record = json.loads((out / "search.json").read_text())
+    assert record["status"] == "interrupted"
+    assert rankwise.load(out).predict(["the match goal"])
+    assert rankwise.Run(out / record["winner"]["run"]).result["reload"]["max_logit_difference"] < 1e-3
+    assert resumed(["search", "--out", str(out)], tmp_path) == 0, (tmp_path / "said.txt").read_text()
+    record = json.loads((out / "search.json").read_text())
+    assert record["status"] == "finished"
+    assert record["counts"]["done"] == 3
