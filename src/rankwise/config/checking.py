@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 
-from rankwise.config.keys import check_tree, choices, section_type, suited, takes_numbers
+from rankwise.config.keys import check_tree, choices, hints_of, section_type, suited, takes_numbers
 from rankwise.config.tree import Config
 from rankwise.config.values import alpha_of, max_trainable
 from rankwise.errors import UserError
@@ -38,7 +38,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     Raises: UserError in one sentence that names the key, or both keys that contradict each other.
     """
     for name, value in tree.items():
-        if section_type(get_type_hints(Config).get(str(name))) is not None and value is None:
+        if section_type(hints_of(Config).get(str(name))) is not None and value is None:
             raise UserError(f"section '{name}' is empty: give it keys or leave it out")
     check_tree(tree)
     try:

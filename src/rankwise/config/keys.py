@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import UnionType
+from functools import cache
+from types import MappingProxyType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -55,7 +56,7 @@ def suited(value: Any, annotation: Any) -> Any:
     """
     section = section_type(annotation)
     if section is not None and isinstance(value, Mapping):
-        hints = get_type_hints(section)
+        hints = hints_of(section)
         return {name: suited(each, hints.get(name, Any)) for name, each in value.items()}
     kinds = _kinds(annotation)
     if isinstance(value, list):
@@ -96,6 +97,16 @@ def plain(value: Any) -> Any:
     return item() if item is not None else str(value)
 
 
+@cache
+def hints_of(section: type, *, with_help: bool = False) -> Mapping[str, Any]:
+    """A section's fields and their types, resolved once: they are written as text, and a check asks for each many times.
+
+    with_help
+        Whether the types carry their descriptions.
+    """
+    return MappingProxyType(get_type_hints(section, include_extras=with_help))
+
+
 def section_type(annotation: Any) -> type[Section] | None:
     """The section that an annotation stands for, None for a key of its own."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
@@ -105,7 +116,7 @@ def section_type(annotation: Any) -> type[Section] | None:
 
 def every_key(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
     """Every dotted key with its help and default, in the order of the tree; a section that may be null before its keys."""
-    hints = get_type_hints(section, include_extras=True)
+    hints = hints_of(section, with_help=True)
     for field in msgspec.structs.fields(section):
         annotation = hints[field.name]
         nested = section_type(annotation)
@@ -159,14 +170,14 @@ def _annotation(dotted: str, root: type) -> Any:
         section = section_type(annotation)
         if section is None:
             break
-        annotation = get_type_hints(section)[part]
+        annotation = hints_of(section)[part]
     return annotation
 
 
 def check_key(dotted: str, section: type[Section] = Config, prefix: str = "") -> None:
     """Refuse a key that does not exist, with the nearest that does."""
     name, _, rest = dotted.partition(".")
-    fields = get_type_hints(section)
+    fields = hints_of(section)
     if name not in fields:
         wanted = f"{prefix}{dotted}"
         known = [key for key, _, _ in every_key()] + [f"{prefix}{field}" for field in fields]
@@ -181,7 +192,7 @@ def check_key(dotted: str, section: type[Section] = Config, prefix: str = "") ->
 
 def check_tree(tree: Mapping[str, Any], prefix: str = "", section: type[Section] = Config) -> None:
     """Refuse a tree with a key that does not exist, with the nearest that does."""
-    fields = get_type_hints(section)
+    fields = hints_of(section)
     for name, value in tree.items():
         if "." in str(name):
             first, _, rest = str(name).partition(".")

@@ -41,11 +41,11 @@ class Record(msgspec.Struct, kw_only=True):
     def to_dict(self) -> Tree:
         """Plain values for JSON, the unknown keys after the known ones."""
         tree = {}
-        for field in msgspec.structs.fields(type(self)):
-            value = getattr(self, field.name)
-            if field.name == "unknown" or (field.name in self.OMITTED and value in (None, [], {})):
+        for name, key in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):
+            value = getattr(self, name)
+            if name == "unknown" or (name in self.OMITTED and value in (None, [], {})):
                 continue
-            tree[field.encode_name] = _plain(value)
+            tree[key] = _plain(value)
         return tree | self.unknown
 
 
@@ -157,7 +157,7 @@ def _plain(value: Any) -> Any:
 def _keep_unknown(value: Any, tree: Any) -> None:
     """Give every record within a value the keys of its tree that it does not know."""
     if isinstance(value, Record) and isinstance(tree, Mapping):
-        known = {field.encode_name: field.name for field in msgspec.structs.fields(type(value))}
+        known = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
         value.unknown = {key: inner for key, inner in tree.items() if key not in known}
         for key, name in known.items():
             if key in tree:
