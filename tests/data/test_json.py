@@ -6,7 +6,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rankwise import config
@@ -145,3 +145,30 @@ def test_a_walk_gives_what_the_standard_library_reads(values, step, indent):
     found = list(walk.rows())
     walk.end()
     assert repr(found) == repr(json.loads(content))
+
+
+_SHAPES = {
+    "objects": lambda rows: [{"text": text, "label": label} for text, label in rows],
+    "pairs": lambda rows: [list(row) for row in rows],
+    "columns": lambda rows: {"text": [text for text, _ in rows], "label": [label for _, label in rows]},
+    "by key": lambda rows: {f"k{n}": {"text": text, "label": label} for n, (text, label) in enumerate(rows)},
+    "by split": lambda rows: {"train": [list(row) for row in rows], "test": []},
+}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(st.text(min_size=1).filter(str.strip), st.sampled_from(["good", "bad"])), min_size=4, max_size=12
+    ),
+    shape=st.sampled_from(sorted(_SHAPES)),
+    ascii_only=st.booleans(),
+    encoding=st.sampled_from(["utf-8", "utf-16"]),
+)
+def test_rows_written_in_any_shape_are_rows_read(tmp_path, rows, shape, ascii_only, encoding):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(_SHAPES[shape](rows), ensure_ascii=ascii_only), encoding=encoding)
+    source = read(path, text="text", label="label")
+    assert [(text, label) for text, (label,) in zip(source.texts, source.labels, strict=True)] == [
+        (text.replace("\x1f", " "), label) for text, label in rows
+    ]

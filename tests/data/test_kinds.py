@@ -489,14 +489,17 @@ _TABLES = st.lists(st.tuples(_CELLS, st.sampled_from(["good", "bad"])), min_size
 @given(
     rows=_TABLES,
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
-    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+    encoding=st.sampled_from(
+        ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "mac_roman"]
+    ),
     quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),
     end=st.sampled_from(["\n", "\r\n"]),
+    pack=st.sampled_from([bytes, gzip.compress, bz2.compress, lzma.compress]),
 )
-def test_rows_written_are_rows_read(tmp_path, rows, delimiter, encoding, quoting, end):
+def test_rows_written_are_rows_read(tmp_path, rows, delimiter, encoding, quoting, end, pack):
     path = tmp_path / "rows.csv"
-    path.write_bytes(table(rows, delimiter, quoting=quoting, end=end).encode(encoding))
-    said = {"encoding": encoding} if encoding == "cp1252" else {}
+    path.write_bytes(pack(table(rows, delimiter, quoting=quoting, end=end).encode(encoding)))
+    said = {"encoding": encoding} if encoding in ("cp1252", "mac_roman") else {}
     try:
         source = read(path, **said)
     except UserError as error:  # a question, which its key answers
@@ -531,6 +534,34 @@ def test_a_damaged_cell_never_loses_another_row_silently(tmp_path, rows, delimit
     others = [row for n, row in enumerate(rows) if n != number]
     lost = [row for row in others if row not in kept]
     assert not lost or source.notes, (lost, kept)
+
+
+_ACCENTED = st.text(st.sampled_from("abc éüßñ—’чк日本한"), min_size=3, max_size=20).filter(
+    lambda text: text.strip() == text
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(_ACCENTED, st.sampled_from(["good", "bad"])), min_size=6, max_size=20),
+    place=st.randoms(use_true_random=False),
+    byte=st.integers(128, 255),
+)
+def test_a_damaged_byte_never_changes_another_row_silently(tmp_path, rows, place, byte):
+    """One byte beyond ASCII takes another's place: refused, or every other row as it was, or a note that says so."""
+    lines = [table([row], header=None, end="\n").encode() for row in rows]
+    number = place.randrange(len(lines))
+    damaged = bytearray(lines[number])
+    damaged[place.randrange(len(damaged) - 6)] = byte  # not in the label
+    lines[number] = bytes(damaged)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(table([], end="\n").encode() + b"".join(lines))
+    try:
+        source = read(path)
+    except UserError:
+        return
+    lost = [row for n, row in enumerate(rows) if n != number and row not in pairs(source)]
+    assert not lost or source.notes, (lost, source.line)
 
 
 def test_a_quote_too_many_is_no_row_that_ends_in_an_empty_cell(write):

@@ -113,8 +113,8 @@ def test_the_floor_does_not_know_the_rows_that_it_is_scored_by():
     labels = np.random.default_rng(0).integers(0, 2, 60)
     rows = Rows([f"word{n} other{n}" for n in range(60)], labels, list(range(60)), "x", "y")
     found = tfidf.out_of_fold(rows, folds.splits(labels, COUNT, 0), ["a", "b"])
-    assert found["examples"] == 60
-    assert found["accuracy"] < 0.8, "each row's words are its own: known rows would all be right"
+    assert found.examples == 60
+    assert found.accuracy < 0.8, "each row's words are its own: known rows would all be right"
 
 
 @pytest.mark.parametrize(
