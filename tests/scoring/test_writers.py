@@ -213,6 +213,28 @@ def test_format_comes_from_the_name_or_the_ending():
         format_of(Path("x"))
 
 
+BEYOND_64_BITS = [2**63 - 1, 2**63, 2**64 + 5]
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_ids_beyond_64_bits_are_written_as_they_are(tmp_path, format):
+    path = tmp_path / f"p.{format}"
+    with open_writer(path, format, NAMES) as out:
+        out.add(BEYOND_64_BITS, P)
+    read = {
+        "csv": lambda: [row["id"] for row in csv.DictReader(path.open(newline=""))],
+        "jsonl": lambda: [json.loads(line)["id"] for line in path.read_text().splitlines()],
+        "parquet": lambda: pq.read_table(path)["id"].to_pylist(),
+    }[format]()
+    assert list(map(int, read)) == BEYOND_64_BITS
+
+
+def test_run_predictions_of_ids_beyond_64_bits(tmp_path):
+    labels = np.array([0, 1, 2])
+    predictions.write(tmp_path, "test", NAMES, rows_sha256="x", ids=BEYOND_64_BITS, labels=labels, probabilities=P)
+    assert list(map(int, predictions.read(tmp_path, "test").ids)) == BEYOND_64_BITS
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_run_predictions_read_back(tmp_path, several):
     labels = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]]) if several else np.array([0, 2, 2])
