@@ -172,7 +172,7 @@ def scored(predicted: Sequence[int], labels: np.ndarray, names: Sequence[str]) -
     """Accuracy with its interval, macro F1, and the hits a row packed to hexadecimal."""
     answers = np.asarray(predicted, dtype=np.int64)
     certain = np.eye(len(names))[answers]
-    found = metrics.evaluate(certain, labels, names, probabilities=True)
+    found = metrics.evaluate(certain, labels, names, probabilities=True).to_dict()
     numbers = {key: found[key] for key in ("examples", "accuracy", "accuracy_ci95", "macro_f1")}
     return numbers | {"hits": np.packbits(answers == labels).tobytes().hex()}
 
