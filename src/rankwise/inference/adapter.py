@@ -96,7 +96,7 @@ class AdapterFiles:
         return f"base_model.{name}" if self.kind in PROMPTS or name in ("vera_A", "vera_B") else f"{PREFIX}{name}"
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it by name, fp32 on the CPU.
+        """All of it by name, fp32 on the CPU; in memory of their own, since one that is kept would keep the file mapped.
 
         Raises: UserError when a number is not finite.
         """
@@ -111,7 +111,7 @@ class AdapterFiles:
                         f"{self.path} holds numbers that are not finite (NaN or infinite) in '{key}': "
                         "its training has diverged, take an earlier checkpoint"
                     )
-                found[name] = value.float() if value.is_floating_point() else value
+                found[name] = value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
         return found
 
     def _check_kind(self) -> None:
