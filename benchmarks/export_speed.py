@@ -78,7 +78,8 @@ def main() -> None:
         )
     setting = {"run": Path(args.run).name, "threads": torch.get_num_threads(), "rows": len(rows)}
     files.write_json(
-        RESULT, {"setting": setting, "contestants": told, "exports": reports, "environment": description.describe()}
+        RESULT,
+        {"setting": setting, "contestants": told, "exports": reports, "environment": description.describe().to_dict()},
     )
 
 

@@ -91,7 +91,7 @@ def summary(args: argparse.Namespace, draws: list[dict[str, Any]]) -> dict[str, 
         "mean": round(float(np.mean(accuracies)), 4),
         "sd": round(float(np.std(accuracies, ddof=1)), 4) if len(draws) > 1 else None,
         "seconds": {"median": float(np.median(seconds)), "most": max(seconds)},
-        "environment": description.describe(),
+        "environment": description.describe().to_dict(),
         "draws": draws,
     }
 

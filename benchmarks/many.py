@@ -50,7 +50,7 @@ def main() -> None:
             "mixed_of_one": round(all_of_them["mixed_texts_per_s"] / one["mixed_texts_per_s"], 3),
         }
         print(precision, result[precision], flush=True)
-    files.write_json(RESULT, result | {"environment": description.describe()})
+    files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
 
 
 def again(count: int, precision: str) -> dict[str, Any]:

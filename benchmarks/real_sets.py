@@ -101,7 +101,7 @@ def run_cell(args: argparse.Namespace, name: str, train: Path, test: Path, peer:
         "classes": len(roles.label_names),
         "test_sha256": roles.test.sha256,
     }
-    environment = {key: value for key, value in description.describe().items() if key != "platform"}
+    environment = {key: value for key, value in description.describe().to_dict().items() if key != "platform"}
     files.write_json(target, about | answered | scores | {"environment": environment})
     print(
         f"    accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}, {answered['seconds']:.0f} s",

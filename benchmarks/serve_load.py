@@ -74,14 +74,14 @@ def main() -> None:
             told = asyncio.run(measured(server, material, args.requests, args.clients, disturbed=True))
         result["servers"][name] = told
         report(name, told)
-        files.write_json(RESULT, result | {"environment": description.describe()})
+        files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
     if args.peer_requests:
         command = [sys.executable, str(Path(__file__).parent / "serve_peer.py"), str(peer)]
         with Server(command, {"HF_HUB_OFFLINE": "1"}) as server:
             told = asyncio.run(measured(server, material, args.peer_requests, args.clients, disturbed=False))
         result["servers"]["fastapi, a pipeline each"] = told
         report("fastapi, a pipeline each", told)
-    files.write_json(RESULT, result | {"environment": description.describe()})
+    files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
 
 
 def report(name: str, told: dict[str, Any]) -> None:

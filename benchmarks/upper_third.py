@@ -40,7 +40,7 @@ def main() -> None:
     result: dict[str, Any] = {"model": args.model, "steps": args.steps, "designs": designs, "sets": {}}
     for name, train, test in args.sets:
         result["sets"][name] = compared(name, train, test, designs, args)
-        files.write_json(RESULT, result | {"environment": description.describe()})
+        files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
         print(name, {key: value for key, value in result["sets"][name].items() if key != "seeds"}, flush=True)
 
 
