@@ -8,7 +8,6 @@ import pytest
 
 import rankwise
 from rankwise.cli import main
-from rankwise.records import Scores
 from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
 from rankwise.search.auto import _base
@@ -17,11 +16,9 @@ from rankwise.search.trial import load_data
 from support import sentences, write_csv
 
 
-def standing(title, right, loss=1.0):
-    right = np.array(right, dtype=bool)
-    share = float(right.mean())
-    scores = Scores(examples=len(right), accuracy=share, accuracy_ci95=(0, 1), loss=loss, macro_f1=share, ece=0.0)
-    return Standing(Contender(title, {}), scores, right, 1.0)
+def standing(title, right, margin=1.0):
+    logits = np.array([[margin, 0.0] if hit else [0.0, margin] for hit in right], dtype=np.float32)
+    return Standing(Contender(title, {}), [np.zeros(len(right), dtype=np.int64)], [logits], ["a", "b"], 1.0)
 
 
 def test_the_likeliest_is_kept_unless_another_is_better_by_more_than_chance():
@@ -30,7 +27,7 @@ def test_the_likeliest_is_kept_unless_another_is_better_by_more_than_chance():
     better = standing("better", [1] * 26 + [0] * 6)  # six gained, none lost
     assert choose([first, by_luck], goal_of("accuracy")) is first
     assert choose([first, by_luck, better], goal_of("accuracy")) is better
-    assert choose([first, standing("equal", [1] * 20 + [0] * 12, loss=0.1)], goal_of("accuracy")) is first
+    assert choose([first, standing("equal", [1] * 20 + [0] * 12, margin=0.1)], goal_of("accuracy")) is first
 
 
 def test_what_the_user_fixed_is_no_contender_twice(tiny_model):
@@ -47,7 +44,7 @@ def test_what_the_user_fixed_is_no_contender_twice(tiny_model):
 def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsys):
     train, test = write_csv(tmp_path / "few.csv", sentences(30, 0)), write_csv(tmp_path / "test.csv", sentences(60, 1))
     out, words = tmp_path / "a", [f"model.name={tiny_model}", f"data.test={test}"]
-    assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "30", "--out", str(out)]) == 0
+    assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "10", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     record = json.loads((out / "search.json").read_text())
     folds = {one["design"]: one for one in record["auto"]["folds"]}
@@ -59,7 +56,7 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert winner["test"]["accuracy"] > 0.8
     assert winner["test"]["looks"] == 1
     assert winner["trainable"] <= 20_000
-    assert "5 folds choose" in shown
+    assert "5 of 5 folds choose" in shown
     assert "by folds" in shown
     run = json.loads((out / few_rows.FOLDER / "result.json").read_text())
     assert run["data"]["train"]["rows"] == 30
@@ -72,12 +69,18 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert "holds a finished search" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seconds", [1, 30])
-def test_on_a_slow_machine_all_contenders_answer_for_the_same_fewer_rows(tiny_model, news, monkeypatch, seconds):
+@pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 5), (30, 2, 4), (100, 5, 3)])
+def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
+    tiny_model, news, monkeypatch, seconds, folds, count
+):
+    """seconds: what a fold takes that trains; what is solved takes one"""
     clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
 
-    def answers(contender, tree, kept, out, names):
-        clock.now += seconds
+    def answers(contender, tree, kept, out, names, deadline):
+        started, clock.now = clock.now, clock.now + (1 if contender.is_quick else seconds)
+        if deadline is not None and clock.now > deadline:
+            clock.now = max(started, deadline)
+            return None
         return np.zeros((len(out), len(names)), dtype=np.float32)
 
     monkeypatch.setattr(few_rows, "_answers", answers)
@@ -86,8 +89,9 @@ def test_on_a_slow_machine_all_contenders_answer_for_the_same_fewer_rows(tiny_mo
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
     found = few_rows.judged(tree, fixed, roles.train, roles.label_names, 200.0, 200.0)
     assert clock.now <= 0.6 * 200
-    assert len({one.folds for one in found}) == 1
-    assert (found[0].folds, len(found)) == ((5, 5) if seconds == 1 else (2, 2))
+    assert len({one.scores.examples for one in found}) == 1
+    assert ({one.folds for one in found}, len(found)) == ({folds}, count)
+    assert found[0].contender.title.startswith("contrastive") is (seconds < 100)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankwise.config import Config, Keys
+from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
 from rankwise.scoring import looks
 from rankwise.search.clock import ClockPlan
@@ -28,7 +29,7 @@ def data_lines(config: Config, roles: Any) -> list[str]:
 def rows_lines(config: Config, roles: Any, folds: int) -> list[str]:
     """What there is to learn from where no rows are held out to choose by."""
     return [
-        f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {folds} folds choose",
+        f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {folds} of {FOLDS} folds choose",
         f"model     {config.model.name}",
     ]
 

@@ -1,7 +1,8 @@
 """Where rows are few: contenders are judged by cross-validation, and the one that is chosen is fitted on all rows.
 
 A tenth of a few hundred rows neither tells contenders apart nor can be spared. What trains at a handful of rows a class is
-contrastive: every pair of texts says something (Tunstall et al. 2022), so it is tried first and wins what is not told apart.
+contrastive: every pair of texts says something (Tunstall et al. 2022), so it wins what is not told apart. What takes seconds
+is judged before it, so that there is an answer whatever the clock leaves.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,9 @@ FOLDER = "all-rows"
 _CHOOSING = 0.6
 """of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
 _OF_THE_FIRST = 0.7
-"""of that, for the first: on a slow machine fewer folds are answered for, by all contenders the same"""
+"""of that, for the likeliest: on a slow machine it answers for fewer folds, and all are compared by those"""
+_FEWEST_FOLDS = 2
+"""that choose: one alone has too few rows to say anything"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
 _CONTRASTIVE: Keys = {
     "train.objective": "contrastive",
@@ -58,21 +62,44 @@ class Contender:
     title: str
     design: Keys | None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is solved at once, in no steps."""
+        return self.design is None or "adapter.method" in self.design
+
 
 @dataclass(frozen=True)
 class Standing:
     """What cross-validation says of a contender.
 
-    right
-        Whether each held-out row was answered rightly. Shape: (rows,)
+    labels, logits
+        Of the rows that each fold held out. Shapes: (rows,), (rows, classes)
     """
 
     contender: Contender
-    scores: Scores
-    right: NDArray[np.bool_]
+    labels: Sequence[NDArray[np.int64]]
+    logits: Sequence[NDArray[np.float32]]
+    names: Sequence[str]
     seconds: float
-    folds: int = FOLDS
-    """that it was judged by"""
+
+    @property
+    def folds(self) -> int:
+        """that it was judged by"""
+        return len(self.logits)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Of all held-out rows together."""
+        return metrics.evaluate(np.concatenate(self.logits), np.concatenate(self.labels), self.names)
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each held-out row was answered rightly. Shape: (rows,)"""
+        return np.asarray(np.concatenate(self.logits).argmax(1) == np.concatenate(self.labels))
+
+    def over(self, folds: int) -> Standing:
+        """What the first folds say."""
+        return replace(self, labels=self.labels[:folds], logits=self.logits[:folds])
 
     def record(self) -> FoldsScore:
         """What search.json says of it."""
@@ -141,16 +168,21 @@ def judged(
     config = configuration.from_dict(tree)
     parts = splits(rows.labels, FOLDS, config.data.split_seed)
     until = ends - (1 - _CHOOSING) * clock_s
-    first_until = time.time() + _OF_THE_FIRST * (until - time.time())
-    found: list[Standing] = []
-    for contender in contenders(config, fixed, len(rows)):
-        if requested() or (found and time.time() >= until):
+    likeliest, *others = contenders(config, fixed, len(rows))
+    quick, slow = ([one for one in others if one.is_quick is wanted] for wanted in (True, False))
+    standings: dict[str, Standing] = {}
+    for contender in [*quick, likeliest, *slow]:
+        left = until - time.time()
+        if requested() or (standings and left <= 0):
             break
-        standing = _judged(contender, tree, rows, names, parts, until if found else first_until, whole=bool(found))
+        share = _OF_THE_FIRST if contender is likeliest else 1.0
+        standing = _judged(contender, tree, rows, names, parts, time.time() + share * left)
         if standing is not None:
-            parts = parts[: standing.folds]  # those after the first answer for the same rows
-            found.append(standing)
-    return found
+            standings[contender.title] = standing
+            if not contender.is_quick:
+                parts = parts[: standing.folds]  # more would not be compared
+    compared = min((one.folds for one in standings.values()), default=0)
+    return [standings[one.title].over(compared) for one in (likeliest, *others) if one.title in standings]
 
 
 def choose(found: Sequence[Standing], goal: Goal) -> Standing:
@@ -212,39 +244,34 @@ def _judged(
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     until: float,
-    *,
-    whole: bool,
 ) -> Standing | None:
-    """None where it does not fit the budget, or the clock has no room for all folds that are wanted `whole`; else for as many
-    as it has room for."""
+    """By as many folds as the clock has room for; None where those are too few, or it does not fit the budget."""
     started = time.time()
     pieces: list[NDArray[np.float32]] = []
     for number, (kept, out) in enumerate(parts):
-        wanted = len(parts) if whole else number + 1
-        if requested() or (number and time.time() + (time.time() - started) / number * (wanted - number) > until):
+        if requested() or (number and time.time() + (time.time() - started) / number > until):
             break
-        found = _answers(contender, tree, rows.take(kept), rows.take(out), names)
-        if found is None:
-            return None
-        pieces.append(found)
-    if not pieces or (whole and len(pieces) < len(parts)):
+        deadline = None if contender.is_quick else until
+        answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)
+        if answers is None:
+            break
+        pieces.append(answers)
+    if len(pieces) < min(_FEWEST_FOLDS, len(parts)):
         return None
-    labels = rows.labels[np.concatenate([out for _, out in parts[: len(pieces)]])]
-    logits = np.concatenate(pieces)
-    scores = metrics.evaluate(logits, labels, names)
-    right = np.asarray(logits.argmax(1) == labels)
-    return Standing(contender, scores, right, time.time() - started, len(pieces))
+    labels = [rows.labels[out] for _, out in parts[: len(pieces)]]
+    return Standing(contender, labels, pieces, names, time.time() - started)
 
 
 def _answers(
-    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str]
+    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str], deadline: float | None
 ) -> NDArray[np.float32] | None:
-    """Logits of held-out rows. Shape: (rows, classes)"""
+    """Logits of held-out rows; None where it does not fit the budget or is not trained by the deadline. Shape: (rows, classes)"""
     if contender.design is None:
         classifier = fit_words(configuration.from_dict(tree), kept, names)
         return None if classifier is None else classifier.logits(out.texts)
     try:
-        return logits_of_held_out(configuration.from_dict(_configured(tree, contender.design)), kept, out, names)
+        config = configuration.from_dict(_configured(tree, contender.design))
+        return logits_of_held_out(config, kept, out, names, deadline=deadline)
     except KeyboardInterrupt:
         if not requested():
             raise

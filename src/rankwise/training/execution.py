@@ -58,8 +58,10 @@ class Execution:
             raise KeyboardInterrupt
         return self.job.run
 
-    def answers(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+    def answers(self, texts: Sequence[np.ndarray], *, deadline: float | None = None) -> np.ndarray | None:
         """Train, and answer for texts given as token ids; nothing is saved, proven or scored. Shape: (texts, classes)
+
+        None where training was not whole at the deadline, by `time.time()`: half-way it says nothing of the whole.
 
         Raises: Diverged.
         """
@@ -69,9 +71,12 @@ class Execution:
             if method_of(job.config).solved_at_once:
                 fitting.solve(job, model, network, self.recorder)
             else:
-                fitting.fit(job, model, fitting.loop_of(job, model, network, self.recorder), self.recorder)
-                if stop.requested:  # stopped half-way, it says nothing of what it would have answered
+                loop = fitting.loop_of(job, model, network, self.recorder)
+                state = fitting.fit(job, model, loop, self.recorder, deadline=deadline)
+                if stop.requested:
                     raise KeyboardInterrupt
+                if state.step < job.total_steps:
+                    return None
             return logits_of(network, texts, job.config.train.eval_batch_size)
 
     def _built(self) -> tuple[Any, Any]:

@@ -20,8 +20,13 @@ from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare
 
 
-def logits_of_held_out(config: Config, kept: Rows, out: Rows, label_names: Sequence[str]) -> np.ndarray:
+def logits_of_held_out(
+    config: Config, kept: Rows, out: Rows, label_names: Sequence[str], *, deadline: float | None = None
+) -> np.ndarray | None:
     """Logits of rows that were held out, from the last weights of a run on the others. Shape: (rows, classes)
+
+    deadline
+        `time.time()` at which training has to be whole: None is returned where it is not.
 
     Raises: UserError, BudgetError for what `train` refuses.
     """
@@ -39,4 +44,4 @@ def logits_of_held_out(config: Config, kept: Rows, out: Rows, label_names: Seque
             caches.cache("tokens"),
             positions=job.plan.positions,
         )
-        return Execution(job).answers(tokens)
+        return Execution(job).answers(tokens, deadline=deadline)
