@@ -5,12 +5,20 @@ import pytest
 import rankwise
 from rankwise import config as configuration
 from rankwise.errors import UserError
+from rankwise.records.history import HistoryRow
 from rankwise.runs.folder import Run
 from rankwise.training.tracking import open_tracker
 
 ROWS = [
-    {"step": 4, "train_loss": 1.5, "validation_accuracy": 0.5, "learning_rate": 1e-3, "loss_ratio": None},
-    {"step": 8, "train_loss": 1.0, "validation_accuracy": 0.75, "learning_rate": 0.0, "loss_ratio": None},
+    HistoryRow(
+        step=step,
+        train_loss=loss,
+        validation_loss=1.0,
+        validation_accuracy=accuracy,
+        validation_macro_f1=accuracy,
+        learning_rate=rate,
+    )
+    for step, loss, accuracy, rate in [(4, 1.5, 0.5, 1e-3), (8, 1.0, 0.75, 0.0)]
 ]
 
 

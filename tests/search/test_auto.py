@@ -108,7 +108,7 @@ def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path,
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "search.yaml").write_text("base: {}")
     assert main(["auto", str(news["train"]), "--out", str(tmp_path / "a")]) == 2
-    assert "rankwise search --out" in capsys.readouterr().err
+    assert "go on with --resume" in capsys.readouterr().err
     for minutes in ("nan", "inf", "-1"):
         assert main(["auto", str(news["train"]), f"--max-minutes={minutes}", "--out", str(tmp_path / "b")]) == 2
         assert "--max-minutes must be a number above zero" in capsys.readouterr().err

@@ -67,6 +67,9 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert main(["evaluate", str(out), "--json"]) == 0
     assert main(["auto", str(train), *words, "--out", str(out)]) == 2
     assert "holds a finished search" in capsys.readouterr().err
+    before = (out / "search.json").read_bytes()
+    assert main(["auto", str(train), *words, "--out", str(out), "--resume"]) == 0
+    assert (out / "search.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 5), (30, 2, 4), (100, 5, 3)])

@@ -187,13 +187,14 @@ def test_many_classifiers_take_pairs_and_texts_each(runs, rows, of_texts):
 def test_a_server_takes_pairs(runs, rows, of_texts):
     from fastapi.testclient import TestClient
 
-    from rankwise.serve.app import make_app
+    from rankwise.serve.app import Service, make_app
     from rankwise.serve.collection import Collection
+    from rankwise.serve.limits import Limits
 
     pairs = [[a, b] for a, b, _ in rows[:3]]
     many = load_many({"pairs": runs["fast"], "texts": of_texts}, precision="fp32")
     expected = rankwise.load(runs["fast"]).predict_proba(pairs)
-    with TestClient(make_app(Collection(many)), base_url="http://127.0.0.1") as client:
+    with TestClient(make_app(Service(Collection(many), Limits())), base_url="http://127.0.0.1") as client:
         told = {one["name"]: one["pair"] for one in client.get("/v1/models").json()["models"]}
         assert told == {"pairs": True, "texts": False}
         said = client.post("/v1/classify", json={"texts": pairs, "model": "pairs"}).json()["results"]["pairs"]

@@ -114,7 +114,7 @@ def _chosen(
     if not 0 < max_minutes < math.inf:
         raise UserError(f"--max-minutes must be a number above zero, got {max_minutes:g}")
     if (folder / COPY).is_file():
-        raise UserError(f"{folder} holds a search already: go on with it with --resume, or choose another with --out")
+        raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
     if (folder / RECORD).is_file():
         raise UserError(f"{folder} holds a finished search: choose another folder with --out")
     for key in ("train.epochs", "train.eval_every"):

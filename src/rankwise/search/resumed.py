@@ -23,9 +23,10 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
     """
     before = records.read(folder / RECORD, SearchRecord)
     origin = before.auto
-    if origin is None or origin.schedule is None:
+    if origin is None:
         raise UserError(f"{folder} holds a search that auto did not make: rankwise search --out {folder} --resume")
-    if before.status == "finished":
+    # A winner of folds, or a floor alone, is whole once it is written: no trials are there to go on with.
+    if before.status == "finished" or origin.schedule is None:
         console.print(f"{folder} is finished already", highlight=False)
         return before
     # Of one that was killed, no minutes were written: its files say when it began and was last heard of.
