@@ -7,7 +7,6 @@ is judged before it, so that there is an answer whatever the clock leaves.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from rankwise.records.search import FoldsScore
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
 from rankwise.scoring.goals import PLAIN, Goal
+from rankwise.scoring.paired import mcnemar
 from rankwise.search.designs import ALL, FITTED, usual_rate
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.trial import load_data
@@ -45,6 +45,8 @@ _OF_THE_FIRST = 0.7
 """of that, for the likeliest: on a slow machine it answers for fewer folds, and all are compared by those"""
 _FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
+_CHANCE = 0.05
+"""that a split of rows as uneven comes about where two are equal"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
 _CONTRASTIVE: Keys = {
     "train.objective": "contrastive",
@@ -188,13 +190,13 @@ def judged(
 def choose(found: Sequence[Standing], goal: Goal) -> Standing:
     """The best by the goal, where it has more rows right than chance would give it over the first; else the first.
 
-    Of so few rows the best of several is often a lucky one, so it takes a standard error of the paired difference to
-    displace the likeliest.
+    Of so few rows the best of several is often a lucky one: it has to be told apart by an exact paired test. One standard
+    error of the difference displaced the likeliest wrongly in two of ten draws of eight rows a class (LOG.md).
     """
     first = found[0]
     best = max(found, key=lambda one: (goal.better(one.scores.value(goal.text)), -one.scores.loss))
     gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
-    return best if gained - lost > math.sqrt(gained + lost) else first
+    return best if gained > lost and mcnemar(gained, lost) < _CHANCE else first
 
 
 def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
