@@ -101,7 +101,8 @@ def run_cell(args: argparse.Namespace, name: str, train: Path, test: Path, peer:
         "classes": len(roles.label_names),
         "test_sha256": roles.test.sha256,
     }
-    environment = {key: value for key, value in description.describe().to_dict().items() if key != "platform"}
+    where = answered.pop("environment", None) or description.describe().to_dict()
+    environment = {key: value for key, value in where.items() if key != "platform"}
     files.write_json(target, about | answered | scores | {"environment": environment})
     print(
         f"    accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}, {answered['seconds']:.0f} s",
@@ -148,6 +149,7 @@ def of_auto(args: argparse.Namespace, name: str, train: Path, test: Path, seed: 
         "seconds": seconds,
         "notes": [f"{record['winner']['point'].get('design', record['winner']['run'])}"],
         "trainable": run.result["parameters"]["trainable"],
+        "environment": run.result["environment"],
         "validation_accuracy": record["winner"]["chosen"],
     }
 
