@@ -36,15 +36,19 @@ def main() -> None:
     parser.add_argument("--label", default="label", help="the label column")
     parser.add_argument("--per-class", type=int, default=8)
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument(
+        "--first", type=int, default=0, help="the first draw's seed: others than those looked at before"
+    )
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--model", default="packaged:all-MiniLM-L6-v2")
     args = parser.parse_args()
     short = args.model.rstrip("/").rpartition("/")[2].removeprefix("packaged:")
-    target = RESULTS / f"few_shot_{args.name}_{args.per_class}_{short}.json"
+    draws_of = f"-from-{args.first}" if args.first else ""
+    target = RESULTS / f"few_shot_{args.name}_{args.per_class}_{short}{draws_of}.json"
     known = files.read_json(target) if target.exists() else {}
     draws = {draw["seed"]: draw for draw in known.get("draws", [])}
     table = pq.read_table(args.train)
-    for seed in range(args.draws):
+    for seed in range(args.first, args.first + args.draws):
         if seed not in draws:
             draws[seed] = {"seed": seed, **measured(table.take(drawn(table, args.label, args.per_class, seed)), args)}
             print(draws[seed], flush=True)
