@@ -25,17 +25,6 @@ def pairs(source):
     return [(text.strip(), label) for text, (label,) in zip(source.texts, source.labels, strict=True)]
 
 
-@pytest.fixture
-def write(tmp_path):
-    def write(name, content, encoding="utf-8"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-        return path
-
-    return write
-
-
 def table(rows=ROWS, delimiter=",", header=HEADER, quoting=csv.QUOTE_MINIMAL):
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter, quoting=quoting).writerows([header, *rows] if header else rows)

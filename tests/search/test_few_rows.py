@@ -57,7 +57,7 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert winner["test"]["looks"] == 1
     assert winner["trainable"] <= 20_000
     assert "5 of 5 folds choose" in shown
-    assert "by folds" in shown
+    assert "by folds, of 30 rows" in shown
     run = json.loads((out / few_rows.FOLDER / "result.json").read_text())
     assert run["data"]["train"]["rows"] == 30
     assert "validation" not in run["metrics"]

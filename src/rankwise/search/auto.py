@@ -27,12 +27,12 @@ from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
-from rankwise.search.driver import COPY, RECORD, look_at_test, search
+from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
 from rankwise.search.floors import Floor, best, floors
 from rankwise.search.longer import longer
 from rankwise.search.resumed import resumed
-from rankwise.search.trial import load_data
+from rankwise.search.trial import load_data, look_at_test
 from rankwise.training.interrupt import StopRequest, stop_requests
 
 DEFAULT_MODEL = "packaged:all-MiniLM-L6-v2"

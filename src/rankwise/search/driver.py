@@ -22,7 +22,7 @@ from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, owned
-from rankwise.records.search import SearchTiming, TestLook
+from rankwise.records.search import SearchTiming
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import constraints
@@ -33,7 +33,7 @@ from rankwise.search.spec import Halving
 from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, in_turns, stops, survivors
 from rankwise.search.study import LATE, Study, Trial
 from rankwise.search.table import Judged, better_first, judge
-from rankwise.search.trial import STOPPED, Outcome, Task, carry_out, load_data, warm
+from rankwise.search.trial import STOPPED, Outcome, Task, carry_out, load_data, look_at_test, warm
 from rankwise.search.workers import InProcess, Workers
 from rankwise.training.interrupt import StopRequest, requested, stop_requests
 
@@ -474,25 +474,6 @@ class Sweep:
         scores = Run(self.folder / one.run).record.metrics.validation
         assert scores is not None
         return goal_of(self.spec.metric).better(math.nan if one.mean is None else one.mean), -scores.loss
-
-
-def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
-    """The winner's one look at the test set, when there is one; a resume does not look again."""
-    from rankwise.inference.evaluate import score
-
-    run = Run(folder / winner.run)
-    if run.config.data.test is None and run.config.data.test_size is None:
-        return None
-    scores = run.record.metrics.test or score(run)
-    return TestLook(
-        examples=scores.examples,
-        accuracy=scores.accuracy,
-        accuracy_ci95=scores.accuracy_ci95,
-        loss=scores.loss,
-        macro_f1=scores.macro_f1,
-        looks=scores.looks or 1,
-        looks_all=scores.looks_all,
-    )
 
 
 def _check_evaluates(config: Config) -> None:

@@ -94,7 +94,8 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     lines = []
     if record.counts.points:
         lines.append(f"halving   {record.counts.done} of {record.counts.points} designs were run to the end{next_best}")
-    folded = "by folds, of all rows; fitted on them" if record.auto is not None and record.auto.folds else None
+    folds = record.auto.folds if record.auto is not None else []
+    folded = f"by folds, of {folds[0].examples:,} rows; fitted on all" if folds else None
     lines += [
         f"winner    {winner.point['design']}: {of_rank}{winner.trainable:,} trainable parameters{cut}",
         f"score     {goal}validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "

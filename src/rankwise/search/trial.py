@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rankwise import config as configuration
 from rankwise.config import Config, Data
 from rankwise.errors import UserError
-from rankwise.records import LastScores, Result, Scores
+from rankwise.records import LastScores, Result, Scores, Winner
 from rankwise.records.record import Tree
 from rankwise.records.result import Standing
+from rankwise.records.search import TestLook
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import PLAIN
 
@@ -251,3 +252,22 @@ def warm(config: Config) -> None:
                 caches.cache("tokens"),
                 positions=positions,
             )
+
+
+def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
+    """The winner's one look at the test set, when there is one; a resume does not look again."""
+    from rankwise.inference.evaluate import score
+
+    run = Run(folder / winner.run)
+    if run.config.data.test is None and run.config.data.test_size is None:
+        return None
+    scores = run.record.metrics.test or score(run)
+    return TestLook(
+        examples=scores.examples,
+        accuracy=scores.accuracy,
+        accuracy_ci95=scores.accuracy_ci95,
+        loss=scores.loss,
+        macro_f1=scores.macro_f1,
+        looks=scores.looks or 1,
+        looks_all=scores.looks_all,
+    )

@@ -51,7 +51,7 @@ class Recorder:
         self.write("running")
 
     def session(self, step: int) -> None:
-        """This session begins from a step."""
+        """Training begins at a step: the first, or where a checkpoint left it."""
         self._sessions.append(step)
 
     def write(self, status: str, state: State | None = None, **more: Any) -> None:
