@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from rich.table import Table
 from rankwise import files
 from rankwise.errors import UserError
 from rankwise.machine.isa import ISAS, OVERRIDE
+from rankwise.machine.latency import percentile_ms
 
 TRAIN_VARIANTS = {
     "papers": "peft + Trainer in fp32, batches padded to their longest text: how the papers ran it",
@@ -311,8 +311,8 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
             "peak_mb": told["peak_mb"],
             "tokens": told["tokens"],
             "trainable": told["trainable"],
-            "p50_ms": _percentile_ms(told["seconds"], 0.5),
-            "p99_ms": _percentile_ms(told["seconds"], 0.99),
+            "p50_ms": round(percentile_ms(told["seconds"], 0.5), 3),
+            "p99_ms": round(percentile_ms(told["seconds"], 0.99), 3),
             "seconds": [round(second, 5) for second in told["seconds"]],
         }
     for variant, row in rows.items():
@@ -334,11 +334,6 @@ def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, 
         "variants": rows,
         "environment": description.describe().to_dict(),
     }
-
-
-def _percentile_ms(seconds: list[float], share: float) -> float:
-    """The least time that this share of the steps keeps within."""
-    return round(1000 * sorted(seconds)[max(0, math.ceil(share * len(seconds)) - 1)], 3)
 
 
 def table(result: dict[str, Any]) -> Table:

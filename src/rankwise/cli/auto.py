@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-minutes", type=float, default=15.0, metavar="M", help="minutes allowed (default: 15)")
     parser.add_argument("--max-mb", type=float, metavar="N", help="megabytes of what is shipped, the base not counted")
     parser.add_argument(
+        "--max-ms", type=float, metavar="N", help="milliseconds one text of the median length may take on this machine"
+    )
+    parser.add_argument(
         "--goal",
         default="accuracy",
         metavar="GOAL",
@@ -44,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         max_minutes=args.max_minutes,
         goal=args.goal,
         max_mb=args.max_mb,
+        max_ms=args.max_ms,
         resume=args.resume,
         out=args.out,
         started=started,

@@ -92,6 +92,10 @@ def summary(path: Path, result: Result) -> str:
     if decision is not None:
         reached = "" if decision.value is None else f", which came to {decision.value:.4f} there"
         lines.append(f"answers are decided for {decision.goal}, fitted on {decision.rows:,} validation rows{reached}")
+    if result.latency is not None:
+        from rankwise.inference.latency import in_words
+
+        lines.append(in_words(result.latency, None))
     lines += [f"note: {note}" for note in result.notes]
     timing = result.timing
     lines.append(

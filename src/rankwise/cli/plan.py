@@ -12,6 +12,8 @@ import msgspec
 
 from rankwise import config as configuration
 from rankwise.cli import common
+from rankwise.planning.measured import Measured
+from rankwise.planning.planned import Plan, as_lines
 
 EXAMPLE = "rankwise plan model.name=roberta-base data.num_labels=4 adapter.scope=[value] adapter.rank=22"
 
@@ -19,27 +21,45 @@ EXAMPLE = "rankwise plan model.name=roberta-base data.num_labels=4 adapter.scope
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     common.add_config_words(parser, required=False)
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure on this machine what one text takes, and keep it for later plans",
+    )
     common.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; 2 when it is over budget, after printing it."""
     from rankwise import planning
+    from rankwise.planning import measured
 
     tree = configuration.tree_of(*common.source_and_overrides(args.words))
     config = configuration.from_dict(tree)
     config = _with_classes(config)
     plan = planning.plan(config)
+    known = _measured(plan) if args.measure else measured.read(plan)
     is_open = not {"rank", "scope", "method"} & set(tree.get("adapter", {})) and config.budget.max_trainable is not None
+    shown = "\n".join([plan.text(), *([as_lines(rows)] if (rows := measured.lines(plan, known)) else [])])
     if args.json:
-        common.print_json(plan.to_dict() | ({"options": planning.options(config)} if is_open else {}))
+        more = {"measured": known.to_dict()} | ({"options": planning.options(config)} if is_open else {})
+        common.print_json(plan.to_dict() | more)
     elif is_open:
         print(planning.table(config), end="\n\n")
-        print(plan.text())
+        print(shown)
     else:
-        print(plan.text())
+        print(shown)
     planning.require_fit(plan)
+    measured.require_ms(plan, known)
     return 0
+
+
+def _measured(plan: Plan) -> Measured:
+    """This machine's figures of a plan's shape, taken now."""
+    from rankwise.models import tokenizer_of
+    from rankwise.training import latency
+
+    return latency.measure(plan, tokenizer_of(plan.config.model))
 
 
 def _with_classes(config: configuration.Config) -> configuration.Config:

@@ -39,6 +39,17 @@ class Budget(Section, frozen=True):
             "megabytes (a million bytes) of the file that is shipped: adapter and head, the base not counted; null is any"
         ),
     ] = None
+    max_ms: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        _help(
+            "milliseconds that one text may take on this machine, measured before anything trains: data.max_length is solved "
+            "where it is not given; null is any"
+        ),
+    ] = None
+    ms_percentile: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        _help("of the training texts' lengths: the text that budget.max_ms is about; 50 is the median"),
+    ] = 50
 
 
 class Model(Section, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,11 @@ _GROUP_WORDS = {
     "head": "head",
     "encoder": "encoder",
 }
+
+
+def as_lines(rows: Iterable[tuple[str, str]]) -> str:
+    """Names and what is said of each, for a terminal."""
+    return "\n".join(f"{name:<16}{value}" for name, value in rows)
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Plan:
         rows.append(("adapter file", f"{self.adapter_bytes:>11,} bytes{self._shipped_words()}"))
         rows.append(("engine", self.engine + (f" ({self.engine_reason})" if self.engine_reason else "")))
         rows += [("note", note) for note in self.notes]
-        return "\n".join(f"{name:<16}{value}" for name, value in rows)
+        return as_lines(rows)
 
     def _adapter_words(self) -> str:
         adapter, method = self.config.adapter, method_of(self.config)

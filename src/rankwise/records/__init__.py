@@ -3,7 +3,7 @@
 from rankwise.records.adapter import AdapterRecord, Trained
 from rankwise.records.history import HistoryRow
 from rankwise.records.record import Record, read, write
-from rankwise.records.result import Calibration, Decision, Floor, LastScores, Metrics, Result, Scores
+from rankwise.records.result import Calibration, Decision, Floor, LastScores, Latency, Metrics, Result, Scores
 from rankwise.records.search import AutoRecord, SearchRecord, SearchRow, TrialRecord, Winner
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Floor",
     "HistoryRow",
     "LastScores",
+    "Latency",
     "Metrics",
     "Record",
     "Result",

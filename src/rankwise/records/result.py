@@ -163,6 +163,22 @@ class Memory(Record, kw_only=True):
     peak_mb: float = 0.0
 
 
+class Latency(Record, kw_only=True):
+    """Milliseconds from one text to its answer on the machine of the run, alone in its batch: the median of the calls, and
+    what all but one in a hundred keep within.
+
+    tokens, percentile
+        Of the text: what is kept of it, and where its length stands among the training texts'.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("tokens",)
+
+    p50_ms: float
+    p99_ms: float
+    tokens: int | None = None
+    percentile: int = 50
+
+
 class RowsOfRole(Record, kw_only=True):
     """The rows of a role: how many, and their hash.
 
@@ -293,6 +309,7 @@ class Result(Record, kw_only=True):
         "notes",
         "calibration",
         "decision",
+        "latency",
         "texts",
     )
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_set_apart,)
@@ -320,6 +337,7 @@ class Result(Record, kw_only=True):
     notes: list[str] = []
     calibration: Calibration | None = None
     decision: Decision | None = None
+    latency: Latency | None = None
 
     @property
     def ended(self) -> bool:

@@ -139,6 +139,8 @@ class AutoRecord(Record, kw_only=True):
 
     speed, schedule
         As `search.speed.Speed` and `search.clock.ClockPlan` have it; None where nothing was trained.
+    max_ms
+        Milliseconds that one text of the median length may take.
     floors
         What was solved at once.
     folds
@@ -149,9 +151,18 @@ class AutoRecord(Record, kw_only=True):
         The lines that were printed.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("max_params", "speed", "schedule", "floors", "folds", "planned_lines")
+    OMITTED: ClassVar[tuple[str, ...]] = (
+        "max_params",
+        "max_ms",
+        "speed",
+        "schedule",
+        "floors",
+        "folds",
+        "planned_lines",
+    )
 
     max_params: str | int | None = None
+    max_ms: float | None = None
     max_minutes: float = 0.0
     minutes: float | None = None
     speed: dict[str, float] | None = None

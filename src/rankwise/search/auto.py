@@ -7,6 +7,7 @@ halving, finishes the best one, and says why. Every choice is made on validation
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import records
 from rankwise.config import Config, Keys
-from rankwise.errors import UserError
+from rankwise.errors import BudgetError, UserError
 from rankwise.objects import source_of
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
@@ -27,11 +28,12 @@ from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
-from rankwise.search.driver import COPY, RECORD, search
+from rankwise.search.driver import COPY, FLOORS, RECORD, search
 from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
-from rankwise.search.floors import Floor, best, floors
+from rankwise.search.floors import Floor, best, floors, of_words
 from rankwise.search.longer import longer
 from rankwise.search.resumed import resumed
+from rankwise.search.single_text import SingleText, single_text
 from rankwise.search.trial import load_data, look_at_test
 from rankwise.training.interrupt import StopRequest, stop_requests
 
@@ -50,6 +52,7 @@ def auto(
     max_minutes: float = 15.0,
     goal: str = "accuracy",
     max_mb: float | None = None,
+    max_ms: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     console: Console | None = None,
@@ -64,6 +67,8 @@ def auto(
         cost:FILE (`scoring.goals`).
     max_mb
         Megabytes (a million bytes) of what is shipped: adapter and head, or the folder of TF-IDF; the base is not counted.
+    max_ms
+        Milliseconds that one text of the median length may take on this machine, whatever is shipped.
     overrides
         `key=value` words that are kept as they are, such as data.test=FILE or model.name=roberta-base.
     resume
@@ -89,7 +94,8 @@ def auto(
                 console.print(f"{folder} is finished already", highlight=False)
                 return before.to_dict()
             (folder / RECORD).unlink()  # stopped before its search began: its floors are there, all else begins anew
-        own = list(overrides) if max_mb is None else [*overrides, f"budget.max_mb={max_mb}"]
+        limits = {"budget.max_mb": max_mb, "budget.max_ms": max_ms}
+        own = [*overrides, *(f"{key}={limit}" for key, limit in limits.items() if limit is not None)]
         return _chosen(data, own, max_params, max_minutes, goal, folder, console, started, stop).to_dict()
 
 
@@ -135,19 +141,29 @@ def _chosen(
     roles = load_data(config.data, ["train", "validation", "test"])
     wanted.check(roles.label_names, multi_label=roles.data.multi_label)
     tree["data"] |= roles.found()
+    single = single_text(config, roles.train)
+    try:
+        tree = single.settled(tree, roles)
+    except BudgetError as error:
+        quick = single.quick_enough(_words_alone(tree, roles, folder), folder)
+        if not quick:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _floor_alone(quick, config, roles, folder, console, max_minutes, started, single, why=str(error))
+    config = configuration.from_dict(tree)
     if few_rows.are_few(roles, config, fixed):
-        return _of_few_rows(tree, fixed, folder, console, max_minutes, started, stop)
+        return _of_few_rows(tree, fixed, folder, console, max_minutes, started, stop, single)
     labels = len(roles.label_names)
 
     def available(steps: int) -> int:
         return len(designs_for(config, fixed, labels, steps))
 
     config, speed = fit_clock(tree, roles, ends, 60 * max_minutes, available)
-    solved = floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes)
+    solved = single.quick_enough(floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes), folder)
     if stop.requested:
         if not solved:
             raise KeyboardInterrupt
-        return _interrupted(_floor_alone(solved, config, roles, folder, console, max_minutes, started), folder)
+        return _interrupted(_floor_alone(solved, config, roles, folder, console, max_minutes, started, single), folder)
     start = best([one for one in solved if one.pooling], wanted)
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
@@ -166,7 +182,7 @@ def _chosen(
     except UserError:
         if not solved:
             raise
-        return _floor_alone(solved, config, roles, folder, console, max_minutes, started)
+        return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     lines = facts(config, roles, speed, fits, designs, solved)
     for line in [*roles.report.lines(), *lines]:
@@ -177,6 +193,7 @@ def _chosen(
 
     origin = AutoRecord(
         max_params=max_params,
+        max_ms=single.limit_ms,
         max_minutes=max_minutes,
         speed=msgspec.to_builtins(speed),
         schedule=msgspec.to_builtins(fits),
@@ -193,9 +210,11 @@ def _chosen(
         rivals=rivals,
     )
     with changing(folder / RECORD, SearchRecord) as record:
+        assert record.winner is not None
+        timed = single.line(record.winner, folder)
         seconds = time.time() - started
         origin.minutes = round(seconds / 60, 2)
-        origin.explanation = lines + outcome(record, seconds, 60 * max_minutes, fits.steps)
+        origin.explanation = [*lines, *timed, *outcome(record, seconds, 60 * max_minutes, fits.steps)]
         record.auto = origin
     return record
 
@@ -208,6 +227,7 @@ def _of_few_rows(
     max_minutes: float,
     started: float,
     stop: StopRequest,
+    single: SingleText,
 ) -> SearchRecord:
     """The record where rows are too few to hold some of them out."""
     config = configuration.from_dict(tree)
@@ -224,7 +244,7 @@ def _of_few_rows(
     winner = few_rows.fit_on_all(standing, tree, folder, ends - _END_S)
     lines = [*rows_lines(config, roles, standing.folds), *folds_lines(found, standing)]
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
-    record = _without_trials(winner, lines, origin, config, roles, folder, console, started)
+    record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single)
     return _interrupted(record, folder) if stopped else record
 
 
@@ -245,17 +265,28 @@ def _floor_alone(
     console: Console,
     max_minutes: float,
     started: float,
+    single: SingleText,
+    why: str = "no time is left to train anything: give more --max-minutes, or fewer rows",
 ) -> SearchRecord:
-    """The record where the clock has no time for a trained design: the best of what was solved at once."""
+    """The record where nothing can be trained: the best of what was solved at once.
+
+    why
+        In words.
+    """
     lowest = best(solved, goal_of(config.train.select.metric))
     assert lowest is not None
     lines = [
         *data_lines(config, roles),
         f"floor     {floor_line(solved)}",
-        "plan      no time is left to train anything: give more --max-minutes, or fewer rows",
+        f"plan      {why}",
     ]
     floors = AutoRecord(max_minutes=max_minutes, floors=[one.winner() for one in solved])
-    return _without_trials(lowest.winner(), lines, floors, config, roles, folder, console, started)
+    return _without_trials(lowest.winner(), lines, floors, config, roles, folder, console, started, single)
+
+
+def _words_alone(tree: Tree, roles: Any, folder: Path) -> list[Floor]:
+    words = of_words(tree, roles, folder / FLOORS / "words")
+    return [] if words is None else [words]
 
 
 def _without_trials(
@@ -267,6 +298,7 @@ def _without_trials(
     folder: Path,
     console: Console,
     started: float,
+    single: SingleText,
 ) -> SearchRecord:
     """The record of a winner that no search of trials came before."""
     winner.test = look_at_test(folder, winner)
@@ -282,7 +314,8 @@ def _without_trials(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     seconds = time.time() - started
     origin.minutes = round(seconds / 60, 2)
-    origin.explanation = lines + outcome(record, seconds, 60 * origin.max_minutes, 0)
+    origin.max_ms = single.limit_ms
+    origin.explanation = [*lines, *single.line(winner, folder), *outcome(record, seconds, 60 * origin.max_minutes, 0)]
     records.write(folder / RECORD, record)
     return record
 

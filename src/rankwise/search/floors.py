@@ -87,7 +87,7 @@ def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float
         The keys that the user has set.
     """
     started = time.time()
-    found = [_of_words(tree, roles, folder / FOLDER / "words")]
+    found = [of_words(tree, roles, folder / FOLDER / "words")]
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
         if requested() or (found and time.time() - started > _SHARE * clock_s):
@@ -130,8 +130,12 @@ def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor
     )
 
 
-def _of_words(tree: Tree, roles: Any, path: Path) -> Floor | None:
-    """TF-IDF as a run's folder; None where scikit-learn is missing or there are no words."""
+def of_words(tree: Tree, roles: Any, path: Path) -> Floor | None:
+    """TF-IDF as a run's folder; None where scikit-learn is missing or there are no words.
+
+    path
+        Of the run's folder.
+    """
     started = time.time()
     config = configuration.from_dict(tree)
     classifier = fit_words(config, roles.train, roles.label_names)

@@ -11,9 +11,12 @@ from rankwise import records
 from rankwise.errors import UserError
 from rankwise.records import SearchRecord
 from rankwise.records.record import changing
+from rankwise.runs.folder import Run
 from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import outcome
 from rankwise.search.longer import longer
+from rankwise.search.single_text import SingleText
+from rankwise.search.trial import load_data
 
 
 def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
@@ -44,9 +47,14 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
         rivals=lambda winner: longer(winner, folder, deadline),
     )
     with changing(folder / RECORD, SearchRecord) as record:
+        assert record.winner is not None
+        config = Run(folder / record.winner.run).config
+        rows = load_data(config.data, ["train", "validation", "test"]).train
+        timed = SingleText(origin.max_ms, config.budget.ms_percentile, rows).line(record.winner, folder)
         seconds = 60 * used + time.time() - started
         origin.minutes = round(seconds / 60, 2)
         lines = origin.explanation[: origin.planned_lines]
-        origin.explanation = lines + outcome(record, seconds, clock_s, int(origin.schedule["steps"]))
+        said = outcome(record, seconds, clock_s, int(origin.schedule["steps"]))
+        origin.explanation = [*lines, *timed, *said]
         record.auto = origin
     return record

@@ -119,7 +119,8 @@ class Execution:
         gc.collect()
         reloaded, difference = live.reloaded()
         scores, decision = final.scores(job, state, reloaded)
-        recorder.finish(state, scores, decision, difference, stopped=stopped)
+        single = final.latency(job, reloaded)
+        recorder.finish(state, scores, decision, difference, single, stopped=stopped)
         return None if stopped else state
 
     def _with_best_kept(self, error: Diverged, loop: Loop, model: Any) -> Diverged:

@@ -8,11 +8,13 @@ import numpy as np
 
 from rankwise.baselines import tfidf
 from rankwise.data import folds
+from rankwise.inference.latency import over
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
-from rankwise.records import Decision, Floor, LastScores, Metrics, Scores
+from rankwise.records import Decision, Floor, LastScores, Latency, Metrics, Scores
 from rankwise.scoring import chance, judged, predictions
 from rankwise.training import stopping
+from rankwise.training.latency import of_network
 from rankwise.training.prepare import Job
 from rankwise.training.state import State
 
@@ -47,7 +49,18 @@ def scores(job: Job, state: State, classifier: Classifier) -> tuple[Metrics, Dec
     return found, decision
 
 
-def notes(job: Job, state: State, found: Metrics, decision: Decision | None) -> list[str]:
+def latency(job: Job, classifier: Classifier) -> Latency | None:
+    """What one text takes with the adapter as it was saved, where a budget is kept to."""
+    config, rows = job.config, job.roles.train
+    if config.budget.max_ms is None:
+        return None
+    assert rows is not None
+    return of_network(classifier, job.tokenizer, rows, job.training.tokens, config.budget.ms_percentile)
+
+
+def notes(
+    job: Job, state: State, found: Metrics, decision: Decision | None, single: Latency | None = None
+) -> list[str]:
     """What a reader of the scores should know."""
     said = stopping.warnings(state.history, state.selection, state.step, stopped_early=state.stopped_early)
     if found.validation is not None and (chance_note := chance.note(found.validation, "validation")):
@@ -56,6 +69,8 @@ def notes(job: Job, state: State, found: Metrics, decision: Decision | None) -> 
         said.append("no TF-IDF floor beside the scores, scikit-learn is missing: pip install 'rankwise[floor]'")
     if decision is not None and decision.note:
         said.append(decision.note)
+    if single is not None and (late := over(single, job.config.budget.max_ms)):
+        said.append(late)
     if method_of(job.config).solved_at_once:
         said.append(
             f"adapter.method: {job.config.adapter.method} is solved at once: optimizer, schedule and steps of train do not apply"

@@ -15,12 +15,14 @@ from rankwise import data, planning
 from rankwise.config import Config
 from rankwise.data.tokens import Tokens, tokenise
 from rankwise.errors import UserError
+from rankwise.inference.latency import in_words
 from rankwise.machine import caches
 from rankwise.machine.precision import precision_of
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate, weights_identity
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import Goal, goal_of
+from rankwise.training import latency
 from rankwise.training.examples import Augmentation, Examples
 from rankwise.training.loop import total_steps
 from rankwise.training.objective import Objective, objective
@@ -77,6 +79,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     assert roles.train is not None
     steps = total_steps(len(roles.train), config.train)
     loss = _check_options(plan, roles.train, steps)
+    plan = _within_ms(plan, run, roles, tokenizer, console)
     training = _training(roles.train, tokenizer, plan)
     length = training.tokens.max_length
     validation = None
@@ -102,6 +105,23 @@ def _check_options(plan: planning.Plan, train: data.Rows, steps: int) -> Objecti
     check_optimizer(config.train)
     warmup_steps(config.train, steps)
     return objective(config.train, train.labels, plan.num_labels, multi_label=config.data.multi_label)
+
+
+def _within_ms(plan: planning.Plan, run: Run, roles: data.Roles, tokenizer: Any, console: Console) -> planning.Plan:
+    """The plan whose single texts are answered within `budget.max_ms`: a run that goes on has been measured already.
+
+    Raises: BudgetError.
+    """
+    if plan.config.budget.max_ms is None:
+        return plan
+    if (run.path / "config.yaml").exists():
+        length = plan.config.data.max_length or run.config.data.max_length
+        return plan if length is None else latency.with_length(plan, length)
+    assert roles.train is not None
+    plan, before = latency.within(plan, roles.train, roles.label_names, tokenizer)
+    if before is not None:
+        console.print(f"before training, {in_words(before, plan.config.budget.max_ms)}", highlight=False)
+    return plan
 
 
 def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: planning.Plan) -> Tokens:

@@ -10,7 +10,7 @@ from rankwise.inference import calibrate
 from rankwise.machine import description
 from rankwise.machine.precision import precision_of
 from rankwise.machine.processes import this_process
-from rankwise.records import AdapterRecord, Decision, Metrics
+from rankwise.records import AdapterRecord, Decision, Latency, Metrics
 from rankwise.records import result as records
 from rankwise.records.adapter import FILE as ADAPTER_RECORD
 from rankwise.records.record import changing, of_tree
@@ -84,20 +84,31 @@ class Recorder:
         self.write("failed", state, error=error, **({"reached": _reached(state)} if reached else {}))
 
     def finish(
-        self, state: State, scores: Metrics, decision: Decision | None, difference: float, *, stopped: bool = False
+        self,
+        state: State,
+        scores: Metrics,
+        decision: Decision | None,
+        difference: float,
+        latency: Latency | None = None,
+        *,
+        stopped: bool = False,
     ) -> None:
         """What a finished run says of itself; `finished` is written last. One that the user stopped says the same of its
         best weights so far, and stays `interrupted`: a resume goes on from its checkpoint.
 
         difference
             Between the logits of the live model and of the saved one.
+        latency
+            Of one text, where a budget is kept to.
         """
-        run, notes = self.job.run, final.notes(self.job, state, scores, decision)
+        run, notes = self.job.run, final.notes(self.job, state, scores, decision, latency)
         proven = records.Proof(max_logit_difference=difference)
         # A run killed before its status is written goes on to its end again, calibration included.
         standing = {"reached": _reached(state)} if stopped else {}
         status = "interrupted" if stopped else "running"
-        self.write(status, state, metrics=scores, reload=proven, notes=notes, decision=decision, **standing)
+        self.write(
+            status, state, metrics=scores, reload=proven, notes=notes, decision=decision, latency=latency, **standing
+        )
         if decision is not None:
             with changing(run.adapter / ADAPTER_RECORD, AdapterRecord) as adapter:
                 adapter.decision = decision
