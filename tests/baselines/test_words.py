@@ -1,10 +1,12 @@
 """A classifier of words: chosen by its own rows, saved without a pickle, and refused when it is damaged."""
 
+import time
+
 import numpy as np
 import pytest
 
 from conftest import sentences
-from rankwise.baselines import words
+from rankwise.baselines import timed, words
 from rankwise.errors import UserError
 
 NAMES = ["business", "science", "sport"]
@@ -55,6 +57,36 @@ def test_two_classes_several_labels_and_a_class_without_rows():
 
 def test_texts_without_a_word_make_no_classifier():
     assert words.fit(["", " "] * 20, np.arange(40) % 2, ["a", "b"]) is None
+
+
+def test_a_clock_takes_as_many_rows_as_it_has_time_for(monkeypatch):
+    ticks = iter([0.0, 10.0, 20.0, 20.5])
+    monkeypatch.setattr(timed.time, "perf_counter", lambda: next(ticks))
+    clock, endless = timed.Clock(time.time() + 3600), timed.Clock(None)
+    for one in (clock, endless):
+        with one.measuring(100):
+            pass
+    assert 2_000 <= clock.rows(10**6) < 3600 * 100 / 10, "a tenth of a second a row, and not all of the hour"
+    assert timed.Clock(time.time() + 3600).rows(10**6) == 10**6, "nothing is known yet"
+    assert endless.rows(10**6) == 10**6
+
+
+def test_a_clock_that_ends_keeps_what_the_solver_has(monkeypatch):
+    texts, labels = rows(240, 4)
+    _, vectors = words._fitted(texts, ("words",), 500)
+    whole = timed.Clock(None).solved(vectors, labels, (10.0, 100.0))
+    monkeypatch.setattr(timed, "_PIECE", 1)
+    clock = timed.Clock(time.time() + 3600)
+    ends = iter([False, True, True])
+    monkeypatch.setattr(timed.Clock, "is_over", property(lambda _: next(ends)))
+    cut = clock.solved(vectors, labels, (10.0, 100.0))
+    assert cut[100.0] is None, "not begun after the end"
+    assert cut[10.0].n_iter_.max() == 1
+    assert np.abs(cut[10.0].coef_).max() < np.abs(whole[10.0].coef_).max()
+
+
+def test_words_that_cannot_be_counted_in_time_make_no_classifier():
+    assert words.fit(*rows(240, 0), NAMES, until=time.time() - 1) is None
 
 
 def test_a_damaged_folder_is_refused(classifier, tmp_path):

@@ -12,6 +12,7 @@ from rankwise.config import from_dict
 from rankwise.search import auto as module
 from rankwise.search import floors
 from rankwise.search.floors import Floor, best
+from rankwise.search.speed import Speed
 from rankwise.search.trial import load_data
 from support import scores_of
 
@@ -67,6 +68,25 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
     record = module.auto(str(news["train"]), words, max_params="20k", out=tmp_path / "a")
     assert record["winner"]["run"].startswith("floors/")
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "expected"), [(1_000, 0.01, None), (10**6, 0.01, 9_000), (10**6, 10.0, 2_048)]
+)
+def test_heads_are_fitted_on_as_many_rows_as_a_share_of_the_clock_scores(rows, share, expected):
+    found = floors.probe_rows({"head": {}}, rows, Speed(1.0, share, 1.0), 900)
+    assert found == expected
+    assert floors.probe_rows({"head": {"probe_rows": 7}}, rows, Speed(1.0, share, 1.0), 900) == 7, "the user's own"
+
+
+def test_a_title_says_how_many_rows_words_were_counted_on(config, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    roles = load_data(from_dict(config).data, ["train", "validation"])
+    whole = floors.fit_words(from_dict(config), roles.train, roles.label_names)
+    assert whole.fitted_on == len(roles.train)
+    monkeypatch.setattr(floors, "fit_words", lambda *_: replace(whole, fitted_on=40))
+    assert floors.of_words(config, roles, tmp_path / "words").title.endswith(", on 40 rows")
 
 
 @pytest.mark.parametrize("megabytes", [0.02, 0.2])

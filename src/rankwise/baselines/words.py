@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rankwise import files
+from rankwise.baselines.timed import Clock
 from rankwise.errors import UserError
 from rankwise.records import read, write
 from rankwise.records.result import Decision
@@ -28,7 +29,6 @@ _STRENGTHS = (10.0, 100.0)
 _GRAM_BYTES, _DETAIL_BYTES = 14, 4_000
 """of quotes, comma, indentation and line around an n-gram, and of all else in the folder"""
 _FOLDS, _FOLD_ROWS = 2, 2_000
-_ITERATIONS = 100
 _KINDS: dict[str, dict[str, Any]] = {
     "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
     "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
@@ -54,6 +54,8 @@ class WordClassifier:
     label: str = "label"
     decision: Decision | None = None
     """fitted for a goal"""
+    fitted_on: int | None = None
+    """training rows; fewer than there were where a clock had no room for all"""
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores of cleaned texts, float32. Shape: (texts, classes)"""
@@ -150,6 +152,15 @@ def vectorizer_of() -> Any:
     return TfidfVectorizer
 
 
+def is_there() -> bool:
+    """Whether scikit-learn is installed; it is imported then."""
+    try:
+        from sklearn import feature_extraction, linear_model, multiclass  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def fit(
     texts: Sequence[str],
     labels: np.ndarray,
@@ -160,6 +171,7 @@ def fit(
     preprocess: Sequence[str] = (),
     seed: int = 0,
     most: int | None = None,
+    until: float | None = None,
 ) -> WordClassifier | None:
     """The best of words, and words with characters, each at its best strength by cross-validation; None for texts without
     a single n-gram.
@@ -168,20 +180,25 @@ def fit(
         Shape: (texts,) classes, or (texts, classes) of zeros and ones
     most
         Numbers that may be fitted.
+    until
+        `time.time()` at which it should be there. What does not fit is left out: characters, then rows, then the last
+        iterations; None is also returned where not even a few of these fit.
     """
     width = _FEATURES if most is None else min(_FEATURES, most // _rows(labels, len(label_names)) - 1)
     if width < 1:
         return None
-    sample = np.random.default_rng(seed).permutation(len(texts))[:_FOLD_ROWS]
-    scores: dict[tuple[tuple[str, ...], float], float] = {}
+    clock, order = Clock(until), np.random.default_rng(seed).permutation(len(texts))
     try:
-        scores |= _held_out(texts, labels, sample, ("words",), _STRENGTHS, width)
-        (_, strength), _ = max(scores.items(), key=lambda item: item[1])
-        scores |= _held_out(texts, labels, sample, ("words", "characters"), (strength,), width)
-        (kinds, strength), _ = max(scores.items(), key=lambda item: item[1])
-        vectorizers = _fitted(texts, kinds, width)
-        model = _solved(_vectors(vectorizers, texts), labels, strength)
+        chosen = _chosen(texts, labels, order[:_FOLD_ROWS], width, clock)
+        if chosen is None:
+            return None
+        kinds, strength = chosen
+        rows = np.sort(order[: clock.rows(len(texts))])
+        vectorizers, vectors = _fitted([texts[row] for row in rows], kinds, width)
+        model = clock.solved(vectors, labels[rows], (strength,))[strength]
     except ValueError:  # no n-gram at all, or a single class in a sample too small to be folded
+        return None
+    if model is None:
         return None
     coefficients, offsets = _whole(model, len(label_names))
     return WordClassifier(
@@ -194,7 +211,20 @@ def fit(
         tuple(preprocess),
         strength,
         label,
+        fitted_on=len(rows),
     )
+
+
+def _chosen(
+    texts: Sequence[str], labels: np.ndarray, sample: np.ndarray, width: int, clock: Clock
+) -> tuple[tuple[str, ...], float] | None:
+    """The kinds of n-grams and the strength that answer most rows of a sample, by folds; None where the clock ended."""
+    words = _held_out(texts, labels, sample, ("words",), _STRENGTHS, width, clock)
+    if words is None:
+        return None
+    (kinds, strength), right = max(words.items(), key=lambda item: item[1])
+    both = _held_out(texts, labels, sample, (*kinds, "characters"), (strength,), width, clock)
+    return max({(kinds, strength): right, **(both or {})}.items(), key=lambda item: item[1])[0]
 
 
 def _rows(labels: np.ndarray, classes: int) -> int:
@@ -202,24 +232,21 @@ def _rows(labels: np.ndarray, classes: int) -> int:
     return 1 if classes == 2 and labels.ndim == 1 else classes
 
 
-def _fitted(texts: Sequence[str], kinds: Sequence[str], width: int) -> dict[str, Any]:
-    """Vectorizers of the most frequent n-grams, `width` of all kinds together."""
-    each = max(1, width // len(kinds))
-    return {kind: vectorizer_of()(**_KINDS[kind], sublinear_tf=True, max_features=each).fit(texts) for kind in kinds}
+def _fitted(texts: Sequence[str], kinds: Sequence[str], width: int) -> tuple[dict[str, Any], Any]:
+    """Vectorizers of the most frequent n-grams, `width` of all kinds together, and what they make of the texts."""
+    from scipy.sparse import hstack
+
+    each, vectorizers, vectors = max(1, width // len(kinds)), {}, []
+    for kind in kinds:
+        vectorizers[kind] = vectorizer_of()(**_KINDS[kind], sublinear_tf=True, max_features=each, dtype=np.float32)
+        vectors.append(vectorizers[kind].fit_transform(texts))
+    return vectorizers, hstack(vectors).tocsr()
 
 
 def _vectors(vectorizers: dict[str, Any], texts: Sequence[str]) -> Any:
     from scipy.sparse import hstack
 
     return hstack([vectorizer.transform(texts) for vectorizer in vectorizers.values()]).tocsr()
-
-
-def _solved(vectors: Any, labels: np.ndarray, strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-
-    model: Any = LogisticRegression(C=strength, max_iter=_ITERATIONS)
-    return (OneVsRestClassifier(model) if labels.ndim == 2 else model).fit(vectors, labels)
 
 
 def _held_out(
@@ -229,15 +256,19 @@ def _held_out(
     kinds: tuple[str, ...],
     strengths: Sequence[float],
     width: int,
-) -> dict[tuple[tuple[str, ...], float], float]:
-    """Mean accuracy over the folds of a sample, by strength."""
+    clock: Clock,
+) -> dict[tuple[tuple[str, ...], float], float] | None:
+    """Mean accuracy over the folds of a sample, by strength; None where the clock ended. What it took is the clock's measure
+    of a row."""
     right = {(kinds, strength): 0.0 for strength in strengths}
     for fold in range(_FOLDS):
         held, kept = sample[fold::_FOLDS], np.delete(sample, np.s_[fold::_FOLDS])
-        vectorizers = _fitted([texts[row] for row in kept], kinds, width)
-        inside, outside = (_vectors(vectorizers, [texts[row] for row in rows]) for rows in (kept, held))
-        for strength in strengths:
-            model = _solved(inside, labels[kept], strength)
+        with clock.measuring(len(kept)):
+            vectorizers, inside = _fitted([texts[row] for row in kept], kinds, width)
+        outside = _vectors(vectorizers, [texts[row] for row in held])
+        for strength, model in clock.solved(inside, labels[kept], strengths).items():
+            if model is None:
+                return None
             right[kinds, strength] += float(model.score(outside, labels[held])) / _FOLDS
     return right
 

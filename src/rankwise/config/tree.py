@@ -126,6 +126,13 @@ class Head(Section, frozen=True):
     probe_first: Annotated[
         bool, _help("fit the head on frozen features before the adapters train (Kumar et al. 2022)")
     ] = False
+    probe_rows: Annotated[
+        PositiveInt | None,
+        _help(
+            "training rows, drawn by train.seed, that the projection is fitted on (adapter.method: probe, head.probe_first); "
+            "null is all for a penalty of auto and for a probe, else 2,048"
+        ),
+    ] = None
 
 
 class Data(Section, frozen=True):

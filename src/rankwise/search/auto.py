@@ -30,7 +30,7 @@ from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
 from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
-from rankwise.search.floors import Floor, best, floors, of_words
+from rankwise.search.floors import Floor, best, floors, of_words, probe_rows
 from rankwise.search.longer import longer
 from rankwise.search.resumed import resumed
 from rankwise.search.single_text import SingleText, single_text
@@ -159,6 +159,7 @@ def _chosen(
         return len(designs_for(config, fixed, labels, steps))
 
     config, speed = fit_clock(tree, roles, ends, 60 * max_minutes, available)
+    tree["head"]["probe_rows"] = probe_rows(tree, len(roles.train), speed, 60 * max_minutes)
     solved = single.quick_enough(floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes), folder)
     if stop.requested:
         if not solved:

@@ -28,9 +28,11 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.driver import FLOORS as FOLDER
+from rankwise.search.speed import Speed
 from rankwise.search.trial import load_data, validation_value
 from rankwise.training.interrupt import requested
 from rankwise.training.job import train
+from rankwise.training.probe import PROBE_FIRST_ROWS
 
 _POOLINGS = ("auto", "both")
 """heads on frozen features: what the base declares, and its first token beside the mean of all"""
@@ -39,6 +41,8 @@ _FEWER_WORDS, _SMALLER = 4, 0.9
 """times that TF-IDF is fitted to become small enough, each time to so much of the megabytes: n-grams differ in length"""
 _SHARE = 0.2
 """of the clock, after which no further floor is begun"""
+_OF_WORDS, _OF_FEATURES = 0.1, 0.1
+"""of the clock, for counting words and for computing the frozen features: of a large file as many rows as that takes"""
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,29 @@ class Floor:
         )
 
 
+def probe_rows(tree: Tree, rows: int, speed: Speed, clock_s: float) -> int | None:
+    """Training rows that heads are fitted on, so that their features take no more than a share of the clock; None for all.
+
+    rows
+        Training rows there are.
+    speed
+        With which texts are scored.
+    """
+    named: int | None = tree["head"].get("probe_rows")
+    room = int(_OF_FEATURES * clock_s / speed.score_s)
+    return named or (None if room >= rows else max(room, PROBE_FIRST_ROWS))
+
+
 def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float) -> list[Floor]:
     """Fit them, the cheapest first; what the budget or the data do not allow is left out.
 
     tree
-        The configuration that all designs share, its length of texts and batch settled.
+        The configuration that all designs share, its length of texts, batch and rows of heads settled.
     fixed
         The keys that the user has set.
     """
     started = time.time()
-    found = [of_words(tree, roles, folder / FOLDER / "words")]
+    found = [of_words(tree, roles, folder / FOLDER / "words", _OF_WORDS * clock_s)]
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
         if requested() or (found and time.time() - started > _SHARE * clock_s):
@@ -130,36 +147,50 @@ def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor
     )
 
 
-def of_words(tree: Tree, roles: Any, path: Path) -> Floor | None:
-    """TF-IDF as a run's folder; None where scikit-learn is missing or there are no words.
+def of_words(tree: Tree, roles: Any, path: Path, seconds: float | None = None) -> Floor | None:
+    """TF-IDF as a run's folder; None where scikit-learn is missing, there are no words, or no time for any.
 
     path
         Of the run's folder.
+    seconds
+        It may take once scikit-learn is there, whose import takes as long on a small file as all the rest; None for no limit.
     """
     started = time.time()
+    if not words.is_there():
+        return None
     config = configuration.from_dict(tree)
-    classifier = fit_words(config, roles.train, roles.label_names)
+    classifier = fit_words(config, roles.train, roles.label_names, None if seconds is None else time.time() + seconds)
     if classifier is None:
         return None
     found = write_words(classifier, config, roles, path, started)
     assert found is not None
     scores, value = found
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
+    if classifier.fitted_on is not None and classifier.fitted_on < len(roles.train):
+        title += f", on {classifier.fitted_on:,} rows"
     return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
 
 
-def fit_words(config: Config, rows: Rows, label_names: Sequence[str]) -> words.WordClassifier | None:
-    """TF-IDF within the budgets; None where scikit-learn is missing, there are no words, or none are small enough."""
+def fit_words(
+    config: Config, rows: Rows, label_names: Sequence[str], until: float | None = None
+) -> words.WordClassifier | None:
+    """TF-IDF within the budgets; None where scikit-learn is missing, there are no words, or none are small enough.
+
+    until
+        `words.fit`'s.
+    """
     most, limit = configuration.max_trainable(config), configuration.max_bytes(config)
     for _ in range(_FEWER_WORDS):
-        found = _fit_words(config, rows, label_names, most)
+        found = _fit_words(config, rows, label_names, most, until)
         if found is None or limit is None or found.shipped_bytes <= limit:
             return found
         most = int(_SMALLER * found.trainable * limit / found.shipped_bytes)
     return None
 
 
-def _fit_words(config: Config, rows: Rows, label_names: Sequence[str], most: int | None) -> words.WordClassifier | None:
+def _fit_words(
+    config: Config, rows: Rows, label_names: Sequence[str], most: int | None, until: float | None
+) -> words.WordClassifier | None:
     columns = [config.data.text] if isinstance(config.data.text, str) else config.data.text or []
     try:
         return words.fit(
@@ -171,6 +202,7 @@ def _fit_words(config: Config, rows: Rows, label_names: Sequence[str], most: int
             preprocess=config.data.preprocess,
             seed=config.train.seed,
             most=most,
+            until=until,
         )
     except UserError:
         return None

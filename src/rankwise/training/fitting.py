@@ -82,7 +82,7 @@ def fit(
     recorder.write("running", loop.state)
     if job.config.head.probe_first and loop.fitted_head is None and not resumed:
         few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
-        _fit_projection(job, loop.state, model, loop.classifier, recorder, few)
+        _fit_projection(job, loop.state, model, loop.classifier, recorder, job.config.head.probe_rows or few)
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):
         return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 
@@ -91,7 +91,7 @@ def solve(job: Job, model: Any, classifier: Any, recorder: Recorder) -> State:
     """Solve the linear probe; its one evaluation stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
-    state.step = _fit_projection(job, state, model, classifier, recorder, None)
+    state.step = _fit_projection(job, state, model, classifier, recorder, job.config.head.probe_rows)
     state.rows_seen = len(job.training)
     state.tokens_seen = int(job.training.tokens.lengths.sum())
     if job.validation is not None:

@@ -1,0 +1,95 @@
+"""Logistic regression of sparse vectors that ends in time: as many rows and iterations as a clock has room for."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+_ITERATIONS, _PIECE = 100, 20
+"""of the solver at most, and between two looks at the clock"""
+_OF_VECTORS = 0.4
+"""of what is left, for counting n-grams; the rest solves"""
+_FEWEST_ROWS = 2_000
+_SLOWER = 1.5
+"""how much slower than measured counting may be: vocabularies grow with the rows"""
+
+
+class Clock:
+    """What is left until a moment, and what a row takes.
+
+    until
+        `time.time()`; None for no limit.
+    """
+
+    def __init__(self, until: float | None) -> None:
+        self.until = until
+        self._row_s = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the moment has passed."""
+        return self.until is not None and time.time() >= self.until
+
+    @contextmanager
+    def measuring(self, rows: int) -> Iterator[None]:
+        """Around what is done once for every row: the slowest measure counts."""
+        started = time.perf_counter()
+        yield
+        self._row_s = max(self._row_s, (time.perf_counter() - started) / max(1, rows))
+
+    def rows(self, count: int) -> int:
+        """How many of so many rows there is time to count, a few at least."""
+        if self.until is None or not self._row_s:
+            return count
+        room = _OF_VECTORS * (self.until - time.time()) / (_SLOWER * self._row_s)
+        return min(count, max(_FEWEST_ROWS, int(room)))
+
+    def solved(self, vectors: Any, labels: np.ndarray, strengths: Sequence[float]) -> dict[float, Any]:
+        """A fitted model by its strength (C), each gone on with from the one before; None for one that was not begun in time.
+
+        vectors
+            Shape: (rows, n-grams)
+        labels
+            Shape: (rows,), or (rows, labels) of zeros and ones
+        """
+        if labels.ndim == 2:
+            return {strength: self._of_each_label(vectors, labels, strength) for strength in strengths}
+        found: dict[float, Any] = {}
+        started = None
+        for strength in strengths:
+            started = None if self.is_over else self._gone_on(started, vectors, labels, strength)
+            found[strength] = started
+        return found
+
+    def _gone_on(self, before: Any, vectors: Any, labels: np.ndarray, strength: float) -> Any:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        model: Any = LogisticRegression(C=strength, warm_start=True)
+        if before is not None:
+            model.coef_, model.intercept_, model.classes_ = before.coef_, before.intercept_, before.classes_
+        left = _ITERATIONS
+        while left > 0:
+            piece = left if self.until is None else min(_PIECE, left)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.set_params(max_iter=piece).fit(vectors, labels)
+            left -= piece
+            if self.is_over or int(np.max(model.n_iter_)) < piece:
+                break
+        return model
+
+    def _of_each_label(self, vectors: Any, labels: np.ndarray, strength: float) -> Any:
+        """A problem a label; None where the clock ended before the last."""
+        from sklearn.multiclass import OneVsRestClassifier
+
+        if self.is_over:
+            return None
+        from sklearn.linear_model import LogisticRegression
+
+        return OneVsRestClassifier(LogisticRegression(C=strength, max_iter=_ITERATIONS)).fit(vectors, labels)
