@@ -1,9 +1,10 @@
 """Every kind of file that data is kept in, written anew, through `rankwise train data.train=FILE` and `rankwise auto FILE`.
 
-python benchmarks/every_kind.py DIR [--minutes 1] [--only csv ...] [--skip-auto]
+python benchmarks/every_kind.py DIR [--minutes 1] [--only csv ...] [--at-most SECONDS]
 
-Prints a line a kind: both exit codes and how the file was read; ends with 1 where one of them is not 0. The rows are made
-here and tell two classes apart by their words.
+Prints a line a kind: both exit codes, how the file was read and how many of the rows auto's choice answers rightly; ends with
+1 where a code is not 0. The rows are made here and tell two classes apart by their words. What is in the result file is not
+run again, so that many short calls are one long one; `--again` runs it anew.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from rankwise import files
+from rankwise.machine import description
+
+RESULT = Path(__file__).parent / "results" / "every_kind.json"
 ROWS = 160
 MODEL = "packaged:all-MiniLM-L6-v2"
 GOOD = ["fresh", "warm", "kind", "lovely", "tasty", "friendly", "quick", "clean", "bright", "generous"]
@@ -188,34 +195,53 @@ def main() -> int:
     """Write each kind and run both verbs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", default="1", help="of auto, for each kind")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of auto, for each kind")
     parser.add_argument("--only", nargs="+", choices=sorted(KINDS), help="kinds; all by default")
-    parser.add_argument("--skip-auto", action="store_true")
+    parser.add_argument("--at-most", type=float, default=float("inf"), metavar="SECONDS", help="begin no kind after these")
+    parser.add_argument("--again", action="store_true", help="also what is in the result file")
     given = parser.parse_args()
-    failed = 0
-    for number, (kind, write) in enumerate(KINDS.items()):
-        if given.only and kind not in given.only:
+    started = time.monotonic()
+    kept: dict[str, Any] = files.read_json(RESULT)["kinds"] if RESULT.is_file() else {}
+    for kind in [kind for kind in KINDS if not given.only or kind in given.only]:
+        if kind in kept and not given.again:
             continue
-        place = given.folder / str(number)
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        source, words = write(place, made())
-        verbs = [["train", f"data.train={source}", *words, f"model.name={MODEL}", "train.steps=2", "--out", "run"]]
-        if not given.skip_auto:
-            verbs.append(["auto", source, *words, "--max-minutes", given.minutes, "--out", "search"])
-        codes, read = [], ""
-        for verb in verbs:
-            told = subprocess.run(
-                [sys.executable, "-m", "rankwise", *verb], cwd=place, capture_output=True, text=True, check=False
-            )
-            codes.append(told.returncode)
-            said = " ".join((told.stderr + told.stdout).split("\nrows")[0].split())
-            read = read or said.partition(" read ")[2] or said
-            failed += told.returncode != 0
-            if told.returncode:
-                read = f"{verb[0]}: {(told.stderr + told.stdout).strip()[-300:]}"
-        print(f"{kind}: {' and '.join(map(str, codes))}: {read}", flush=True)
-    return int(failed > 0)
+        if time.monotonic() - started > given.at_most:
+            break
+        kept[kind] = told = answered(kind, given.folder, given.minutes)
+        ordered = {name: kept[name] for name in KINDS if name in kept}
+        files.write_json(RESULT, {"kinds": ordered, "environment": description.describe().to_dict()})
+        print(f"{kind}: {told}", flush=True)
+    failed = [kind for kind, told in kept.items() if told["train"] or told["auto"]]
+    print(f"{len(kept)} of {len(KINDS)} kinds, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
+    return int(bool(failed))
+
+
+def answered(kind: str, folder: Path, minutes: float) -> dict[str, Any]:
+    """A kind's exit codes, how it was read, what auto chose and scored, and the seconds of both."""
+    place = folder / str(list(KINDS).index(kind))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    source, words = KINDS[kind](place, made())
+    told: dict[str, Any] = {"source": source, "words": words, "minutes": minutes}
+    verbs = {
+        "train": [f"data.train={source}", *words, f"model.name={MODEL}", "train.steps=2", "--out", "run"],
+        "auto": [source, *words, "--max-minutes", str(minutes), "--out", "search"],
+    }
+    for verb, arguments in verbs.items():
+        started = time.monotonic()
+        process = subprocess.run(
+            [sys.executable, "-m", "rankwise", verb, *arguments], cwd=place, capture_output=True, text=True, check=False
+        )
+        told[verb] = process.returncode
+        told[f"{verb}_s"] = round(time.monotonic() - started, 1)
+        if process.returncode:
+            told[f"{verb}_said"] = (process.stderr + process.stdout).strip()[-500:]
+    if told["train"] == 0:
+        told["line"] = files.read_json(place / "run" / "result.json")["texts"]["sources"]
+    if told["auto"] == 0:
+        record = files.read_json(place / "search" / "search.json")
+        told["winner"] = record["winner"]
+    return told
 
 
 if __name__ == "__main__":
