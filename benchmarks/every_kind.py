@@ -27,8 +27,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cells import Cells, add_arguments
+
 from rankwise import files
-from rankwise.machine import description
 
 RESULT = Path(__file__).parent / "results" / "every_kind.json"
 ROWS = 160
@@ -196,23 +197,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=1.0, help="of auto, for each kind")
-    parser.add_argument("--only", nargs="+", choices=sorted(KINDS), help="kinds; all by default")
-    parser.add_argument("--at-most", type=float, default=float("inf"), metavar="SECONDS", help="begin no kind after these")
-    parser.add_argument("--again", action="store_true", help="also what is in the result file")
+    add_arguments(parser)
     given = parser.parse_args()
-    started = time.monotonic()
-    kept: dict[str, Any] = files.read_json(RESULT)["kinds"] if RESULT.is_file() else {}
-    for kind in [kind for kind in KINDS if not given.only or kind in given.only]:
-        if kind in kept and not given.again:
-            continue
-        if time.monotonic() - started > given.at_most:
-            break
-        kept[kind] = told = answered(kind, given.folder, given.minutes)
-        ordered = {name: kept[name] for name in KINDS if name in kept}
-        files.write_json(RESULT, {"kinds": ordered, "environment": description.describe().to_dict()})
-        print(f"{kind}: {told}", flush=True)
-    failed = [kind for kind, told in kept.items() if told["train"] or told["auto"]]
-    print(f"{len(kept)} of {len(KINDS)} kinds, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
+    cells = Cells(RESULT, given)
+    for kind in KINDS:
+        cells.measure(kind, lambda kind=kind: answered(kind, given.folder, given.minutes))  # type: ignore[misc]
+    failed = [kind for kind, told in cells.cells.items() if told["train"] or told["auto"]]
+    print(f"{len(cells.cells)} of {len(KINDS)} kinds, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
     return int(bool(failed))
 
 

@@ -5,7 +5,7 @@ python benchmarks/serve_load.py --tables TREC.parquet EMOTION.parquet SMS.parque
 64 clients, each on one connection, ask one text of one of twenty classifiers, drawn at random. Every answer is held to
 what that classifier says alone (`rankwise.load`). Meanwhile classifiers are replaced, and strangers send bodies that are
 too large or no JSON, heads that come byte by byte, and connections that are cut. In the end SIGTERM comes amid requests.
-Clients and server share the machine's cores.
+Clients and server share the machine's cores. A server is measured once more calm, with neither, as its peer is.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import Cell, Cells, add_arguments
 from twenty import texts_of, trained
 
 import rankwise
-from rankwise import files
-from rankwise.machine import description
 
 RESULT = Path(__file__).parent / "results" / "serve_load.json"
 APART = 1e-4
@@ -51,6 +50,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, os.cpu_count() or 2])
     parser.add_argument("--peer-requests", type=int, default=2_000, help="that the peer is asked; 0 leaves it out")
     parser.add_argument("--prepare", action="store_true", help="train and write the expected answers, then stop")
+    add_arguments(parser)
     args = parser.parse_args()
     runs = trained(args.folder, args.tables)
     material = Material.of(runs, texts_of(args.tables[-1])[:400] + texts_of(args.tables[0])[:100], args.folder)
@@ -59,34 +59,35 @@ def main() -> None:
         write_merged(runs, peer)
     if args.prepare:
         return
-    result: dict[str, Any] = {"requests": args.requests, "clients": args.clients, "models": len(runs), "servers": {}}
+    cells = Cells(RESULT, args, clients=args.clients, models=len(runs), precision="fp32")
     for count in args.workers:
         words = [
             *(f"{name}={path}" for name, path in runs.items()),
-            "--models-folder",
-            str(args.folder),
-            "--precision",
-            "fp32",
+            *("--models-folder", str(args.folder), "--precision", "fp32"),
+            *(["--workers", str(count)] if count > 1 else []),
         ]
-        command = [sys.executable, "-m", "rankwise", "serve", *words, *(["--workers", str(count)] if count > 1 else [])]
-        name = f"rankwise, {count} workers" if count > 1 else "rankwise"
-        with Server(command, {}) as server:
-            told = asyncio.run(measured(server, material, args.requests, args.clients, disturbed=True))
-        result["servers"][name] = told
-        report(name, told)
-        files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
+        command = [sys.executable, "-m", "rankwise", "serve", *words]
+        for kind in ("", ", calm"):
+            cells.measure(
+                (f"rankwise, {count} workers" if count > 1 else "rankwise") + kind,
+                lambda command=command, kind=kind: loaded(  # type: ignore[misc]
+                    Server(command, {}), material, args.requests, args.clients, disturbed=not kind
+                ),
+            )
     if args.peer_requests:
         command = [sys.executable, str(Path(__file__).parent / "serve_peer.py"), str(peer)]
-        with Server(command, {"HF_HUB_OFFLINE": "1"}) as server:
-            told = asyncio.run(measured(server, material, args.peer_requests, args.clients, disturbed=False))
-        result["servers"]["fastapi, a pipeline each"] = told
-        report("fastapi, a pipeline each", told)
-    files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
+        cells.measure(
+            "fastapi, a pipeline each",
+            lambda: loaded(
+                Server(command, {"HF_HUB_OFFLINE": "1"}), material, args.peer_requests, args.clients, disturbed=False
+            ),
+        )
 
 
-def report(name: str, told: dict[str, Any]) -> None:
-    """One server's figures on the screen."""
-    print(name, json.dumps({key: value for key, value in told.items() if key != "memory_mb"}), flush=True)
+def loaded(server: Server, material: Material, requests: int, clients: int, *, disturbed: bool) -> Cell:
+    """What became of the requests to a server, which is ended."""
+    with server:
+        return asyncio.run(measured(server, material, requests, clients, disturbed=disturbed))
 
 
 @dataclass
@@ -287,8 +288,8 @@ async def measured(
         "requests_per_s": round(requests / seconds, 1),
         "start_s": round(server.start_s, 1),
         "memory_first_mb": memory[0],
+        "memory_of_thirds_mb": [round(float(np.mean(third)), 1) for third in np.array_split(memory, 3)],
         "memory_last_mb": server.memory_mb(),
-        "memory_mb": memory,
         "strangers": dict(count.strangers),
     }
     if disturbed:

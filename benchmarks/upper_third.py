@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
+from cells import Cell, Cells, add_arguments
 from reproduction import trained_and_scored
 
 import rankwise
-from rankwise import files
-from rankwise.machine import description
+from rankwise.runs.folder import Run
 from rankwise.scoring import paired, predictions
 
 RESULT = Path(__file__).parent / "results" / "upper_third.json"
@@ -35,13 +34,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--runs", type=Path, default=Path("runs/upper_third"))
+    add_arguments(parser)
     args = parser.parse_args()
     designs = designs_of(args.model)
-    result: dict[str, Any] = {"model": args.model, "steps": args.steps, "designs": designs, "sets": {}}
-    for name, train, test in args.sets:
-        result["sets"][name] = compared(name, train, test, designs, args)
-        files.write_json(RESULT, result | {"environment": description.describe().to_dict()})
-        print(name, {key: value for key, value in result["sets"][name].items() if key != "seeds"}, flush=True)
+    cells = Cells(RESULT, args, model=args.model, steps=args.steps, designs=designs)
+    for seed in args.seeds:
+        for name, train, test in args.sets:
+            runs = {}
+            for design, adapter in designs.items():
+                folder = args.runs / f"{name}-{design.replace(' ', '-').replace(',', '')}-{seed}"
+                words = words_of(args.model, train, test, adapter, args.steps, seed)
+                told = cells.measure(
+                    f"{name}, seed {seed}, {design}",
+                    lambda words=words, folder=folder: scored(trained_and_scored({}, words, folder)),  # type: ignore[misc]
+                )
+                if told:
+                    runs[design] = folder
+            if len(runs) == len(designs):
+                cells.measure(f"{name}, seed {seed}, paired", lambda runs=runs: compared(runs))  # type: ignore[misc]
 
 
 def designs_of(model: str) -> dict[str, dict[str, Any]]:
@@ -56,50 +66,38 @@ def designs_of(model: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def compared(
-    name: str, train: str, test: str, designs: dict[str, dict[str, Any]], args: argparse.Namespace
-) -> dict[str, Any]:
-    """Accuracies of each design and seed, and how far the upper third is from all layers, paired."""
-    seeds = []
-    for seed in args.seeds:
-        told: dict[str, Any] = {"seed": seed, "accuracy": {}, "trainable": {}}
-        hits = []
-        for design, adapter in designs.items():
-            words = [
-                f"model.name={args.model}",
-                f"data.train={train}",
-                f"data.test={test}",
-                "data.validation_size=0.1",
-                "adapter.scope=all",
-                f"adapter.layers={adapter['layers']}",
-                f"adapter.rank={adapter['rank']}",
-                "adapter.alpha=2r",
-                "adapter.dropout=0.1",
-                "budget.max_trainable=null",
-                "train.learning_rate=1e-3",
-                f"train.steps={args.steps}",
-                f"train.eval_every={max(1, args.steps // 5)}",
-                "train.batch_size=16",
-                f"train.seed={seed}",
-            ]
-            run = trained_and_scored(
-                {}, words, args.runs / f"{name}-{design.replace(' ', '-').replace(',', '')}-{seed}"
-            )
-            hits.append(predictions.read(run.path, "test").correct)
-            told["accuracy"][design] = run.result["metrics"]["test"]["accuracy"]
-            told["trainable"][design] = run.result["parameters"]["trainable"]
-        told["against all layers"] = {
-            design: difference(hits[0], other) for design, other in zip(list(designs)[1:], hits[1:], strict=True)
-        }
-        seeds.append(told)
-    return {
-        "rows": len(hits[0]),
-        "accuracy": {design: fmean(one["accuracy"][design] for one in seeds) for design in designs},
-        "points": {
-            design: fmean(one["against all layers"][design]["points"] for one in seeds) for design in list(designs)[1:]
-        },
-        "seeds": seeds,
-    }
+def words_of(model: str, train: str, test: str, adapter: dict[str, Any], steps: int, seed: int) -> list[str]:
+    """The configuration of a run."""
+    return [
+        f"model.name={model}",
+        f"data.train={train}",
+        f"data.test={test}",
+        "data.validation_size=0.1",
+        "adapter.scope=all",
+        f"adapter.layers={adapter['layers']}",
+        f"adapter.rank={adapter['rank']}",
+        "adapter.alpha=2r",
+        "adapter.dropout=0.1",
+        "budget.max_trainable=null",
+        "train.learning_rate=1e-3",
+        f"train.steps={steps}",
+        f"train.eval_every={max(1, steps // 5)}",
+        "train.batch_size=16",
+        f"train.seed={seed}",
+    ]
+
+
+def scored(run: Run) -> Cell:
+    """Its parameters and its score of the test rows."""
+    test = run.result["metrics"]["test"]
+    return {"trainable": run.result["parameters"]["trainable"], **{key: test[key] for key in ("examples", "accuracy")}}
+
+
+def compared(runs: dict[str, Path]) -> Cell:
+    """How far the others are from the first design, on the same rows."""
+    hits = {design: predictions.read(folder, "test").correct for design, folder in runs.items()}
+    first, *others = hits
+    return {design: difference(hits[first], hits[design]) for design in others}
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
