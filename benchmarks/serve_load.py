@@ -32,6 +32,7 @@ from cells import Cell, Cells, add_arguments
 from twenty import texts_of, trained
 
 import rankwise
+from rankwise.inference import saved
 
 RESULT = Path(__file__).parent / "results" / "serve_load.json"
 APART = 1e-4
@@ -106,12 +107,15 @@ class Material:
     @staticmethod
     def of(runs: dict[str, Path], texts: list[str], folder: Path) -> Material:
         """The answers of each classifier loaded alone; kept, since the machine should rest when it is measured."""
-        place, labels, expected = folder / "expected-fp32.npz", {}, {}
+        place = folder / "expected-fp32.npz"
+        labels: dict[str, list[str]] = {}
+        expected: dict[str, Any] = {}
         kept = dict(np.load(place)) if place.is_file() else {}
         for name, path in runs.items():
-            alone = rankwise.load(path, precision="fp32")
-            labels[name] = alone.label_names
-            expected[name] = kept[name] if name in kept else alone.predict_proba(texts)
+            labels[name] = saved.read(path).label_names
+            expected[name] = kept.get(name)
+            if expected[name] is None:
+                expected[name] = rankwise.load(path, precision="fp32").predict_proba(texts)
         np.savez(place, **expected)  # type: ignore[arg-type]
         return Material(texts, list(runs), labels, expected)
 
