@@ -3,7 +3,7 @@
 import pytest
 
 from rankwise import config, data
-from rankwise.data import columns, formats
+from rankwise.data import columns, formats, sources
 from rankwise.data.table import Reading
 from rankwise.errors import UserError
 
@@ -81,3 +81,25 @@ def test_row_ids_are_a_column_of_that_name_that_never_repeats(write):
     assert ids("tweet_id,text\n7,a\n8,b\n") == "tweet_id"
     assert ids("user_id,text\n7,a\n7,b\n") is None
     assert ids("user_id,tweet_id,text\n7,8,b\n") is None
+
+
+def test_a_column_of_single_words_is_the_text_beside_longer_labels(tmp_path):
+    (tmp_path / "rows.csv").write_text("".join(f"w{n},{'negative' if n % 2 else 'good'}\n" for n in range(40)))
+    source = sources.read(str(tmp_path / "rows.csv"), config.from_dict({"data": {}}).data, "train")
+    assert (source.texts[:2], source.labels[:2]) == (["w0", "w1"], [("good",), ("negative",)])
+
+
+@pytest.mark.parametrize("mark", [" ", "/", "&", "+"])
+def test_labels_that_may_be_several_are_asked_about(tmp_path, mark):
+    cells = [f"sql{mark}python", "java", "sql"]
+    (tmp_path / "rows.csv").write_text("text,tags\n" + "".join(f"text {n},{cells[n % 3]}\n" for n in range(9)))
+    given = {"multi_label": True, "label": "tags"}
+
+    def read(**more):
+        return sources.read(str(tmp_path / "rows.csv"), config.from_dict({"data": given | more}).data, "train")
+
+    with pytest.raises(UserError) as caught:
+        read()
+    assert f"'sql{mark}python' may be one label or several: data.label_separator='{mark}'" in str(caught.value)
+    assert read(label_separator=mark).labels[0] == ("sql", "python")
+    assert read(label_separator="|").labels[0] == (f"sql{mark}python",)

@@ -173,3 +173,123 @@ def test_labels_as_python_prints_sets_tuples_and_lists(write, cell):
     rows = [(text, cell.format(label)) for text, label in ROWS]
     source = read(write("rows.csv", table(rows)), multi_label=True)
     assert [set(labels) for labels in source.labels] == [{label, "x"} for _, label in ROWS]
+
+
+# --- single quotes ------------------------------------------------------------------------------------
+
+
+def single(cell, inside="''"):
+    return "'" + cell.replace("'", inside) + "'"
+
+
+APOSTROPHES = [(f"{text}, and it's done", label) for text, label in ROWS]
+
+
+@pytest.mark.parametrize("inside", ["''", r"\'"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [HEADER, None])
+def test_single_quotes_enclose_cells(tmp_path, inside, delimiter, header):
+    rows = [(text + (",\nthen left" if n % 3 == 0 else ""), label) for n, (text, label) in enumerate(APOSTROPHES)]
+    lines = [",".join(header).replace(",", delimiter)] if header else []
+    lines += [delimiter.join(single(cell, inside) for cell in row) for row in rows]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    source = read(tmp_path / "rows.csv")
+    assert pairs(source) == rows
+    assert ", single quotes" in source.line
+
+
+def test_single_quotes_only_around_what_needs_them(tmp_path):
+    lines = [f"{single(text) if ',' in text else text},{label}" for text, label in ROWS]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]))
+    assert pairs(read(tmp_path / "rows.csv")) == ROWS
+
+
+def test_apostrophes_are_characters(tmp_path):
+    rows = [(f"'tis {text}, isn't it 'so'", label) for text, label in ROWS]
+    (tmp_path / "rows.csv").write_text(table(rows))
+    assert pairs(read(tmp_path / "rows.csv")) == rows
+    rows = [(text.replace(",", "").replace(";", "") + " or 'so'", label) for text, label in ROWS]
+    (tmp_path / "bare.csv").write_text(table(rows))
+    assert pairs(read(tmp_path / "bare.csv")) == rows
+
+
+def test_single_quotes_that_do_not_close_are_told(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(f"'{text}','{label}'" for text, label in APOSTROPHES))
+    with pytest.raises(UserError, match="double those that stand inside of a cell"):
+        read(path)
+    path.write_text("\n".join(f"'{label}';'{text}'" for text, label in [*APOSTROPHES[:1], *ROWS[1:]]))
+    with pytest.raises(UserError, match=r"data\.quotes=false"):
+        read(path)
+
+
+def test_a_quote_that_is_neither_doubled_nor_escaped_is_not_lost(tmp_path):
+    rows = [(f'he said \\"{text}\\" twice', label) for text, label in ROWS]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(f'"{text}",{label}' for text, label in rows))
+    assert read(path).texts[0] == f'he said "{ROWS[0][0]}" twice'
+    path.write_text("\n".join(f'"{text}",{label}' for text, label in [*rows, ('so "it" is', "bad")]))
+    with pytest.raises(UserError, match="cannot be read"):
+        read(path)
+
+
+# --- delimiters of several characters -----------------------------------------------------------------
+
+SIGNS = ["::", ":::", " => ", " -> ", "###", "$$", "@@", "~|~", " +++$+++ ", "<sep>", "[SEP]"]
+
+
+@pytest.mark.parametrize("mark", SIGNS)
+@pytest.mark.parametrize("name", ["rows.txt", "rows.csv", "rows.dat"])
+def test_several_signs_between_text_and_label(tmp_path, mark, name):
+    rows = [(f"{text}, really", label) for text, label in ROWS]  # a comma in every text splits them alike too
+    (tmp_path / name).write_text("\n".join(f"{label}{mark}{text}" for text, label in rows))
+    source = read(tmp_path / name)
+    assert pairs(source) == rows
+    assert repr(mark) in source.line
+    (tmp_path / f"named-{name}").write_text("\n".join(f"{text}{mark}{label}" for text, label in [HEADER, *rows]))
+    assert pairs(read(tmp_path / f"named-{name}")) == rows
+
+
+@pytest.mark.parametrize("mark", ["||", "|||", "\t\t"])
+def test_a_delimiter_that_stands_twice_gives_nameless_columns(tmp_path, mark):
+    (tmp_path / "rows.txt").write_text("\n".join(f"{label}{mark}{text}, so" for text, label in ROWS))
+    assert pairs(read(tmp_path / "rows.txt")) == [(f"{text}, so", label) for text, label in ROWS]
+
+
+def test_quotes_enclose_cells_that_hold_such_a_delimiter(tmp_path):
+    (tmp_path / "rows.csv").write_text("\n".join(f'"{label}"::"{text} :: so"' for text, label in ROWS))
+    assert pairs(read(tmp_path / "rows.csv")) == [(f"{text} :: so", label) for text, label in ROWS]
+
+
+def test_a_row_that_such_a_delimiter_splits_otherwise_is_told_and_any_can_be_named(tmp_path):
+    lines = [f"{label}::{text}" for text, label in ROWS]
+    (tmp_path / "rows.txt").write_text("\n".join([*lines[:30], f"{lines[30]}::more", *lines[31:]]))
+    with pytest.raises(UserError, match=r"row 31 \(line 31\) has 3 cells, expected 2"):
+        read(tmp_path / "rows.txt")
+    (tmp_path / "odd.csv").write_text("\n".join(f"{label} vs. {text}" for text, label in ROWS))
+    assert pairs(read(tmp_path / "odd.csv", delimiter=" vs. ")) == ROWS
+
+
+# --- spreadsheets -------------------------------------------------------------------------------------
+
+
+def test_merged_cells_hold_their_value_in_every_row_and_sheets_are_known_by_their_role(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "Train"
+    for number, row in enumerate([(None, None, None), (None, "label", "text"), *[(None, x, t) for t, x in ROWS]]):
+        for column, cell in enumerate(row):
+            sheet.cell(number + 1, column + 1).value = cell
+    for top in range(3, 43, 4):
+        sheet.merge_cells(start_row=top, end_row=top + 1, start_column=2, end_column=2)
+    for title in ("test", "Notes"):
+        book.create_sheet(title).append(["text", "label"] if title == "test" else ["by hand"])
+    book["test"].append(["another", "good"])
+    book.save(tmp_path / "rows.xlsx")
+    source = read(tmp_path / "rows.xlsx")
+    expected = [(text, "good" if label == "bad" and "cold" in text else label) for text, label in ROWS]
+    assert pairs(source) == expected
+    assert "sheet 'Train', 40 rows" in source.line
+    test = sources.read(str(tmp_path / "rows.xlsx"), config.from_dict({"data": {}}).data, "test")
+    assert test.texts == ["another"]

@@ -75,6 +75,69 @@ def test_objects_inside_of_rows_are_columns_and_words_in_a_list_a_text(tmp_path)
         read(path)
 
 
+INTENTS = {
+    "greet": (["Hi there", "Hello", "Good day to you"], ["Welcome back", "How are you"]),
+    "bye": (["See you later", "Bye", "I am off now"], ["Have a nice day"]),
+}
+UTTERED = [(text, tag) for tag, (texts, _) in INTENTS.items() for text in texts]
+
+
+def listed(tag, texts, answers=None):
+    return [{tag: name, texts: said, **({answers: own} if answers else {})} for name, (said, own) in INTENTS.items()]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"intents": [{**row, "context": [""]} for row in listed("tag", "patterns", "responses")]},
+        {"version": "1", "nlu": {"examples_by_intent": listed("intent", "examples")}},
+        listed("name", "utterances"),
+        listed("category", "what people say"),
+        {
+            "rasa_nlu_data": {
+                "common_examples": [{"text": text, "intent": tag, "entities": []} for text, tag in UTTERED],
+                "regex_features": [{"name": "zip", "pattern": "[0-9]{5}"}],
+            }
+        },
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_label_with_a_list_of_texts_is_a_row_for_each(tmp_path, document, indent):
+    (tmp_path / "bot.json").write_text(json.dumps(document, indent=indent))
+    source = read(tmp_path / "bot.json")
+    assert pairs(source) == UTTERED
+    assert ", 6 rows" in source.line
+    if isinstance(document, list):
+        (tmp_path / "bot.jsonl").write_text("".join(json.dumps(row) + "\n" for row in document))
+        assert pairs(read(tmp_path / "bot.jsonl")) == UTTERED
+
+
+def test_which_of_two_lists_holds_the_texts_is_a_question(tmp_path):
+    (tmp_path / "bot.json").write_text(json.dumps(listed("a", "b", "c")))
+    with pytest.raises(UserError, match=r"which list holds the texts, 'b' or 'c'\? Name it with data\.text=b"):
+        read(tmp_path / "bot.json")
+    assert pairs(read(tmp_path / "bot.json", text="b", label="a")) == UTTERED
+    assert read(tmp_path / "bot.json", text="c", label="a").texts[0] == "Welcome back"
+
+
+def test_lists_of_labels_beside_a_text_make_no_rows(tmp_path):
+    rows = [{"text": f"text {n}", "labels": ["a b", "c d"] if n % 2 else ["e f"]} for n in range(8)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    source = read(tmp_path / "rows.json", multi_label=True)
+    assert source.labels[:2] == [("e f",), ("a b", "c d")]
+    one = [{"text": row["text"], "label": [row["labels"][0]]} for row in rows]
+    (tmp_path / "one.json").write_text(json.dumps(one))
+    assert read(tmp_path / "one.json").labels[:2] == [("e f",), ("a b",)]
+
+
+def test_a_part_may_lie_below_an_object_around_all(tmp_path):
+    inner = {"first": [{"text": "a b", "label": "x"}] * 2, "second": [{"text": "c d", "label": "y"}] * 2}
+    (tmp_path / "rows.json").write_text(json.dumps({"all": inner}))
+    assert read(f"{tmp_path / 'rows.json'}[second]").texts == ["c d"] * 2
+    with pytest.raises(UserError, match="no split 'secnd', did you mean 'second'"):
+        read(f"{tmp_path / 'rows.json'}[secnd]")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -158,7 +158,7 @@ def test_the_separator_of_labels_can_be_chosen(write):
         ("a.jsonl", '{"text": "a", "label": 0}\n[1, 2]\n', ["line 2 holds a list"]),
         ("a.jsonl", '{"text": 5, "label": 0}\n', ["row 1 (line 1)", "5", "expected a string"]),
         ("a.jsonl", '{"text": "a", "label": [{"x": 1}]}\n', ["row 1", "expected a number or a name"]),
-        ("a.jsonl", '{"text": "a", "label": ["x"]}\n', ["row 1", "data.multi_label: true"]),
+        ("a.jsonl", '{"text": "a", "label": ["x", "y"]}\n', ["row 1", "data.multi_label: true"]),
         ("a.txt", "a\nb\n", ["without labels"]),
         ("a.xlsx", "PK", ["not a spreadsheet that can be read"]),
         ("a.csv", b"\x00\x01\x02" * 2000, ["holds zero bytes", "no text"]),

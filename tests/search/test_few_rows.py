@@ -97,6 +97,21 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     assert found[0].contender.title.startswith("contrastive") is (seconds < 100)
 
 
+def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypatch):
+    clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
+
+    def answers(contender, tree, kept, out, names, deadline):
+        clock.now += 500.0
+        return np.zeros((len(out), len(names)), dtype=np.float32)
+
+    monkeypatch.setattr(few_rows, "_answers", answers)
+    monkeypatch.setattr(few_rows, "time", clock)
+    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
+    (only,) = few_rows.judged(tree, fixed, roles.train, roles.label_names, 60.0, 60.0)
+    assert (only.contender.is_quick, only.folds) == (True, 2)
+
+
 @pytest.mark.parametrize(
     ("word", "few"), [(None, True), ("data.validation_size=5", False), ("data.validation=FILE", False)]
 )

@@ -204,6 +204,17 @@ def test_a_point_without_evaluation_is_refused(sweep, tmp_path):
     assert "a search needs train.evaluate: true" in record["table"][1]["why"]
 
 
+def test_folds_hold_no_rows_out_for_a_search(sweep, tmp_path):
+    sweep["axes"] = {"train.learning_rate": [1e-3]}
+    with pytest.raises(UserError, match="data.folds holds none out"):
+        search(sweep, ["data.folds=2", "data.validation=null"], out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    sweep["axes"] = {"folds": [{"data.folds": 2}, {"data.folds": 3}]}
+    with pytest.raises(UserError, match=r"axes\.folds varies data\.folds"):
+        search(sweep, out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 class Killed(Exception):
     pass
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankwise.config import Data
 from rankwise.data import encoding
-from rankwise.data.formats.dialect import text_of
+from rankwise.data.formats.reader import text_of
 from rankwise.data.opening import existing, opener
 from rankwise.errors import UserError
 

@@ -18,13 +18,28 @@ from rankwise.errors import UserError
 
 LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "topic", "sentiment", "intent", "class_index", "class index"),
-    *("polarity", "rating", "stars", "score", "y"),
+    *("polarity", "rating", "stars", "score", "y", "tag"),
 )
 TEXT_NAMES = (
     *("text", "content", "body", "sentence", "review", "message", "description", "document", "article", "comment"),
     *("tweet", "question", "utterance", "query", "comment_text", "review_text", "texts"),
 )
 TITLE_NAMES = ("title", "headline", "subject")
+TEXTS_NAMES = (
+    *(
+        "patterns",
+        "utterances",
+        "examples",
+        "phrases",
+        "training_phrases",
+        "texts",
+        "sentences",
+        "questions",
+        "queries",
+    ),
+    *("samples", "messages", "comments", "reviews", "documents", "tweets"),
+)
+"""of columns that hold a list of texts each"""
 _ID = "id"
 _NAMES_ROWS = re.compile(r"[_\- ][iI][dD]$|ID$|[a-z]Id$")
 """Ends of names such as review_id, Review ID and PhraseId."""
@@ -188,7 +203,7 @@ class _Kinds:
         return 2 * sum(_is_prose(cell) for cell in cells if isinstance(cell, str)) > len(cells)
 
     def longest(self, table: Table, exclude: str | None) -> str:
-        """The column of the longest strings."""
+        """The column of the longest strings, of those that hardly come again where there are such."""
         lengths = {
             name: sum(map(len, cells)) / len(cells)
             for name, cells in self.cells.items()
@@ -197,6 +212,7 @@ class _Kinds:
         lengths = {name: length for name, length in lengths.items() if length >= 2}
         prose = {name: length for name, length in lengths.items() if self.reads_as_text(name)}
         lengths = prose or lengths
+        lengths = {name: length for name, length in lengths.items() if name not in self.labels()} or lengths
         if not lengths:
             raise UserError(
                 f"{table.name}: which column is the text? Its columns are {table.shown_columns()}: "

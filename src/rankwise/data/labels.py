@@ -31,6 +31,8 @@ _WORDS = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]
 _TRUTHS = ("false", "true")
 SEPARATORS = ("|", ",", ";", "#")
 """What stands between the labels of a cell, as files have it; the first joins them where no file says."""
+_DOUBTFUL = (" ", "/", "&", "+")
+"""what stands there too, and inside of names"""
 
 Label = tuple[str, ...]
 Numbers = Mapping[str, str]
@@ -42,6 +44,8 @@ def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
 
     Raises `ValueError`, saying what the cell holds, for what cannot be a class.
     """
+    if isinstance(cell, (list, tuple)) and len(cell) < 2:  # as programs write one label of a text that may have more
+        cell = cell[0] if cell else None
     if cell is None or cell != cell:
         return None
     if isinstance(cell, str):
@@ -158,6 +162,13 @@ def separator_of(cells: Iterable[Any], where: str) -> str:
         raise UserError(
             f"{where}: labels may be separated by {' or '.join(map(repr, likely))}: say which with "
             f"data.label_separator='{likely[0]}'"
+        )
+    doubtful = next((mark for mark in _DOUBTFUL if not present and _recombines(texts, mark)), None)
+    if doubtful is not None:
+        shown = next(text for text in sorted(texts) if doubtful in text)
+        raise UserError(
+            f"{where}: '{shown}' may be one label or several: data.label_separator='{doubtful}' reads several, "
+            f"data.label_separator='{SEPARATORS[0]}' one"
         )
     return likely[0] if likely else SEPARATORS[0]
 

@@ -80,6 +80,8 @@ def search(
     folder = Path(out) if out else Path("searches") / _name(source)
     wanted = specs.load(folder / COPY if source is None else source, overrides)
     constraints.check(wanted.constraints)
+    # Refused before anything is stored: what is wrong with the base is wrong with every point.
+    _check_evaluates(configuration.from_dict(Space.of(wanted).tree({})))
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
@@ -141,8 +143,6 @@ class Sweep:
         self.deadline = deadline
         self.space = Space.of(wanted)
         self.walk = Walk.of(wanted, self.space)
-        # Refused before anything is stored: what is wrong with the base is wrong with every point.
-        _check_evaluates(configuration.from_dict(self.space.tree({})))
         name = f"{folder.name}-{specs.fingerprint(wanted)}"
         self.study = Study(folder, name, self.space, wanted.metric, wanted.storage)
         self.trials = self.study.load()
@@ -479,6 +479,11 @@ class Sweep:
 def _check_evaluates(config: Config) -> None:
     if not config.train.evaluate:
         raise UserError("a search needs train.evaluate: true, it chooses by validation scores")
+    if config.data.folds is not None:
+        raise UserError(
+            "a search chooses by rows that no trial is trained on, and data.folds holds none out: leave it out, and score the "
+            "winner's design by folds afterwards, with  rankwise train RUN/config.yaml data.folds=K"
+        )
 
 
 def _roles(config: Config) -> Any:

@@ -247,11 +247,13 @@ def _judged(
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     until: float,
 ) -> Standing | None:
-    """By as many folds as the clock has room for; None where those are too few, or it does not fit the budget."""
+    """By as many folds as the clock has room for, what is solved at once by two at least, since something has to answer; None
+    where there are fewer, or it does not fit the budget."""
     started = time.time()
     pieces: list[NDArray[np.float32]] = []
+    always = _FEWEST_FOLDS if contender.is_quick else 1
     for number, (kept, out) in enumerate(parts):
-        if requested() or (number and time.time() + (time.time() - started) / number > until):
+        if requested() or (number >= always and time.time() + (time.time() - started) / number > until):
             break
         deadline = None if contender.is_quick else until
         answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)

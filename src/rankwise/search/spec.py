@@ -206,6 +206,10 @@ def _check(search: Search, of_base: Sequence[str]) -> None:
     for name, values in search.axes.items():  # an axis of another name sets the keys of its choices
         if isinstance(values, list):
             varied |= {str(key): name for value in values if isinstance(value, Mapping) for key in value}
+    if "data.folds" in varied:
+        raise UserError(
+            f"axes.{varied['data.folds']} varies data.folds, which holds no rows out for a search to choose by: leave it out"
+        )
     for word in of_base:
         key = word.partition("=")[0]
         if key in varied:

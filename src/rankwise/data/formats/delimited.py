@@ -9,7 +9,8 @@ from typing import Any
 
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
-from rankwise.data.formats.dialect import Dialect, rows_of, shown, sniff
+from rankwise.data.formats.dialect import Dialect, shown, sniff
+from rankwise.data.formats.reader import rows_of
 from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener
 from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError

@@ -9,43 +9,27 @@ standard library's reader, which is C and strict, is asked about the whole file.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from rankwise.data.columns import is_known
 from rankwise.data.encoding import Look
-from rankwise.data.opening import MAX_LINE_CHARS, Opener
+from rankwise.data.formats.quoting import quotes_of
+from rankwise.data.formats.reader import DELIMITERS, SINGLE, Quotes, csv_reader, rows_of, top
+from rankwise.data.formats.sample import ALIKE, Sample, have_names
+from rankwise.data.opening import Opener
 from rankwise.data.table import Reading
 from rankwise.errors import UserError
 
-DELIMITERS = (",", ";", "\t", "|")
-# Texts hold commas and semicolons, so that files of those are quoted, and a quote left open there is damage.
-_UNQUOTED = ("\t", "|")
 _SHOWN = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
 _SPELLED = {"\\t": "\t", "tab": "\t"}
 _SAMPLE_CHARS = 1 << 18
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
-_DECLARED = re.compile(r'"?sep=(.)"?\s*')
-"""The line by which spreadsheets are told the delimiter; it is none of the rows."""
-_TOP_CHARS = 1 << 13
-_TOP_ROWS = 10
-"""Lines in which a header is looked for below a title or remarks."""
-_RARE = "^~@\x01\x02\x1e\x1f\xa6\xa7\xac"
-"""Delimiters of few files, asked for where no common one splits the rows."""
-_ALIKE = 0.9
-"""Share of rows that a delimiter must split alike before a rarer one is not asked for."""
 _MAX_NAME = 64
 """Characters that a column's name may have; a longer first cell is a text."""
-
-Quotes = Literal["doubled", "escaped", "spaced", "literal"]
-"""Quotes enclose cells and are doubled inside; or escaped by a backslash inside; or stand behind a space; or are characters."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,9 @@ class Dialect:
         facts = [shown(self.delimiter)]
         if self.quotes == "literal" and self.note:
             facts.append("quotes are characters")
-        if self.quotes == "escaped":
+        if self.quotes in SINGLE:
+            facts.append("single quotes")
+        if "escaped" in self.quotes:
             facts.append("quotes escaped by a backslash")
         if self.has_row_names:
             facts.append("names of the rows first")
@@ -91,65 +77,6 @@ def shown(delimiter: str) -> str:
     return _SHOWN.get(delimiter, repr(delimiter))
 
 
-def csv_reader(lines: Any, delimiter: str, quotes: Quotes) -> Any:
-    """A strict reader of lines."""
-    # The module's limit is global and smaller than a text may be; it is only ever raised here.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_CHARS))
-    if quotes == "literal":
-        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    if quotes == "escaped":
-        return csv.reader(lines, delimiter=delimiter, escapechar="\\", doublequote=False, strict=True)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=quotes == "spaced", strict=True)
-
-
-@contextmanager
-def text_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
-    """The file's text, with its line ends as they are."""
-    with (
-        file.open() as stream,
-        io.TextIOWrapper(stream, encoding=look.encoding, errors=look.errors, newline="") as text,
-    ):
-        yield text
-
-
-@contextmanager
-def rows_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
-    """The text of a delimited file from its first row on."""
-    _, above = _top(file, look)
-    with text_of(file, look) as text:
-        for _ in range(above):
-            text.readline()
-        yield text
-
-
-def _top(file: Opener, look: Look) -> tuple[str | None, int]:
-    """The delimiter that the file names in a line of its own, and how many lines stand above its rows."""
-    with text_of(file, look) as text:
-        lines = io.StringIO(text.read(_TOP_CHARS), newline="").readlines()
-    declared = _DECLARED.fullmatch(lines[0]) if lines else None
-    if declared:
-        return declared[1], 1
-    for delimiter in DELIMITERS:
-        rows = [
-            [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(delimiter)]
-            for line in lines[: _TOP_ROWS + 1]
-        ]
-        above = rows_above_header(rows)
-        if above:
-            return None, above
-    return None, 0
-
-
-def rows_above_header(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows of a title or of remarks stand above a header that names two columns at least by telling names."""
-    for place, row in enumerate(rows[: _TOP_ROWS + 1]):
-        if sum(map(is_known, row)) >= 2:
-            return place if any(any(cell.strip() for cell in above) for above in rows[:place]) else 0
-        if len([cell for cell in row if cell.strip()]) > 1 and not row[0].startswith("#"):
-            return 0
-    return 0
-
-
 def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") -> Dialect:
     """The dialect of a file, whatever the configuration leaves open being found.
 
@@ -161,25 +88,25 @@ def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") ->
     with rows_of(file, look) as text:
         start = text.read(_SAMPLE_CHARS)
         is_whole = not text.read(1)
-    sample = _Sample(start, is_whole)
+    sample = Sample(start, is_whole)
     delimiter = reading.delimiter
     if delimiter == "auto":
-        delimiter = _top(file, look)[0] or _delimiter(sample, file, reading, fallback)
+        delimiter = top(file, look)[0] or _delimiter(sample, file, reading, fallback)
     delimiter = _SPELLED.get(delimiter, delimiter)
-    if len(delimiter) != 1:
-        raise UserError(f"data.delimiter is {delimiter!r}, expected one character, or auto")
-    quotes, note = _quotes(file, look, delimiter, reading, sample)
+    if not delimiter or "\n" in delimiter or (delimiter.isspace() and delimiter.strip("\t ")):
+        raise UserError(f"data.delimiter is {delimiter!r}, expected what stands between two cells, or auto")
+    quotes, note = quotes_of(file, look, delimiter, reading, sample)
     first, *others = sample.rows(delimiter, quotes) or [[]]
     is_header = reading.header
     if isinstance(is_header, str):
         is_header = has_header(first, others, reading)
-    declared, above = _top(file, look)
+    declared, above = top(file, look)
     return Dialect(
         delimiter,
         quotes,
         is_header,
         note,
-        has_row_names=is_header and _have_names([first, *others]),
+        has_row_names=is_header and have_names([first, *others]),
         above=above,
         declares_delimiter=declared is not None,
     )
@@ -190,71 +117,25 @@ def splits_alike(file: Opener, look: Look, delimiter: str) -> bool:
     with rows_of(file, look) as text:
         start = text.read(_SAMPLE_CHARS)
         is_whole = not text.read(1)
-    return _Sample(start, is_whole).agreement(delimiter)[0] == 1
+    return Sample(start, is_whole).agreement(delimiter)[0] == 1
 
 
 # --- the delimiter ------------------------------------------------------------------------------------
 
 
-class _Sample:
-    """The start of a file, in whole rows."""
-
-    def __init__(self, start: str, is_whole: bool) -> None:
-        self._text = start
-        self._is_whole = is_whole
-
-    def rows(self, delimiter: str, quotes: Quotes) -> list[list[str]]:
-        """Rows without blank ones, read forgivingly; a last one that the sample cuts is left out."""
-        if quotes == "literal":
-            rows = [line.split(delimiter) for line in self._text.splitlines() if line]
-        else:
-            escape = "\\" if quotes == "escaped" else None
-            reader = csv.reader(
-                io.StringIO(self._text, newline=""),
-                delimiter=delimiter,
-                escapechar=escape,
-                doublequote=quotes != "escaped",
-                skipinitialspace=quotes == "spaced",
-            )
-            rows = list(filter(None, reader))
-        return rows if self._is_whole or len(rows) < 2 else rows[:-1]
-
-    def agreement(self, delimiter: str) -> tuple[float, int]:
-        """The share of rows as wide as the first, or all as wide as it and the name of their row, by the better reading of
-        quotes, and that width; 0 below two cells."""
-        shares = [(0.0, 1)]
-        readings: tuple[Quotes, ...] = ("doubled", "escaped", "literal") if '"' in self._text else ("literal",)
-        if self.has_quotes_behind_spaces(delimiter):
-            readings = (*readings, "spaced")
-        for quotes in readings:
-            rows = self.rows(delimiter, quotes)
-            width = len(rows[0]) if rows else 0
-            if width >= 2 and _have_names(rows):
-                shares.append((1.0, width + 1))
-            elif width >= 2:
-                shares.append((sum(len(row) == width for row in rows) / len(rows), width))
-        return max(shares)
-
-    def has_quotes_behind_spaces(self, delimiter: str) -> bool:
-        """Whether most rows have a quote behind a delimiter and a space, where it encloses nothing for most programs."""
-        lines = self._text.count("\n") or 1
-        return 2 * self._text.count(f'{delimiter} "') >= lines
-
-    def rare_delimiter(self) -> str | None:
-        """See `rare_delimiter`."""
-        return rare_delimiter(self._text if self._is_whole else self._text[: self._text.rfind("\n")])
-
-
-def _delimiter(sample: _Sample, file: Opener, reading: Reading, fallback: str) -> str:
+def _delimiter(sample: Sample, file: Opener, reading: Reading, fallback: str) -> str:
     agreed = {delimiter: sample.agreement(delimiter) for delimiter in DELIMITERS}
     best = max(share for share, _ in agreed.values())
     likely = [delimiter for delimiter in DELIMITERS if agreed[delimiter][0] == best]
-    if best < _ALIKE and (rare := sample.rare_delimiter()):
+    rare = sample.rare_delimiter()
+    telling = [delimiter for delimiter in likely if sample.tells(delimiter)]
+    # A comma in every text splits rows alike as well, and so does a bar between two other signs.
+    if rare and (best < ALIKE or not telling or any(sample.covers(rare, delimiter) for delimiter in likely)):
         return rare
     if best == 0:
         return fallback
     if len(likely) > 1:
-        likely = _with_names(sample, likely, reading.wanted) or likely
+        likely = _with_names(sample, likely, reading.wanted) or telling or likely
     if len(likely) > 1 and fallback == "\t" and fallback in likely:
         return fallback
     if len(likely) > 1:
@@ -266,121 +147,11 @@ def _delimiter(sample: _Sample, file: Opener, reading: Reading, fallback: str) -
     return likely[0]
 
 
-def _have_names(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether every row has one cell more than the header: its name, which R writes first."""
-    return len(rows) > 2 and all(len(row) == len(rows[0]) + 1 for row in rows[1:])
-
-
-def rare_delimiter(text: str) -> str | None:
-    """A sign by which every line of a text splits into as many cells, which have telling names or are labels in one place."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    for mark in _RARE:
-        rows = [line.split(mark) for line in lines]
-        if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-            continue
-        few = min(len(set(column)) for column in zip(*rows, strict=True))
-        if any(map(is_known, rows[0])) or 2 <= few <= max(2, len(rows) // 5):
-            return mark
-    return None
-
-
-def _with_names(sample: _Sample, likely: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def _with_names(sample: Sample, likely: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Of several delimiters those that give the columns asked for, or else columns of telling names."""
     headers = {delimiter: [cell.strip() for cell in sample.rows(delimiter, "doubled")[0]] for delimiter in likely}
     asked = [delimiter for delimiter in likely if wanted and set(wanted) <= set(headers[delimiter])]
     return asked or [delimiter for delimiter in likely if sum(map(is_known, headers[delimiter])) >= 2]
-
-
-# --- quotes -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How a reading of the quotes fits the whole file: rows, cells of every row (0: not the same), lines."""
-
-    rows: int
-    width: int
-    lines: int
-
-
-def _quotes(file: Opener, look: Look, delimiter: str, reading: Reading, sample: _Sample) -> tuple[Quotes, str | None]:
-    """How quotes are meant, and a note where that is not what RFC 4180 says."""
-    if reading.quotes is False or not look.has_quote:
-        return "literal" if reading.quotes is False else "doubled", None
-    quoted: Quotes = "doubled"
-    fit = _fit(file, look, delimiter, quoted)
-    if sample.has_quotes_behind_spaces(delimiter) and _fit(file, look, delimiter, "spaced").width >= max(2, fit.width):
-        return "spaced", None
-    if not fit.width and look.has_escape:
-        escaped = _fit(file, look, delimiter, "escaped")
-        quoted, fit = ("escaped", escaped) if escaped.width else (quoted, fit)
-    if reading.quotes is True or (fit.width and (fit.lines == fit.rows or fit.width == 1)):
-        return quoted, None
-    if _encloses(file, look, delimiter) or (not fit.width and delimiter not in _UNQUOTED):
-        return quoted, None  # which says where it fails, if it does
-    literal = _literal_fit(file, look, delimiter)
-    if literal.width < 2:
-        return quoted, None
-    if delimiter not in _UNQUOTED:
-        raise UserError(
-            f"{file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
-            f"inside, and with quotes as characters {literal.rows:,}: say which with data.quotes=true or false"
-        )
-    if fit.width and _has_doubled_quotes(file, look, delimiter):
-        return quoted, None
-    joined = f"would join {literal.rows:,} lines into {fit.rows:,}" if fit.width else "cannot be read"
-    return "literal", (
-        f"{file.path}: every line splits into {literal.width} cells and as quoted cells it {joined}, so its quotes "
-        "are read as characters; data.quotes=true reads them as quotes"
-    )
-
-
-def _fit(file: Opener, look: Look, delimiter: str, quotes: Quotes) -> _Fit:
-    with rows_of(file, look) as text:
-        reader = csv_reader(text, delimiter, quotes)
-        try:
-            widths = Counter(map(len, reader))
-        except csv.Error:
-            return _Fit(0, 0, 0)
-        blank = widths.pop(0, 0)
-        rows = sum(widths.values())
-        return _Fit(rows, next(iter(widths)) if len(widths) == 1 else 0, reader.line_num - blank)
-
-
-def _literal_fit(file: Opener, look: Look, delimiter: str) -> _Fit:
-    """As `_fit` without quotes, given up at the first line that disagrees."""
-    rows, width = 0, 0
-    with rows_of(file, look) as text:
-        for row in csv_reader(text, delimiter, "literal"):
-            if not row:
-                continue
-            width = width or len(row)
-            if len(row) != width:
-                return _Fit(0, 0, 0)
-            rows += 1
-    return _Fit(rows, width, rows)
-
-
-def _has_doubled_quotes(file: Opener, look: Look, delimiter: str) -> bool:
-    """Whether a quoted cell with a line break holds a quote: doubled, as programs write it and no hand does."""
-    with rows_of(file, look) as text:
-        reader, before = csv_reader(text, delimiter, "doubled"), 0
-        for row in reader:
-            if reader.line_num > before + 1 and any('"' in cell for cell in row):
-                return True
-            before = reader.line_num
-    return False
-
-
-def _encloses(file: Opener, look: Look, delimiter: str) -> bool:
-    """Whether quotes stand around most cells of some column: then one that does not close is damage, not text."""
-    with rows_of(file, look) as text:
-        rows = list(islice(filter(None, csv_reader(text, delimiter, "literal")), 1000))
-    for column in zip(*rows, strict=False):
-        cells = [cell.strip() for cell in column if cell.strip()]
-        if cells and 2 * sum(len(c) > 1 and c[0] == c[-1] == '"' for c in cells) >= len(cells):
-            return True
-    return False
 
 
 # --- the header ---------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from typing import Any, TextIO
 import msgspec
 
 from rankwise.data import encoding
-from rankwise.data.columns import is_known
+from rankwise.data.columns import TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.encoding import Look
-from rankwise.data.formats.dialect import text_of
 from rankwise.data.formats.json_shapes import SPLITS, Outline, Shape, outline, rows_of, shape_of
 from rankwise.data.formats.json_walk import Walk
+from rankwise.data.formats.reader import text_of
 from rankwise.data.opening import MAX_LINE_CHARS, Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, nearest
@@ -46,7 +46,7 @@ def open_json(file: Opener, reading: Reading) -> Table:
     is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in (".jsonl", ".ndjson")
     if is_row or (value is None and not is_document) or file.suffix in (".jsonl", ".ndjson"):
         encoding.refuse_long_line(file, look.long_line)
-        return JsonLines(file, look)
+        return JsonLines(file, look, reading)
     return JsonDocument(file, look, reading)
 
 
@@ -70,9 +70,16 @@ def _is_document(value: Mapping[str, Any]) -> bool:
     """Whether an object is a whole data set and not one row: it holds lists of rows, or columns, and no text itself."""
     if any(isinstance(cell, str) and is_known(name) for name, cell in value.items()):
         return False
-    holds_rows = any(isinstance(cell, list) and cell and isinstance(cell[0], (dict, list)) for cell in value.values())
+    holds_rows = any(map(_holds_rows, value.values()))
     holds_more = any(isinstance(cell, (list, dict)) and cell for cell in value.values())
     return holds_rows or (holds_more and not any(isinstance(cell, str) for cell in value.values()))
+
+
+def _holds_rows(value: Any) -> bool:
+    """Whether a value is a list of rows, or an object around one."""
+    if isinstance(value, dict):
+        return any(map(_holds_rows, value.values()))
+    return isinstance(value, list) and bool(value) and isinstance(value[0], (dict, list))
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,41 +90,95 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _lists_of_texts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The keys that hold a list of texts in every row, where none holds a text: a chatbot's intents with their examples.
+
+    Texts hardly come again, and some have more than one word; a list of words is a text, and one of labels comes again.
+    """
+    found = []
+    for name in names:
+        cells = [row[name] for row in rows if row.get(name)]
+        if not cells or isinstance(cells[0], str):
+            if cells and name.lower() in TEXT_NAMES:
+                return []
+            continue
+        texts = [text for cell in cells if isinstance(cell, list) for text in cell]
+        if not texts or not all(isinstance(text, str) for text in texts) or not all(isinstance(c, list) for c in cells):
+            continue
+        if 2 * len(set(texts)) > len(texts) > len(cells) and any(" " in text.strip() for text in texts):
+            found.append(name)
+    return found
+
+
+def _meant(source: str, lists: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """Which of several lists holds the texts: the one that is asked for, or that is called so; None where a text is named.
+
+    Raises: UserError where it is neither.
+    """
+    asked = [name for name in lists if name in wanted]
+    known = sorted((name for name in lists if name.lower() in TEXTS_NAMES), key=lambda n: TEXTS_NAMES.index(n.lower()))
+    likely = asked or known or (list(lists) if len(lists) == 1 else [])
+    if likely or wanted:
+        return likely[0] if likely else None
+    shown = " or ".join(map(repr, lists[:4]))
+    raise UserError(
+        f"{source}: which list holds the texts, {shown}? Name it with data.text={lists[0]}: each of its texts is a row then"
+    )
+
+
 class _Rows(Table):
     """Rows that are objects, any of whose keys may be absent."""
 
     _nested = False
     """whether some row holds objects"""
+    _spread: str | None = None
+    """the key whose list of texts is a row for each of them"""
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
         raise NotImplementedError
 
+    def _all(self) -> Iterator[Mapping[str, Any]]:
+        """Every row, those of one object one after the other."""
+        if self._spread is None:
+            yield from self._records()
+            return
+        for record in self._records():
+            for text in record.get(self._spread) or ():
+                yield {**record, self._spread: text}
+
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
-        for record in self._records():
+        for record in self._all():
             self.row += 1
             yield tuple([record.get(name) for name in names])
 
-    def _columns(self) -> tuple[str, ...]:
+    def _columns(self, reading: Reading) -> tuple[str, ...]:
         """The keys of the first rows, in the order they come; those of an object inside one as `outer.inner`."""
         keys: dict[str, None] = {}
+        first = []
         for record, _ in zip(self._records(), range(SAMPLE_ROWS), strict=False):
             nested = any(isinstance(cell, dict) for cell in record.values())
             self._nested = self._nested or nested
-            keys.update(dict.fromkeys(_flat(record) if nested else record))
-        return tuple(keys)
+            first.append(_flat(record) if nested else record)
+            keys.update(dict.fromkeys(first[-1]))
+        lists = _lists_of_texts(first, list(keys)) if reading.labelled else []  # of texts to predict a row is a row
+        self._spread = _meant(self.name, lists, reading.wanted) if lists else None
+        if self._spread is None:
+            return tuple(keys)
+        self.facts.append(f"a row for each of '{self._spread}'")
+        return tuple(key for key in keys if key == self._spread or key not in lists)
 
 
 class JsonLines(_Rows):
     """One JSON object a line."""
 
-    def __init__(self, file: Opener, look: Look) -> None:
+    def __init__(self, file: Opener, look: Look, reading: Reading) -> None:
         super().__init__(str(file.path))
         self._file = file
         self._look = look
         self.facts = ["JSON Lines", *([look.name] if look.name != "UTF-8" else [])]
         self.notes += look.notes
-        self.columns = self._columns()
+        self.columns = self._columns(reading)
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
         decode = msgspec.json.Decoder().decode
@@ -141,7 +202,7 @@ class JsonLines(_Rows):
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
         known = set(self.columns)
-        for record in self._records():
+        for record in self._all():
             self.row += 1
             try:
                 yield tuple([record[name] for name in names])
@@ -166,7 +227,7 @@ class JsonDocument(_Rows):
             key = self._shape.path[-1]
             is_split = any(key in names for names in SPLITS.values())
             self.facts.append(f"split '{key}'" if is_split else f"under '{key}'")
-        self.columns = self._columns()
+        self.columns = self._columns(reading)
         if not self.columns:
             raise UserError(f"{self.name} is empty: it has no rows")
 
@@ -194,10 +255,14 @@ class JsonDocument(_Rows):
             walk.end()
         path: tuple[str, ...] = ()
         while (shape := shape_of(whole)) is None:
-            path = (*path, self._split(whole, part if not path else None, reading))
+            # One object around all others is not what a part names, unless it is called so.
+            around = part is not None and part not in whole.members and whole.count == 1
+            path = (*path, self._split(whole, None if around else part, reading))
+            part = part if around else None
             with self._walk(path) as walk:
                 if walk.next() == "[":
-                    return Shape("rows", path)
+                    shape = Shape("rows")
+                    break
                 whole = outline(walk)
         return replace(shape, path=path)
 
@@ -206,7 +271,8 @@ class JsonDocument(_Rows):
         splits = [name for name, member in whole.members.items() if member.kind != "value" and member.count]
         split = part or next((name for name in SPLITS[reading.role] if name in splits), None)
         arrays = [name for name in splits if whole.members[name].kind == "array"]
-        for likely in (arrays, splits):
+        of_texts = [name for name in arrays if whole.members[name].holds_rows_of_texts]
+        for likely in (arrays, of_texts, splits):
             if split is None and len(likely) == 1:
                 (split,) = likely
         if split is None or split not in splits:

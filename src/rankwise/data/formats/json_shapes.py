@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from rankwise.data.columns import is_known
+from rankwise.data.columns import TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.formats.json_walk import Walk
 from rankwise.errors import UserError
 
@@ -38,6 +38,12 @@ class Member:
     count: int = 0
     start: list[Any] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+
+    @property
+    def holds_rows_of_texts(self) -> bool:
+        """Whether an array holds objects with a key that texts are called by."""
+        first = self.start[0] if self.start else None
+        return isinstance(first, dict) and any(name.lower() in (*TEXT_NAMES, *TEXTS_NAMES) for name in first)
 
 
 @dataclass

@@ -11,7 +11,9 @@ from typing import Any
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
 from rankwise.data.formats.delimited import Delimited
-from rankwise.data.formats.dialect import rare_delimiter, splits_alike, text_of
+from rankwise.data.formats.dialect import splits_alike
+from rankwise.data.formats.reader import text_of
+from rankwise.data.formats.sample import rare_delimiter
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError

@@ -9,7 +9,9 @@ from datetime import date, datetime
 from typing import Any
 
 from rankwise.data.columns import is_known
-from rankwise.data.formats.dialect import has_header, rows_above_header
+from rankwise.data.formats.dialect import has_header
+from rankwise.data.formats.json_shapes import SPLITS
+from rankwise.data.formats.reader import rows_above_header
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, nearest
@@ -27,10 +29,10 @@ class Sheet(Table):
         try:
             with file.whole() as content:
                 book = python_calamine.CalamineWorkbook.from_filelike(content)
-                sheets = {name: _cells(book.get_sheet_by_name(name).to_python()) for name in book.sheet_names}
+                sheets = {name: _cells(book.get_sheet_by_name(name)) for name in book.sheet_names}
         except (python_calamine.CalamineError, OSError, ValueError) as error:
             raise UserError(f"{self.name} is not a spreadsheet that can be read ({error}): save it again") from error
-        name = self._chosen(sheets, file.part)
+        name = self._chosen(sheets, file.part, reading)
         above = rows_above_header(sheets[name])
         self._rows = sheets[name][above:]
         self.facts = [f"sheet '{name}'"]
@@ -45,8 +47,8 @@ class Sheet(Table):
         if not is_header:
             self.facts.append("no header")
 
-    def _chosen(self, sheets: dict[str, list[list[str]]], part: str | None) -> str:
-        """The sheet that is named, or the only one that looks like a table of texts."""
+    def _chosen(self, sheets: dict[str, list[list[str]]], part: str | None, reading: Reading) -> str:
+        """The sheet that is named, the only one that looks like a table of texts, or of these the role's."""
         if part is not None:
             if part not in sheets or not sheets[part]:
                 raise UserError(
@@ -59,6 +61,8 @@ class Sheet(Table):
             raise UserError(f"{self.name} is empty: no sheet holds rows")
         telling = [name for name in filled if len(sheets[name]) > 1 and any(map(is_known, sheets[name][0]))]
         likely = telling or filled
+        of_role = [name for name in likely if name.strip().lower() in SPLITS[reading.role]]
+        likely = of_role if len(of_role) == 1 else likely
         if len(likely) > 1:
             raise UserError(
                 f"{self.name} has several sheets that may be meant, {' and '.join(repr(n) for n in likely[:4])}: "
@@ -76,9 +80,16 @@ class Sheet(Table):
             yield tuple([cells[place] for place in places])
 
 
-def _cells(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-    """Rows of strings, without blank rows and without columns that are blank throughout at the right."""
-    written = [[_written(cell) for cell in row] for row in rows]
+def _cells(sheet: Any) -> list[list[str]]:
+    """Rows of strings, without blank rows and without columns that are blank throughout at the right.
+
+    What is written once over several rows, whose cells were merged, stands in each of them.
+    """
+    written = [[_written(cell) for cell in row] for row in sheet.to_python()]
+    above, before = sheet.start or (0, 0)  # what is blank before the first cell is left out
+    for (top, left), (bottom, _) in sheet.merged_cell_ranges or ():
+        for row in written[top + 1 - above : bottom + 1 - above]:
+            row[left - before] = written[top - above][left - before]
     written = [row for row in written if any(cell.strip() for cell in row)]
     width = max((place + 1 for row in written for place, cell in enumerate(row) if cell.strip()), default=0)
     return [row[:width] for row in written]
