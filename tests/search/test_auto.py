@@ -17,6 +17,7 @@ from rankwise.search.auto import _base as base_of
 from rankwise.search.auto import auto
 from rankwise.search.designs import designs_for, usual_rate
 from rankwise.search.driver import Sweep
+from rankwise.search.forecast import of_auto
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost
 from rankwise.search.trial import Task, carry_out, load_data
@@ -135,6 +136,16 @@ def test_speed_is_measured_whatever_the_start(config):
     assert measure(load(tree), found, 0.2).step_s > 0
 
 
+def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_enough():
+    speed = Speed(step_s=0.1, score_s=0.001, setup_s=1.0)
+    plan = clock.ClockPlan(designs=1, steps=500, epochs=1.0, eval_every=100, train_s=50.0, reserve_s=20.0)
+    most = of_auto(plan, speed, 1000, 100, 10.0, 80.0)[0]
+    more = of_auto(plan, speed, 1000, 100, 10.0, 180.0)[0]
+    assert 60 / 60 < most < 75 / 60, "nothing is left that is worth a second run"
+    assert 140 / 60 < more < 165 / 60, "a second run takes nine tenths of the rest"
+    assert of_auto(plan, speed, 1000, 100, 10.0, 60.0)[0] <= 60 / 60, "never beyond the clock"
+
+
 @pytest.mark.slow
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
     words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference", "data.validation_size=0.1"]
@@ -217,6 +228,12 @@ def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path)
     assert record["winner"]["mean"] == run.result["decision"]["value"]
     assert record["winner"]["mean"] >= max(floor["mean"] for floor in record["auto"]["floors"])
     assert any(goal in line for line in record["auto"]["explanation"])
+    floors = next(line for line in record["auto"]["explanation"] if line.startswith("floor"))
+    assert all(
+        f"({floor['mean']:.4f} by the goal)" in floors
+        for floor in record["auto"]["floors"]
+        if floor["mean"] != floor["chosen"]
+    )
     words = (tmp_path / "out" / "floors" / "words" / "words" / "words.json").read_text()
     assert json.loads(words)["decision"]["thresholds"].keys() == {"sport"}
 

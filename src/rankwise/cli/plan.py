@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="measure on this machine what one text takes, and keep it for later plans",
+        help="train and score for some seconds, forecast minutes and memory, and keep it for later plans",
     )
     common.add_json(parser)
 
@@ -42,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
     is_open = not {"rank", "scope", "method"} & set(tree.get("adapter", {})) and config.budget.max_trainable is not None
     shown = "\n".join([plan.text(), *([as_lines(rows)] if (rows := measured.lines(plan, known)) else [])])
     if args.json:
-        more = {"measured": known.to_dict()} | ({"options": planning.options(config)} if is_open else {})
+        told = measured.of_run(plan, known)
+        more = {"measured": known.to_dict(), "forecast": None if told is None else told.to_dict()} | (
+            {"options": planning.options(config)} if is_open else {}
+        )
         common.print_json(plan.to_dict() | more)
     elif is_open:
         print(planning.table(config), end="\n\n")
@@ -55,10 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(plan: Plan) -> Measured:
-    """This machine's figures of a plan's shape, taken now."""
+    """This machine's figures of a plan's shape, taken now: of a run on its rows, where they are here, and of one text."""
+    from rankwise.data.opening import is_here
     from rankwise.models import tokenizer_of
+    from rankwise.search.forecast import measure_run
     from rankwise.training import latency
 
+    if plan.config.data.train is not None and is_here(plan.config.data.train):
+        measure_run(plan)
     return latency.measure(plan, tokenizer_of(plan.config.model))
 
 

@@ -6,16 +6,18 @@ import datetime
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
 from rankwise import __version__
-from rankwise.config import to_dict
+from rankwise.config import Config, to_dict
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine import caches, description
 from rankwise.machine.isa import wanted
+from rankwise.planning.forecast import Forecast, RunFigures, forecast
 from rankwise.planning.planned import Plan
 from rankwise.records import Record
 from rankwise.records import record as records
@@ -34,15 +36,16 @@ class Single(Record, kw_only=True):
 
 
 class Measured(Record, kw_only=True):
-    """This machine's figures of one shape. single: by tokens of the text."""
+    """This machine's figures of one shape.
+
+    single
+        By tokens of the text.
+    runs
+        By the rows and the batch that were measured (`run_key`).
+    """
 
     single: dict[str, Single] = msgspec.field(default_factory=dict)
-
-    @property
-    def date(self) -> str:
-        """When the newest was measured."""
-        newest = max((one.at for one in self.single.values()), default=0.0)
-        return datetime.datetime.fromtimestamp(newest, datetime.timezone.utc).date().isoformat()
+    runs: dict[str, RunFigures] = msgspec.field(default_factory=dict)
 
     def single_ms(self, tokens: int) -> float | None:
         """Milliseconds of one text, between the lengths that were measured; None beyond them."""
@@ -72,15 +75,58 @@ def write(plan: Plan, measured: Measured) -> None:
         records.write(_place(plan), measured)
 
 
+def run_key(config: Config) -> str:
+    """What a run's figures are kept by: the rows as they are configured and lie there, and the batch."""
+    data = to_dict(config)["data"]
+    places = [Path(place) for place in (data["train"], data["validation"], data["test"]) if isinstance(place, str)]
+    states = [(str(place), place.stat().st_mtime_ns, place.stat().st_size) for place in places if place.is_file()]
+    batches = [config.train.batch_size, config.train.eval_batch_size, config.train.objective]
+    told = {name: value for name, value in data.items() if name != "num_labels"}
+    return hashlib.blake2b(json.dumps([told, states, batches], default=str).encode(), digest_size=8).hexdigest()
+
+
 def lines(plan: Plan, known: Measured) -> list[tuple[str, str]]:
-    """What a plan says of one text: as it was measured here, or how it would be."""
+    """What a plan says of this machine: as it was measured here, or how it would be."""
+    return [*_run_lines(plan, known), *_single_lines(plan, known)]
+
+
+def of_run(plan: Plan, known: Measured) -> Forecast | None:
+    """What the plan's run will take, where its rows and its batch were measured here."""
+    figures = known.runs.get(run_key(plan.config))
+    return None if figures is None else forecast(plan.config, figures)
+
+
+def _run_lines(plan: Plan, known: Measured) -> list[tuple[str, str]]:
+    """Minutes and memory, where the rows and the batch were measured here."""
+    told = of_run(plan, known)
+    if told is None:
+        return []
+    figures = known.runs[run_key(plan.config)]
+    return [
+        (
+            "forecast",
+            f"{told.minutes:.1f} minutes for {told.steps:,} steps on {figures.rows:,} rows, peak memory {told.peak_mb:,.0f} MB; "
+            f"by {figures.step_s:.3f} s a step, measured on this machine, {_date([figures.at])}",
+        )
+    ]
+
+
+def _single_lines(plan: Plan, known: Measured) -> list[tuple[str, str]]:
+    """What one text takes."""
     limit = plan.config.budget.max_ms
     of_limit = "" if limit is None else f"  of {limit:g} ms"
     if not known.single:
         return [] if limit is None else [("one text", f"not measured on this machine: --measure{of_limit}")]
     points = sorted((int(length), one.p50_ms) for length, one in known.single.items())
     shown = ", ".join(f"{ms:.2f} ms at {length} tokens" for length, ms in points)
-    return [("one text", f"{shown}{of_limit}; measured on this machine, {known.date}")]
+    return [
+        ("one text", f"{shown}{of_limit}; measured on this machine, {_date(one.at for one in known.single.values())}")
+    ]
+
+
+def _date(times: Iterable[float]) -> str:
+    """When the newest was measured."""
+    return datetime.datetime.fromtimestamp(max(times, default=0.0), datetime.timezone.utc).date().isoformat()
 
 
 def require_ms(plan: Plan, known: Measured) -> None:

@@ -141,6 +141,8 @@ class AutoRecord(Record, kw_only=True):
         As `search.speed.Speed` and `search.clock.ClockPlan` have it; None where nothing was trained.
     max_ms
         Milliseconds that one text of the median length may take.
+    forecast
+        Minutes and peak_mb, as they were expected before anything was trained.
     floors
         What was solved at once.
     folds
@@ -165,6 +167,8 @@ class AutoRecord(Record, kw_only=True):
     max_ms: float | None = None
     max_minutes: float = 0.0
     minutes: float | None = None
+    peak_mb: float | None = None
+    forecast: dict[str, float] | None = None
     speed: dict[str, float] | None = None
     schedule: dict[str, int | float] | None = None
     floors: list[Winner] = []

@@ -21,6 +21,7 @@ from rankwise import records
 from rankwise.config import Config, Keys
 from rankwise.data.folds import FEW_ROWS, FOLDS
 from rankwise.errors import BudgetError, UserError
+from rankwise.machine import description
 from rankwise.objects import source_of
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
@@ -32,6 +33,7 @@ from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
 from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
 from rankwise.search.floors import Floor, best, floors, of_words, probe_rows
+from rankwise.search.forecast import of_auto
 from rankwise.search.longer import longer
 from rankwise.search.resumed import resumed
 from rankwise.search.single_text import SingleText, single_text
@@ -191,7 +193,11 @@ def _chosen(
             raise
         return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
+    minutes, peak_mb = of_auto(
+        fits, speed, len(roles.train), len(roles.validation), time.time() - started, 60 * max_minutes
+    )
     lines = facts(config, roles, speed, fits, designs, solved)
+    lines[-1] += f"; about {minutes:.1f} minutes in all, and {peak_mb:,.0f} MB of memory"
     for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -204,6 +210,7 @@ def _chosen(
         max_minutes=max_minutes,
         speed=msgspec.to_builtins(speed),
         schedule=msgspec.to_builtins(fits),
+        forecast={"minutes": minutes, "peak_mb": peak_mb},
         floors=[one.winner() for one in solved],
         planned_lines=len(lines),
         explanation=lines,
@@ -220,7 +227,7 @@ def _chosen(
         assert record.winner is not None
         timed = single.line(record.winner, folder)
         seconds = time.time() - started
-        origin.minutes = round(seconds / 60, 2)
+        origin.minutes, origin.peak_mb = round(seconds / 60, 2), description.peak_mb()
         origin.explanation = [*lines, *timed, *outcome(record, seconds, 60 * max_minutes, fits.steps)]
         record.auto = origin
     return record

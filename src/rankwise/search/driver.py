@@ -250,7 +250,7 @@ class Sweep:
 
     def _total_steps(self, config: Config) -> int:
         """Optimizer steps of the whole run."""
-        from rankwise.training.loop import total_steps
+        from rankwise.planning.steps import total_steps
 
         training = _roles(config).train
         assert training is not None

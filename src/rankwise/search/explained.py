@@ -69,7 +69,12 @@ def floor_line(solved: Sequence[Floor]) -> str:
     """What was solved at once, with its share of validation rows right."""
     if not solved:
         return "none: the budget has no room for one"
-    return "; ".join(f"{one.scores.accuracy:.4f} {one.title}, {one.seconds:.0f} s" for one in solved)
+    return "; ".join(f"{_by_goal(one.scores.accuracy, one.value)} {one.title}, {one.seconds:.0f} s" for one in solved)
+
+
+def _by_goal(accuracy: float, value: float | None) -> str:
+    """The accuracy, and what the goal came to where that is another figure."""
+    return f"{accuracy:.4f}" if value is None or value == accuracy else f"{accuracy:.4f} ({value:.4f} by the goal)"
 
 
 def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) -> list[str]:
@@ -86,7 +91,12 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     mean = winner.mean
     goal = f"{record.metric} {mean:.4f}; " if record.metric != "accuracy" and mean is not None else ""
     others = [row for row in record.table if row.trial != winner.trial and row.chosen is not None]
-    next_best = f"; the next best design had {others[0].chosen:.4f} after {others[0].steps:,} steps" if others else ""
+    next_best = ""
+    if others:
+        value = None if record.metric == "accuracy" else others[0].mean
+        next_best = (
+            f"; the next best design had {_by_goal(others[0].chosen or 0.0, value)} after {others[0].steps:,} steps"
+        )
     rows = [row.steps for row in record.table if row.trial == winner.trial]
     reached = winner.steps if winner.steps is not None else rows[0] if rows else steps
     cut = f"; the clock ended it after {reached:,} of {steps:,} steps" if reached < steps else ""

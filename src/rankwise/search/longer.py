@@ -19,9 +19,9 @@ from rankwise.search.trial import load_data, validation_value
 from rankwise.training.interrupt import requested
 from rankwise.training.job import train
 
-_WORTH = 0.6
+WORTH = 0.6
 """of the winner's steps: a run much shorter than the winner's hardly beats it"""
-_SURE = 0.9
+SURE = 0.9
 """of the time that is left: what the machine may slow down by"""
 _EVALUATIONS = 9
 FOLDER = "again"
@@ -38,8 +38,8 @@ def longer(winner: Winner, folder: Path, deadline: float) -> Winner | None:
     if not timing.steps:
         return None
     each = (timing.train_s + timing.eval_s) / timing.steps
-    steps = int(_SURE * (deadline - time.time()) / each)
-    if steps < _WORTH * timing.steps:
+    steps = int(SURE * (deadline - time.time()) / each)
+    if steps < WORTH * timing.steps:
         return None
     tree = configuration.to_dict(config)
     tree["train"] |= {

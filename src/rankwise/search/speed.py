@@ -8,41 +8,47 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from rankwise.config import Config
 
 _WARM_STEPS = 1
 _FEWEST_STEPS = 2
+_MOST_BATCHES = 10_000
 _SCORED, _SCORED_AT_ONCE = 256, 64
 """texts at most, and between two looks at the clock"""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one optimizer step, of scoring one text, and of setting a run up."""
+    """Seconds of one optimizer step, of scoring one text, of setting a run up, and of the tokens before it."""
 
     step_s: float
     score_s: float
     setup_s: float
+    tokens_s: float = 0.0
 
     def at(self, share: float) -> Speed:
         """About how fast it would be on a share of the tokens."""
-        return Speed(share * self.step_s, share * self.score_s, self.setup_s)
+        return Speed(share * self.step_s, share * self.score_s, self.setup_s, self.tokens_s)
 
 
-def measure(config: Config, roles: Any, seconds: float) -> Speed:
+def measure(config: Config, roles: Any, seconds: float, *, steps: int | None = None) -> Speed:
     """Train and score for about `seconds` with nothing kept, on rows drawn from train.
 
     config
         Its scope should be the largest that will be tried: smaller ones are faster.
+    steps
+        Of a run that the process shall be as large as afterwards: it takes the heaviest of so many batches, and scores the
+        longest of as many texts as validation has. By default the longest texts of all come first.
     """
     from rankwise.machine.seeds import own_generators
 
     with own_generators(config.train.seed):
-        return _measured(config, roles, seconds)
+        return _measured(config, roles, seconds, steps)
 
 
-def _measured(config: Config, roles: Any, seconds: float) -> Speed:
+def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> Speed:
     import torch
 
     from rankwise import planning
@@ -77,6 +83,8 @@ def _measured(config: Config, roles: Any, seconds: float) -> Speed:
     batch_size = min(config.train.batch_size, len(tokens))
     # The longest texts first: memory that a step touches for the first time costs several times what it does later.
     rows = np.argsort(-tokens.lengths, kind="stable")[:batch_size]
+    if steps is not None:
+        rows = _heaviest(tokens.lengths, batch_size, steps, generator)
     counts: list[int] = []
     while len(times) < _WARM_STEPS + _FEWEST_STEPS or time.perf_counter() < until:
         step_started = time.perf_counter()
@@ -89,6 +97,10 @@ def _measured(config: Config, roles: Any, seconds: float) -> Speed:
         times.append(time.perf_counter() - step_started)
         counts.append(int(tokens.lengths[rows].sum()))
         rows = generator.choice(len(tokens), size=batch_size, replace=False)
+    if steps is not None and roles.validation is not None:
+        scored_rows = generator.choice(len(tokens), size=min(len(tokens), len(roles.validation)), replace=False)
+        most = scored_rows[np.argsort(-tokens.lengths[scored_rows])][: config.train.eval_batch_size]
+        logits_of(classifier, tokens.take(most), config.train.eval_batch_size)
     count = min(len(tokens), _SCORED)
     sample = tokens.take(generator.choice(len(tokens), size=count, replace=False))
     scoring, scored = time.perf_counter(), 0
@@ -99,4 +111,18 @@ def _measured(config: Config, roles: Any, seconds: float) -> Speed:
     score_s = (time.perf_counter() - scoring) / scored
     # By the token, since a few batches may be longer or shorter than most.
     a_token = sum(times[_WARM_STEPS:]) / sum(counts[_WARM_STEPS:])
-    return Speed(float(a_token * tokens.lengths.mean() * batch_size), score_s, setup_s)
+    return Speed(float(a_token * tokens.lengths.mean() * batch_size), score_s, setup_s, tokenised - started)
+
+
+def _heaviest(
+    lengths: NDArray[np.int64], batch_size: int, steps: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """The rows of the batch with most tokens, of as many batches as a run has. Shape: (rows,)"""
+    most: NDArray[np.int64] = np.arange(min(batch_size, len(lengths)))
+    whole = max(1, len(lengths) // batch_size)
+    for _ in range(-(-min(steps, _MOST_BATCHES) // whole)):
+        order = generator.permutation(len(lengths))[: whole * batch_size]
+        batches = order.reshape(whole, -1)[: min(steps, whole)]
+        heaviest = batches[lengths[batches].sum(1).argmax()]
+        most = heaviest if lengths[heaviest].sum() > lengths[most].sum() else most
+    return most

@@ -17,9 +17,9 @@ from rankwise import data
 from rankwise.config import Data
 from rankwise.data import folds, labels
 from rankwise.data.report import Report
+from rankwise.planning.steps import total_steps
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
-from rankwise.training.loop import total_steps
 from rankwise.training.prepare import Job, prepare
 
 FOLDER = "folds"

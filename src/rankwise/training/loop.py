@@ -26,6 +26,7 @@ from rankwise.data.tokens import Tokens
 from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.methods.adalora import Allocation
 from rankwise.models.classifier import Classifier, logits_of
+from rankwise.planning.steps import eval_every, steps_per_epoch
 from rankwise.records import HistoryRow, Scores
 from rankwise.scoring import judged
 from rankwise.scoring.goals import Goal
@@ -348,23 +349,3 @@ class Loop:
         """What keeps a state of its own, by its name in a checkpoint."""
         parts: dict[str, checkpoint.Part] = {"update": self.update, "schedule": self.schedule, "state": self.state}
         return parts if self.allocation is None else {**parts, "allocation": self.allocation}
-
-
-def eval_every(train: Train, total_steps: int, steps_per_epoch: int) -> int:
-    """Steps between evaluations; twelve over the run when nothing is said, as the papers have."""
-    if train.eval_every == "epoch":
-        return steps_per_epoch
-    return train.eval_every or max(1, -(-total_steps // 12))
-
-
-def steps_per_epoch(rows: int, train: Train) -> int:
-    """Optimizer steps that see every row once; the last may be short."""
-    return max(1, -(-rows // (train.batch_size * train.accumulate)))
-
-
-def total_steps(rows: int, train: Train) -> int:
-    """Optimizer steps of the whole run."""
-    if train.steps is not None:
-        return train.steps
-    epochs = train.epochs if train.epochs is not None else 3
-    return max(1, round(epochs * steps_per_epoch(rows, train)))

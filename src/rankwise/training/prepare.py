@@ -20,11 +20,11 @@ from rankwise.machine import caches
 from rankwise.machine.precision import precision_of
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate, weights_identity
+from rankwise.planning.steps import total_steps
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.training import latency
 from rankwise.training.examples import Augmentation, Examples
-from rankwise.training.loop import total_steps
 from rankwise.training.objective import Objective, objective
 from rankwise.training.optimizers import check_optimizer
 from rankwise.training.schedules import warmup_steps

@@ -1,0 +1,81 @@
+"""A run measured before it starts: a few real steps on its own rows, from which minutes and memory are forecast."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rankwise.baselines import tfidf
+from rankwise.config import Config
+from rankwise.machine import description
+from rankwise.planning import Plan, measured
+from rankwise.planning.forecast import RunFigures
+from rankwise.planning.steps import total_steps
+from rankwise.search.clock import ClockPlan
+from rankwise.search.longer import SURE, WORTH
+from rankwise.search.speed import Speed, measure
+from rankwise.search.trial import load_data
+
+_SECONDS = 10.0
+"""of training and scoring"""
+_END_S = 3.0
+"""for the proof, and for what the end writes"""
+
+
+def measure_run(plan: Plan) -> measured.Measured:
+    """Figures of a plan's run on its own rows, kept for later plans; the process is as large as the run's afterwards.
+
+    Raises: UserError for rows that cannot be read.
+    """
+    config = plan.config
+    roles = load_data(config.data, ["train", *(["validation"] if config.train.evaluate else []), "test"])
+    known = measured.read(plan)
+    known.runs[measured.run_key(config)] = figures_of(config, roles)
+    measured.write(plan, known)
+    others = {role: rows for role, rows in roles.named().items() if role != "train"}
+    tfidf.scores(roles.train, others, roles.label_names)  # which the run then finds in the cache
+    return known
+
+
+def figures_of(config: Config, roles: Any) -> RunFigures:
+    """What a run of a configuration takes on rows that have been read."""
+    read_s = time.time() - _began()
+    speed = measure(config, roles, _SECONDS, steps=total_steps(len(roles.train), config.train))
+    return RunFigures(
+        rows=len(roles.train),
+        validation_rows=0 if roles.validation is None else len(roles.validation),
+        step_s=speed.step_s,
+        score_s=speed.score_s,
+        setup_s=(speed.setup_s - 0.2 * speed.tokens_s) / 2,
+        start_s=read_s + speed.tokens_s,
+        peak_mb=description.peak_mb(),
+        at=time.time(),
+    )
+
+
+def of_auto(
+    fits: ClockPlan, speed: Speed, rows: int, validation_rows: int, elapsed_s: float, clock_s: float
+) -> tuple[float, float]:
+    """Minutes that all of `auto` will take, and its peak memory in MB.
+
+    What is left of the clock after the search goes to the winner's design once more, where it is enough for that. The process
+    has trained and scored the largest batches already, so it will hardly grow.
+
+    elapsed_s
+        Since the command began.
+    """
+    deadline_s = clock_s - fits.reserve_s
+    ends_s = elapsed_s + fits.train_s
+    again_s = SURE * (deadline_s - ends_s)
+    if again_s > WORTH * fits.steps * speed.step_s:
+        ends_s += again_s
+    scored = validation_rows + min(rows, validation_rows)
+    seconds = min(ends_s, deadline_s) + speed.setup_s + scored * speed.score_s + _END_S
+    return round(seconds / 60, 2), description.peak_mb()
+
+
+def _began() -> float:
+    """`time.time()` at which this process was started."""
+    import psutil  # type: ignore[import-untyped]  # a dependency of accelerate
+
+    return float(psutil.Process().create_time())
