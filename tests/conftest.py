@@ -1,6 +1,7 @@
 """Small things every folder of tests uses: a real encoder of a few thousand weights, and labelled sentences."""
 
 import datetime
+import gc
 import os
 import random
 from pathlib import Path
@@ -15,6 +16,8 @@ from support import COMMON, TOPICS, sentences, write_csv
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test loses power, and a run of a second waits for the disk sixty times.
+os.fsync = lambda _: None
 
 
 def pytest_addoption(parser):
@@ -33,14 +36,17 @@ def _day() -> str:
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of a test marked `sampled(n)` keep n cases, others on another day; begin with what takes longest."""
+    """Of a family marked `sampled` keep as many as it says, others on another day; begin with what takes longest.
+
+    A family is the cases of one test, or the tests that say `of` the same.
+    """
     if not config.getoption("--exhaustive"):
-        cases: dict[str, list] = {}
+        families: dict[str, list] = {}
         for item in items:
-            if item.get_closest_marker("sampled"):
-                cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+            if mark := item.get_closest_marker("sampled"):
+                families.setdefault(mark.kwargs.get("of") or item.nodeid.partition("[")[0], []).append(item)
         dropped = set()
-        for name, group in cases.items():
+        for name, group in families.items():
             (count,) = group[0].get_closest_marker("sampled").args
             kept = random.Random(f"{_day()} {name}").sample(group, min(count, len(group)))
             dropped |= set(group) - set(kept)
@@ -66,6 +72,7 @@ def _own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """The folder of a BERT with two layers of width 32 and a tokenizer of its own, saved by transformers."""
+    import peft  # noqa: F401
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -97,6 +104,8 @@ def tiny_model(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    gc.collect()
+    gc.freeze()  # every run collects what it leaves: it need not walk through what has been imported
     return folder
 
 

@@ -3,23 +3,22 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import processes
 from conftest import sentences, write_csv
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(script, *words, folder):
-    command = [sys.executable, str(EXAMPLES / script), *words]
-    outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert outcome.returncode == 0, outcome.stderr
-    return outcome.stdout
+    outcome = processes.finished(*words, script=EXAMPLES / script, folder=folder)
+    assert outcome.returncode == 0, outcome.err
+    return outcome.out
 
 
 def test_own_csv(tmp_path, tiny_model):

@@ -24,7 +24,7 @@ def data(tmp_path):
     return write_csv(tmp_path / "rows.csv", sentences(40, seed=0))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "variants", "more"),

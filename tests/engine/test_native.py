@@ -503,6 +503,7 @@ print("all equal")
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("library_of", "flags", "complaint"),
     [

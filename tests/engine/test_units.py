@@ -63,6 +63,7 @@ def test_a_unit_of_this_processor_equals_the_scalar_one(unit, compiled):
     assert_close(compiled(building.compiler(), ("scalar", unit)), unit)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("unit", building.MACHINES["aarch64"])
 def test_a_unit_for_arm_equals_the_scalar_one(unit, compiled):
     if ISAS[unit].missing() is None:

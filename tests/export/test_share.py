@@ -1,12 +1,10 @@
 """Sharing: what would go is said without a network, a refusal is one sentence, and a copy that differs is seen."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+import processes
 from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.export.share import share
@@ -55,22 +53,20 @@ def hub():
 def shared_with(hub, adapter, *options):
     """`rankwise share` in a process whose Hub is this one, by the Hub's own client."""
     environment = {
-        **os.environ,
         "HF_ENDPOINT": hub.url,
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_TOKEN": "hf_of_a_test",
         "HF_HOME": str(adapter.parent / "home"),
     }
-    command = [sys.executable, "-m", "rankwise", "share", str(adapter), "me/mine", *options]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return processes.finished("share", adapter, "me/mine", *options, environment=environment)
 
 
 def test_the_copy_is_read_back(bases, adapter_of, hub):
     adapter = adapter_of(bases["bert"])
     outcome = shared_with(hub, adapter, "--json")
-    assert outcome.returncode == 0, outcome.stderr
-    told = json.loads(outcome.stdout)
+    assert outcome.returncode == 0, outcome.err
+    told = json.loads(outcome.out)
     assert told["commit"] == COMMIT
     assert told["address"] == f"{hub.url}/me/mine"
     assert hub.files == {file.name: file.read_bytes() for file in adapter.iterdir()}
@@ -81,7 +77,7 @@ def test_the_copy_is_read_back(bases, adapter_of, hub):
 
 def test_a_dry_run_asks_the_hub_nothing(bases, adapter_of, hub):
     outcome = shared_with(hub, adapter_of(bases["bert"]), "--dry-run")
-    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.returncode == 0, outcome.err
     assert hub.asked == []
 
 
@@ -106,8 +102,8 @@ def test_a_copy_that_is_another_is_refused(changed, said, bases, adapter_of, hub
     hub.changed = changed
     outcome = shared_with(hub, adapter_of(bases["bert"]))
     assert outcome.returncode == 2
-    assert said in outcome.stderr
-    assert "Traceback" not in outcome.stderr
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -115,9 +111,9 @@ def test_a_refusal_of_the_hub_is_one_sentence(status, bases, adapter_of, hub):
     hub.refuse = status
     outcome = shared_with(hub, adapter_of(bases["bert"]))
     assert outcome.returncode == 2
-    *_, line = [line for line in outcome.stderr.splitlines() if line.strip()]
+    *_, line = [line for line in outcome.err.splitlines() if line.strip()]
     assert "the Hub does not take me/mine" in line
-    assert "Traceback" not in outcome.stderr
+    assert "Traceback" not in outcome.err
 
 
 def test_a_hub_that_is_not_there_is_one_sentence(bases, adapter_of, hub):
@@ -125,6 +121,6 @@ def test_a_hub_that_is_not_there_is_one_sentence(bases, adapter_of, hub):
     hub.close()
     outcome = shared_with(hub, adapter)
     assert outcome.returncode == 2
-    *_, line = [line for line in outcome.stderr.splitlines() if line.strip()]
+    *_, line = [line for line in outcome.err.splitlines() if line.strip()]
     assert "the Hub does not take me/mine" in line
-    assert "Traceback" not in outcome.stderr
+    assert "Traceback" not in outcome.err

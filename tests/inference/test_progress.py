@@ -1,15 +1,11 @@
 """A long prediction that is killed goes on where it was, and its file is the same."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from types import SimpleNamespace
 
 import pytest
 
+import processes
 import rankwise
 from rankwise.cli import main
 from rankwise.errors import UserError
@@ -117,13 +113,9 @@ def test_a_planted_link_is_not_followed(run, windows, tmp_path):
 def test_a_killed_process(run, tmp_path):
     source = write_csv(tmp_path / "new.csv", sentences(30_000, 4))
     out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
-    words = [sys.executable, "-m", "rankwise", "predict", str(run), str(source)]
-    started = subprocess.Popen([*words, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder = tmp_path / ".out.csv.windows"
-    while started.poll() is None and not (folder.is_dir() and list(folder.glob("*.npz"))):
-        time.sleep(0.01)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
+    with processes.Process("predict", run, source, out) as started:
+        started.wait_for(lambda: list(folder.glob("*.npz")))
     assert not out.exists()
     kept = len(list(folder.glob("*.npz")))
     assert kept >= 1

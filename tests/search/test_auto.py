@@ -149,7 +149,7 @@ def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_e
 @pytest.mark.slow
 def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
     words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference", "data.validation_size=0.1"]
-    limits = ["--max-params", "20k", "--max-minutes", "1", "--out", str(tmp_path / "a")]
+    limits = ["--max-params", "20k", "--max-minutes", "0.5", "--out", str(tmp_path / "a")]
     assert main(["auto", str(news["train"]), *words, *limits]) == 0
     shown = capsys.readouterr()
     record = json.loads((tmp_path / "a" / "search.json").read_text())
@@ -218,7 +218,7 @@ def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path)
     goal = "recall@precision=0.7:sport"
     words = [f"model.name={tiny_model}", f"data.validation={news['validation']}", "train.steps=6", "engine=reference"]
     record = auto(
-        str(news["train"]), words, goal=goal, max_params=20_000, max_minutes=1, out=tmp_path / "out",
+        str(news["train"]), words, goal=goal, max_params=20_000, max_minutes=0.5, out=tmp_path / "out",
         console=Console(quiet=True),
     )  # fmt: skip
     assert record["metric"] == goal

@@ -37,6 +37,7 @@ def test_a_base_that_wins_at_the_edge_is_said_so(sweep, tmp_path, monkeypatch):
     assert "the best value 0.002 is the highest tried" in " ".join(record["notes"])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("metric", ["loss", "macro_f1", "accuracy"])
 def test_the_best_group_is_by_the_wanted_score_and_holds_the_winner(sweep, tmp_path, metric):
     sweep["metric"], sweep["axes"] = metric, {"train.learning_rate": [1e-7, 2e-7, 1e-2]}

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import processes
 import rankwise
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -18,7 +20,8 @@ TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
 
 
-def launch(*words, launcher=TORCHRUN):
+def launched(*words, launcher):
+    """What two processes of a launcher print."""
     command = [sys.executable, "-m", *launcher, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
@@ -26,10 +29,25 @@ def launch(*words, launcher=TORCHRUN):
     return done.stdout
 
 
-def launch_train(config, folder, *words, launcher=TORCHRUN):
+def together(*words, script=None):
+    """What two processes print that are told of each other as torchrun tells its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    both = [processes.Process(*words, script=script, environment=shared | rank) for rank in ranks]
+    for process in both:
+        assert process.wait() == 0, process.err
+    return "".join(process.out for process in both)
+
+
+def two_train(config, folder, *words, launcher=None):
+    """A run of two processes."""
     file = folder.parent / "config.yaml"
     file.write_text(msgspec.yaml.encode(config).decode())
-    printed = launch("-m", "rankwise", "train", str(file), "--out", str(folder), "--json", *words, launcher=launcher)
+    command = ("train", str(file), "--out", str(folder), "--json", *words)
+    printed = launched("-m", "rankwise", *command, launcher=launcher) if launcher else together(*command)
     assert json.loads(printed)["status"] == "finished", "one process prints, and only JSON"
     return rankwise.Run(folder)
 
@@ -43,7 +61,7 @@ def without_dropout(model, folder):
     return str(folder)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "accumulate", "launcher"),
@@ -57,7 +75,7 @@ def test_two_gloo_processes_train_as_one(config, engine, accumulate, launcher, t
     name = without_dropout(config["model"]["name"], tmp_path / "model")
     config["model"] |= {"name": name, "precision": "fp32"}
     config["engine"] = engine
-    two = launch_train(config, tmp_path / "two", launcher=launcher)
+    two = two_train(config, tmp_path / "two", launcher=launcher)
     one = rankwise.train(config, out=tmp_path / "one")
     assert (one.result["processes"], two.result["processes"]) == (1, 2)
     assert two.result["engine"]["path"] == engine
@@ -87,13 +105,13 @@ def test_a_resumed_run_on_two_processes_equals_one_that_was_not_paused(config, t
     config["train"] |= {"batch_size": 12, "accumulate": 1, "steps": 16, "eval_every": 4}
     config["model"]["precision"] = "fp32"
     config["engine"] = "fast"
-    whole = launch_train(config, tmp_path / "whole")
+    whole = two_train(config, tmp_path / "whole")
     script = tmp_path / "paused.py"
     script.write_text(PAUSED)
-    launch(str(script), str(tmp_path / "config.yaml"), str(tmp_path / "paused"))
+    together(tmp_path / "config.yaml", tmp_path / "paused", script=script)
     paused = rankwise.Run(tmp_path / "paused").result
     assert (paused["status"], paused["processes"]) == ("interrupted", 2)
-    resumed = launch_train(config, tmp_path / "paused", "--resume")
+    resumed = two_train(config, tmp_path / "paused", "--resume")
     assert (resumed.result["processes"], resumed.result["sessions"]) == (2, [0, 7])
     assert resumed.history == whole.history
     ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, resumed))
@@ -142,6 +160,7 @@ if os.environ["RANK"] == "0":
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's count of bytes sent is Linux's")
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_a_step_sends_what_trains_once_and_nothing_frozen(config, engine, tmp_path):
     config["train"] |= {"evaluate": False, "batch_size": 8}
@@ -150,7 +169,7 @@ def test_a_step_sends_what_trains_once_and_nothing_frozen(config, engine, tmp_pa
     config["model"]["precision"] = "fp32"
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "counted.py").write_text(COUNTED)
-    seen = json.loads(launch(str(tmp_path / "counted.py"), str(tmp_path / "config.json"), str(tmp_path / "run")))
+    seen = json.loads(together(tmp_path / "config.json", tmp_path / "run", script=tmp_path / "counted.py"))
     assert seen["path"] == engine
     vector = 4 * seen["trainable"]
     assert 4 * seen["frozen"] > 4 * vector, "what must not be sent is large beside what must"

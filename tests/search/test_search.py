@@ -1,18 +1,14 @@
 """Whole searches on a tiny encoder: what is started, what is not, what is chosen, and that a kill changes nothing."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import msgspec
 import psutil
 import pytest
 from rich.console import Console
 
+import processes
 import rankwise
 from rankwise.cli import main
 from rankwise.errors import UserError
@@ -352,16 +348,6 @@ def test_state_goes_where_the_file_says(sweep, tmp_path, storage):
 # --- killed ---------------------------------------------------------------------------------------------
 
 
-def command(search_file, folder, *words):
-    return [sys.executable, "-m", "rankwise", "search", str(search_file), "--out", str(folder), *words]
-
-
-def start(search_file, folder, *words):
-    # A session of its own, so that a kill reaches this search and nothing else.
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command(search_file, folder, *words), stderr=pipe, stdout=pipe, start_new_session=True)
-
-
 @pytest.mark.slow
 def test_killed_with_its_workers_at_work_a_search_ends_with_the_same_table(sweep, tmp_path):
     sweep["base"]["train"] |= {"steps": 40, "eval_every": 10}
@@ -370,33 +356,23 @@ def test_killed_with_its_workers_at_work_a_search_ends_with_the_same_table(sweep
     whole = run(sweep, tmp_path / "whole")
     file = tmp_path / "sweep.yaml"
     file.write_text(msgspec.yaml.encode(sweep).decode())
-    process = start(file, tmp_path / "cut", "--workers", "2")
-    wait_for(lambda: list((tmp_path / "cut").glob("trials/*/checkpoints/step-*")), process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
-    assert len(workers) == 2
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with processes.Process("search", file, "--out", tmp_path / "cut", "--workers", "2") as process:
+        process.wait_for(lambda: list((tmp_path / "cut").glob("trials/*/checkpoints/step-*")))
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+        assert len(workers) == 2
     # A resumed search must not meet an orphan in a trial's folder.
     assert not psutil.wait_procs(workers, timeout=30)[1]
     before = (
         json.loads((tmp_path / "cut" / "search.json").read_text()) if (tmp_path / "cut/search.json").exists() else {}
     )
     assert before.get("status") != "finished"
-    done = subprocess.run(command(file, tmp_path / "cut", "--resume", "--json"), capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()
-    record = json.loads(done.stdout)
+    done = processes.finished("search", file, "--out", tmp_path / "cut", "--resume", "--json")
+    assert done.returncode == 0, done.err
+    record = json.loads(done.out)
     assert record["table"] == whole["table"]
     assert record["groups"] == whole["groups"]
     assert record["counts"] == whole["counts"]
-
-
-def wait_for(condition, process, seconds=300):
-    deadline = time.time() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read().decode()[-2000:]
-        assert time.time() < deadline, "nothing came of it"
-        time.sleep(0.05)
 
 
 def test_the_command_takes_the_workers_it_is_told():

@@ -1,60 +1,27 @@
 """Ctrl-C: a real process in several phases ends with the best so far, proven, and a resume goes on to the end."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
+import processes
 import rankwise
 from rankwise.scoring import predictions
 
-ROOT = Path(__file__).parents[2]
-LIMIT_S = 240
 
-
-def started(words, folder):
-    """The command in a process of its own, its output in a file."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(rankwise.__file__).parents[1])}
-    with (folder / "said.txt").open("w") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", "rankwise", *words],
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=folder,
-        )
-
-
-def wait_for(found, process):
-    until = time.time() + LIMIT_S
-    while not found():
-        assert process.poll() is None, "it ended before it could be stopped"
-        assert time.time() < until
-        time.sleep(0.02)
-
-
-def interrupted(words, folder, found):
-    """Run until something is found, press Ctrl-C, and wait; returns the exit code."""
-    process = started(words, folder)
-    try:
-        wait_for(found, process)
+def interrupted(words, found):
+    """Run until something is found, press Ctrl-C, and wait; returns what it said."""
+    with processes.Process(*words) as process:
+        process.wait_for(found)
         process.send_signal(signal.SIGINT)
-        return process.wait(LIMIT_S)
-    finally:
-        process.kill()
+        assert process.wait() == 130, process.err
+        return process.err
 
 
-def resumed(words, folder):
-    process = started([*words, "--resume"], folder)
-    try:
-        return process.wait(LIMIT_S)
-    finally:
-        process.kill()
+def resumed(*words):
+    process = processes.finished(*words, "--resume")
+    assert process.returncode == 0, process.err
 
 
 @pytest.fixture
@@ -75,8 +42,7 @@ def test_a_run_that_is_stopped_holds_its_best_proven_and_goes_on(long_run, tmp_p
         path = out / "history.csv"
         return path.is_file() and len(path.read_text().splitlines()) > 2
 
-    assert interrupted(words, tmp_path, evaluated) == 130
-    assert "ending with the best so far" in (tmp_path / "said.txt").read_text()
+    assert "ending with the best so far" in interrupted(words, evaluated)
     result = json.loads((out / "result.json").read_text())
     assert result["status"] == "interrupted"
     assert result["reload"]["max_logit_difference"] < 1e-3
@@ -108,17 +74,18 @@ def test_a_stopped_run_gone_on_with_equals_the_whole_one(config, tmp_path, monke
     assert again.result["status"] == "finished"
 
 
+@pytest.mark.sampled(2, of="searches that are stopped")
 @pytest.mark.parametrize("phase", ["floors", "first trial", "a later trial"])
 def test_auto_stopped_ends_with_the_best_so_far_and_goes_on(tiny_model, news, tmp_path, phase):
     out = tmp_path / "auto"
     words = ["auto", str(news["train"]), f"model.name={tiny_model}", f"data.validation={news['validation']}"]
-    words += ["data.max_length=32", "engine=reference", "train.steps=300", "--max-minutes", "0.8", "--out", str(out)]
+    words += ["data.max_length=32", "engine=reference", "train.steps=100", "--max-minutes", "0.5", "--out", str(out)]
     marks = {
         "floors": lambda: (out / "floors").is_dir(),
         "first trial": lambda: (out / "trials" / "0000" / "history.csv").is_file(),
         "a later trial": lambda: (out / "trials" / "0001" / "history.csv").is_file(),
     }
-    assert interrupted(words, tmp_path, marks[phase]) == 130, (tmp_path / "said.txt").read_text()
+    interrupted(words, marks[phase])
     record = json.loads((out / "search.json").read_text())
     assert record["status"] == "interrupted"
     winner = rankwise.Run(out / record["winner"]["run"])
@@ -129,12 +96,13 @@ def test_auto_stopped_ends_with_the_best_so_far_and_goes_on(tiny_model, news, tm
     assert record["winner"]["chosen"] == pytest.approx(float(kept.correct.mean()))
     assert any("stopped   by the user" in line for line in record["auto"]["explanation"])
     before = record["winner"]["mean"]
-    assert resumed(words, tmp_path) == 0, (tmp_path / "said.txt").read_text()
+    resumed(*words)
     record = json.loads((out / "search.json").read_text())
     assert record["status"] == "finished"
     assert record["winner"]["mean"] >= before
 
 
+@pytest.mark.sampled(2, of="searches that are stopped")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_search_stopped_ends_with_its_best_and_goes_on(long_run, tmp_path, workers):
     from rankwise import config as configuration
@@ -153,12 +121,12 @@ def test_a_search_stopped_ends_with_its_best_and_goes_on(long_run, tmp_path, wor
         path = out / "trials" / "0000" / "history.csv"
         return path.is_file() and len(path.read_text().splitlines()) > 2
 
-    assert interrupted(words, tmp_path, begun) == 130, (tmp_path / "said.txt").read_text()
+    interrupted(words, begun)
     record = json.loads((out / "search.json").read_text())
     assert record["status"] == "interrupted"
     assert rankwise.load(out).predict(["the match goal"])
     assert rankwise.Run(out / record["winner"]["run"]).result["reload"]["max_logit_difference"] < 1e-3
-    assert resumed(["search", "--out", str(out)], tmp_path) == 0, (tmp_path / "said.txt").read_text()
+    resumed("search", "--out", out)
     record = json.loads((out / "search.json").read_text())
     assert record["status"] == "finished"
     assert record["counts"]["done"] == 3

@@ -128,6 +128,7 @@ def read_csv(path):
 
 
 @needs_ray
+@pytest.mark.sampled(1, of="Ray")
 @pytest.mark.slow
 def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_path, cluster, capsys):
     import pyarrow.parquet as pq
@@ -175,6 +176,7 @@ def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_pat
 
 
 @needs_ray
+@pytest.mark.sampled(1, of="Ray")
 @pytest.mark.slow
 def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
     from rankwise.cli.search import _workers

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import processes
 import rankwise
 
 from .conftest import Client
@@ -29,24 +28,20 @@ def process(*words):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "rankwise", "serve", *map(str, words), "--port", str(port)]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
-    try:
-        assert "classifier" in started.stdout.readline()
-        client = Client(port)
-        for _ in range(300):
-            try:
-                if client("/healthz")[0] == 200:
-                    break
-            except OSError:
-                time.sleep(0.1)
-        yield started, client
-    finally:
-        started.terminate()
+    client = Client(port)
+
+    def healthy():
         try:
-            started.wait(60)
-        finally:
-            started.kill()
+            return client("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    with processes.Process("serve", *words, "--port", port) as started:
+        started.wait_for(healthy)
+        assert "classifier" in started.out
+        yield started, client
+        started.send_signal(signal.SIGTERM)
+        started.wait(60)
 
 
 def test_sigterm_loses_no_accepted_request(folders):

@@ -2,15 +2,13 @@
 
 import csv
 import signal
-import subprocess
-import sys
-import time
 
 import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import processes
 import rankwise
 from rankwise import BudgetError, UserError
 from rankwise.cli import main
@@ -25,49 +23,33 @@ def start(config, folder, *words):
     """A run of the command line in a process of its own."""
     file = folder.parent / "config.yaml"
     file.write_text(msgspec.yaml.encode(config).decode())
-    command = [sys.executable, "-m", "rankwise", "train", str(file), "--out", str(folder), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition):
-    ends = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+    return processes.Process("train", file, "--out", folder, *words)
 
 
 @pytest.mark.slow
 def test_a_live_run_is_not_resumed_and_a_killed_one_leaves_no_lock(config, tmp_path, capsys):
     whole = rankwise.train(config, out=tmp_path / "whole")
     endless = with_keys(config, train__steps=100_000)
-    live = start(endless, tmp_path / "live")
-    try:
-        wait_for((tmp_path / "live" / "history.csv").exists)
+    with start(endless, tmp_path / "live") as live:
+        live.wait_for((tmp_path / "live" / "history.csv").exists)
         for words in (["--resume"], []):
             beside = start(endless, tmp_path / "live", *words)
-            _, said = beside.communicate(timeout=120)
-            assert beside.returncode == 2
-            assert ("another process is training in" if words else "holds a run already") in said
-            assert "Traceback" not in said
+            assert beside.wait() == 2
+            assert ("another process is training in" if words else "holds a run already") in beside.err
+            assert "Traceback" not in beside.err
         assert live.poll() is None, "the live run goes on"
         live.send_signal(signal.SIGTERM)
-        live.wait(timeout=120)
+        live.wait()
         with Run(tmp_path / "live").owned():
             pass
-    finally:
-        live.kill()
-        live.communicate()
-    killed = start(config, tmp_path / "killed")
-    wait_for((tmp_path / "killed" / "history.csv").exists)
-    killed.kill()
-    killed.communicate()
+    with start(config, tmp_path / "killed") as killed:
+        killed.wait_for((tmp_path / "killed" / "history.csv").exists)
     assert equal(whole, rankwise.train(config, out=tmp_path / "killed", resume=True))
 
 
 def test_two_runs_that_begin_at_once_in_one_folder_are_one_run(config, tmp_path):
     both = [start(config, tmp_path / "run") for _ in range(2)]
-    said = [process.communicate(timeout=240)[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], said
+    assert sorted(process.wait() for process in both) == [0, 2], [process.err for process in both]
     assert rankwise.Run(tmp_path / "run").result["status"] == "finished"
 
 
@@ -88,9 +70,9 @@ def test_evaluations_at_once_leave_both_scores_and_looks(config, tmp_path, news)
     run = rankwise.train(config, out=tmp_path / "run")
     with run.changing() as result:
         result.unknown["kept"] = "by everyone"
-    command = [sys.executable, "-m", "rankwise", "evaluate", str(run.path), f"data.test={news['test']}", "--json"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(process.communicate(timeout=240), process.returncode)[1] for process in both] == [0, 0]
+    words = ["evaluate", run.path, f"data.test={news['test']}", "--json"]
+    both = [processes.Process(*words) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
     assert run.result["kept"] == "by everyone"
     assert run.result["metrics"]["test"]["looks"] == 2
     assert run.result["status"] == "finished"

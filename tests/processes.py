@@ -1,0 +1,195 @@
+"""The command in a process of its own, without its start: forked from one that has imported what commands import.
+
+A fresh interpreter spends five seconds of a core on importing torch, transformers and peft. Here one process, begun when a
+test first asks for it, has imported them and forks a child for every command: a real process with a pid, a folder, an
+environment and files for what it says, that can be killed and has an exit code. The start itself is under test elsewhere
+(test_layers.py, engine/test_wheel.py, test_bad_input.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PATH = Path(__file__)
+PAUSE_S = 0.01
+LIMIT_S = 300
+
+
+class Process:
+    """`rankwise WORDS`, or `python SCRIPT WORDS` where a script is given."""
+
+    def __init__(self, *words, script=None, folder=None, environment=None, own_session=False):
+        self._folder = Path(tempfile.mkdtemp(prefix="rankwise-test-"))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        order = {
+            "words": [str(word) for word in words],
+            "script": None if script is None else str(script),
+            "cwd": str(folder or Path.cwd()),
+            "environment": {**os.environ, **(environment or {})},
+            "own_session": own_session,
+            "said": str(self._folder),
+        }
+        self.returncode: int | None = None
+        self.pid = _server().fork(order)
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal, or None while it runs."""
+        if self.returncode is None:
+            ended = self._folder / "code"
+            if ended.is_file():
+                self.returncode = int(ended.read_text())
+        return self.returncode
+
+    def wait(self, timeout: float = LIMIT_S) -> int:
+        self.wait_for(lambda: self.poll() is not None, timeout)
+        return self.returncode
+
+    def wait_for(self, condition, timeout: float = LIMIT_S) -> None:
+        """Until a condition holds; it must hold before the process ends."""
+        until = time.monotonic() + timeout
+        while not condition():
+            assert self.poll() is None or condition(), f"it ended with {self.returncode}\n{self.out}\n{self.err}"
+            assert time.monotonic() < until, f"not within {timeout} s\n{self.out}\n{self.err}"
+            time.sleep(PAUSE_S)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    @property
+    def out(self) -> str:
+        return (self._folder / "out").read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return (self._folder / "err").read_text(encoding="utf-8")
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.kill()
+        self.wait()
+
+
+def finished(*words, **options) -> Process:
+    """A command that has ended."""
+    with Process(*words, **options) as process:
+        process.wait()
+    return process
+
+
+class _Server:
+    """The process that forks; one for all tests of this process."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, PATH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        atexit.register(self._process.kill)
+
+    def fork(self, order: dict) -> int:
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@functools.cache
+def _server() -> _Server:
+    return _Server()
+
+
+# --- the process that forks -----------------------------------------------------------------------------
+
+
+def _serve() -> None:
+    _import_all()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # watchers are not waited for
+    for line in sys.stdin:
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _watch(json.loads(line))
+            return
+
+
+def _import_all() -> None:
+    """What commands import."""
+    import peft  # noqa: F401
+    import pyarrow.csv
+    import pyarrow.parquet  # noqa: F401
+    import scipy.optimize
+    import scipy.stats  # noqa: F401
+    import torch
+    import torch.distributed.nn  # noqa: F401
+    import transformers  # noqa: F401
+
+    import rankwise.estimator
+    import rankwise.inference.predict_file
+    import rankwise.search.driver
+    import rankwise.training.execution  # noqa: F401
+
+    os.fsync = lambda _: None  # as in conftest.py
+    gc.freeze()
+    # A fork has the locks that other threads held, and not the threads. (pyarrow's allocator knows how to be forked.)
+    threads = {file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("[0-9]*/comm")}
+    if not threads <= {Path("/proc/self/comm").read_text(encoding="utf-8").strip(), "jemalloc_bg_thd"}:
+        raise RuntimeError(f"threads run after the imports, so that this process cannot be forked: {threads}")
+
+
+def _watch(order: dict) -> None:
+    """Wait for the command, which is no child of the tests, and keep its exit code; return in the command itself."""
+    child = os.fork()
+    if child == 0:
+        _become(order)
+        return
+    print(child, flush=True)
+    os.close(0)
+    os.close(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    part = Path(order["said"], "code.part")
+    part.write_text(str(code), encoding="utf-8")
+    part.rename(part.with_suffix(""))
+    os._exit(0)
+
+
+def _become(order: dict) -> None:
+    """This process as the command's own would be: what it says, its folder, environment and chance."""
+    import huggingface_hub.constants
+    import numpy
+
+    if order["own_session"]:
+        os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(Path(order["said"], name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    numpy.random.seed()
+    importlib.reload(huggingface_hub.constants)  # read from the environment when imported
+    sys.argv = [order["script"] or "rankwise", *order["words"]]
+    sys.path[0] = str(Path(order["script"]).parent) if order["script"] else order["cwd"]
+    if order["script"]:
+        runpy.run_path(order["script"], run_name="__main__")
+    else:
+        runpy.run_module("rankwise", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _serve()
