@@ -6,10 +6,6 @@ import copy
 from pathlib import Path
 
 import pytest
-import torch
-
-from rankwise import config as configuration
-from rankwise.models import adapter_file, assemble
 
 LABELS = ["art", "business", "sport"]
 _BERT = {
@@ -56,6 +52,7 @@ SHAPES = {
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory, tiny_model) -> dict[str, Path]:
     """Folder by family."""
+    import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     root = tmp_path_factory.mktemp("bases")
@@ -72,7 +69,11 @@ def adapter_of(tmp_path):
     """Makes an adapter on a base whose every trained number has moved, by overrides of the configuration."""
 
     def make(base: Path, *overrides: str, labels=LABELS, name="adapter") -> Path:
+        import torch
         from transformers import AutoTokenizer
+
+        from rankwise import config as configuration
+        from rankwise.models import adapter_file, assemble
 
         tree = {
             "model": {"name": str(base)},

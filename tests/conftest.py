@@ -8,16 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import environment  # noqa: F401 (before numpy and torch)
 from bases import adapter_of, bases  # noqa: F401 (fixtures)
 from rankwise.machine import caches
 from support import COMMON, TOPICS, sentences, write_csv
-
-# No test may reach for the Hub, and parallel tests must not fight over cores.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-# No test loses power, and a run of a second waits for the disk sixty times.
-os.fsync = lambda _: None
 
 
 def pytest_addoption(parser):
@@ -74,6 +68,8 @@ def tiny_model(tmp_path_factory) -> Path:
     """The folder of a BERT with two layers of width 32 and a tokenizer of its own, saved by transformers."""
     import peft  # noqa: F401
     import torch
+
+    assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"]), "torch was imported before it could be told"
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 

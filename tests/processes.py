@@ -144,7 +144,7 @@ def _import_all() -> None:
     import rankwise.search.driver
     import rankwise.training.execution  # noqa: F401
 
-    os.fsync = lambda _: None  # as in conftest.py
+    os.fsync = lambda _: None  # as in environment.py
     gc.freeze()
     # A fork has the locks that other threads held, and not the threads. (pyarrow's allocator knows how to be forked.)
     threads = {file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("[0-9]*/comm")}

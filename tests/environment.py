@@ -1,0 +1,10 @@
+"""What the tests set before anything reads it: numpy and torch count their threads when they are imported."""
+
+import os
+
+# No test may reach for the Hub, and parallel tests must not fight over cores.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test loses power, and a run of a second waits for the disk sixty times.
+os.fsync = lambda _: None
