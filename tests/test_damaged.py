@@ -10,6 +10,8 @@ import pytest
 
 import rankwise
 from rankwise.cli import main
+from rankwise.config import from_dict
+from rankwise.errors import UserError
 from support import run_search
 
 DAMAGES = {
@@ -51,8 +53,6 @@ READ_BY = {
 BASE = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 STILL_A_TABLE = {("history.csv", "truncated"), ("history.csv", "empty"), ("history.csv", "of another type")}
 """what is a table, if another one, or none: it is shown as it is"""
-STILL_YAML = {("config.yaml", "truncated")}
-"""what may be the configuration of another run"""
 STILL_EMPTY = {("test_looks.jsonl", "empty")}
 BY_ANOTHER_NAME = {("config.yaml", "resume", "empty"): "data.train is missing"}
 """what is said where the file is named on the command line and can be read, but says nothing"""
@@ -111,9 +111,25 @@ def refused(capsys, words, what=None) -> None:
 @pytest.mark.parametrize(("file", "verb"), [(file, verb) for file, verbs in READ_BY.items() for verb in verbs])
 def test_a_file_of_a_run(copies, news, capsys, file, verb, kind):
     damage(copies / "run" / file, kind)
-    readable = (file, kind) in STILL_A_TABLE | STILL_YAML | STILL_EMPTY
+    readable = (file, kind) in STILL_A_TABLE | STILL_EMPTY
     said = BY_ANOTHER_NAME.get((file, verb, kind), "tokenizer" if "tokenizer" in file else file.rpartition("/")[2])
     refused(capsys, run_words(verb, copies / "run", news, copies), None if readable else said)
+
+
+def test_a_configuration_that_is_cut_anywhere_is_not_read_as_another(tmp_path, news):
+    run = rankwise.Run(tmp_path)
+    config = from_dict({"data": {"train": str(news["train"])}, "train": {"steps": 7, "seed": 3}})
+    run.write_config(config)
+    path, whole = tmp_path / "config.yaml", (tmp_path / "config.yaml").read_text()
+    assert run.config == config
+    ends = [at for at, character in enumerate(whole) if character == "\n"]
+    for at in [0, 5, *ends[:-1], *(end + 1 for end in ends[:-1]), len(whole) - 2]:
+        path.write_text(whole[:at])
+        with pytest.raises(UserError, match=r"config\.yaml is damaged: it (was cut short|is empty)"):
+            _ = run.config
+    by_an_earlier_version = whole.split("\n", 1)[1].removesuffix("...\n")
+    path.write_text(by_an_earlier_version)
+    assert run.config == config
 
 
 @pytest.mark.sampled(6)

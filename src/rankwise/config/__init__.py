@@ -28,7 +28,7 @@ from rankwise.config.tree import (
     Train,
 )
 from rankwise.config.values import alpha_of, max_bytes, max_trainable, parse_count
-from rankwise.config.yaml_text import dump_yaml, parse_yaml, read_yaml
+from rankwise.config.yaml_text import dump_yaml, parse_yaml, read_yaml, write_yaml
 
 __all__ = [
     "SCOPE_WORDS",
@@ -70,4 +70,5 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "tree_of",
+    "write_yaml",
 ]

@@ -18,10 +18,14 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import SafeRepresenter
 from ruamel.yaml.resolver import BaseResolver
 
+from rankwise import files
 from rankwise.errors import UserError
 from rankwise.records.record import Tree
 
 _TAG = "tag:yaml.org,2002:"
+_FIRST_LINE = "# Written by rankwise; whole with the three dots at its end.\n"
+_LAST_LINE = "..."
+"""how YAML ends a document: one that is cut at the end of a line is YAML too, with keys fewer"""
 _PLAIN = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -94,15 +98,24 @@ def dump_yaml(tree: Any) -> str:
     return text.getvalue()
 
 
+def write_yaml(path: Path, tree: Any) -> None:
+    """Replace a file by the tree's YAML, in which `read_yaml` sees whether it is whole."""
+    files.write_text(path, f"{_FIRST_LINE}{dump_yaml(tree)}{_LAST_LINE}\n")
+
+
 def read_yaml(path: Path) -> Tree:
     """The mapping in a YAML file.
 
-    Raises: UserError when the file cannot be read or holds no mapping.
+    Raises: UserError when the file cannot be read, was cut short since `write_yaml` or holds no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the configuration {path} cannot be read: {error}") from error
+    # Of a file that was cut in its first line there is a part of that.
+    written = text.startswith(_FIRST_LINE) or (text and _FIRST_LINE.startswith(text))
+    if written and text.splitlines()[-1].strip() != _LAST_LINE:
+        raise UserError(f"{path} is damaged: it was cut short, for it does not end with '{_LAST_LINE}'")
     tree = parse_yaml(text, str(path))
     if tree is None:
         return {}

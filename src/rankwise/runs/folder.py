@@ -100,7 +100,7 @@ class Run:
 
     def write_config(self, config: Config) -> None:
         """Replace config.yaml."""
-        files.write_text(self.path / "config.yaml", configuration.to_yaml(config))
+        configuration.write_yaml(self.path / "config.yaml", configuration.to_dict(config))
 
     def write_history(self, rows: Sequence[HistoryRow]) -> None:
         """Replace history.csv."""

@@ -114,7 +114,7 @@ def _owned(folder: Path, wanted: specs.Search, *, resume: bool) -> Iterator[None
     with owned(folder, f"another search is running in {folder}"):
         if not resume and copy.is_file():  # begun there while this one was checked
             raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
-        files.write_text(copy, specs.to_yaml(wanted))
+        configuration.write_yaml(copy, msgspec.to_builtins(wanted))
         yield
 
 

@@ -140,11 +140,6 @@ def _axis_error(tree: Mapping[str, Any]) -> str | None:
     return None
 
 
-def to_yaml(search: Search) -> str:
-    """The search as YAML that reads back to the same search."""
-    return configuration.dump_yaml(msgspec.to_builtins(search))
-
-
 def fingerprint(search: Search) -> str:
     """Eight hex digits: equal searches, equal digits."""
     return hashlib.sha256(msgspec.json.encode(search, order="deterministic")).hexdigest()[:8]
