@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 import rankwise
-from engine import test_native
+from engine import test_boundary, test_native
 from engine.parity import adapted, distance, error, tiny
 from rankwise.engine import FastClassifier
 from rankwise.engine.native import backend as backends
@@ -71,8 +71,8 @@ def test_with_dropout_a_layer_is_plain_torch_within_eight_bits(model_type, optio
         test_native.test_parameters_that_change_before_the_backward_pass_are_seen,
         test_native.test_the_number_of_threads_changes_no_bit,
         test_native.test_what_is_not_a_number_stays_so,
-        test_native.test_a_token_that_the_embedding_lacks_is_refused,
-        test_native.test_what_kernels_cannot_read_is_refused,
+        test_boundary.test_a_token_that_the_embedding_lacks_is_refused,
+        test_boundary.test_what_kernels_cannot_read_is_refused,
     ],
     ids=lambda test: test.__name__,
 )

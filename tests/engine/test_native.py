@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,8 +31,6 @@ from rankwise.engine.fused import Product
 from rankwise.engine.native import backend as backends
 from rankwise.engine.native import building, library
 from rankwise.engine.native.backend import Backend
-from rankwise.errors import UserError
-from rankwise.machine import isa as isas
 from rankwise.machine.isa import ISAS
 
 HERE = Path(__file__).parent
@@ -53,7 +49,6 @@ def there(name):
 RUNNING = [name for name in ISAS if ISAS[name].precision != "int8" and there(name)]  # int8: test_int8.py
 BF16 = [name for name in RUNNING if ISAS[name].precision == "bf16"]
 FP32 = [name for name in RUNNING if ISAS[name].precision == "fp32"]
-needs_kernels = pytest.mark.skipif(not RUNNING, reason="no C++ compiler here")
 # Post-norm layers with gelu; ALBERT's is the approximate one.
 families = pytest.mark.parametrize(
     "model_type",
@@ -363,174 +358,3 @@ def test_what_is_not_a_number_stays_so(name):
     for parameter in classifier.layers[0].parameters():
         parameter.data.fill_(torch.nan)
     assert classifier(classifier.collate(texts(LENGTHS))).isnan().all()
-
-
-@needs_kernels
-def test_compiled_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path))
-    path = library._compiled("scalar")
-    made_at = path.stat().st_mtime_ns
-    assert library._compiled("scalar") == path
-    assert path.stat().st_mtime_ns == made_at
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-    assert path.parent.stat().st_mode & 0o077 == 0
-
-
-@needs_kernels
-def test_kernels_that_others_may_write_are_not_loaded(tmp_path):
-    tmp_path.chmod(0o755)
-    path = tmp_path / "kernels.so"
-    building.build(building.compiler(), "scalar", path, flags=["-O0"])
-    path.chmod(0o755)
-    assert library.load(path).start() == 0
-    for place in (path, tmp_path):
-        place.chmod(0o777)
-        with pytest.raises(library.UnavailableError, match="written by others"):
-            library.load(path)
-        place.chmod(0o755)
-
-
-@needs_kernels
-def test_kernels_of_another_version_are_not_called(tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "SHARED", (*backends.SHARED[:-1], ctypes.c_int))
-    with pytest.raises(library.UnavailableError, match="another version"):
-        Backend(ISAS["scalar"], library.library(ISAS["scalar"]))
-
-
-@pytest.fixture
-def nothing_known(monkeypatch):
-    """No choice is remembered, before or after."""
-    library.library.cache_clear()
-    backends._named.cache_clear()
-    yield
-    library.library.cache_clear()
-    backends._named.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("compiler", "said"),
-    [("false", "could not make the kernels"), (None, "no C++ compiler")],
-    ids=["fails", "is absent"],
-)
-def test_a_compiler_that_fails_leaves_plain_torch_and_says_so(tmp_path, monkeypatch, nothing_known, compiler, said):
-    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path))
-    monkeypatch.setattr(isas, "features", lambda: ISAS["avx2"].features)
-    monkeypatch.setattr(ISAS["avx2"].__class__, "missing", lambda isa: None if isa.name == "avx2" else "not here")
-    monkeypatch.setattr(library.building, "compiler", lambda: compiler)
-    choice = backends.choose("fp32")
-    assert choice.backend is None
-    assert said in choice.reason
-    classifier = FastClassifier.from_peft(adapted_wide("bert"), precision="fp32")
-    assert classifier.computes_with == "torch"
-    assert torch.isfinite(classifier(classifier.collate(texts()))).all()
-
-
-def test_narrow_models_are_left_to_plain_torch():
-    assert FastClassifier.from_peft(adapted(tiny("bert"), ["query"]), precision="bf16").computes_with == "torch"
-    assert "not multiples of 32" in backends.choose("fp32", 48).reason
-
-
-def test_the_instruction_set_that_is_named_is_taken(monkeypatch):
-    monkeypatch.setenv("RANKWISE_ISA", "scalar")
-    if RUNNING:
-        assert FastClassifier.from_peft(adapted_wide("bert")).computes_with == "scalar"
-    assert FastClassifier.from_peft(adapted_wide("bert"), precision="bf16").computes_with == "torch"
-    monkeypatch.setenv("RANKWISE_ISA", "sse9")
-    with pytest.raises(UserError, match="expected one of amx"):
-        FastClassifier.from_peft(adapted_wide("bert"))
-    absent = next(name for name, isa in ISAS.items() if isa.missing() is not None)
-    monkeypatch.setenv("RANKWISE_ISA", absent)
-    with pytest.raises(UserError, match="the processor"):
-        FastClassifier.from_peft(adapted_wide("bert"))
-
-
-# --- the boundary -----------------------------------------------------------------------------------------
-
-
-@each
-def test_a_token_that_the_embedding_lacks_is_refused(name):
-    classifier = made(adapted_wide("bert"), name)
-    with pytest.raises(UserError, match=r"numbered 120.*embedding has 120 rows"):
-        classifier.collate([np.array([5, 120])])
-    batch = classifier.collate(texts())
-    for place, value in ((0, 120), (3, -1)):
-        batch.ids[place] = value
-        with pytest.raises(UserError, match="a token or a position"):
-            classifier(batch)
-        batch.ids[place] = 5
-
-
-@each
-def test_what_kernels_cannot_read_is_refused(name):
-    classifier = made(adapted_wide("bert"), name)
-    for broken in (lambda value: value.double(), lambda value: value.t().contiguous().t()):
-        other = copy.deepcopy(classifier)
-        chosen = next(other.layers[1].parameters())
-        chosen.data = broken(chosen.data)
-        with pytest.raises(ValueError, match="the kernels read"):
-            other(other.collate(texts()))
-
-
-@each
-def test_memory_that_is_not_given_is_an_error_of_python(name):
-    backend = backends.named(name)
-    x = torch.zeros(4, 64, dtype=backend.precision)
-    weight = torch.zeros(64, 64, dtype=backend.precision)
-    matrix = backend.matrix([weight])
-    matrix.d_in = 2**50  # a panel or a tail of so many numbers
-    matrix.panel = None
-    with pytest.raises(MemoryError, match="a smaller one"):
-        backend.call("product_of", ctypes.byref(matrix), 0, x.data_ptr(), 64, 4, None, x.data_ptr())
-
-
-SCRIPT = """
-import ctypes, sys
-sys.path.insert(0, {tests!r})
-import torch
-from engine import test_native
-from rankwise.engine.native.backend import Backend
-from rankwise.machine.isa import ISAS
-torch.set_num_threads(3)
-backend = Backend(ISAS["scalar"], ctypes.CDLL({library!r}))
-for options in ({{"bias": "all"}}, {{"use_dora": True, "r": 3}}):
-    peft = test_native.adapted_wide("mpnet", test_native.EVERYWHERE, dropout=True, lora_dropout=0.1, **options)
-    for lengths in ((1,), (33, 70, 5)):
-        test_native.assert_equal(
-            test_native.result(peft, backend, lengths=lengths),
-            test_native.result(peft, "torch", "fp32", lengths=lengths),
-        )
-print("all equal")
-"""
-
-
-@pytest.mark.sampled(1)
-@pytest.mark.parametrize(
-    ("library_of", "flags", "complaint"),
-    [
-        ("libasan.so", ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], "AddressSanitizer"),
-        ("libtsan.so", ["-fsanitize=thread", "-DTHREADS_OF_OUR_OWN"], "kernels-sanitized.so"),
-    ],
-    ids=["addresses and undefined behaviour", "threads"],
-)
-def test_sanitizers_find_nothing(library_of, flags, complaint, tmp_path):
-    compiler = building.compiler()
-    if compiler is None or not building.is_known_system():
-        pytest.skip("no C++ compiler here")
-    said = subprocess.run(
-        [compiler, f"-print-file-name={library_of}"], capture_output=True, text=True, check=True
-    ).stdout
-    if not Path(said.strip()).is_absolute():
-        pytest.skip(f"{compiler} has no {library_of}")
-    target = tmp_path / "kernels-sanitized.so"
-    building.build(compiler, "scalar", target, flags=["-O1", "-g", *flags])
-    script = SCRIPT.format(tests=str(HERE.parent), library=str(target))
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": said.strip(),
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "TSAN_OPTIONS": "report_bugs=1:exitcode=0",
-    }
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert "all equal" in done.stdout, done.stderr[-3000:]
-    assert complaint not in done.stderr, done.stderr[:5000]
-    assert "runtime error" not in done.stderr, done.stderr[:5000]
