@@ -20,7 +20,7 @@ from rankwise import files
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("speed.md", "deploy.md", "ship.md")))
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("speed.md", "deploy.md")))
 _TABLE = re.compile(r"(<!-- speed: ([\w.-]+)((?: [\w-]+)*) -->\n).*?(<!-- /speed -->)", re.DOTALL)
 _CELLS = re.compile(r"(<!-- cells: ([\w.-]+) -->\n).*?(<!-- /cells -->)", re.DOTALL)
 # Heading, key of a variant's row, and how it is written.
@@ -30,6 +30,8 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("by means", "times_baseline_mean", "{:.2f}"),
     ("share of products", "share_of_products", "{:.0%}"),
     ("of torch's products", "share_of_library_products", "{:.0%}"),
+    ("p50 ms", "p50_ms", "{:.1f}"),
+    ("p99 ms", "p99_ms", "{:.1f}"),
     ("peak MB", "peak_mb", "{:,}"),
     ("of papers' way", "memory_of_baseline", "{:.0%}"),
 )
@@ -81,6 +83,8 @@ def table(result: Mapping[str, Any], only: Sequence[str] = ()) -> str:
     """One measurement in Markdown, or some of its variants; a column that fewer than two of them have is left out."""
     variants = {name: row for name, row in result["variants"].items() if not only or name in only}
     columns = [column for column in _COLUMNS if sum(column[1] in row for row in variants.values()) > 1]
+    if result["setting"]["batch_size"] > 1:  # a text's time is asked of texts that come alone
+        columns = [column for column in columns if column[1] not in ("p50_ms", "p99_ms")]
     lines = [["variant", *(heading for heading, _, _ in columns)], ["---", *("---:" for _ in columns)]]
     for name, row in variants.items():
         cells = [form.format(row[key]) if key in row else "" for _, key, form in columns]
