@@ -17,7 +17,6 @@ from rankwise.data.text import joined, mended
 from rankwise.errors import UserError
 from rankwise.objects import source_of
 
-
 _EMPTY = ("", PAIR)
 """a row without a text, and a pair without either"""
 
