@@ -147,14 +147,15 @@ def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_e
 
 
 @pytest.mark.slow
-def test_auto_ends_with_a_winner_and_ten_lines(tiny_model, news, tmp_path, capsys):
+def test_auto_ends_with_a_winner_and_its_lines(tiny_model, news, tmp_path, capsys):
     words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference", "data.validation_size=0.1"]
     limits = ["--max-params", "20k", "--max-minutes", "0.5", "--out", str(tmp_path / "a")]
     assert main(["auto", str(news["train"]), *words, *limits]) == 0
     shown = capsys.readouterr()
     record = json.loads((tmp_path / "a" / "search.json").read_text())
     assert record["auto"]["explanation"] == shown.out.strip().splitlines()
-    assert len(record["auto"]["explanation"]) == 10
+    assert len(record["auto"]["explanation"]) == 11
+    assert sum(line.startswith("more      twice the labels: ") for line in shown.out.splitlines()) == 1
     assert record["winner"]["trainable"] <= 20_000
     assert record["winner"]["test"]["looks"] == 1
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]

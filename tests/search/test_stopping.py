@@ -58,6 +58,23 @@ def test_a_run_that_is_stopped_holds_its_best_proven_and_goes_on(long_run, tmp_p
     assert 0 < stopped_at < 4000
 
 
+def test_a_run_that_is_stopped_in_its_proof_is_whole(config, tmp_path):
+    """Nothing is left to train then, and seconds of proof and scores are not worth a resume."""
+    from rankwise import config as configuration
+
+    out = tmp_path / "run"
+    (tmp_path / "mine.yaml").write_text(configuration.to_yaml(configuration.from_dict(config)))
+    with processes.Process("train", str(tmp_path / "mine.yaml"), "--out", str(out)) as process:
+        process.wait_for(lambda: (out / "adapter" / "adapter_model.safetensors").is_file())
+        assert json.loads((out / "result.json").read_text()).get("reload") is None, "the proof is over already"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0, process.err
+    result = json.loads((out / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert result["reload"]["max_logit_difference"] < 1e-3
+    assert len(rankwise.load(out).predict(["the striker said", "the bank"])) == 2
+
+
 def test_a_stopped_run_gone_on_with_equals_the_whole_one(config, tmp_path, monkeypatch):
     from training.runs import equal, interrupt_after
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import shutil
 import socket
 import threading
 import time
@@ -13,6 +14,9 @@ import pytest
 
 import rankwise
 from rankwise.errors import UserError
+from rankwise.records import AdapterRecord, Decision
+from rankwise.records.adapter import FILE
+from rankwise.records.record import changing
 from rankwise.serve import running
 from rankwise.serve.limits import Limits
 
@@ -43,6 +47,25 @@ def test_all_classifiers_where_none_is_named(client, alone):
     assert list(said["results"]) == list(LABELS)
     assert [one["labels"] for one in said["results"]["tags"][:3]] == alone["tags"].predict(TEXTS[:3])
     assert said["results"]["tags"][0]["threshold"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["topics", "tags"])
+def test_thresholds_that_were_fitted_decide_what_is_served(folders, tmp_path, alone, name):
+    fitted = shutil.copytree(folders[name], tmp_path / name)
+    last = LABELS[name][-1]
+    limits = {last: 0.001} if name == "topics" else dict.fromkeys(LABELS[name], 0.9)
+    with changing(fitted / FILE, AdapterRecord) as adapter:
+        adapter.decision = Decision(goal=f"recall@precision=0.5:{last}", thresholds=limits, rows=90)
+    expected = rankwise.load(fitted, precision="fp32").predict(TEXTS[:3])
+    assert expected != alone[name].predict(TEXTS[:3]), "the thresholds decide nothing"
+    with serving([str(fitted)]) as client:
+        _, said = client("/v1/classify", {"texts": TEXTS[:3], "model": name})
+        _, same = client("/predict", {"inputs": TEXTS[0]})
+    answers = said["results"][name]
+    assert [one["labels"] if name == "tags" else one["labels"][0] for one in answers] == expected
+    assert all(one["thresholds"] == pytest.approx(limits) and one["threshold"] is None for one in answers)
+    scores = {one["label"]: one["score"] for one in same}
+    assert scores == pytest.approx(answers[0]["probabilities"], abs=1e-5), "a decision changes no probability"
 
 
 def test_the_schema_of_text_embeddings_inference(client, alone):

@@ -143,6 +143,8 @@ class AutoRecord(Record, kw_only=True):
         Milliseconds that one text of the median length may take.
     forecast
         Minutes and peak_mb, as they were expected before anything was trained.
+    more
+        What twice the labels would bring, in words.
     floors
         What was solved at once.
     folds
@@ -169,6 +171,7 @@ class AutoRecord(Record, kw_only=True):
     minutes: float | None = None
     peak_mb: float | None = None
     forecast: dict[str, float] | None = None
+    more: str | None = None
     speed: dict[str, float] | None = None
     schedule: dict[str, int | float] | None = None
     floors: list[Winner] = []

@@ -26,9 +26,11 @@ from rankwise.objects import source_of
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
 from rankwise.records.search import SearchTiming
+from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
 from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
+from rankwise.search.curve import labels_in_words, more_line, of_heads
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
 from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
@@ -177,6 +179,7 @@ def _chosen(
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
         config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
+    labels_line = labels_in_words(of_heads(solved, folder, 60 * max_minutes))
     try:
         fits = plan_clock(
             speed,
@@ -211,6 +214,7 @@ def _chosen(
         speed=msgspec.to_builtins(speed),
         schedule=msgspec.to_builtins(fits),
         forecast={"minutes": minutes, "peak_mb": peak_mb},
+        more=labels_line,
         floors=[one.winner() for one in solved],
         planned_lines=len(lines),
         explanation=lines,
@@ -228,7 +232,8 @@ def _chosen(
         timed = single.line(record.winner, folder)
         seconds = time.time() - started
         origin.minutes, origin.peak_mb = round(seconds / 60, 2), description.peak_mb()
-        origin.explanation = [*lines, *timed, *outcome(record, seconds, 60 * max_minutes, fits.steps)]
+        more = more_line(labels_line, Run(folder / record.winner.run), len(roles.validation))
+        origin.explanation = [*lines, *timed, *more, *outcome(record, seconds, 60 * max_minutes, fits.steps)]
         record.auto = origin
     return record
 

@@ -1,4 +1,4 @@
-"""What `auto` found, planned and chose, in ten lines."""
+"""What `auto` found, planned and chose, in some ten lines."""
 
 from __future__ import annotations
 

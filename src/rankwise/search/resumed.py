@@ -12,6 +12,7 @@ from rankwise.errors import UserError
 from rankwise.records import SearchRecord
 from rankwise.records.record import changing
 from rankwise.runs.folder import Run
+from rankwise.search.curve import more_line
 from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import outcome
 from rankwise.search.longer import longer
@@ -55,6 +56,9 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
         origin.minutes = round(seconds / 60, 2)
         lines = origin.explanation[: origin.planned_lines]
         said = outcome(record, seconds, clock_s, int(origin.schedule["steps"]))
-        origin.explanation = [*lines, *timed, *said]
+        winner = Run(folder / record.winner.run)
+        validation = winner.record.data.get("validation")
+        more = more_line(origin.more, winner, validation.rows) if origin.more and validation else []
+        origin.explanation = [*lines, *timed, *more, *said]
         record.auto = origin
     return record

@@ -151,7 +151,7 @@ def _fit_projection(
         train.seed,
         rows,
         weights=None if adapted else weights_identity(job.config.model, train.seed),
-        way=_way_of_features(job, recorder.kernels),
+        way=way_of_features(job, recorder.kernels),
     )
     for parameter in probe.projection_of(model):  # rounding may differ between processes, weights must not
         parameter.data = broadcast(parameter.data)
@@ -159,7 +159,7 @@ def _fit_projection(
     return iterations
 
 
-def _way_of_features(job: Job, kernels: str | None) -> str | None:
+def way_of_features(job: Job, kernels: str | None) -> str | None:
     """What frozen features depend on beside texts and weights, where no adapter changes them; None where one may."""
     config, plan = job.config, job.plan
     if config.adapter.init in ("pissa", "olora") or not (plan.ranks or method_of(config).solved_at_once):

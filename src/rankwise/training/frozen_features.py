@@ -45,7 +45,7 @@ def shared(
     if way is None:
         first = compute(texts[:1])
         way = f"{first.dtype} {tuple(first.shape)} {hashlib.sha256(first.numpy().tobytes()).hexdigest()}"
-    path = caches.cache("features") / f"{_digest(way, texts, f'{batches} {weights}')}.npy"
+    path = _place(texts, batches, weights, way)
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:
@@ -57,6 +57,15 @@ def shared(
         else:
             caches.used(path)
     return found
+
+
+def known(texts: Sequence[np.ndarray], batches: str, weights: str, way: str) -> Tensor | None:
+    """What `shared` has of some texts already; None where that is nothing. Shape: (texts, features)"""
+    return _read(_place(texts, batches, weights, way))
+
+
+def _place(texts: Sequence[np.ndarray], batches: str, weights: str, way: str) -> Path:
+    return caches.cache("features") / f"{_digest(way, texts, f'{batches} {weights}')}.npy"
 
 
 def _digest(way: str, texts: Sequence[np.ndarray], base: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rankwise.models.classifier import Classifier, logits_of
@@ -55,9 +56,7 @@ def fit_projection(
     Returns: the solver's iterations.
     """
     weight, bias = projection_of(model)
-    chosen = np.arange(len(examples))
-    if rows is not None and rows < len(chosen):
-        chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), rows, replace=False))
+    chosen = rows_of_head(len(examples), rows, seed)
 
     def compute(texts: Sequence[np.ndarray]) -> Tensor:
         return features(classifier, weight, texts, batch_size)
@@ -76,7 +75,15 @@ def fit_projection(
     return iterations
 
 
+def rows_of_head(count: int, rows: int | None, seed: int) -> NDArray[np.int64]:
+    """The training rows that a head is fitted on: all, or some that are drawn by the seed. Shape: (rows,)"""
+    if rows is None or rows >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, rows, replace=False))
+
+
 _solutions: dict[str, tuple[Tensor, Tensor, int]] = {}
+_chosen_penalties: dict[str, float] = {}
 _KEPT = 4
 """solutions that one process keeps: the designs of a search start from the same head"""
 
@@ -85,16 +92,28 @@ def _remembered(
     found: Tensor, labels: np.ndarray, classes: int, objective: Objective, penalty: float | Literal["auto"], seed: int
 ) -> tuple[Tensor, Tensor, int]:
     """`solve`, with the penalty chosen where that is asked for; what this process has solved is not solved again."""
-    weights = None if objective.class_weights is None else objective.class_weights.tolist()
-    told = f"{found.shape} {classes} {objective.smoothing} {weights} {objective.multi_label} {penalty} {seed}"
-    digest = hashlib.sha256(told.encode() + found.contiguous().numpy().tobytes() + labels.tobytes()).hexdigest()
+    digest = f"{penalty} {_digest(found, labels, classes, objective, seed)}"
     if digest not in _solutions:
         if penalty == "auto":
-            penalty = best_penalty(found, labels, classes, objective, seed)
+            penalty = chosen_penalty(found, labels, classes, objective, seed)
         while len(_solutions) >= _KEPT:
             _solutions.pop(next(iter(_solutions)))
         _solutions[digest] = solve(found, labels, classes, objective, penalty)
     return _solutions[digest]
+
+
+def chosen_penalty(found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int) -> float:
+    """`best_penalty`, remembered in this process."""
+    digest = _digest(found, labels, classes, objective, seed)
+    if digest not in _chosen_penalties:
+        _chosen_penalties[digest] = best_penalty(found, labels, classes, objective, seed)
+    return _chosen_penalties[digest]
+
+
+def _digest(found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int) -> str:
+    weights = None if objective.class_weights is None else objective.class_weights.tolist()
+    told = f"{found.shape} {classes} {objective.smoothing} {weights} {objective.multi_label} {seed}"
+    return hashlib.sha256(told.encode() + found.contiguous().numpy().tobytes() + labels.tobytes()).hexdigest()
 
 
 def projection_of(model: Any) -> tuple[nn.Parameter, nn.Parameter]:

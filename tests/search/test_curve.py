@@ -1,0 +1,84 @@
+"""What twice the labels would bring: a power law through held-out errors, with a band; what is not told apart is not claimed."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from rankwise.runs.folder import Run
+from rankwise.search import curve
+from rankwise.training.job import train
+from rankwise.training.objective import Objective
+from training.runs import with_keys
+
+PLAIN = Objective(smoothing=0.0, class_weights=None, multi_label=False)
+
+
+def answers(errors, rows, seed=0):
+    """Rows answered wrongly as often as said, by a quarter, a half and all, and their folds."""
+    chance = np.random.default_rng(seed)
+    return chance.random(rows)[:, None] >= np.array(errors), np.arange(rows) % 4
+
+
+def test_a_power_law_goes_on():
+    gain = curve.of_twice_the_labels(*answers([0.4, 0.3, 0.225], 8_000))
+    assert gain.low < gain.mean < gain.high
+    at_rows = 0.225 * 0.75 ** np.log2(4 / 3)  # three quarters of the rows were trained on
+    without_a_floor = at_rows * 0.25
+    assert 0.6 * without_a_floor < gain.mean < 1.05 * without_a_floor
+    fewer = curve.of_twice_the_labels(*answers([0.4, 0.3, 0.225], 500))
+    assert fewer.high - fewer.low > gain.high - gain.low
+
+
+def test_what_is_not_told_apart_is_not_claimed():
+    flat = curve.of_twice_the_labels(*answers([0.2, 0.2, 0.2], 400))
+    assert flat.low <= 0
+    assert "cannot tell" in curve.labels_in_words(flat)
+    assert "cannot tell" in curve.labels_in_words(None)
+    assert curve.labels_in_words(curve.Gain(0.012, 0.004, 0.02)) == (
+        "twice the labels: +1.2 points (80% +0.4 to +2.0) of frozen features"
+    )
+
+
+def test_every_row_is_answered_by_heads_that_have_not_seen_it():
+    chance = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    found = torch.from_numpy(np.eye(3, 8)[labels] * 3 + chance.normal(size=(120, 8))).float()
+    right, folds = curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, time.time() + 60)
+    assert right.shape == (120, 3)
+    assert sorted(np.bincount(folds)) == [30, 30, 30, 30]
+    assert right[:, 2].mean() > 0.85
+    random = torch.from_numpy(chance.normal(size=(120, 200))).float()
+    by_heart, _ = curve.held_out_right(random, labels, 3, PLAIN, 1.0, 0, time.time() + 60)
+    assert by_heart.mean() < 0.6, "learnt by heart, they would all be right"
+    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, time.time() - 1) is None
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_features_that_a_head_was_solved_on_are_found_again(config, tmp_path, monkeypatch, pooling):
+    tree = with_keys(config, adapter__method="probe", head__pooling=pooling, head__penalty="auto")
+    tree |= {"engine": "fast", "adapter": {"method": "probe"}}
+    run = train(tree, out=tmp_path / "r", console=Console(quiet=True))
+    gain = curve.of_floor(Run(run.path), 600.0)
+    assert gain.low <= gain.mean <= gain.high
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "empty"))
+    assert curve.of_floor(Run(run.path), 600.0) is None
+
+
+def test_minutes_are_judged_by_the_winners_own_steps():
+    def history(*accuracies):
+        return [
+            {"step": 10.0 * number, "validation_accuracy": accuracy} for number, accuracy in enumerate(accuracies, 1)
+        ]
+
+    assert "cannot tell, the second half of the winner's steps brought +0.1" in curve.minutes_in_words(
+        history(0.8, 0.9, 0.901, 0.9), 500
+    )
+    assert "some more, the second half of the winner's steps brought +10.0" in curve.minutes_in_words(
+        history(0.6, 0.7, 0.75, 0.8), 500
+    )
+    assert curve.minutes_in_words(history(0.8), 500) == "twice the minutes: cannot tell"
+    solved = [{"step": 0.0, "validation_accuracy": 0.9}]
+    assert curve.minutes_in_words(solved, 500) == "twice the minutes: cannot tell"
