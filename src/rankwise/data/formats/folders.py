@@ -89,6 +89,7 @@ class ClassFolders(TextFiles):
             files += [(path, class_folder.name) for path in texts]
         super().__init__(name or str(folder), files, folder)
         self.facts = [f"{len(classes)} class folders"]
+        self.left_out = {p.name for p in visible(folder) if p.is_dir()} & set(exclude)
 
 
 class FolderOfTexts(TextFiles):
