@@ -16,8 +16,6 @@ from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError, nearest
 
 SUFFIXES = (".parquet", ".pq")
-ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
-MAGIC = b"PAR1"
 ARROW_MAGIC = b"ARROW1"
 _BATCH_ROWS = 1024
 _DICT, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
@@ -106,11 +104,6 @@ def _reader(content: Any) -> Any:
 
 
 # --- datasets.save_to_disk ----------------------------------------------------------------------------
-
-
-def is_saved_dataset(folder: Path) -> bool:
-    """Whether a folder is what `datasets` saves: one data set, or one a split."""
-    return (folder / _DICT).is_file() or (folder / _STATE).is_file()
 
 
 def open_saved_dataset(folder: Path, part: str | None, reading: Reading) -> Table:
