@@ -107,7 +107,9 @@ class _Server:
     def fork(self, order: dict) -> int:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        pid = self._process.stdout.readline()
+        assert pid, "the process that forks has ended: what it said is on standard error"
+        return int(pid)
 
 
 @functools.cache

@@ -2,8 +2,10 @@
 
 import json
 import math
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import rankwise
 from rankwise.cli import main
@@ -57,6 +59,17 @@ def test_the_best_weights_before_it_are_kept(config, tmp_path, monkeypatch):
     assert rankwise.load(tmp_path / "run" / "adapter").predict(["the goal of the team"])[0]
     monkeypatch.undo()
     assert rankwise.train(config, out=tmp_path / "run", resume=True).result["sessions"][-1] == 12
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_base_that_holds_no_numbers_is_not_blamed_on_the_rate(config, tiny_model, tmp_path, engine):
+    shutil.copytree(tiny_model, tmp_path / "base")
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    damaged = {name: value * math.nan if name.endswith("query.weight") else value for name, value in weights.items()}
+    save_file(damaged, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    tree = with_keys(config, model__name=str(tmp_path / "base")) | {"engine": engine}
+    with pytest.raises(Diverged, match=r"at step 1: .* before anything was trained.*a weight of the base"):
+        rankwise.train(tree, out=tmp_path / "run")
 
 
 def test_the_command_says_it_in_one_sentence(config, tmp_path, capsys):

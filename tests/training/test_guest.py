@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import rankwise
-from training.runs import with_keys
+from training.runs import equal, with_keys
 
 
 def belongings():
@@ -48,6 +49,44 @@ def test_a_training_and_an_evaluation_leave_the_host_as_it_was(config, news, tmp
     rankwise.load(run).predict(["the goal"])
     after = belongings()
     assert {name for name in before if before[name] != after[name]} == set()
+
+
+HOSTS = {
+    "without gradients": torch.no_grad,
+    "in inference mode": torch.inference_mode,
+    "under autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "with another type by default": lambda: by_default(torch.set_default_dtype, torch.float64, torch.float32),
+    "with another device by default": lambda: torch.device("meta"),
+}
+
+
+@contextmanager
+def by_default(setting, value, before):
+    setting(value)
+    try:
+        yield
+    finally:
+        setting(before)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_computes_as_it_likes_and_so_do_we(config, tmp_path, engine, host):
+    tree = with_keys(config, train__steps=4, train__eval_every=2, model__precision="fp32") | {"engine": engine}
+    run = rankwise.train(tree, out=tmp_path / "run")
+    expected = rankwise.load(run).logits(["the goal", "a bank"])
+    with HOSTS[host]():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_device()
+        settings = torch.is_autocast_enabled("cpu"), torch.get_default_dtype()
+        other = rankwise.train(tree, out=tmp_path / "other")
+        answers = [found.logits(["the goal", "a bank"]) for found in (rankwise.load(other), rankwise.load(run))]
+        many = rankwise.load_many([run.path, other.path])
+        answers += many.logits(["the goal", "a bank"]).values()
+        assert before == (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_device())
+        assert settings == (torch.is_autocast_enabled("cpu"), torch.get_default_dtype())
+    assert equal(run, other)
+    for found in answers:
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_failed_training_gives_them_back_too(config, tmp_path):

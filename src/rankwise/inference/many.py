@@ -17,6 +17,7 @@ from rankwise.errors import UserError, nearest
 from rankwise.inference import saved as saving
 from rankwise.inference.saved import SavedClassifier
 from rankwise.machine.memory import return_freed_memory
+from rankwise.machine.settings import own_settings
 from rankwise.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class ManyPredictors:
 
     # --- coming and going -----------------------------------------------------------------------------
 
+    @own_settings()
     def add(self, name: str, path: str | Path | Run) -> Loaded:
         """Load a classifier under a name, in place of any other of that name.
 
@@ -233,7 +235,7 @@ class ManyPredictors:
     def _pass(self, run: Any, *given: Any) -> Any:
         from rankwise.machine.threads import limited_to
 
-        with limited_to(self.threads):
+        with own_settings(), limited_to(self.threads):
             return run(*given)
 
 

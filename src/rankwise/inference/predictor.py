@@ -15,6 +15,7 @@ from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
 from rankwise.inference.saved import SavedClassifier
+from rankwise.machine.settings import own_settings
 from rankwise.records.result import Decision
 from rankwise.runs.folder import Run
 
@@ -100,7 +101,7 @@ class Predictor:
 
         if not texts:
             return np.zeros((0, len(self.label_names)), dtype=np.float32)
-        with limited_to(self._threads()):
+        with own_settings(), limited_to(self._threads()):
             return logits_of(self.classifier, encode(texts, self.tokenizer, self.max_length), EVAL_BATCH)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
@@ -178,6 +179,7 @@ class _Loading:
         return load(self.path, **dict(self.options))
 
 
+@own_settings()
 def load(
     path: str | Path | Run,
     *,

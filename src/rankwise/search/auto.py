@@ -22,6 +22,7 @@ from rankwise.config import Config, Keys
 from rankwise.data.folds import FEW_ROWS, FOLDS
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine import description
+from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
@@ -49,6 +50,7 @@ _SMOOTHING = 0.1
 """of the labels: short runs at high rates end overconfident without, and on BBC News less accurate (LOG.md)"""
 
 
+@own_settings()
 def auto(
     data: Any,
     overrides: Sequence[str] = (),

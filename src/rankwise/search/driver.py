@@ -20,6 +20,7 @@ from rankwise import config as configuration
 from rankwise import files, planning, records
 from rankwise.config import Config
 from rankwise.errors import UserError
+from rankwise.machine.settings import own_settings
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, owned
 from rankwise.records.search import SearchTiming
@@ -45,6 +46,7 @@ _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
 """keys after whose change equal predictions come with another confidence, and losses no longer compare"""
 
 
+@own_settings()
 def search(
     source: str | Path | Mapping[str, Any] | None,
     overrides: Sequence[str] = (),

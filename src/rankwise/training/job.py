@@ -17,11 +17,13 @@ from rankwise import data
 from rankwise.config import Config, ConfigLike
 from rankwise.errors import UserError
 from rankwise.machine.processes import this_process
+from rankwise.machine.settings import own_settings
 from rankwise.runs.folder import Run
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare
 
 
+@own_settings()
 def train(
     source: ConfigLike,
     overrides: Sequence[str] = (),

@@ -203,6 +203,11 @@ class Loop:
 
     def _diverged(self, what: str, step: int) -> Diverged:
         """The sentence for a run that cannot go on: at which step, and at what rate."""
+        if self.state.step == 0:
+            return Diverged(
+                f"training diverged at step {step}: {what} before anything was trained, so that no rate helps: a weight of the "
+                "base is no number, or too large for model.precision"
+            )
         return Diverged(
             f"training diverged at step {step}: {what}; lower train.learning_rate, which is "
             f"{self.train.learning_rate:g} ({self._learning_rate():.3g} at that step)"
