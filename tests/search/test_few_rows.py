@@ -40,6 +40,57 @@ def test_what_the_user_fixed_is_no_contender_twice(tiny_model):
     assert len(fewer) == 4, "the poolings of frozen features are one"
 
 
+def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatch, news):
+    """The length that knows most at any confidence, of those that every fold came to."""
+    config = rankwise.config.load({"model": {"name": str(tiny_model)}})
+    contender = few_rows.contenders(config, set(), 40)[0]
+    assert contender.lengths == (16, 24, 32, 48)
+    assert few_rows.contenders(config, set(), 400)[0].lengths == (16, 24, 32, 48, 72, 108)
+    roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
+    parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
+    folds = iter([4, 3])
+
+    def answers(contender, tree, kept, out, names, deadline):
+        right = np.eye(len(names), dtype=np.float32)[out.labels]
+        wrong = np.roll(right, 1, axis=1)
+        loud, timid = np.where(np.arange(len(out))[:, None] % 4, right, wrong), right + 0.9 * wrong
+        return [10 * loud, 0.1 * timid, 5 * loud, 50 * right][: next(folds)]
+
+    monkeypatch.setattr(few_rows, "_answers", answers)
+    judged = few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
+    assert judged.contender.steps == 24
+    assert judged.record().steps == 24
+    assert judged.scores.accuracy == 1.0
+
+
+def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
+    config = rankwise.config.load({"model": {"name": str(tiny_model)}, "train": {"steps": 5}})
+    contender = few_rows.contenders(config, {"train.steps"}, 40)[0]
+    assert contender.lengths == (5,)
+    assert contender.design["train.warmup_steps"] < 5
+
+
+def test_many_classes_of_a_few_rows_are_few_rows(news):
+    tree, fixed = _base(str(news["train"]), [], "20k")
+    config = rankwise.config.from_dict(tree)
+
+    def roles(rows, classes):
+        return SimpleNamespace(train=range(rows), validation=[], label_names=[str(name) for name in range(classes)])
+
+    assert few_rows.are_few(roles(616, 77), config, fixed)
+    assert not few_rows.are_few(roles(616, 6), config, fixed)
+    assert not few_rows.are_few(roles(10_003, 77), config, fixed)
+
+
+def test_heads_of_fewer_rows_are_held_back_more(tiny_model):
+    tree, _ = _base("mine.csv", [f"model.name={tiny_model}"], "20k")
+    penalties = [few_rows._configured(tree, {}, rows)["head"]["penalty"] for rows in (32, 64, 256)]
+    width = rankwise.planning.encoder_of(rankwise.config.from_dict(tree).model).pooled_width
+    assert penalties == [2 * width, width, width / 4]
+    tree["head"]["penalty"] = 7.0
+    assert few_rows._configured(tree, {}, 32)["head"]["penalty"] == 7.0
+
+
 @pytest.mark.slow
 def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsys):
     train, test = write_csv(tmp_path / "few.csv", sentences(30, 0)), write_csv(tmp_path / "test.csv", sentences(60, 1))
@@ -83,8 +134,8 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
         started, clock.now = clock.now, clock.now + (1 if contender.is_quick else seconds)
         if deadline is not None and clock.now > deadline:
             clock.now = max(started, deadline)
-            return None
-        return np.zeros((len(out), len(names)), dtype=np.float32)
+            return []
+        return [np.zeros((len(out), len(names)), dtype=np.float32)] * max(1, len(contender.lengths))
 
     monkeypatch.setattr(few_rows, "_answers", answers)
     monkeypatch.setattr(few_rows, "time", clock)
@@ -102,7 +153,7 @@ def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypa
 
     def answers(contender, tree, kept, out, names, deadline):
         clock.now += 500.0
-        return np.zeros((len(out), len(names)), dtype=np.float32)
+        return [np.zeros((len(out), len(names)), dtype=np.float32)]
 
     monkeypatch.setattr(few_rows, "_answers", answers)
     monkeypatch.setattr(few_rows, "time", clock)

@@ -11,6 +11,8 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.data.batches import grouped_order
 from rankwise.errors import UserError
+from rankwise.search.trial import load_data
+from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.job import train
 from rankwise.training.objective import Contrastive
 from training.runs import equal, interrupt_after, with_keys
@@ -78,6 +80,18 @@ def test_a_contrastive_run_goes_on_where_it_was_interrupted(config, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             train(tree, out=tmp_path / "cut")
     assert equal(train(tree, out=tmp_path / "cut", resume=True), whole)
+
+
+def test_answers_on_the_way_are_those_of_the_shorter_run(config, news):
+    keys = {"train__schedule": "constant", "train__warmup_steps": 2, "train__warmup_ratio": None}
+    tree = with_keys(config, train__objective="contrastive", train__steps=8, train__learning_rate=3e-3, **keys)
+    rows = load_data(configuration.from_dict(tree).data, ["train", "validation"])
+    kept, out, names = rows.train, rows.validation, rows.label_names
+    on_the_way, last = logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4])
+    shorter = configuration.from_dict(with_keys(tree, train__steps=4))
+    np.testing.assert_allclose(on_the_way, logits_of_held_out(shorter, kept, out, names)[0], atol=1e-5)
+    assert np.abs(on_the_way - last).max() > 0.01
+    assert logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4], deadline=0.0) == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from rankwise.errors import UserError
 
 FEW_ROWS = 500
 """Labelled rows below which folds say more than a tenth that is held out."""
+TENTHS = 10
+"""Rows a class, on average, below which a tenth that is held out does not have one of each."""
 FOLDS = 5
 """Folds where nobody says how many: four fifths are trained on, and five runs fitted."""
 ALWAYS_TRAINED_ON = -1

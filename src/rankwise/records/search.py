@@ -123,9 +123,16 @@ class Effect(Record, kw_only=True):
 
 
 class FoldsScore(Record, kw_only=True):
-    """What cross-validation said of a design that competed where rows are few."""
+    """What cross-validation said of a design that competed where rows are few.
+
+    steps
+        Of its run, where the folds chose among lengths.
+    """
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("steps",)
 
     design: str
+    steps: int | None = None
     seconds: float = 0.0
     examples: int
     accuracy: float

@@ -19,7 +19,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import records
 from rankwise.config import Config, Keys
-from rankwise.data.folds import FEW_ROWS, FOLDS
+from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine import description
 from rankwise.machine.settings import own_settings
@@ -135,7 +135,7 @@ def _chosen(
             raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
     if any(word.startswith("data.folds=") for word in overrides):
         raise UserError(
-            f"data.folds is auto's own choice, {FOLDS} folds below {FEW_ROWS} rows and a tenth held out above: leave it out, or "
+            f"data.folds is auto's own choice, {FOLDS} folds below {FEW_ROWS} rows or {TENTHS} a class and a tenth held out above: leave it out, or "
             "score the winner's design by folds afterwards, with  rankwise train RUN/config.yaml data.folds=K"
         )
     wanted = goal_of(goal, "--goal")

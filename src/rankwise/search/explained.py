@@ -37,7 +37,7 @@ def rows_lines(config: Config, roles: Any, folds: int) -> list[str]:
 def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
     """What cross-validation said of each contender."""
     lines = [
-        f"folds     {one.scores.accuracy:.4f} {one.contender.title}, {one.seconds:.0f} s"
+        f"folds     {one.scores.accuracy:.4f} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
         + (", chosen" if one is chosen else "")
         for one in found
     ]
@@ -45,6 +45,12 @@ def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
     if chosen.scores.accuracy < most:
         lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
     return lines
+
+
+def _of_lengths(one: Standing) -> str:
+    """Which of the lengths that were tried is meant, where there were several."""
+    lengths = one.contender.lengths
+    return f" ({one.contender.steps} of {lengths[0]} to {lengths[-1]} steps)" if len(lengths) > 1 else ""
 
 
 def facts(

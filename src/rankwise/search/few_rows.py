@@ -1,7 +1,8 @@
 """Where rows are few: contenders are judged by cross-validation, and the one that is chosen is fitted on all rows.
 
 A tenth of a few hundred rows neither tells contenders apart nor can be spared. What trains at a handful of rows a class is
-contrastive: every pair of texts says something (Tunstall et al. 2022), so it wins what is not told apart. What takes seconds
+contrastive: every pair of texts says something (Tunstall et al. 2022), so it wins what is not told apart. For how many steps
+decides more than anything else and differs from data to data, so the same folds choose that, on the way. What takes seconds
 is judged before it, so that there is an answer whatever the clock leaves.
 """
 
@@ -20,14 +21,16 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise.config import Config, Keys
 from rankwise.data import Roles
-from rankwise.data.folds import FEW_ROWS, FOLDS, splits
+from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS, splits
 from rankwise.data.rows import Rows
 from rankwise.errors import UserError
+from rankwise.planning import encoder_of
 from rankwise.records import Scores, Winner
 from rankwise.records.record import Tree
 from rankwise.records.search import FoldsScore
 from rankwise.runs.folder import Run
 from rankwise.scoring import metrics
+from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import PLAIN, Goal
 from rankwise.scoring.paired import mcnemar
 from rankwise.search.designs import ALL, FITTED, usual_rate
@@ -48,21 +51,43 @@ _FEWEST_FOLDS = 2
 _CHANCE = 0.05
 """that a split of rows as uneven comes about where two are equal"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
+_LENGTHS, _SURE_LENGTH = (16, 24, 32, 48, 72, 108, 160), 48
+"""of contrastive runs, in steps, of which the folds choose: pairs are learnt by heart, on some data after a third of the steps
+that others need, whatever the number of rows (LOG.md). Beyond the second number only where it is within the epochs."""
+_WARMUP = 8
 _CONTRASTIVE: Keys = {
     "train.objective": "contrastive",
     "train.learning_rate": 3e-4,
+    "train.schedule": "constant",  # so that a shorter run is the beginning of a longer one
     "train.batch_size": _BATCH,
-    "data.augment": {"crop": 0.6},
 }
-"""at higher rates, and on whole texts, the pairs of a few rows are learnt by heart (LOG.md)"""
+_ROWS_OF_C_1 = 64
+"""at which a fitted head has the penalty of logistic regression with C = 1 on texts' directions; C grows with the rows. The
+cross-validated loss of so few prefers weak penalties, which are confident; strong ones have more rows right (LOG.md)"""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What may be shipped. design: its configuration keys; None for TF-IDF."""
+    """What may be shipped.
+
+    design
+        Its configuration keys; None for TF-IDF.
+    lengths
+        In steps, ascending: the beginnings of its run that cross-validation chooses among.
+    """
 
     title: str
     design: Keys | None
+    lengths: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int | None:
+        """Of its run."""
+        return None if self.design is None else self.design.get("train.steps")
+
+    def of_length(self, steps: int) -> Contender:
+        """The same, for so many steps."""
+        return replace(self, design={**(self.design or {}), "train.steps": steps})
 
     @property
     def is_quick(self) -> bool:
@@ -99,6 +124,11 @@ class Standing:
         """Whether each held-out row was answered rightly. Shape: (rows,)"""
         return np.asarray(np.concatenate(self.logits).argmax(1) == np.concatenate(self.labels))
 
+    @cached_property
+    def calibrated_loss(self) -> float:
+        """The loss of all held-out rows under the temperature that suits them: what a contender knows, however confident."""
+        return fit_temperature(np.concatenate(self.logits), np.concatenate(self.labels)).loss_after
+
     def over(self, folds: int) -> Standing:
         """What the first folds say."""
         return replace(self, labels=self.labels[:folds], logits=self.logits[:folds])
@@ -108,6 +138,7 @@ class Standing:
         scores = self.scores
         return FoldsScore(
             design=self.contender.title,
+            steps=self.contender.steps if self.contender.lengths else None,
             seconds=self.seconds,
             examples=scores.examples,
             accuracy=scores.accuracy,
@@ -124,15 +155,16 @@ def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
     assert roles.validation is not None
     named = config.data.validation is not None or bool(fixed & {"data.validation_size", "train.evaluate"})
     named |= config.data.multi_label or config.train.select.metric not in PLAIN
-    return not named and len(roles.train) + len(roles.validation) < FEW_ROWS
+    return not named and len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
 
 
 def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
     """The likeliest first, without what the user has fixed."""
     steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
-    pairs = {**ALL, **_CONTRASTIVE, "train.steps": steps}
-    if config.data.pair:  # a crop of a pair would no longer be one
-        pairs.pop("data.augment")
+    lengths = _lengths(config, rows)
+    pairs = {**ALL, **_CONTRASTIVE, "train.steps": lengths[-1]}
+    if not fixed & {"train.warmup_steps", "train.warmup_ratio"}:
+        pairs |= {"train.warmup_steps": min(_WARMUP, lengths[0] - 1), "train.warmup_ratio": None}
     designs: dict[str, Keys | None] = {
         "contrastive steps, then logistic regression": pairs,
         "frozen features and logistic regression": {"adapter.method": "probe"},
@@ -153,8 +185,17 @@ def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
     for title, design in designs.items():
         own = design if design is None else {key: value for key, value in design.items() if key not in fixed}
         if own is None or all(own != other.design for other in kept):
-            kept.append(Contender(title, own))
+            contrastive = own is not None and own.get("train.objective") == "contrastive"
+            kept.append(Contender(title, own, lengths if contrastive else ()))
     return kept
+
+
+def _lengths(config: Config, rows: int) -> tuple[int, ...]:
+    """Of contrastive runs, in steps, ascending; one where the user has fixed it."""
+    if config.train.steps is not None:
+        return (config.train.steps,)
+    longest = max(_EPOCHS * rows // _BATCH, _SURE_LENGTH)
+    return tuple(steps for steps in _LENGTHS if steps <= longest)
 
 
 def judged(
@@ -179,10 +220,13 @@ def judged(
             break
         share = _OF_THE_FIRST if contender is likeliest else 1.0
         standing = _judged(contender, tree, rows, names, parts, time.time() + share * left)
-        if standing is not None:
-            standings[contender.title] = standing
-            if not contender.is_quick:
-                parts = parts[: standing.folds]  # more would not be compared
+        if standing is None:
+            continue
+        if contender is likeliest:
+            parts = parts[: standing.folds]  # more would not be compared
+        elif not contender.is_quick and standing.folds < len(parts):
+            continue  # what has no time for the folds of the likeliest shall not take rows from the comparison
+        standings[contender.title] = standing
     compared = min((one.folds for one in standings.values()), default=0)
     return [standings[one.title].over(compared) for one in (likeliest, *others) if one.title in standings]
 
@@ -214,7 +258,8 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
         write_words(classifier, config, roles, path, started)
         run = Run(path)
     else:
-        own = _configured(tree, design)
+        config = configuration.from_dict(tree)
+        own = _configured(tree, design, len(load_data(config.data, ["train"]).train))
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
         run = train(own, out=path, console=Console(quiet=True), load_data=load_data, deadline=deadline)
     low, high = scores.accuracy_ci95
@@ -250,43 +295,54 @@ def _judged(
     """By as many folds as the clock has room for, what is solved at once by two at least, since something has to answer; None
     where there are fewer, or it does not fit the budget."""
     started = time.time()
-    pieces: list[NDArray[np.float32]] = []
+    pieces: list[list[NDArray[np.float32]]] = []
     always = _FEWEST_FOLDS if contender.is_quick else 1
     for number, (kept, out) in enumerate(parts):
         if requested() or (number >= always and time.time() + (time.time() - started) / number > until):
             break
-        deadline = None if contender.is_quick else until
+        # A first fold that goes on to the longest of its runs shall leave time for a second.
+        share = 1.0 if number else 1 / _FEWEST_FOLDS
+        deadline = None if contender.is_quick else time.time() + share * (until - time.time())
         answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)
-        if answers is None:
+        if not answers:
             break
         pieces.append(answers)
     if len(pieces) < min(_FEWEST_FOLDS, len(parts)):
         return None
-    labels = [rows.labels[out] for _, out in parts[: len(pieces)]]
-    return Standing(contender, labels, pieces, names, time.time() - started)
+    labels, seconds = [rows.labels[out] for _, out in parts[: len(pieces)]], time.time() - started
+    if not contender.lengths:
+        return Standing(contender, labels, [piece[0] for piece in pieces], names, seconds)
+    of_lengths = [  # of those that every fold came to
+        Standing(contender.of_length(steps), labels, logits, names, seconds)
+        for steps, *logits in zip(contender.lengths, *pieces, strict=False)
+    ]
+    return min(of_lengths, key=lambda one: one.calibrated_loss)
 
 
 def _answers(
     contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str], deadline: float | None
-) -> NDArray[np.float32] | None:
-    """Logits of held-out rows; None where it does not fit the budget or is not trained by the deadline. Shape: (rows, classes)"""
+) -> list[NDArray[np.float32]]:
+    """Logits of held-out rows, after each of its lengths that it comes to by the deadline; none where it comes to none or does
+    not fit the budget. Shape of each: (rows, classes)"""
     if contender.design is None:
         classifier = fit_words(configuration.from_dict(tree), kept, names)
-        return None if classifier is None else classifier.logits(out.texts)
+        return [] if classifier is None else [classifier.logits(out.texts)]
     try:
-        config = configuration.from_dict(_configured(tree, contender.design))
-        return logits_of_held_out(config, kept, out, names, deadline=deadline)
+        config = configuration.from_dict(_configured(tree, contender.design, len(kept)))
+        return logits_of_held_out(config, kept, out, names, after=contender.lengths[:-1], deadline=deadline)
     except KeyboardInterrupt:
         if not requested():
             raise
-        return None
+        return []
     except UserError:
-        return None
+        return []
 
 
-def _configured(tree: Tree, design: Keys) -> Tree:
-    own = configuration.to_dict(configuration.from_dict(tree))
-    own["head"] |= {"penalty": "auto"}
+def _configured(tree: Tree, design: Keys, rows: int) -> Tree:
+    config = configuration.from_dict(tree)
+    own = configuration.to_dict(config)
+    if own["head"]["penalty"] == "auto":  # features of deviation 1 are as long as the root of their number
+        own["head"]["penalty"] = encoder_of(config.model).pooled_width * _ROWS_OF_C_1 / rows
     own["train"] |= {"steps": 1, "epochs": None}
     if "adapter.method" in design:
         own["adapter"] = {}

@@ -58,26 +58,33 @@ class Execution:
             raise KeyboardInterrupt
         return self.job.run
 
-    def answers(self, texts: Sequence[np.ndarray], *, deadline: float | None = None) -> np.ndarray | None:
-        """Train, and answer for texts given as token ids; nothing is saved, proven or scored. Shape: (texts, classes)
+    def answers(
+        self, texts: Sequence[np.ndarray], *, after: Sequence[int] = (), deadline: float | None = None
+    ) -> list[np.ndarray]:
+        """Train, and answer for texts given as token ids; nothing is saved, proven or scored.
 
-        None where training was not whole at the deadline, by `time.time()`: half-way it says nothing of the whole.
+        after
+            Steps to answer after on the way to the last one, ascending, of a run whose head is fitted then.
 
+        Returns: logits after each of these steps and after the last, as far as `deadline` (by `time.time()`) let it come:
+        none where there was no time for the first. Shape of each: (texts, classes)
         Raises: Diverged.
         """
-        job = self.job
+        job, found = self.job, list[np.ndarray]()
         with own_generators(job.config.train.seed), stop_requests() as stop:
             model, network = self._built()
             if method_of(job.config).solved_at_once:
                 fitting.solve(job, model, network, self.recorder)
-            else:
-                loop = fitting.loop_of(job, model, network, self.recorder)
-                state = fitting.fit(job, model, loop, self.recorder, deadline=deadline)
+                return [logits_of(network, texts, job.config.train.eval_batch_size)]
+            loop = fitting.loop_of(job, model, network, self.recorder)
+            for step in (*after, job.total_steps):
+                state = fitting.fit(job, model, loop, self.recorder, stop_at_step=step, deadline=deadline)
                 if stop.requested:
                     raise KeyboardInterrupt
-                if state.step < job.total_steps:
-                    return None
-            return logits_of(network, texts, job.config.train.eval_batch_size)
+                if state.step < step:
+                    break
+                found.append(logits_of(network, texts, job.config.train.eval_batch_size))
+        return found
 
     def _built(self) -> tuple[Any, Any]:
         """The model, and what computes it."""

@@ -80,7 +80,7 @@ def fit(
     resumed = resume and loop.resume()
     recorder.session(loop.state.step)
     recorder.write("running", loop.state)
-    if job.config.head.probe_first and loop.fitted_head is None and not resumed:
+    if job.config.head.probe_first and loop.fitted_head is None and not resumed and not loop.state.step:
         few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
         _fit_projection(job, loop.state, model, loop.classifier, recorder, job.config.head.probe_rows or few)
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):

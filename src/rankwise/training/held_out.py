@@ -21,12 +21,16 @@ from rankwise.training.prepare import prepare
 
 
 def logits_of_held_out(
-    config: Config, kept: Rows, out: Rows, label_names: Sequence[str], *, deadline: float | None = None
-) -> np.ndarray | None:
-    """Logits of rows that were held out, from the last weights of a run on the others. Shape: (rows, classes)
-
-    deadline
-        `time.time()` at which training has to be whole: None is returned where it is not.
+    config: Config,
+    kept: Rows,
+    out: Rows,
+    label_names: Sequence[str],
+    *,
+    after: Sequence[int] = (),
+    deadline: float | None = None,
+) -> list[np.ndarray]:
+    """Logits of rows that were held out, from a run on the others after some of its steps and after the last one; those that
+    it came to by the deadline (`Execution.answers`). Shape of each: (rows, classes)
 
     Raises: UserError, BudgetError for what `train` refuses.
     """
@@ -44,4 +48,4 @@ def logits_of_held_out(
             caches.cache("tokens"),
             positions=job.plan.positions,
         )
-        return Execution(job).answers(tokens, deadline=deadline)
+        return Execution(job).answers(tokens, after=after, deadline=deadline)
