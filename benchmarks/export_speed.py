@@ -26,6 +26,7 @@ from rankwise.errors import UserError
 from rankwise.export.command import export
 from rankwise.export.judge import judge
 from rankwise.export.targets import Options
+from rankwise.inference import saved
 from rankwise.machine import description
 
 RESULT = Path(__file__).parent / "results" / "export_speed.json"
@@ -47,7 +48,7 @@ def main() -> None:
     reports = {target: exported(args.run, target, args.folder) for target in TARGETS}
     if args.prepare:
         return
-    rows = rows_of(args.run, args.test)
+    rows, classifier = rows_of(args.run, args.test), saved.read(args.run)
     contestants: dict[str, Logits] = {}
     for precision in ("fp32", "bf16"):
         contestants[f"engine, {precision}"] = rankwise.load(args.run, precision=precision).logits
@@ -69,7 +70,9 @@ def main() -> None:
     for name, logits in contestants.items():
         rate = len(rows) / float(np.median(seconds[name]))
         size = sum(path.stat().st_size for path in (args.folder / name).rglob("*")) if name in TARGETS else 0
-        judgement = judge(name, answers["engine, fp32"], answers[name], rows, texts_per_s=rate, size=size)
+        judgement = judge(
+            name, answers["engine, fp32"], answers[name], rows, saved=classifier, texts_per_s=rate, size=size
+        )
         told[name] = judgement.to_dict() | singles(logits, rows.texts[: args.singles])
         told[name]["times_fp32_engine"] = round(rate / told["engine, fp32"]["texts_per_s"], 2)
         print(
@@ -77,10 +80,8 @@ def main() -> None:
             f"{told[name]['times_fp32_engine']} times, one text p50 {told[name]['p50_ms']} p99 {told[name]['p99_ms']} ms",
         )
     setting = {"run": Path(args.run).name, "threads": torch.get_num_threads(), "rows": len(rows)}
-    files.write_json(
-        RESULT,
-        {"setting": setting, "contestants": told, "exports": reports, "environment": description.describe().to_dict()},
-    )
+    result = {"setting": setting, "cells": told, "exports": reports, "environment": description.describe().to_dict()}
+    files.write_json(RESULT, result)
 
 
 def exported(run: str, target: str, folder: Path) -> Any:

@@ -87,7 +87,7 @@ def adapter_of(tmp_path):
                 if parameter.requires_grad:
                     parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
         folder = tmp_path / name
-        adapter_file.save(model, folder, tokenizer=AutoTokenizer.from_pretrained(base), label_names=labels)
+        adapter_file.save(model.assembly, folder, tokenizer=AutoTokenizer.from_pretrained(base), label_names=labels)
         return folder
 
     return make

@@ -52,7 +52,9 @@ def folders(tmp_path_factory, tiny_model):
                 if parameter.requires_grad:
                     parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
         found[kind] = root / kind
-        adapter_file.save(model, found[kind], tokenizer=AutoTokenizer.from_pretrained(tiny_model), label_names=labels)
+        adapter_file.save(
+            model.assembly, found[kind], tokenizer=AutoTokenizer.from_pretrained(tiny_model), label_names=labels
+        )
     return found
 
 

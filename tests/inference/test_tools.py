@@ -30,9 +30,8 @@ def make(tmp_path, tiny_model):
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
-        adapter_file.save(
-            model, tmp_path / name, tokenizer=AutoTokenizer.from_pretrained(tiny_model), label_names=labels
-        )
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+        adapter_file.save(model.assembly, tmp_path / name, tokenizer=tokenizer, label_names=labels)
         return tmp_path / name
 
     return made

@@ -63,7 +63,7 @@ def test_reloaded_logits_equal_the_live_ones(family, case, folders, inputs, tmp_
     still = [name for name, change in moved.items() if change == 0]
     assert len(still) < len(moved) / 2
 
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     ours = loaded(tmp_path / "adapter")
     plain = AutoPeftModelForSequenceClassification.from_pretrained(
         str(tmp_path / "adapter"), num_labels=3, ignore_mismatched_sizes=True
@@ -84,7 +84,7 @@ def test_a_frozen_random_dense_layer_does_not_move_but_is_saved(folders, inputs,
     before = dense.detach().clone()
     train_a_little(model, inputs)
     assert torch.equal(dense, before)
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / WEIGHTS)
     assert torch.equal(saved["base_model.model.classifier.dense.weight"], before)
 
@@ -93,10 +93,10 @@ def test_saving_needs_only_the_trained_parameters(folders, inputs, tmp_path):
     """The fast engine takes frozen weights out of the model: the file must not depend on them."""
     model = build(folders["roberta"], "head.kind=low_rank")
     train_a_little(model, inputs)
-    adapter_file.save(model, tmp_path / "whole")
+    adapter_file.save(model.assembly, tmp_path / "whole")
     model.get_base_model().classifier.modules_to_save["default"].dense.base_layer = torch.nn.Identity()
     model.get_base_model().roberta.encoder = torch.nn.Identity()
-    adapter_file.save(model, tmp_path / "emptied")
+    adapter_file.save(model.assembly, tmp_path / "emptied")
     whole, emptied = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "emptied"))
     assert whole.keys() == emptied.keys()
     assert all(torch.equal(whole[key], emptied[key]) for key in whole)
@@ -121,7 +121,7 @@ def test_adalora_is_saved_with_the_ranks_it_kept(folders, inputs, tmp_path):
         optimizer.step()
         model.base_model.update_and_allocate(step)
     live = logits(model, inputs)
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     assert (tmp_path / "adapter" / WEIGHTS).stat().st_size < model.assembly.plan.adapter_bytes
     torch.testing.assert_close(logits(loaded(tmp_path / "adapter"), inputs), live, rtol=0, atol=1e-5)
 
@@ -129,13 +129,13 @@ def test_adalora_is_saved_with_the_ranks_it_kept(folders, inputs, tmp_path):
 def test_a_base_of_random_weights_is_made_again_from_its_seed(folders, inputs, tmp_path):
     model = build(folders["roberta"], "model.random_weights=true", "train.seed=5")
     train_a_little(model, inputs)
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     torch.manual_seed(99)
     torch.testing.assert_close(logits(loaded(tmp_path / "adapter"), inputs), logits(model, inputs), rtol=0, atol=1e-5)
 
 
 def test_record_and_card(folders, tmp_path):
-    adapter_file.save(build(folders["bert"], "data.max_length=17"), tmp_path / "adapter")
+    adapter_file.save(build(folders["bert"], "data.max_length=17").assembly, tmp_path / "adapter")
     read = saved.read(tmp_path / "adapter")
     assert (read.label_names, read.max_length, read.multi_label) == (LABELS, 17, False)
     assert "art, business, sport" in (tmp_path / "adapter" / "README.md").read_text()
@@ -144,14 +144,14 @@ def test_record_and_card(folders, tmp_path):
 def test_a_base_in_a_relative_folder_is_found_from_elsewhere(folders, inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(folders["bert"].parent)
     model = build("bert")
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     monkeypatch.chdir(tmp_path)
     torch.testing.assert_close(logits(loaded(tmp_path / "adapter"), inputs), logits(model, inputs), rtol=0, atol=1e-5)
 
 
 def test_a_foreign_adapter_is_read(folders, inputs, tmp_path):
     model = build(folders["roberta"])
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     (tmp_path / "adapter" / RECORD).unlink()
     assert saved.read(tmp_path / "adapter").label_names == ["0", "1", "2"]
     torch.testing.assert_close(logits(loaded(tmp_path / "adapter"), inputs), logits(model, inputs), rtol=0, atol=1e-5)
@@ -159,10 +159,10 @@ def test_a_foreign_adapter_is_read(folders, inputs, tmp_path):
 
 def test_saving_replaces_whole_or_not_at_all(folders, tmp_path, monkeypatch):
     model = build(folders["bert"])
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     before = sorted(path.name for path in (tmp_path / "adapter").iterdir())
     monkeypatch.setattr(adapter_file, "_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        adapter_file.save(model, tmp_path / "adapter")
+        adapter_file.save(model.assembly, tmp_path / "adapter")
     assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == before
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]

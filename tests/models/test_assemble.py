@@ -111,7 +111,7 @@ def test_the_plan_is_what_torch_trains_and_what_the_file_holds(tree, folders):
 
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "adapter"
-        adapter_file.save(model, saved)
+        adapter_file.save(model.assembly, saved)
         assert (saved / WEIGHTS).stat().st_size == planned.adapter_bytes
         if config.adapter.method == "lora" and config.head.kind == "full" and config.adapter.init == "default":
             assert peft_count(tree, saved, len(names)) == planned.trainable

@@ -117,7 +117,7 @@ def test_both_engines_give_the_same_logits_and_gradients(bases, model_type, pool
         planned = plan(config, len(LABELS))
         assert planned.engine == "fast"
         if engine == "fast":
-            classifier = classifier_of(model, planned, planned.config, pad_token_id=0).eval()
+            classifier = classifier_of(model.assembly, planned.config, pad_token_id=0).eval()
         else:
             classifier = ReferenceClassifier(model, pad_token_id=0, precision="fp32")
         logits = classifier(classifier.collate(texts()))
@@ -149,7 +149,7 @@ def test_the_file_is_planned_to_the_byte_read_back_and_refused_by_plain_peft(bas
     base = bases(model_type)
     model = trained(settings(base))
     live = logits_of(ReferenceClassifier(model, pad_token_id=0, precision="fp32"), texts(), 3)
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size == model.assembly.plan.adapter_bytes
     again = ReferenceClassifier(peft_model(saved.read(tmp_path / "adapter")), pad_token_id=0, precision="fp32")
     assert np.allclose(logits_of(again, texts(), 3), live, atol=1e-6)
@@ -163,7 +163,7 @@ def test_the_file_is_planned_to_the_byte_read_back_and_refused_by_plain_peft(bas
 def test_a_reader_tells_the_pooling_by_the_file(bases, tmp_path, pooling, engine):
     model = trained(settings(bases("bert"), pooling=pooling))
     live = logits_of(ReferenceClassifier(model, pad_token_id=0, precision="fp32"), texts(), 3)
-    adapter_file.save(model, tmp_path / "adapter")
+    adapter_file.save(model.assembly, tmp_path / "adapter")
     (tmp_path / "adapter" / "rankwise.json").unlink()
     read = reading.load_classifier(
         saved.read(tmp_path / "adapter", base=bases("bert")), engine=engine, precision="fp32"
@@ -181,7 +181,7 @@ def test_a_frozen_prefix_is_cached_below_a_pooled_head(bases):
     )
     model = trained(config)
     planned = plan(config, len(LABELS))
-    classifier = classifier_of(model, planned, planned.config, pad_token_id=0).eval()
+    classifier = classifier_of(model.assembly, planned.config, pad_token_id=0).eval()
     plain = logits_of(classifier, texts(), 6)
     classifier.cache_prefix()
     assert np.abs(logits_of(classifier, texts(), 6) - plain).max() < 0.02
@@ -213,7 +213,7 @@ def test_a_pooled_head_has_no_dense_layer_to_adapt(bases):
 
 
 def test_the_projection_in_the_file_has_three_dimensions(bases, tmp_path):
-    adapter_file.save(trained(settings(bases("roberta"))), tmp_path / "adapter")
+    adapter_file.save(trained(settings(bases("roberta"))).assembly, tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert saved["base_model.model.classifier.out_proj.weight"].shape == (3, 32, 1)
     assert not any("dense" in name and "classifier" in name for name in saved)

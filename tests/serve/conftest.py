@@ -46,7 +46,9 @@ def folders(tmp_path_factory, tiny_model):
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-        adapter_file.save(model, root / name, tokenizer=AutoTokenizer.from_pretrained(tiny_model), label_names=labels)
+        adapter_file.save(
+            model.assembly, root / name, tokenizer=AutoTokenizer.from_pretrained(tiny_model), label_names=labels
+        )
     return {name: root / name for name in LABELS}
 
 

@@ -118,11 +118,12 @@ def test_the_longer_text_of_a_pair_gives_way_first(paired_model, most):
 
     tokenizer = AutoTokenizer.from_pretrained(paired_model)
     first, second = "the match goal team coach league", "bank market profit"
-    for a, b in ((first, second), (second, first), (first, first)):
+    for a, b in ((first, second), (second, first), (first, first), (first, ""), ("", first), ("", "")):
         (found,) = encode([f"{a}{PAIR}{b}"], tokenizer, most)
-        expected = tokenizer(a, b, truncation="longest_first", max_length=most, return_token_type_ids=True)
-        assert segments.ids_of(found).tolist() == expected["input_ids"]
-        assert segments.types_of(found).tolist() == expected["token_type_ids"]
+        # In lists: an empty second text alone would be none to transformers.
+        expected = tokenizer([a], [b], truncation="longest_first", max_length=most, return_token_type_ids=True)
+        assert [segments.ids_of(found).tolist()] == expected["input_ids"]
+        assert [segments.types_of(found).tolist()] == expected["token_type_ids"]
 
 
 @pytest.fixture(scope="module")

@@ -131,7 +131,7 @@ def test_what_the_engine_does_not_know_runs_on_the_reference_path(config, tmp_pa
 
 
 def test_over_budget_stops_before_any_weight_is_read(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(building.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(building, "assembled", lambda *_, **__: pytest.fail("weights were read"))
     config["budget"]["max_trainable"] = 1000
     with pytest.raises(BudgetError, match="the largest rank that fits is"):
         rankwise.train(config, out=tmp_path / "run")

@@ -340,7 +340,7 @@ IMPOSSIBLE = [
     ("options", "named"), IMPOSSIBLE, ids=lambda value: " ".join(value) if isinstance(value, dict) else ""
 )
 def test_what_cannot_apply_is_refused_before_weights_load(config, tmp_path, monkeypatch, options, named):
-    monkeypatch.setattr(building.assemble, "build", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(building, "assembled", lambda *_, **__: pytest.fail("weights were read"))
     for key, value in options.items():
         configuration.set_key(config, key, value)
     with pytest.raises(UserError) as refused:
@@ -399,7 +399,7 @@ def test_an_adapter_lost_on_the_way_to_the_file_is_no_success(config, tmp_path, 
 )
 def test_never_two_bases_in_memory_at_the_proof(config, tmp_path, monkeypatch, engine, keys):
     built, alive = [], []
-    build, classifier_of, load = building.assemble.build, building.classifier_of, proof.load_classifier
+    build, classifier_of, load = building.assembled, building.classifier_of, proof.load_classifier
 
     def watched(*words, **options):
         alive.append(sum(reference() is not None for reference in built))
@@ -416,7 +416,7 @@ def test_never_two_bases_in_memory_at_the_proof(config, tmp_path, monkeypatch, e
         alive.append(sum(reference() is not None for reference in built))
         return load(*words, **options)
 
-    monkeypatch.setattr(building.assemble, "build", watched)
+    monkeypatch.setattr(building, "assembled", watched)
     monkeypatch.setattr(building, "classifier_of", networks)
     monkeypatch.setattr(proof, "load_classifier", loaded)
     run = rankwise.train(with_keys(config, **keys, train__steps=6) | {"engine": engine}, out=tmp_path / "run")

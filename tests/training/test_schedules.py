@@ -88,3 +88,19 @@ def test_a_ratio_rounds_up_and_a_warm_up_longer_than_the_run_is_refused():
     assert warmup_steps(Train(warmup_ratio=0.1), 1) == 0, "a step is left that trains"
     with pytest.raises(UserError, match="the whole run has 10 steps"):
         warmup_steps(Train(warmup_steps=10), 10)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "cosine_restarts", "constant"])
+def test_the_rates_are_those_of_transformers(shape):
+    from transformers import get_scheduler
+
+    name = {"cosine_restarts": "cosine_with_restarts", "constant": "constant_with_warmup"}.get(shape, shape)
+    options = {"num_cycles": 3} if shape == "cosine_restarts" else {}
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    schedule = get_scheduler(name, optimizer, 5, 37, scheduler_specific_kwargs=options)
+    theirs = []
+    for _ in range(37):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates(Train(schedule=shape, learning_rate=0.3, warmup_steps=5, cycles=3), 37) == theirs

@@ -200,7 +200,7 @@ class _Rows:
                 self.places.append(table.where())
                 self.counts.append(0)
             self.counts[code] += 1
-            self.texts.append(text)
+            self.texts.append(text or (PAIR if self.pair else text))
             self.codes.append(code)
             self.ids.append(cells[-1] if self.identifier else number)
         if number < 0:

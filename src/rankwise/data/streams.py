@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from rankwise.data import formats
+from rankwise.data.cleaning import PAIR
 from rankwise.data.columns import find_text, row_ids
 from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
 from rankwise.data.text import joined, mended
 from rankwise.errors import UserError
 from rankwise.objects import source_of
+
+_EMPTY = ("", PAIR)
+"""a row without a text, and a pair without either"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Stream:
         self.first_empty = ""
         for _, text in self._texts():
             self.rows += 1
-            if not text:
+            if text in _EMPTY:
                 self.empty += 1
                 self.first_empty = self.first_empty or table.where()
         self.line = table.line_of(self.rows)
@@ -69,7 +73,7 @@ class Stream:
         where: Callable[[], str] = self._table.where
         for number, cells in enumerate(self._table.rows(names)):
             text = mended(joined(cells[: len(self.columns)], where, pair=self._pair))
-            yield (cells[-1] if self.id_column else number), text
+            yield (cells[-1] if self.id_column else number), text or (PAIR if self._pair else text)
 
 
 def stream(

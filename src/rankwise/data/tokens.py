@@ -23,7 +23,7 @@ from rankwise.data.text import mended
 from rankwise.errors import UserError
 from rankwise.machine import caches, segments
 
-_VERSION = 1  # of the files below; a change of their layout needs another
+_VERSION = 2  # of the files below; a change of their layout, or of the ids, needs another
 _CHUNK_TEXTS = 2048
 _QUANTILE = 0.99
 _MULTIPLE = 8
@@ -172,15 +172,17 @@ def _encode(texts: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int32]]
                 yield np.array(encoding.ids, dtype=np.int32)
             continue
         pairs = [(first, second) for first, _, second in (text.partition(PAIR) for text in chunk)]
+        _, behind = special_tokens(tokenizer)
         for encoding in backend.encode_batch(pairs):
-            yield _marked(encoding)
+            yield _marked(encoding, behind)
 
 
-def _marked(encoding: Any) -> NDArray[np.int32]:
-    """The ids of a pair with the marks of its second text."""
+def _marked(encoding: Any, behind: int) -> NDArray[np.int32]:
+    """The ids of a pair with the marks of its second text; of an empty one the boundary is what closes it."""
     ids = np.array(encoding.ids, dtype=np.int32) | np.array(encoding.type_ids, dtype=np.int32) * segments.SECOND
-    second = next((place for place, owner in enumerate(encoding.sequence_ids) if owner == 1), None)
-    if second is not None:
+    closing = len(ids) - behind
+    second = next((place for place, owner in enumerate(encoding.sequence_ids) if owner == 1), closing)
+    if second < len(ids):
         ids[second] |= segments.BOUNDARY
     return ids
 

@@ -233,6 +233,30 @@ class Family:
         """What it adds outside its layers."""
         yield from ()
 
+    # --- a new head -----------------------------------------------------------------------------------
+
+    def draw_head(self, new: Mapping[str, torch.Tensor], config: HFConfig) -> None:
+        """Fill what a checkpoint lacks of the head from torch's generator, draw for draw as the model class does.
+
+        new
+            By name, in the order of the modules.
+        """
+        for name, value in new.items():
+            self.draw(name, value, config)
+
+    def draw(self, name: str, value: torch.Tensor, config: HFConfig) -> None:
+        """Fill one tensor: a matrix from a normal distribution, a norm with ones, a bias with zeros."""
+        if name.endswith(".bias"):
+            value.zero_()
+        elif value.ndim > 1:
+            value.normal_(0.0, self.head_deviation(config))
+        else:
+            value.fill_(1.0)
+
+    def head_deviation(self, config: HFConfig) -> float:
+        """Of the numbers that a new linear layer begins with."""
+        return float(self.key(config, "initializer_range") or 0.02)
+
     # --- the fast engine ------------------------------------------------------------------------------
 
     arrangement: ClassVar[Arrangement] = "post_norm"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankwise.encoders.family import (
     ACTIVATIONS,
@@ -19,6 +20,9 @@ from rankwise.encoders.family import (
     shape,
     site_shape,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 
 def _modernbert(hidden: int, layers: int, heads: int, inner: int) -> dict[str, Any]:
@@ -84,6 +88,22 @@ class ModernBERT(Family):
 
     def position_embeddings(self, config: HFConfig) -> str | None:
         return None
+
+    def draw_head(self, new: Mapping[str, torch.Tensor], config: HFConfig) -> None:
+        """Each linear layer is drawn twice, as every linear layer and then as this model's own, cut off at both ends."""
+        from torch.nn.init import trunc_normal_
+
+        own = {
+            f"{self.dense}.weight": self.head_deviation(config) / math.sqrt(2 * self.key(config, "num_hidden_layers")),
+            f"{self.projection}.weight": self.key(config, "hidden_size") ** -0.5,
+        }
+        cut = config.get("initializer_cutoff_factor", 2.0)
+        for module in self.head_modules:
+            inside = {name: value for name, value in new.items() if module in name.split(".")}
+            super().draw_head(inside, config)
+            for name in own.keys() & inside.keys():
+                spread = own[name]
+                trunc_normal_(inside[name], std=spread, a=-cut * spread, b=cut * spread)
 
     def why_not_fast(self, config: HFConfig) -> str | None:
         activation = config.get("classifier_activation", "gelu")

@@ -119,45 +119,45 @@ class MixedSites:
             path = self.sites.parts[0].path
             inlet = self.current.spread(x)[0].own(lambda member: _inlet(member, path), x)
             x = x if inlet is None else x + x * inlet
-        y = self.sites.frozen(Product(x, None, (), kernels=kernels))
-        more = self._more(x, y)
-        if more is not None:
-            y[: len(more)] += more
-        bias = self.sites.bias()
-        if bias is not None:
-            y += bias.to(y.dtype)
-        if not activate:
-            return Output(y, None, given)
-        y, kept = activated(y, kernels, keep=False)
-        return Output(y, kept, given)
-
-    def _more(self, x: Tensor, y: Tensor) -> Tensor | None:
-        """What the rows' adapters add to W x: low-rank terms, DoRA's gain, biases beyond the base's. Shape: (rows, d_out)"""
-        spread, x = self.current.spread(x)
+        spread, mine = self.current.spread(x)
         todo = [
             (rows, part, update)
             for member, rows in spread.spans
             for part in self.sites.parts
             if (update := member.updates.get(part.path)) is not None
         ]
+        work = Product(x, self.sites.bias(), (), kernels=kernels)
         if not todo:
-            return None
-        y = y[: len(x)]
-        sorted_x = spread.sorted(x) if any(update.down is not None for _, _, update in todo) else x
-        sorted_y = spread.sorted(y) if any(update.gain is not None for _, _, update in todo) else y
-        more = torch.zeros_like(y)
+            return Output(*self._frozen(work, activate=activate), given)
+        # By member from before the product on, whose rows may be in any order.
+        others = x[len(mine) :]
+        x = spread.sorted(mine)
+        y = self.sites.frozen(work._replace(x=torch.cat([x, others]) if len(others) else x))
         for rows, part, update in todo:
-            own = more[rows, part.columns]
-            if update.down is not None and update.up is not None:
-                torch.mm(sorted_x[rows] @ update.down.t(), update.up, out=own)
-            if update.gain is not None:
-                before = sorted_y[rows, part.columns]
-                own += before
-                own *= update.gain
-                own -= before
-            if update.bias is not None and part.bias is not None:
-                own += (update.bias - part.bias).to(y.dtype)
-        return spread.back(more)
+            _add(update, part.bias, x[rows], y[rows, part.columns])
+        y = torch.cat([spread.back(y[: len(mine)]), y[len(mine) :]]) if len(others) else spread.back(y)
+        return Output(*(activated(y, kernels, keep=False) if activate else (y, None)), given)
+
+    def _frozen(self, work: Product, *, activate: bool) -> tuple[Tensor, Tensor | None]:
+        """What the base says. Shape: (rows, d_out)"""
+        return self.sites.frozen.activated(work, keep=False) if activate else (self.sites.frozen(work), None)
+
+
+def _add(update: Update, base_bias: Tensor | None, x: Tensor, y: Tensor) -> None:
+    """Bring W x + b to g (W x + scale B A x) + b' of an adapter, in place, rounded as seldom as may be.
+
+    Shape: x (rows, d_in), y (rows, d_out), base_bias (d_out,)
+    """
+    if update.down is not None and update.up is not None:
+        y.addmm_(x @ update.down.t(), update.up)
+    if update.gain is None:
+        if update.bias is not None and base_bias is not None:
+            y += (update.bias - base_bias).to(y.dtype)
+        return
+    y *= update.gain
+    bias = base_bias if update.bias is None else update.bias
+    if bias is not None and base_bias is not None:
+        y += (bias - base_bias * update.gain).to(y.dtype)
 
 
 def _inlet(member: Member, path: str) -> Tensor | None:

@@ -114,6 +114,14 @@ def release_layer(source: Source, family: Family, index: int) -> None:
         source.release(f"{family.layer.format(index)}.{site}")
 
 
+def check_all_train(trained: Mapping[str, Tensor], classifier: nn.Module) -> None:
+    """Raises: UserError when something is to train that a classifier does not hold."""
+    shared = {id(value) for value in classifier.parameters()}
+    for name, value in trained.items():
+        if id(value) not in shared:
+            raise UserError(f"the fast engine cannot train {name}: use engine: reference")
+
+
 # --- a live model -------------------------------------------------------------------------------------
 
 
@@ -171,10 +179,7 @@ class LiveModel:
 
     def check_all_train(self, classifier: nn.Module) -> None:
         """Raises: UserError when something trains in the model that does not in the classifier."""
-        shared = {id(value) for value in classifier.parameters()}
-        for name, value in self._trained.items():
-            if id(value) not in shared:
-                raise UserError(f"the fast engine cannot train {name}: use engine: reference")
+        check_all_train(self._trained, classifier)
 
     def _module(self, path: str) -> Any:
         """The module at a path, going into PEFT's trained copies (`modules_to_save`)."""
@@ -213,9 +218,9 @@ def _trained_copy(module: Any) -> Any:
 
 
 class SavedWeights:
-    """A base's tensors and an adapter's, as their files hold them: for prediction alone.
+    """A base's tensors and an adapter's by name: of files, or as they begin to train.
 
-    The adapter stays beside the weights, as it was trained.
+    The adapter stays beside the weights, as it was trained. Parameters are handed out as they are.
     """
 
     def __init__(
@@ -224,6 +229,8 @@ class SavedWeights:
         adapter: Mapping[str, Tensor],
         scale: Callable[[str, int], float],
         prefix: str,
+        *,
+        dropout: Callable[[str], float] = lambda module: 0.0,
     ) -> None:
         """
         base
@@ -234,9 +241,11 @@ class SavedWeights:
             Of LoRA's update: of (module, rank).
         prefix
             Of the encoder's names in the classification model.
+        dropout
+            Rate before LoRA's update, of a module.
         """
         self._base = {_modern(name): value for name, value in base.items()}
-        self._adapter, self._scale, self._prefix = adapter, scale, f"{prefix}."
+        self._adapter, self._scale, self._prefix, self._dropout = adapter, scale, f"{prefix}.", dropout
 
     def has(self, path: str) -> bool:
         """Whether there is a module of that path."""
@@ -284,7 +293,7 @@ class SavedWeights:
         if A is None or B is None:
             return None
         magnitude = self._adapter.get(f"{path}.lora_magnitude_vector")
-        return Adapter(A, B, magnitude, self._scale(path, len(A)), dropout=0.0)
+        return Adapter(A, B, magnitude, self._scale(path, len(A)), self._dropout(path))
 
 
 def _modern(name: str) -> str:

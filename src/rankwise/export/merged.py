@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,8 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         )
     if subject.saved.encoder.pooling != "first":
         return _write_pooled(subject, folder)
-    model, tokenizer = subject.model, subject.saved.tokenizer
+    model, tokenizer = subject.model, _settled(subject)
     model.config.name_or_path = subject.name
-    _settle(tokenizer, subject)
     with quiet():
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
@@ -70,12 +70,16 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
     return Written("merged, for transformers", use, _of_texts(_LOAD, subject), unwanted=("peft",))
 
 
-def _settle(tokenizer: Any, subject: Subject) -> None:
-    """What the tokenizer gives where it is not asked for more: as many tokens, and of pairs the types of each."""
+def _settled(subject: Subject) -> Any:
+    """transformers' tokenizer, and what it gives where it is not asked for more: as many tokens, and of pairs the types
+    of each.
+    """
+    tokenizer = copy.deepcopy(getattr(subject.saved.tokenizer, "whole", subject.saved.tokenizer))
     tokenizer.model_max_length = subject.saved.max_length
     if subject.saved.pair:
         tokenizer.model_input_names = list(subject.inputs)
         tokenizer.init_kwargs["model_input_names"] = list(subject.inputs)  # which alone is saved
+    return tokenizer
 
 
 def _of_texts(program: str, subject: Subject) -> str:
@@ -87,11 +91,10 @@ def _write_pooled(subject: Subject, folder: Path) -> Written:
     """The encoder as `AutoModel` opens it, and the head beside it."""
     from safetensors.torch import save_file
 
-    model, tokenizer = subject.model, subject.saved.tokenizer
+    model, tokenizer = subject.model, _settled(subject)
     projection = model.get_submodule(subject.saved.encoder.family.projection)
     head = {"weight": projection.weight.squeeze(-1), "bias": projection.bias}
     save_file({name: value.detach().contiguous() for name, value in head.items()}, folder / "head.safetensors")
-    _settle(tokenizer, subject)
     with quiet():
         model.base_model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rankwise.config import choices
 from rankwise.encoders import Encoder
 from rankwise.errors import UserError
-from rankwise.files import weight_files
 from rankwise.inference import matching
 from rankwise.inference.adapter import AdapterFiles
 from rankwise.inference.saved import SavedClassifier
 from rankwise.machine.device import device, has_cuda
 from rankwise.machine.precision import is_here, precision_of
+from rankwise.models import sources
 from rankwise.models.classifier import ReferenceClassifier
 
 if TYPE_CHECKING:
@@ -169,9 +169,7 @@ def _base_tensors(saved: SavedClassifier) -> dict[str, Any]:
         from rankwise.inference.reference import base_of
 
         return dict(base_of(saved).state_dict())
-    from safetensors.torch import load_file
-
-    return {name: value for path in weight_files(saved.base) for name, value in load_file(path).items()}
+    return dict(sources.tensors_of(saved.base))
 
 
 def _reference(saved: SavedClassifier, precision: str) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 SECOND = 1 << 24
 """on every token that the tokenizer gives the second token type"""
 BOUNDARY = 1 << 25
-"""on the first token of the second text, whatever its type"""
+"""on the first token of the second text, whatever its type, or where it is empty on what closes it"""
 _IDS = SECOND - 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rankwise.config.tree import Adapter, Config
@@ -23,10 +22,8 @@ class BitFit(Method):
     def trains_biases(self, adapter: Adapter) -> bool:
         return True
 
-    def peft_config(self, config: Config, encoder: Encoder, common: Mapping[str, Any], total_steps: int | None) -> Any:
-        from peft import LoraConfig
-
-        return LoraConfig(target_modules=NO_SITES, bias="all", **common)
+    def lora_options(self, config: Config, encoder: Encoder) -> dict[str, Any]:
+        return {"target_modules": NO_SITES, "bias": "all"}
 
 
 METHOD = BitFit("bitfit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -69,29 +70,52 @@ class LoRA(Method):
         ]
 
     def peft_config(self, config: Config, encoder: Encoder, common: Mapping[str, Any], total_steps: int | None) -> Any:
-        """What differs from the base rank and alpha is a pattern by full module path."""
         from peft import EvaConfig, LoraConfig
 
-        adapter, rank = config.adapter, int(config.adapter.rank)
-        alpha, places = whole(alpha_of(adapter.alpha, rank)), places_of(adapter, encoder, rank)
+        adapter = config.adapter
         with warnings.catch_warnings():
             # PEFT warns that it cannot convert PiSSA with rsLoRA and patterns: `saved_values` can, and does.
             warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA")
             return LoraConfig(
-                r=rank,
-                lora_alpha=alpha,
-                # Full paths: a shorter one may match more than it says (`output.dense` does).
-                target_modules=[site.module for site in sites_of(adapter, encoder)],
-                rank_pattern={p.site.module: p.rank for p in places if p.rank != rank},
-                alpha_pattern={p.site.module: whole(p.alpha) for p in places if p.alpha != alpha},
-                lora_dropout=adapter.dropout,
-                bias=adapter.bias,
-                use_rslora=adapter.rslora,
-                use_dora=adapter.dora,
+                **self.lora_options(config, encoder),
                 init_lora_weights=True if adapter.init == "default" else adapter.init,
                 eva_config=EvaConfig(rho=1.0) if adapter.init == "eva" else None,  # 1: every layer keeps its rank
                 **common,
             )
+
+    def lora_options(self, config: Config, encoder: Encoder) -> dict[str, Any]:
+        """What differs from the base rank and alpha is a pattern by full module path."""
+        adapter, rank = config.adapter, int(config.adapter.rank)
+        alpha, places = whole(alpha_of(adapter.alpha, rank)), places_of(adapter, encoder, rank)
+        return {
+            "r": rank,
+            "lora_alpha": alpha,
+            # Full paths: a shorter one may match more than it says (`output.dense` does).
+            "target_modules": [site.module for site in sites_of(adapter, encoder)],
+            "rank_pattern": {p.site.module: p.rank for p in places if p.rank != rank},
+            "alpha_pattern": {p.site.module: whole(p.alpha) for p in places if p.alpha != alpha},
+            "lora_dropout": adapter.dropout,
+            "bias": adapter.bias,
+            "use_rslora": adapter.rslora,
+            "use_dora": adapter.dora,
+        }
+
+    def draw(self, config: Config, places: Sequence[Place], weight: Callable[[str], Any]) -> dict[str, Any] | None:
+        """A by Kaiming's or a normal distribution, B of zeros, and a magnitude that changes nothing."""
+        adapter = config.adapter
+        if adapter.init not in ("default", "gaussian"):
+            return None
+        import torch
+
+        drawn = {}
+        for place in places:
+            site, rank = place.site, place.rank
+            deviation = 1 / rank if adapter.init == "gaussian" else None
+            A, B = pair(site.d_in, site.d_out, rank, deviation)
+            drawn[f"{site.module}.lora_A.weight"], drawn[f"{site.module}.lora_B.weight"] = A, B
+            if adapter.dora:
+                drawn[f"{site.module}.lora_magnitude_vector"] = torch.linalg.norm(weight(site.module), dim=1)
+        return drawn
 
     def initialise(
         self, model: Any, adapter: Adapter, batches: Callable[[], Iterable[Mapping[str, Any]]] | None
@@ -135,6 +159,26 @@ class LoRA(Method):
             peft_config.rank_pattern = {place: 2 * rank for place, rank in peft_config.rank_pattern.items()}
             peft_config.alpha_pattern = {place: factor * alpha for place, alpha in peft_config.alpha_pattern.items()}
         peft_config.init_lora_weights, peft_config.eva_config = True, None
+
+
+def pair(d_in: int, d_out: int, rank: int, deviation: float | None = None) -> tuple[Any, Any]:
+    """A and B of an update that changes nothing yet, drawn as PEFT draws them.
+
+    deviation
+        Of a normal distribution; None: Kaiming's uniform one (He et al. 2015), as of any linear layer.
+
+    Shape: (rank, d_in), (d_out, rank)
+    """
+    from torch import nn
+
+    # PEFT makes linear layers, which draw their own weights, and then draws A anew.
+    A = nn.Linear(d_in, rank, bias=False).weight.detach()
+    B = nn.Linear(rank, d_out, bias=False).weight.detach()
+    if deviation is None:
+        nn.init.kaiming_uniform_(A, a=math.sqrt(5))
+    else:
+        nn.init.normal_(A, std=deviation)
+    return A, nn.init.zeros_(B)
 
 
 def _entries_at(adapter: Adapter, place: Place) -> Iterator[Entry]:

@@ -156,7 +156,20 @@ class Method:
         """
         from peft import LoraConfig
 
-        return LoraConfig(target_modules=NO_SITES, bias="none", **common)
+        return LoraConfig(**self.lora_options(config, encoder), **common)
+
+    def lora_options(self, config: Config, encoder: Encoder) -> dict[str, Any]:
+        """What PEFT's LoRA is configured with, in PEFT's words, where the method is one of its forms."""
+        return {"target_modules": NO_SITES, "bias": "none"}
+
+    def draw(self, config: Config, places: Sequence[Place], weight: Callable[[str], Any]) -> dict[str, Any] | None:
+        """The tensors of the adapter by entry name as PEFT starts them, drawn in PEFT's order from torch's generator; None
+        where PEFT itself must.
+
+        weight
+            A site's frozen weight by its module's path. Shape: (d_out, d_in)
+        """
+        return {}
 
     def initialise(
         self, model: Any, adapter: Adapter, batches: Callable[[], Iterable[Mapping[str, Any]]] | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,24 @@ from rankwise import config as configuration
 from rankwise import files
 from rankwise.encoders import Encoder
 from rankwise.methods import method_of
-from rankwise.models.assemble import Assembly, peft_config
-from rankwise.models.layout import RECORD, WEIGHTS
-from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind
+from rankwise.models.assembly import Assembly
+from rankwise.models.layout import CONFIG, RECORD, WEIGHTS
+from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind, wrapped_modules
 from rankwise.records import AdapterRecord, record
 
 
-def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequence[str] | None = None) -> None:
-    """Write the adapter of an assembled model, replacing the folder in one rename.
+def save(assembly: Assembly, folder: Path, *, tokenizer: Any = None, label_names: Sequence[str] | None = None) -> None:
+    """Write an assembly's adapter, replacing the folder in one rename.
 
     PiSSA and OLoRA are written as plain LoRA of twice the rank, a low-rank head merged into its dense layer.
     """
-    assembly: Assembly = model.assembly
     names = list(label_names or assembly.label_names)
     with files.new_folder(folder) as temporary:
-        save_file(tensors_of(model), temporary / WEIGHTS, metadata={"format": "pt"})
-        _saved_config(model, assembly).save_pretrained(str(temporary))
+        save_file(tensors_of(assembly), temporary / WEIGHTS, metadata={"format": "pt"})
+        if assembly.model is None:
+            files.write_json(temporary / CONFIG, _own_config(assembly))
+        else:
+            _pefts_config(assembly).save_pretrained(str(temporary))
         tree = configuration.to_dict(assembly.plan.config)
         if Path(tree["model"]["name"]).is_dir():  # so that the adapter loads from any working folder
             tree["model"]["name"] = str(Path(tree["model"]["name"]).resolve())
@@ -43,18 +46,17 @@ def save(model: Any, folder: Path, *, tokenizer: Any = None, label_names: Sequen
             tokenizer.save_pretrained(str(temporary))
 
 
-def tensors_of(model: Any) -> dict[str, torch.Tensor]:
+def tensors_of(assembly: Assembly) -> dict[str, torch.Tensor]:
     """The adapter file's tensors by their keys, in fp32 on the CPU.
 
     Raises:
         RuntimeError: they are not those the plan foretold.
     """
-    assembly: Assembly = model.assembly
     method = method_of(assembly.plan.config)
     values = {**assembly.frozen, **{name: value.detach() for name, value in assembly.trainable.items()}}
     if head_kind(assembly.plan.config) == "low_rank":
         _merge_dense(values, assembly)
-    method.saved_values(model, values, assembly.initial)
+    method.saved_values(assembly.model, values, assembly.initial)
     result = {}
     for entry in (entry for entry in assembly.plan.entries if entry.saved):
         value = values[entry.name].float().cpu().contiguous()
@@ -71,9 +73,28 @@ def _merge_dense(values: dict[str, torch.Tensor], assembly: Assembly) -> None:
     values[f"{dense}.weight"] = values[f"{dense}.weight"].to(update.device) + LOW_RANK_HEAD_SCALE * update
 
 
-def _saved_config(model: Any, assembly: Assembly) -> Any:
-    """PEFT's configuration as it is to be read: for inference, the base named, the rank that is in the file."""
-    wanted, config = copy.deepcopy(peft_config(model)), assembly.plan.config
+def _own_config(assembly: Assembly) -> dict[str, Any]:
+    """What PEFT reads of a LoRA adapter, in its words; what is left out has PEFT's defaults."""
+    config, encoder = assembly.plan.config, assembly.plan.encoder
+    options = method_of(config).lora_options(config, encoder)
+    if isinstance(options["target_modules"], list):
+        options["target_modules"] = sorted(options["target_modules"])
+    return {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS",
+        "base_model_name_or_path": assembly.base_name,
+        "revision": config.model.revision,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "modules_to_save": list(wrapped_modules(config, encoder)),
+        "peft_version": version("peft"),
+        **options,
+    }
+
+
+def _pefts_config(assembly: Assembly) -> Any:
+    """PEFT's own configuration as it is to be read: for inference, the base named, the rank that is in the file."""
+    wanted, config = copy.deepcopy(assembly.model.peft_config["default"]), assembly.plan.config
     wanted.inference_mode = True
     wanted.revision = config.model.revision
     for field in ("target_modules", "feedforward_modules"):

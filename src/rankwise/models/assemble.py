@@ -1,10 +1,9 @@
-"""A configuration put together: seeded base, PEFT adapter, head by kind, and the proof of its count."""
+"""What transformers and peft make of a configuration: seeded base, PEFT adapter, head by kind, and the proof of its count."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,25 +13,10 @@ from torch import nn
 from rankwise.config import Config
 from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
+from rankwise.models.assembly import Assembly, Batches
 from rankwise.models.base import base_model, quiet
 from rankwise.planning import Plan, plan, require_fit
 from rankwise.planning.ledger import LOW_RANK_HEAD_SCALE, head_kind, wrapped_modules
-
-
-@dataclass(frozen=True)
-class Assembly:
-    """What must be known of an assembled model to save it, whatever happens to its modules afterwards.
-
-    Names are those of the plan's entries.
-    """
-
-    plan: Plan
-    label_names: tuple[str, ...]
-    trainable: dict[str, nn.Parameter]
-    frozen: dict[str, torch.Tensor]
-    """copies of tensors that are saved though they do not train: a random dense layer, VeRA's projections"""
-    initial: dict[str, torch.Tensor]
-    """A and B as initialised, where the initialisation changed the frozen weight (PiSSA, OLoRA)"""
 
 
 def build(
@@ -41,16 +25,14 @@ def build(
     label_names: Sequence[str],
     *,
     total_steps: int | None = None,
-    batches: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
+    batches: Batches | None = None,
 ) -> Any:
     """The PEFT model of a configuration, seeded with `train.seed` before anything random is made.
 
     Its trainable parameters are exactly the plan's; `model.assembly` records them by their name in the plan.
 
-    total_steps
-        optimizer steps of the run; AdaLoRA allocates its ranks over them.
-    batches
-        makes an iterable of `{"input_ids", "attention_mask"}` batches, of which EVA takes the activations.
+    total_steps, batches
+        As `fresh.assembled` has them.
 
     Raises:
         BudgetError: more would train than the budget allows.
@@ -70,7 +52,7 @@ def build(
     named = by_plan_name(model, planned)
     _make_trainable(model, named, planned)
     peft_config(model).modules_to_save = list(wrapped_modules(config, planned.encoder))
-    model.assembly = _record(named, planned, label_names)
+    model.assembly = _record(model, named, planned, label_names)
     return model
 
 
@@ -79,7 +61,7 @@ def peft_config(model: Any) -> Any:
     return model.peft_config["default"]
 
 
-def _record(named: dict[str, torch.Tensor], planned: Plan, label_names: Sequence[str]) -> Assembly:
+def _record(model: Any, named: dict[str, torch.Tensor], planned: Plan, label_names: Sequence[str]) -> Assembly:
     trained = {entry.name for entry in planned.entries if entry.group}
     frozen = {entry.name for entry in planned.entries if entry.saved} - trained
     mutated = method_of(planned.config).mutated(planned.config.adapter, planned.places)
@@ -89,6 +71,8 @@ def _record(named: dict[str, torch.Tensor], planned: Plan, label_names: Sequence
         trainable={name: value for name in sorted(trained) if isinstance(value := named[name], nn.Parameter)},
         frozen={name: named[name].detach().clone() for name in sorted(frozen)},
         initial={name: named[name].detach().clone() for name in sorted(mutated)},
+        base_name=model.get_base_model().name_or_path or None,
+        model=model,
     )
 
 

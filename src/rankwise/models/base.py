@@ -80,12 +80,8 @@ def base_model(
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"model.name: transformers cannot load {folder}: {reason}") from error
     _check_report(report, encoder, folder)
-    base.name_or_path = model.name if _is_hub_id(model) else str(folder.resolve())
+    base.name_or_path = sources.name_of(model, folder)
     return with_pooled_head(base, encoder).float()
-
-
-def _is_hub_id(model: Model) -> bool:
-    return not Path(model.name).is_dir() and not model.name.startswith("packaged:")
 
 
 def _shape_config(encoder: Encoder, labels: dict[str, Any]) -> Any:

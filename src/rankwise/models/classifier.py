@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.config import Config
+from rankwise.engine.weights import check_all_train
 from rankwise.machine import segments
 from rankwise.machine.precision import precision_of
 
 if TYPE_CHECKING:
-    from rankwise.planning import Plan
+    from rankwise.models.assembly import Assembly
 
 Batch = Any
 """What `collate` makes and `forward` takes; the loop only passes it on."""
@@ -104,15 +105,22 @@ def logits_of(classifier: Classifier, tokens: Sequence[np.ndarray], batch_size: 
     return result
 
 
-def classifier_of(model: nn.Module, plan: Plan, config: Config, *, pad_token_id: int) -> Any:
-    """The PEFT model on the path the plan chose: the fast engine, or transformers and peft as they are.
+def classifier_of(assembly: Assembly, config: Config, *, pad_token_id: int) -> Any:
+    """What computes an assembly, on the path its plan chose: the fast engine, or transformers and peft as they are.
 
-    The fast engine takes the frozen weights out of `model` and shares its trainable parameters, which PEFT can
-    still save.
+    The fast engine releases the assembly's frozen weights and shares its trainable parameters.
     """
+    plan = assembly.plan
     precision = precision_of(config.model.precision, plan.engine)
     if plan.engine == "fast":
         from rankwise.engine import FastClassifier
 
-        return FastClassifier.from_peft(model, precision=precision, seed=config.train.seed)
+        options: dict[str, Any] = {"precision": precision, "seed": config.train.seed}
+        if assembly.model is not None:
+            return FastClassifier.from_peft(assembly.model, **options)
+        made = FastClassifier(assembly.weights(), plan.encoder.model_type, dict(plan.encoder.hf_config), **options)
+        check_all_train(assembly.trainable, made)
+        return made
+    model = assembly.model
+    assert isinstance(model, nn.Module)
     return ReferenceClassifier(model, pad_token_id=pad_token_id, precision=precision, seed=config.train.seed)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankwise import packaged
 from rankwise.config import Model
@@ -14,6 +14,9 @@ from rankwise.encoders.encoder import POOLING_FILE, cached_snapshot, read_config
 from rankwise.encoders.known import PACKAGED, full_name
 from rankwise.errors import UserError
 from rankwise.files import check_no_pointer, weight_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _PIECE = 2**22
@@ -68,6 +71,19 @@ def weights_identity(model: Model, seed: int) -> str:
             while piece := file.read(_PIECE):
                 digest.update(piece)
     return digest.hexdigest()
+
+
+def name_of(model: Model, folder: Path) -> str:
+    """How an adapter names its base: by its name on the Hub, or by the folder that it was read from."""
+    is_on_hub = not Path(model.name).is_dir() and not model.name.startswith("packaged:")
+    return model.name if is_on_hub else str(folder.resolve())
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """A base's tensors by the names in its file or its shards, mapped into memory."""
+    from safetensors.torch import load_file
+
+    return {name: value for path in weight_files(folder) for name, value in load_file(path).items()}
 
 
 def ensure_config(model: Model) -> None:

@@ -42,9 +42,10 @@ def measure(config: Config, roles: Any, seconds: float, *, steps: int | None = N
         Of a run that the process shall be as large as afterwards: it takes the heaviest of so many batches, and scores the
         longest of as many texts as validation has. By default the longest texts of all come first.
     """
+    from rankwise.machine.compiler import without_compiler
     from rankwise.machine.seeds import own_generators
 
-    with own_generators(config.train.seed):
+    with own_generators(config.train.seed), without_compiler():
         return _measured(config, roles, seconds, steps)
 
 
@@ -55,8 +56,9 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     from rankwise.data.tokens import tokenise
     from rankwise.machine import caches
     from rankwise.machine.processes import this_process
-    from rankwise.models import assemble, tokenizer_of
+    from rankwise.models import tokenizer_of
     from rankwise.models.classifier import classifier_of, logits_of
+    from rankwise.models.fresh import assembled
     from rankwise.training.objective import objective
     from rankwise.training.optimizers import optimizer
 
@@ -68,9 +70,9 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     positions = planned.positions
     tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, caches.cache("tokens"), positions=positions)
     tokenised = time.perf_counter()
-    model = assemble.build(planned.config, len(roles.label_names), roles.label_names)
+    assembly = assembled(planned.config, len(roles.label_names), roles.label_names)
     device = this_process().device  # where a run would train
-    classifier = classifier_of(model, planned, planned.config, pad_token_id=tokenizer.pad_token_id).to(device)
+    classifier = classifier_of(assembly, planned.config, pad_token_id=tokenizer.pad_token_id).to(device)
     # Once more for the tokens' own lookup, which every run repeats.
     setup_s = 2 * (time.perf_counter() - tokenised) + 0.2 * (tokenised - started)
     named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]

@@ -1,4 +1,4 @@
-"""A job's model, and the network that computes it."""
+"""A job's parts put together, and the network that computes them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import torch
 
 from rankwise.config import Config
 from rankwise.machine.processes import this_process
-from rankwise.models import assemble
+from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import ReferenceClassifier, classifier_of
+from rankwise.models.fresh import assembled
 from rankwise.training.prepare import Job
 
 # Texts whose activations EVA decomposes, and how many at a time.
 EVA_ROWS, EVA_BATCH = 512, 32
 
 
-def model_of(job: Job, config: Config | None = None) -> Any:
-    """The PEFT model of a job, under its own configuration or another of it."""
-    return assemble.build(
+def assembly_of(job: Job, config: Config | None = None) -> Assembly:
+    """A job's configuration put together, or another of it."""
+    return assembled(
         config or job.config,
         len(job.label_names),
         job.label_names,
@@ -28,10 +29,9 @@ def model_of(job: Job, config: Config | None = None) -> Any:
     )
 
 
-def network_of(job: Job, model: torch.nn.Module, config: Config | None = None) -> Any:
-    """What computes a job's model, on this process's device."""
-    pad = job.tokenizer.pad_token_id
-    network: Any = classifier_of(model, job.plan, config or job.config, pad_token_id=pad)
+def network_of(job: Job, assembly: Assembly, config: Config | None = None) -> Any:
+    """What computes an assembly, on this process's device."""
+    network: Any = classifier_of(assembly, config or job.config, pad_token_id=job.tokenizer.pad_token_id)
     return network.to(this_process().device)
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rankwise.machine.compiler import without_compiler
 from rankwise.machine.processes import this_process
 from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
 from rankwise.models import adapter_file
+from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import logits_of
 from rankwise.runs.folder import Run
 from rankwise.training import building, cross_validation, final, fitting, proof
@@ -43,7 +45,7 @@ class Execution:
         try:
             if self.job.config.data.folds is not None:
                 cross_validation.score_rows(self.job, lambda fold, **options: Execution(fold).run(**options))
-            with own_generators(self.job.config.train.seed), stop_requests():
+            with own_generators(self.job.config.train.seed), without_compiler(), stop_requests():
                 state = self._fit_and_finish(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
         except KeyboardInterrupt:
             recorder.write("interrupted", self.state)
@@ -71,14 +73,14 @@ class Execution:
         Raises: Diverged.
         """
         job, found = self.job, list[np.ndarray]()
-        with own_generators(job.config.train.seed), stop_requests() as stop:
-            model, network = self._built()
+        with own_generators(job.config.train.seed), without_compiler(), stop_requests() as stop:
+            assembly, network = self._built()
             if method_of(job.config).solved_at_once:
-                fitting.solve(job, model, network, self.recorder)
+                fitting.solve(job, assembly, network, self.recorder)
                 return [logits_of(network, texts, job.config.train.eval_batch_size)]
-            loop = fitting.loop_of(job, model, network, self.recorder)
+            loop = fitting.loop_of(job, assembly, network, self.recorder)
             for step in (*after, job.total_steps):
-                state = fitting.fit(job, model, loop, self.recorder, stop_at_step=step, deadline=deadline)
+                state = fitting.fit(job, assembly, loop, self.recorder, stop_at_step=step, deadline=deadline)
                 if stop.requested:
                     raise KeyboardInterrupt
                 if state.step < step:
@@ -86,28 +88,28 @@ class Execution:
                 found.append(logits_of(network, texts, job.config.train.eval_batch_size))
         return found
 
-    def _built(self) -> tuple[Any, Any]:
-        """The model, and what computes it."""
-        model = building.model_of(self.job)
-        network = building.network_of(self.job, model)
+    def _built(self) -> tuple[Assembly, Any]:
+        """The assembly, and what computes it."""
+        assembly = building.assembly_of(self.job)
+        network = building.network_of(self.job, assembly)
         self.recorder.kernels = getattr(network, "computes_with", "torch")
-        return model, network
+        return assembly, network
 
     def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State | None:
         """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
         job, recorder = self.job, self.recorder
-        model, network = self._built()
+        assembly, network = self._built()
         if method_of(job.config).solved_at_once:
-            state, stopped = fitting.solve(job, model, network, recorder), False
+            state, stopped = fitting.solve(job, assembly, network, recorder), False
         else:
-            loop = fitting.loop_of(job, model, network, recorder)
+            loop = fitting.loop_of(job, assembly, network, recorder)
             self.state = loop.state
             try:
                 state = fitting.fit(
-                    job, model, loop, recorder, resume=resume, stop_at_step=stop_at_step, deadline=deadline
+                    job, assembly, loop, recorder, resume=resume, stop_at_step=stop_at_step, deadline=deadline
                 )
             except Diverged as error:
-                raise self._with_best_kept(error, loop, model) from error
+                raise self._with_best_kept(error, loop, assembly) from error
             paused = state.step < job.total_steps and not state.stopped_early
             stopped = paused and loop.asked_to_stop and state.step != stop_at_step
             if paused:
@@ -120,9 +122,9 @@ class Execution:
             del loop
         if not recorder.main:
             return None if stopped else state
-        adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
-        live = proof.Live(job, model, network)
-        del network, model
+        adapter_file.save(assembly, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
+        live = proof.Live(job, assembly, network)
+        del network, assembly
         gc.collect()
         reloaded, difference = live.reloaded()
         scores, decision = final.scores(job, state, reloaded)
@@ -130,12 +132,12 @@ class Execution:
         recorder.finish(state, scores, decision, difference, single, stopped=stopped)
         return None if stopped else state
 
-    def _with_best_kept(self, error: Diverged, loop: Loop, model: Any) -> Diverged:
+    def _with_best_kept(self, error: Diverged, loop: Loop, assembly: Assembly) -> Diverged:
         """The error of a run that diverged, once the best weights it had are where an adapter is looked for."""
         state, job = loop.state, self.job
         if not state.best:
             return Diverged(f"{error}; no evaluation came before, so nothing of it is kept")
         if this_process().is_main_process:
             loop.load_best()
-            adapter_file.save(model, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
+            adapter_file.save(assembly, job.run.adapter, tokenizer=job.tokenizer, label_names=job.label_names)
         return Diverged(f"{error}; the best weights so far, of step {state.selection.step}, are in {job.run.adapter}")

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast
 
 from rankwise.machine import caches
 from rankwise.methods import method_of
+from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import logits_of
 from rankwise.models.sources import weights_identity
 from rankwise.records import HistoryRow
@@ -29,8 +30,8 @@ from rankwise.training.state import State
 from rankwise.training.update import Update
 
 
-def loop_of(job: Job, model: Any, network: Any, recorder: Recorder) -> Loop:
-    """The loop that trains a network's parameters of a model."""
+def loop_of(job: Job, assembly: Assembly, network: Any, recorder: Recorder) -> Loop:
+    """The loop that trains a network's parameters of an assembly."""
     train = job.config.train
     contrastive = train.objective == "contrastive"
     named = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
@@ -52,23 +53,23 @@ def loop_of(job: Job, model: Any, network: Any, recorder: Recorder) -> Loop:
         goal=job.goal,
         total_steps=job.total_steps,
         checkpoints=job.run.checkpoints,
-        allocation=method_of(job.config).allocation(model),
+        allocation=method_of(job.config).allocation(assembly.model),
         on_evaluation=recorder.evaluated,
-        fitted_head=_fitted_head(job, model, network, recorder) if contrastive else None,
+        fitted_head=_fitted_head(job, assembly, network, recorder) if contrastive else None,
     )
 
 
-def _fitted_head(job: Job, model: Any, network: Any, recorder: Recorder) -> FittedHead:
-    weight, _ = probe.projection_of(model)
+def _fitted_head(job: Job, assembly: Assembly, network: Any, recorder: Recorder) -> FittedHead:
+    weight, _ = probe.projection_of(assembly)
     return FittedHead(
         aside=lambda: probe.passing_through(network, weight),
-        fit=lambda state: _fit_projection(job, state, model, network, recorder, None, adapted=True),
+        fit=lambda state: _fit_projection(job, state, assembly, network, recorder, None, adapted=True),
     )
 
 
 def fit(
     job: Job,
-    model: Any,
+    assembly: Assembly,
     loop: Loop,
     recorder: Recorder,
     *,
@@ -82,16 +83,16 @@ def fit(
     recorder.write("running", loop.state)
     if job.config.head.probe_first and loop.fitted_head is None and not resumed and not loop.state.step:
         few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
-        _fit_projection(job, loop.state, model, loop.classifier, recorder, job.config.head.probe_rows or few)
+        _fit_projection(job, loop.state, assembly, loop.classifier, recorder, job.config.head.probe_rows or few)
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):
         return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 
 
-def solve(job: Job, model: Any, classifier: Any, recorder: Recorder) -> State:
+def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder) -> State:
     """Solve the linear probe; its one evaluation stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
-    state.step = _fit_projection(job, state, model, classifier, recorder, job.config.head.probe_rows)
+    state.step = _fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
     state.rows_seen = len(job.training)
     state.tokens_seen = int(job.training.tokens.lengths.sum())
     if job.validation is not None:
@@ -138,13 +139,20 @@ def _prefix_cached(job: Job, state: State, classifier: Any, stop: StopRequest) -
 
 
 def _fit_projection(
-    job: Job, state: State, model: Any, classifier: Any, recorder: Recorder, rows: int | None, *, adapted: bool = False
+    job: Job,
+    state: State,
+    assembly: Assembly,
+    classifier: Any,
+    recorder: Recorder,
+    rows: int | None,
+    *,
+    adapted: bool = False,
 ) -> int:
     """Fit the head's projection on features, frozen or adapted, on the state's clock; returns the solver's iterations."""
     started, train = time.perf_counter(), job.config.train
     iterations = probe.fit_projection(
         classifier,
-        model,
+        assembly,
         job.training,
         job.objective,
         train.eval_batch_size,
@@ -153,7 +161,7 @@ def _fit_projection(
         weights=None if adapted else weights_identity(job.config.model, train.seed),
         way=way_of_features(job, recorder.kernels),
     )
-    for parameter in probe.projection_of(model):  # rounding may differ between processes, weights must not
+    for parameter in probe.projection_of(assembly):  # rounding may differ between processes, weights must not
         parameter.data = broadcast(parameter.data)
     state.train_s += time.perf_counter() - started
     return iterations

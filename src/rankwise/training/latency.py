@@ -21,8 +21,8 @@ from rankwise.errors import BudgetError
 from rankwise.inference.latency import at_percentile, of_texts
 from rankwise.inference.predictor import Predictor
 from rankwise.machine import caches
-from rankwise.models import assemble
 from rankwise.models.classifier import classifier_of
+from rankwise.models.fresh import assembled
 from rankwise.planning import Plan, measured
 from rankwise.records import Latency
 
@@ -154,6 +154,6 @@ def untrained(plan: Plan, label_names: Sequence[str], tokenizer: Any) -> Any:
     adapter = msgspec.structs.replace(plan.config.adapter, init="default")
     config = msgspec.structs.replace(plan.config, adapter=adapter)
     with own_generators(config.train.seed):
-        model = assemble.build(config, len(label_names), label_names, total_steps=1)
-        network: Any = classifier_of(model, plan, config, pad_token_id=tokenizer.pad_token_id)
+        assembly = assembled(config, len(label_names), label_names, total_steps=1)
+        network: Any = classifier_of(assembly, config, pad_token_id=tokenizer.pad_token_id)
     return network.to(this_process().device).eval()

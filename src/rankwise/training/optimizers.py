@@ -11,6 +11,7 @@ from torch.optim.optimizer import StateDict
 
 from rankwise.config import Train
 from rankwise.errors import UserError
+from rankwise.machine.compiler import eager
 
 Named = tuple[str, Parameter]
 
@@ -83,15 +84,15 @@ def optimizer(parameters: Iterable[Named], train: Train) -> torch.optim.Optimize
     # One call for all parameters: the loop over them costs a small model some hundredths of its step.
     match train.optimizer:
         case "adamw":
-            return torch.optim.AdamW(split, betas=train.betas, eps=train.epsilon, fused=True)
+            return eager(torch.optim.AdamW)(split, betas=train.betas, eps=train.epsilon, fused=True)
         case "adam":
-            return torch.optim.Adam(split, betas=train.betas, eps=train.epsilon, fused=True)
+            return eager(torch.optim.Adam)(split, betas=train.betas, eps=train.epsilon, fused=True)
         case "sgd":
-            return torch.optim.SGD(split, momentum=train.momentum or 0.0)
+            return eager(torch.optim.SGD)(split, momentum=train.momentum or 0.0)
         case "rmsprop":
-            return torch.optim.RMSprop(split, eps=train.epsilon, momentum=train.momentum or 0.0)
+            return eager(torch.optim.RMSprop)(split, eps=train.epsilon, momentum=train.momentum or 0.0)
         case "adagrad":
-            return torch.optim.Adagrad(split, eps=train.epsilon)
+            return eager(torch.optim.Adagrad)(split, eps=train.epsilon)
         case "muon":
             return MuonWithAdamW(split, train)
 
@@ -116,7 +117,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 )
             )
         if vectors:
-            halves.append(torch.optim.AdamW(vectors, betas=train.betas, eps=train.epsilon))
+            halves.append(eager(torch.optim.AdamW)(vectors, betas=train.betas, eps=train.epsilon))
         self._halves = halves
         super().__init__([group for half in halves for group in half.param_groups], {})
         # The base class copied nothing: both halves and this object hold the same group dicts.

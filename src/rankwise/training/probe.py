@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.training import frozen_features
 from rankwise.training.examples import Examples
@@ -32,7 +33,7 @@ _FOLDS, _FOLD_ROWS = 3, 3_000
 
 def fit_projection(
     classifier: Any,
-    model: Any,
+    assembly: Assembly,
     examples: Examples,
     objective: Objective,
     batch_size: int,
@@ -44,8 +45,8 @@ def fit_projection(
 ) -> int:
     """Put the best projection on frozen features into the classifier.
 
-    model
-        The PEFT model whose trainable parameters the classifier shares.
+    assembly
+        Whose trainable parameters the classifier shares.
     rows
         How many training rows to use at most, drawn by the seed; None uses all.
     weights
@@ -55,7 +56,7 @@ def fit_projection(
 
     Returns: the solver's iterations.
     """
-    weight, bias = projection_of(model)
+    weight, bias = projection_of(assembly)
     chosen = rows_of_head(len(examples), rows, seed)
 
     def compute(texts: Sequence[np.ndarray]) -> Tensor:
@@ -67,7 +68,7 @@ def fit_projection(
     else:
         found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way)
     found, labels = found[:, -weight.shape[1] :], examples.labels[chosen]  # of first and mean, the mean stands last
-    penalty = model.assembly.plan.config.head.penalty
+    penalty = assembly.plan.config.head.penalty
     solved, offset, iterations = _remembered(found, labels, len(bias), objective, penalty, seed)
     with torch.no_grad():
         weight.copy_(solved.reshape(weight.shape))
@@ -116,9 +117,9 @@ def _digest(found: Tensor, labels: np.ndarray, classes: int, objective: Objectiv
     return hashlib.sha256(told.encode() + found.contiguous().numpy().tobytes() + labels.tobytes()).hexdigest()
 
 
-def projection_of(model: Any) -> tuple[nn.Parameter, nn.Parameter]:
+def projection_of(assembly: Assembly) -> tuple[nn.Parameter, nn.Parameter]:
     """The projection's trained weight (classes, features) and bias (classes,)."""
-    name, trainable = model.assembly.plan.encoder.family.projection, model.assembly.trainable
+    name, trainable = assembly.plan.encoder.family.projection, assembly.trainable
     return trainable[f"{name}.weight"], trainable[f"{name}.bias"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from rankwise.inference.classifier import load_classifier
 from rankwise.machine.precision import precision_of
 from rankwise.machine.processes import this_process
 from rankwise.methods import method_of
+from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import logits_of
 from rankwise.planning.ledger import head_kind
 from rankwise.training import building
@@ -45,14 +47,12 @@ class Live:
     two bases in memory, the live one and the one it is proven by. Whoever makes this lets go of the model then.
     """
 
-    def __init__(self, job: Job, model: Any, network: Any) -> None:
+    def __init__(self, job: Job, assembly: Assembly, network: Any) -> None:
         self._job = job
         self._compared = config_of(job.config, job.plan.engine)
         same = self._compared is job.config
         self._logits = _logits_to_prove(job, network) if same else None
-        self._trained = (
-            {} if same else {name: value.detach().clone() for name, value in model.assembly.trainable.items()}
-        )
+        self._trained = {} if same else {name: value.detach().clone() for name, value in assembly.trainable.items()}
 
     def reloaded(self) -> tuple[Any, float]:
         """The saved adapter in a fresh base, once it has repeated the live logits, and the largest difference.
@@ -60,6 +60,7 @@ class Live:
         Raises: RuntimeError when it has not.
         """
         live = self._built_anew() if self._logits is None else self._logits
+        gc.collect()  # a PEFT model and its assembly know each other
         saved, job = saving.read(self._job.run.adapter), self._job
 
         def served(precision: str) -> Any:
@@ -73,11 +74,11 @@ class Live:
 
     def _built_anew(self) -> np.ndarray:
         """The logits of the trained parameters in a base of the compared configuration. Shape: (rows, classes)"""
-        model = building.model_of(self._job, self._compared)
+        assembly = building.assembly_of(self._job, self._compared)
         with torch.no_grad():
-            for name, value in model.assembly.trainable.items():
+            for name, value in assembly.trainable.items():
                 value.copy_(self._trained[name])
-        return _logits_to_prove(self._job, building.network_of(self._job, model, self._compared))
+        return _logits_to_prove(self._job, building.network_of(self._job, assembly, self._compared))
 
 
 def _logits_to_prove(job: Job, network: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ The number of steps is part of the run's identity: a resumed run follows the sch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -100,43 +101,31 @@ class _Plateau:
 
 
 def _by_step(optimizer: torch.optim.Optimizer, train: Train, warmup: int, total: int) -> Any:
-    """The part of the schedule that depends on the step alone."""
-    from transformers import optimization as hf
+    """The part of the schedule that depends on the step alone: it rises to one, and then falls by the schedule's form."""
+    form, left = _form(train, warmup, total), max(1, total - warmup)
 
+    def multiplier(step: int) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        return float(max(0.0, form(min(1.0, (step - warmup) / left))))
+
+    return lr_scheduler.LambdaLR(optimizer, multiplier)
+
+
+def _form(train: Train, warmup: int, total: int) -> Callable[[float], float]:
+    """The multiplier by the share of the steps behind the warm-up, as transformers has those that it knows."""
     match train.schedule:
         case "linear":
-            return hf.get_linear_schedule_with_warmup(optimizer, warmup, total)
+            return lambda share: 1.0 - share
         case "cosine":
-            return hf.get_cosine_schedule_with_warmup(optimizer, warmup, total)
+            return lambda share: 0.5 * (1.0 + math.cos(math.pi * share))
         case "cosine_restarts":
-            return hf.get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, warmup, total, train.cycles)
-        case "polynomial":
-            # transformers' own ends at 1e-7, above the rates of some groups, and not at zero.
-            return lr_scheduler.LambdaLR(optimizer, _polynomial(warmup, total, train.power))
+            return lambda share: 0.0 if share >= 1.0 else 0.5 * (1.0 + math.cos(math.pi * (train.cycles * share % 1.0)))
+        case "polynomial":  # transformers' own ends at 1e-7, above the rates of some groups, and not at zero
+            return lambda share: (1.0 - share) ** train.power
         case "step":
-            return lr_scheduler.LambdaLR(optimizer, _drops(warmup, total, train.cycles, train.decay))
+            left = max(1, total - warmup)
+            every = max(1, left // (train.cycles + 1))
+            return lambda share: train.decay ** min(train.cycles, round(share * left) // every)
         case "constant" | "plateau":
-            return hf.get_constant_schedule_with_warmup(optimizer, warmup)
-
-
-def _polynomial(warmup: int, total: int, power: float) -> Callable[[int], float]:
-    """Multiplier that falls from one to zero as a power of the share of steps left."""
-
-    def multiplier(step: int) -> float:
-        if step < warmup:
-            return step / max(1, warmup)
-        return float(max(0.0, (total - step) / max(1, total - warmup)) ** power)
-
-    return multiplier
-
-
-def _drops(warmup: int, total: int, drops: int, factor: float) -> Callable[[int], float]:
-    """Multiplier that falls by `factor`, `drops` times, at equal distances after the warm-up."""
-    every = max(1, (total - warmup) // (drops + 1))
-
-    def multiplier(step: int) -> float:
-        if step < warmup:
-            return step / max(1, warmup)
-        return float(factor ** min(drops, (step - warmup) // every))
-
-    return multiplier
+            return lambda share: 1.0

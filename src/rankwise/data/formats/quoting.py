@@ -76,12 +76,7 @@ def _single_quotes(file: Opener, look: Look, delimiter: str, *, is_certain: bool
     if not is_certain and (_fit(file, look, delimiter, "doubled").width or _literal_fit(file, look, delimiter).width):
         return None
     fitting = [quotes for quotes in SINGLE if _fit(file, look, delimiter, quotes).width]
-    if is_certain and not fitting:
-        raise UserError(
-            f"{file.path} has single quotes around its cells, and read so not every row has as many: double those that stand "
-            "inside of a cell ('it''s'), or set data.quotes=false if they are characters in this file"
-        )
-    return fitting[0] if fitting else None
+    return next(iter(fitting), "single" if is_certain else None)  # which says where it fails, if it does
 
 
 def _fit(file: Opener, look: Look, delimiter: str, quotes: Quotes) -> _Fit:
