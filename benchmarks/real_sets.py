@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--base", default="packaged:all-MiniLM-L6-v2", help="the encoder that all of them start from")
     parser.add_argument("--static", help="a folder of static embeddings (model2vec)")
     parser.add_argument(
-        "--auto-runs", type=Path, metavar="DIR", help="take auto's folders DIR/SET, where there are any"
+        "--auto-runs",
+        type=Path,
+        metavar="DIR",
+        help="take auto's folders DIR/SET-auto-seedN, where there are any; DIR/SET is one of the first seed",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/real_sets"), help="where auto's folders go")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the result files go")
@@ -126,8 +129,8 @@ def of_peer(args: argparse.Namespace, train: Path, test: Path, peer: str, seed: 
 
 def of_auto(args: argparse.Namespace, name: str, train: Path, test: Path, seed: int) -> dict[str, Any] | None:
     """`auto`'s answers: of a folder that is there already, or of a run made now."""
-    there = args.auto_runs / name if args.auto_runs else None
-    if there is not None and (there / "search.json").is_file():
+    there = folder_there(args, name, seed)
+    if there is not None:
         folder, seconds = there, 60 * files.read_json(there / "search.json")["auto"]["minutes"]
     else:
         folder = args.runs / f"{name}-auto-seed{seed}"
@@ -152,6 +155,14 @@ def of_auto(args: argparse.Namespace, name: str, train: Path, test: Path, seed: 
         "environment": run.result["environment"],
         "validation_accuracy": record["winner"]["chosen"],
     }
+
+
+def folder_there(args: argparse.Namespace, name: str, seed: int) -> Path | None:
+    """A folder that `auto` has made of a set under a seed: DIR/SET-auto-seedN, or for the first seed DIR/SET."""
+    if args.auto_runs is None:
+        return None
+    places = [args.auto_runs / f"{name}-auto-seed{seed}", *([args.auto_runs / name] if seed == args.seeds[0] else [])]
+    return next((place for place in places if (place / "search.json").is_file()), None)
 
 
 def timed(command: Sequence[str], minutes: float) -> float | None:

@@ -32,8 +32,8 @@ encoder ({{base}}), each in a process of its own. No contestant saw a test label
 Measured with {{threads}} threads of {{cpu}}.
 
 *above it* is `auto`'s test accuracy less the other's, in points with a paired 95% bootstrap interval; beside it the rows that
-`auto` alone has right and those that the other alone has right, and McNemar's exact probability, corrected for the
-comparisons of one set (Holm). With several seeds, accuracy and macro F1 are means (SD in brackets), and the pairs are those
+`auto` alone has right and those that the other alone has right, and McNemar's exact probability, corrected for all
+comparisons of this page, over sets and contestants (Holm). With several seeds, accuracy and macro F1 are means (SD in brackets), and the pairs are those
 of the first seed. *minutes* run from the start of the process to its end.
 
 Made by `python benchmarks/real_sets_table.py` of the files in `benchmarks/results/real_sets`, which
@@ -77,11 +77,12 @@ def page(cells: Sequence[Cell]) -> str:
     ]
     names = list(dict.fromkeys(cell["set"] for cell in cells))
     parts.append(summary(cells, names))
+    against = comparisons(cells)
     for name in names:
         mine = [cell for cell in cells if cell["set"] == name]
         about = mine[0]
         sizes = f"{about['train_rows']:,} rows to train on, {about['classes']} classes, {about['examples']:,} test rows"
-        parts += [f"## {name}", f"{sizes}.", table(mine), *remarks(mine)]
+        parts += [f"## {name}", f"{sizes}.", table(mine, against.get(name, {})), *remarks(mine)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -104,9 +105,12 @@ def summary(cells: Sequence[Cell], names: Sequence[str]) -> str:
     return markdown(lines)
 
 
-def table(cells: Sequence[Cell]) -> str:
-    """One set: `auto` first, then the others, each with what `auto` is above it."""
-    against = comparisons(cells)
+def table(cells: Sequence[Cell], against: Mapping[str, tuple[str, str]]) -> str:
+    """One set: `auto` first, then the others, each with what `auto` is above it.
+
+    against
+        Of `comparisons`.
+    """
     head = ["", "accuracy, %", "95% interval", "macro F1, %", "minutes", "`auto` above it", "p (Holm)"]
     lines = [head, ["---", *("---:" for _ in head[1:])]]
     for peer in peers_of(cells):
@@ -127,26 +131,29 @@ def table(cells: Sequence[Cell]) -> str:
     return markdown(lines)
 
 
-def comparisons(cells: Sequence[Cell]) -> dict[str, tuple[str, str]]:
-    """`auto` above each other contestant on the rows of the first seed: points with their interval, and the probability."""
-    ours = next((cell for cell in cells if cell["peer"] == AUTO), None)
-    if ours is None:
+def comparisons(cells: Sequence[Cell]) -> dict[str, dict[str, tuple[str, str]]]:
+    """By set and contestant what `auto` is above it on the rows of the first seed: points with their interval, and the
+    probability, corrected over all of them."""
+    counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for name in dict.fromkeys(cell["set"] for cell in cells):
+        mine = [cell for cell in cells if cell["set"] == name]
+        ours = next((cell for cell in mine if cell["peer"] == AUTO), None)
+        for peer in peers_of(mine) if ours is not None else []:
+            theirs = next(cell for cell in mine if cell["peer"] == peer)
+            if theirs["test_sha256"] != ours["test_sha256"]:
+                raise SystemExit(f"{name}: the contestants were scored on different test rows")
+            right, other = hits(ours), hits(theirs)
+            if peer != AUTO:
+                counts[name, peer] = int((other & ~right).sum()), int((right & ~other).sum()), len(right)
+    if not counts:
         return {}
-    others = {cell["peer"]: cell for cell in reversed(cells) if cell["peer"] != AUTO}
-    others = {peer: others[peer] for peer in peers_of(list(others.values()))}
-    if any(cell["test_sha256"] != ours["test_sha256"] for cell in others.values()):
-        raise SystemExit(f"{ours['set']}: the contestants were scored on different test rows")
-    mine = hits(ours)
-    only = {peer: (int((hits(c) & ~mine).sum()), int((mine & ~hits(c)).sum())) for peer, c in others.items()}
-    if not only:
-        return {}
-    theirs, alone = zip(*only.values(), strict=True)
-    corrected = paired.holm(paired.mcnemar(theirs, alone))
-    found = {}
-    for (peer, (other, own)), p in zip(only.items(), corrected, strict=True):
-        low, high = paired.bootstrap_difference(other, own, len(mine))
-        points = f"{100 * (own - other) / len(mine):+.1f} ({100 * low:+.1f} to {100 * high:+.1f}; {own}:{other})"
-        found[peer] = (points, probability(float(p)))
+    others, alone, _ = zip(*counts.values(), strict=True)
+    corrected = paired.holm(paired.mcnemar(others, alone))
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for ((name, peer), (other, own, rows)), p in zip(counts.items(), corrected, strict=True):
+        low, high = paired.bootstrap_difference(other, own, rows)
+        points = f"{100 * (own - other) / rows:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}; {own}:{other})"
+        found.setdefault(name, {})[peer] = (points, probability(float(p)))
     return found
 
 

@@ -62,7 +62,8 @@ def auto_folder(tmp_path, config, news):
 def test_cells_are_made_once_and_the_page_of_their_files(sets, auto_folder, tmp_path, tiny_model, monkeypatch, capsys):
     words = [sets, "--base", tiny_model, "--peers", "auto", "tfidf", "frozen-mean", "static", "--seeds", "0", "1"]
     words += ["--minutes", "0.5", "--results", tmp_path / "results", "--auto-runs", auto_folder.parent]
-    run(monkeypatch, "real_sets", [*words[:-1], words[-1]])
+    shutil.copytree(auto_folder, auto_folder.with_name("news-auto-seed1"))
+    run(monkeypatch, "real_sets", words)
     said = capsys.readouterr().out
     assert "news-static-seed0: skipped" in said
     cells = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").glob("*.json")}

@@ -52,7 +52,7 @@ def forecast(config: Config, figures: RunFigures) -> Forecast:
     folds = config.data.folds or 0
     validation = 0 if folds else figures.validation_rows
     if method_of(config).solved_at_once:
-        steps, fit_s = 0, rows * figures.score_s + validation * figures.score_s
+        steps, fit_s = 0, (min(rows, config.head.probe_rows or rows) + validation) * figures.score_s
     else:
         steps = total_steps(rows, train)
         fit_s = steps * train.accumulate * figures.step_s + _head_s(config, figures)
@@ -71,5 +71,5 @@ def _head_s(config: Config, figures: RunFigures) -> float:
     """Seconds of fitting the head before the first step, where that is asked for."""
     if not config.head.probe_first or config.train.objective == "contrastive":
         return 0.0
-    rows = figures.rows if config.head.penalty == "auto" else min(figures.rows, _PROBE_FIRST_ROWS)
-    return rows * figures.score_s
+    few = None if config.head.penalty == "auto" else _PROBE_FIRST_ROWS
+    return min(figures.rows, config.head.probe_rows or few or figures.rows) * figures.score_s

@@ -18,6 +18,8 @@ from rankwise.config import Config, ConfigLike
 from rankwise.errors import UserError
 from rankwise.machine.processes import this_process
 from rankwise.machine.settings import own_settings
+from rankwise.planning import measured
+from rankwise.planning.planned import as_lines
 from rankwise.runs.folder import Run
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare
@@ -73,6 +75,8 @@ def train(
             console.print(f"{run.path} is finished already")
             return run
         console.print(job.plan.text(), highlight=False)
+        if known := measured.lines(job.plan, measured.read(job.plan)):
+            console.print(as_lines(known), highlight=False)
         console.print(job.roles.report.render())
         processes.wait_for_everyone()  # nobody writes before all have looked at the folder
         if not resume and processes.is_main_process:
