@@ -23,8 +23,9 @@ from rankwise import files, planning
 from rankwise.data.tokens import tokenise
 from rankwise.machine import caches
 from rankwise.machine.description import describe
-from rankwise.models import assemble, tokenizer_of
+from rankwise.models import tokenizer_of
 from rankwise.models.classifier import classifier_of
+from rankwise.models.fresh import assembled
 from rankwise.search.curve import LEVEL, held_out_right, of_twice_the_labels
 from rankwise.search.trial import load_data
 from rankwise.training import probe
@@ -71,8 +72,8 @@ def features(path: Path, model: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
     roles = load_data(config.data, ["train"])
     assert roles.train is not None
     plan, tokenizer = planning.plan(config, len(roles.label_names)), tokenizer_of(config.model)
-    base = assemble.build(plan.config, plan.num_labels, roles.label_names)
-    network = classifier_of(base, plan, plan.config, pad_token_id=tokenizer.pad_token_id)
+    base = assembled(plan.config, plan.num_labels, roles.label_names)
+    network = classifier_of(base, plan.config, pad_token_id=tokenizer.pad_token_id)
     weight, _ = probe.projection_of(base)
     rows = np.random.default_rng(0).permutation(len(roles.train))[:ROWS]
     tokens = tokenise(roles.train.texts, tokenizer, TOKENS, caches.cache("tokens"), positions=plan.positions)

@@ -19,7 +19,7 @@ PLAIN = Objective(smoothing=0.0, class_weights=None, multi_label=False)
 def answers(errors, rows, seed=0):
     """Rows answered wrongly as often as said, by a quarter, a half and all, and their folds."""
     chance = np.random.default_rng(seed)
-    return chance.random(rows)[:, None] >= np.array(errors), np.arange(rows) % 4
+    return 1.0 * (chance.random(rows)[:, None] >= np.array(errors)), np.arange(rows) % 4
 
 
 def test_a_power_law_goes_on():

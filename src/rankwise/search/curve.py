@@ -61,8 +61,10 @@ def held_out_right(
     penalty: float,
     seed: int,
     until: float,
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:
-    """Whether each row is answered rightly by heads that were not fitted on it; None where the clock ends before.
+) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """How often each row is answered rightly by heads that were not fitted on it; None where the clock ends before.
+
+    Every quarter and every half has its head, so that what a small one happens to hold averages out.
 
     found
         Features. Shape: (rows, features)
@@ -72,23 +74,24 @@ def held_out_right(
     Returns: by a quarter, a half and all of the other rows, and each row's fold. Shapes: (rows, 3), (rows,)
     """
     chance, rows = np.random.default_rng(seed), len(labels)
-    order, right = chance.permutation(rows), np.zeros((rows, len(_SHARES)), dtype=np.bool_)
+    order, right = chance.permutation(rows), np.zeros((rows, len(_SHARES)))
     folds = np.zeros(rows, dtype=np.int64)
     for fold in range(_FOLDS):
         held, rest = order[fold::_FOLDS], np.delete(order, np.s_[fold::_FOLDS])
         folds[held] = fold
         start = None
         for column, share in enumerate(_SHARES):
-            if time.time() > until:
-                return None
-            kept = rest[: max(classes, len(rest) // share)]
-            start = probe.solve(found[kept], labels[kept], classes, objective, penalty, start)
-            weight, bias, _ = start
-            right[held, column] = (found[held] @ weight.T + bias).argmax(1).numpy() == labels[held]
+            for kept in np.array_split(rest, share):
+                if time.time() > until:
+                    return None
+                start = probe.solve(found[kept], labels[kept], classes, objective, penalty, start)
+                weight, bias, _ = start
+                hits = (found[held] @ weight.T + bias).argmax(1).numpy() == labels[held]
+                right[held, column] += hits / share
     return right, folds
 
 
-def of_twice_the_labels(right: NDArray[np.bool_], folds: NDArray[np.int64], seed: int = 0) -> Gain:
+def of_twice_the_labels(right: NDArray[np.float64], folds: NDArray[np.int64], seed: int = 0) -> Gain:
     """What twice as many rows would bring a head.
 
     right, folds
@@ -98,8 +101,8 @@ def of_twice_the_labels(right: NDArray[np.bool_], folds: NDArray[np.int64], seed
     trained = rows * (_FOLDS - 1) / _FOLDS
     sizes = np.log([trained / share for share in _SHARES])
     centred = sizes - sizes.mean()
-    wrong, by_fold = ~right, [np.flatnonzero(folds == fold) for fold in range(_FOLDS)]
-    spread = np.sqrt(_OF_DRAWS * (right[:, -1] != right[:, -2]).mean() / rows)
+    wrong, by_fold = 1 - right, [np.flatnonzero(folds == fold) for fold in range(_FOLDS)]
+    spread = np.sqrt(_OF_DRAWS * np.abs(right[:, -1] - right[:, -2]).mean() / rows)
     gains = []
     for _ in range(_DRAWS):
         of_folds = [by_fold[fold] for fold in chance.integers(0, _FOLDS, _FOLDS)]
