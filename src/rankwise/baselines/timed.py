@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,6 @@ class Clock:
         self.until = until
         self._row_s = 0.0
 
-    @property
     def is_over(self) -> bool:
         """Whether the moment has passed."""
         return self.until is not None and time.time() >= self.until
@@ -44,32 +43,28 @@ class Clock:
 
     def rows(self, count: int) -> int:
         """How many of so many rows there is time to count, a few at least."""
-        if self.until is None or not self._row_s:
+        if self.until is None or (not self._row_s and not self.is_over()):
             return count
-        room = _OF_VECTORS * (self.until - time.time()) / (_SLOWER * self._row_s)
+        room = _OF_VECTORS * (self.until - time.time()) / (_SLOWER * self._row_s) if self._row_s else 0.0
         return min(count, max(_FEWEST_ROWS, int(room)))
 
-    def solved(self, vectors: Any, labels: np.ndarray, strengths: Sequence[float]) -> dict[float, Any]:
-        """A fitted model by its strength (C), each gone on with from the one before; None for one that was not begun in time.
+    def solved(self, vectors: Any, labels: np.ndarray, strength: float, before: Any = None) -> Any:
+        """A model at a strength (C), of a few iterations at least.
 
         vectors
             Shape: (rows, n-grams)
         labels
             Shape: (rows,), or (rows, labels) of zeros and ones
+        before
+            An earlier model of the same rows to go on from.
         """
-        if labels.ndim == 2:
-            return {strength: self._of_each_label(vectors, labels, strength) for strength in strengths}
-        found: dict[float, Any] = {}
-        started = None
-        for strength in strengths:
-            started = None if self.is_over else self._gone_on(started, vectors, labels, strength)
-            found[strength] = started
-        return found
-
-    def _gone_on(self, before: Any, vectors: Any, labels: np.ndarray, strength: float) -> Any:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
 
+        if labels.ndim == 2:
+            iterations = _PIECE if self.is_over() else _ITERATIONS
+            return OneVsRestClassifier(LogisticRegression(C=strength, max_iter=iterations)).fit(vectors, labels)
         model: Any = LogisticRegression(C=strength, warm_start=True)
         if before is not None:
             model.coef_, model.intercept_, model.classes_ = before.coef_, before.intercept_, before.classes_
@@ -80,16 +75,6 @@ class Clock:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.set_params(max_iter=piece).fit(vectors, labels)
             left -= piece
-            if self.is_over or int(np.max(model.n_iter_)) < piece:
+            if self.is_over() or int(np.max(model.n_iter_)) < piece:
                 break
         return model
-
-    def _of_each_label(self, vectors: Any, labels: np.ndarray, strength: float) -> Any:
-        """A problem a label; None where the clock ended before the last."""
-        from sklearn.multiclass import OneVsRestClassifier
-
-        if self.is_over:
-            return None
-        from sklearn.linear_model import LogisticRegression
-
-        return OneVsRestClassifier(LogisticRegression(C=strength, max_iter=_ITERATIONS)).fit(vectors, labels)

@@ -6,7 +6,7 @@ Which n-grams it counts and how strongly it is regularised are chosen by cross-v
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,30 +181,21 @@ def fit(
     most
         Numbers that may be fitted.
     until
-        `time.time()` at which it should be there. What does not fit is left out: characters, then rows, then the last
-        iterations; None is also returned where not even a few of these fit.
+        `time.time()` at which it should be there. What does not fit is left out: characters, the choice, rows, and the last
+        iterations; a few rows and iterations there always are.
     """
     width = _FEATURES if most is None else min(_FEATURES, most // _rows(labels, len(label_names)) - 1)
     if width < 1:
         return None
     clock, order = Clock(until), np.random.default_rng(seed).permutation(len(texts))
     try:
-        chosen = _chosen(texts, labels, order[:_FOLD_ROWS], width, clock)
-        if chosen is None:
-            return None
-        kinds, strength = chosen
+        kinds, strength = _chosen(texts, labels, order[:_FOLD_ROWS], width, clock)
         rows = np.sort(order[: clock.rows(len(texts))])
-        vectorizers, vectors = _fitted([texts[row] for row in rows], kinds, width)
-        model = clock.solved(vectors, labels[rows], (strength,))[strength]
+        solved = _solved([texts[row] for row in rows], labels[rows], len(label_names), kinds, strength, width, clock)
     except ValueError:  # no n-gram at all, or a single class in a sample too small to be folded
         return None
-    if model is None:
-        return None
-    coefficients, offsets = _whole(model, len(label_names))
     return WordClassifier(
-        vectorizers,
-        coefficients,
-        offsets,
+        *solved,
         list(label_names),
         labels.ndim == 2,
         list(text),
@@ -215,13 +206,40 @@ def fit(
     )
 
 
+def fit_again(
+    classifier: WordClassifier, texts: Sequence[str], labels: np.ndarray, until: float | None = None
+) -> WordClassifier:
+    """The same kinds of n-grams, as many of them, at the same strength, of other rows."""
+    kinds, width = tuple(classifier.vectorizers), classifier.coefficients.shape[1]
+    classes = len(classifier.label_names)
+    solved = _solved(texts, labels, classes, kinds, classifier.strength, width, Clock(until))
+    vectorizers, coefficients, offsets = solved
+    return replace(
+        classifier, vectorizers=vectorizers, coefficients=coefficients, offsets=offsets, fitted_on=len(texts)
+    )
+
+
+def _solved(
+    texts: Sequence[str],
+    labels: np.ndarray,
+    classes: int,
+    kinds: Sequence[str],
+    strength: float,
+    width: int,
+    clock: Clock,
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Vectorizers, coefficients and offsets."""
+    vectorizers, vectors = _fitted(texts, kinds, width)
+    return (vectorizers, *_whole(clock.solved(vectors, labels, strength), classes))
+
+
 def _chosen(
     texts: Sequence[str], labels: np.ndarray, sample: np.ndarray, width: int, clock: Clock
-) -> tuple[tuple[str, ...], float] | None:
-    """The kinds of n-grams and the strength that answer most rows of a sample, by folds; None where the clock ended."""
+) -> tuple[tuple[str, ...], float]:
+    """The kinds of n-grams and the strength that answer most rows of a sample, by folds; the plainest where the clock ended."""
     words = _held_out(texts, labels, sample, ("words",), _STRENGTHS, width, clock)
     if words is None:
-        return None
+        return ("words",), _STRENGTHS[0]
     (kinds, strength), right = max(words.items(), key=lambda item: item[1])
     both = _held_out(texts, labels, sample, (*kinds, "characters"), (strength,), width, clock)
     return max({(kinds, strength): right, **(both or {})}.items(), key=lambda item: item[1])[0]
@@ -263,12 +281,16 @@ def _held_out(
     right = {(kinds, strength): 0.0 for strength in strengths}
     for fold in range(_FOLDS):
         held, kept = sample[fold::_FOLDS], np.delete(sample, np.s_[fold::_FOLDS])
+        if clock.is_over():
+            return None
         with clock.measuring(len(kept)):
             vectorizers, inside = _fitted([texts[row] for row in kept], kinds, width)
         outside = _vectors(vectorizers, [texts[row] for row in held])
-        for strength, model in clock.solved(inside, labels[kept], strengths).items():
-            if model is None:
+        model = None
+        for strength in strengths:
+            if clock.is_over():
                 return None
+            model = clock.solved(inside, labels[kept], strength, model)
             right[kinds, strength] += float(model.score(outside, labels[held])) / _FOLDS
     return right
 

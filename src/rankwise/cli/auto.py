@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-ms", type=float, metavar="N", help="milliseconds one text of the median length may take on this machine"
     )
     parser.add_argument(
+        "--models",
+        metavar="A,B",
+        help="bases that compete (default: the packaged two, the larger where it has been fetched); model.name=... is one",
+    )
+    parser.add_argument(
         "--goal",
         default="accuracy",
         metavar="GOAL",
@@ -46,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         max_params=args.max_params,
         max_minutes=args.max_minutes,
         goal=args.goal,
+        models=args.models,
         max_mb=args.max_mb,
         max_ms=args.max_ms,
         resume=args.resume,

@@ -103,6 +103,7 @@ def _check_together(config: Config) -> None:
     if not train.evaluate and train.schedule == "plateau":
         raise UserError("train.schedule: plateau needs train.evaluate: true, it follows the validation loss")
     _check_folds(config)
+    _check_refit(config)
     if config.data.pair and config.data.augment:
         raise UserError("data.augment cannot apply with data.pair: true: what it changes would no longer be the pair")
     if "sentence_shuffle" in config.data.augment and "punctuation" in config.data.preprocess:
@@ -123,6 +124,22 @@ def _check_together(config: Config) -> None:
     goal_of(train.select.metric, "train.select.metric")
     max_trainable(config)
     alpha_of(config.adapter.alpha, 1)
+
+
+def _check_refit(config: Config) -> None:
+    """Refuse steps on all rows where none are held out, or where nothing can go on. Raises: UserError."""
+    from rankwise.methods import method_of
+
+    if config.train.refit_steps is None:
+        return
+    reasons = {
+        "train.evaluate: false, which holds no rows out": not config.train.evaluate,
+        "data.folds, after which the run is fitted on all rows anyway": config.data.folds is not None,
+        f"adapter.method: {config.adapter.method}, whose ranks are settled": method_of(config).ranks_move,
+    }
+    for reason, given in reasons.items():
+        if given:
+            raise UserError(f"train.refit_steps cannot apply with {reason}")
 
 
 def _check_folds(config: Config) -> None:

@@ -305,6 +305,13 @@ class Train(Section, frozen=True):
         list[PositiveInt], _help("steps after which validation is scored beside those of eval_every: a search's rungs")
     ] = msgspec.field(default_factory=list)
     evaluate: Annotated[bool, _help("evaluate on validation during training")] = True
+    refit_steps: Annotated[
+        PositiveInt | None,
+        _help(
+            "steps on training and validation rows together, at a fifth of learning_rate, once the best weights are chosen and "
+            "scored: scores, thresholds and temperature are those before; null keeps validation rows out"
+        ),
+    ] = None
     select: Select = Select()
     early_stopping: Annotated[EarlyStopping | None, _help("off when null; any of its keys turns it on")] = None
     seed: Annotated[

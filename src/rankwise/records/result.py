@@ -285,6 +285,28 @@ def _set_apart(tree: Tree) -> None:
         test["set_apart"] = test.get("sha256")
 
 
+class Refit(Record, kw_only=True):
+    """Steps on training and validation rows together, after the scores: of how many rows, at which peak rate, and the largest
+    difference between the logits of the live model and of the saved one after them."""
+
+    OMITTED: ClassVar[tuple[str, ...]] = ("learning_rate",)
+
+    rows: int = 0
+    steps: int = 0
+    learning_rate: float | None = None
+    seconds: float = 0.0
+    max_logit_difference: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """What a reader of the scores should know."""
+        how = f"trained {self.steps:,} steps more" if self.steps else "fitted once more"
+        return (
+            f"once scored, it was {how} on all {self.rows:,} training and validation rows: the scores, thresholds and "
+            "temperature are those of the weights before, which had not seen validation"
+        )
+
+
 class Result(Record, kw_only=True):
     """The contents of result.json.
 
@@ -296,6 +318,8 @@ class Result(Record, kw_only=True):
         What the data was like: `data.Report.to_dict`.
     sessions
         The step that every session of the run began from.
+    refit
+        What came after the scores, where `train.refit_steps` asked for it.
     base
         sha256 of the base's weights and configuration, where it is named by a folder, which may move.
     """
@@ -311,6 +335,7 @@ class Result(Record, kw_only=True):
         "decision",
         "latency",
         "texts",
+        "refit",
     )
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_set_apart,)
 
@@ -338,6 +363,7 @@ class Result(Record, kw_only=True):
     calibration: Calibration | None = None
     decision: Decision | None = None
     latency: Latency | None = None
+    refit: Refit | None = None
 
     @property
     def ended(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from rankwise.records.record import Record, Tree, Upgrade
-from rankwise.records.result import Interval
+from rankwise.records.result import Interval, Refit
 
 Point = dict[str, Any]
 """an axis's name to its value"""
@@ -93,9 +93,11 @@ class Winner(Record, kw_only=True):
         Validation's, where it was compared with the floors'.
     steps
         Of a run that `auto` made of the winner's design after the search.
+    refit
+        On all rows, after the scores.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("loss", "steps")
+    OMITTED: ClassVar[tuple[str, ...]] = ("loss", "steps", "refit")
 
     run: str
     trial: int | None = None
@@ -111,6 +113,7 @@ class Winner(Record, kw_only=True):
     seeds: int = 0
     loss: float | None = None
     steps: int | None = None
+    refit: Refit | None = None
     test: TestLook | None = None
 
 

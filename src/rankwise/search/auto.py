@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from rankwise.records.record import Tree, changing
 from rankwise.records.search import SearchTiming
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search import few_rows
-from rankwise.search.clock import HALVING, ClockPlan, fit_clock, plan_clock
+from rankwise.search import bases, few_rows
+from rankwise.search.all_rows import on_all_rows
+from rankwise.search.clock import HALVING, ClockPlan, plan_clock
 from rankwise.search.curve import labels_in_words, more_line, of_heads
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
@@ -43,7 +44,7 @@ from rankwise.search.single_text import SingleText, single_text
 from rankwise.search.trial import load_data, look_at_test
 from rankwise.training.interrupt import StopRequest, stop_requests
 
-DEFAULT_MODEL = "packaged:all-MiniLM-L6-v2"
+DEFAULT_MODEL = bases.PACKAGED[0]
 _END_S = 5.0
 """of a clock of few rows, for the proof and the test rows"""
 _SMOOTHING = 0.1
@@ -58,6 +59,7 @@ def auto(
     max_params: str | int = "1M",
     max_minutes: float = 15.0,
     goal: str = "accuracy",
+    models: str | Sequence[str] | None = None,
     max_mb: float | None = None,
     max_ms: float | None = None,
     out: str | Path | None = None,
@@ -72,6 +74,9 @@ def auto(
     goal
         What checkpoints, trials and the winner are chosen by: accuracy, macro_f1, loss, recall@precision=P:CLASS or
         cost:FILE (`scoring.goals`).
+    models
+        Bases that compete, of which the larger is taken where the clock has the steps for it and its frozen features say
+        more; by default the two packaged ones, the second where it has been fetched before.
     max_mb
         Megabytes (a million bytes) of what is shipped: adapter and head, or the folder of TF-IDF; the base is not counted.
     max_ms
@@ -103,7 +108,7 @@ def auto(
             (folder / RECORD).unlink()  # stopped before its search began: its floors are there, all else begins anew
         limits = {"budget.max_mb": max_mb, "budget.max_ms": max_ms}
         own = [*overrides, *(f"{key}={limit}" for key, limit in limits.items() if limit is not None)]
-        return _chosen(data, own, max_params, max_minutes, goal, folder, console, started, stop).to_dict()
+        return _chosen(data, own, models, max_params, max_minutes, goal, folder, console, started, stop).to_dict()
 
 
 def _folder_of(data: Any, out: str | Path | None) -> Path:
@@ -114,6 +119,7 @@ def _folder_of(data: Any, out: str | Path | None) -> Path:
 def _chosen(
     data: Any,
     overrides: Sequence[str],
+    models: str | Sequence[str] | None,
     max_params: str | int,
     max_minutes: float,
     goal: str,
@@ -149,6 +155,10 @@ def _chosen(
             raise UserError(f"{key} cannot be given beside {instead}: name it there")
     ends = started + 60 * max_minutes
     tree, fixed = _base(data, overrides, max_params, goal)
+    names = bases.named(models, fixed) or [tree["model"]["name"]]
+    if any(key in fixed for key in ("budget.max_ms", "model.revision")):
+        names = names[:1]  # a length of texts, or a revision, is one base's
+    tree["model"]["name"] = names[0]
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
     wanted.check(roles.label_names, multi_label=roles.data.multi_label)
@@ -167,12 +177,16 @@ def _chosen(
         return _of_few_rows(tree, fixed, folder, console, max_minutes, started, stop, single)
     labels = len(roles.label_names)
 
-    def available(steps: int) -> int:
-        return len(designs_for(config, fixed, labels, steps))
+    def available_of(config: Config) -> Callable[[int], int]:
+        return lambda steps: len(designs_for(config, fixed, labels, steps))
 
-    config, speed = fit_clock(tree, roles, ends, 60 * max_minutes, available)
+    base, base_lines = bases.chosen(tree, names, roles, ends, 60 * max_minutes, available_of)
+    tree["model"]["name"], config, speed = base.name, base.config, base.speed
+    available = available_of(config)
     tree["head"]["probe_rows"] = probe_rows(tree, len(roles.train), speed, 60 * max_minutes)
-    solved = single.quick_enough(floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes), folder)
+    solved = single.quick_enough(
+        floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes, speed, ends), folder
+    )
     if stop.requested:
         if not solved:
             raise KeyboardInterrupt
@@ -201,13 +215,16 @@ def _chosen(
     minutes, peak_mb = of_auto(
         fits, speed, len(roles.train), len(roles.validation), time.time() - started, 60 * max_minutes
     )
-    lines = facts(config, roles, speed, fits, designs, solved)
+    lines = [*base_lines, *facts(config, roles, speed, fits, designs, solved)]
     lines[-1] += f"; about {minutes:.1f} minutes in all, and {peak_mb:,.0f} MB of memory"
     for line in [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def rivals(winner: Winner) -> Winner | None:
         return longer(winner, folder, ends - fits.reserve_s)
+
+    def ending(winner: Winner) -> Winner:
+        return on_all_rows(winner, folder, ends - fits.end_s)
 
     origin = AutoRecord(
         max_params=max_params,
@@ -228,6 +245,7 @@ def _chosen(
         deadline=ends - fits.reserve_s,
         origin=origin,
         rivals=rivals,
+        ending=ending,
     )
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None

@@ -59,6 +59,9 @@ class ClockPlan:
     eval_every: int
     train_s: float
     reserve_s: float
+    """for all that comes after the search"""
+    end_s: float = 0.0
+    """of it, for what comes last: the proof, and scoring test rows"""
 
 
 def fit_clock(
@@ -155,9 +158,11 @@ def plan_clock(
     rows = len(roles.train)
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
     # what only the end needs is imported then.
-    scored = len(roles.validation) + (len(roles.test) if roles.test is not None else 0)
-    scored += train_sample_rows(rows, len(roles.validation)) + 2 * proof.ROWS
-    reserve = 2 * speed.setup_s + _SLOWER * scored * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
+    tested = len(roles.test) if roles.test is not None else 0
+    scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * proof.ROWS
+    once = 2 * speed.setup_s + _SLOWER * scored * speed.score_s
+    end = speed.setup_s + _SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
+    reserve = once + _SLOWER * tested * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
     fitting = 0.0 if fitted else _SLOWER * rows * speed.score_s
     found: ClockPlan | None = None
@@ -188,6 +193,7 @@ def plan_clock(
             eval_every=-(-wanted // evaluations),
             train_s=wanted * runs * speed.step_s + head_first + runs * evaluations * evaluation,
             reserve_s=reserve,
+            end_s=end,
         )
         if steps is not None or (wanted >= _FEWEST_STEPS and found.epochs >= _WANTED_EPOCHS):
             return found

@@ -58,6 +58,7 @@ def search(
     deadline: float | None = None,
     origin: AutoRecord | None = None,
     rivals: Callable[[Winner], Winner | None] = lambda winner: None,
+    ending: Callable[[Winner], Winner] = lambda winner: winner,
 ) -> Tree:
     """Run a search and return what its search.json says.
 
@@ -73,6 +74,8 @@ def search(
         What `auto` found before it made this search: kept in search.json under `auto`, by a resume too.
     rivals
         Given the winner, the one that is better than it if there is one, before the test rows are looked at.
+    ending
+        Given the one that is shipped, what becomes of it before the test rows are looked at.
 
     Raises: UserError for anything the user can mend.
     """
@@ -88,7 +91,7 @@ def search(
         chosen = workers or InProcess()
         try:
             sweep = Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin)
-            return sweep.run(rivals).to_dict()
+            return sweep.run(rivals, ending).to_dict()
         finally:
             chosen.close()
 
@@ -158,18 +161,24 @@ class Sweep:
         there = (folder / RECORD).is_file()
         self.origin = origin or (records.read(folder / RECORD, SearchRecord).auto if there else None)
 
-    def run(self, rivals: Callable[[Winner], Winner | None] = lambda winner: None) -> SearchRecord:
+    def run(
+        self,
+        rivals: Callable[[Winner], Winner | None] = lambda winner: None,
+        ending: Callable[[Winner], Winner] = lambda winner: winner,
+    ) -> SearchRecord:
         """Everything that is left to do; asked to stop, what there is by then, with the status interrupted.
 
         Raises: KeyboardInterrupt when it was asked to stop before anything had a score.
         """
         with stop_requests() as stop:
             try:
-                return self._run(rivals, stop)
+                return self._run(rivals, ending, stop)
             except Stopped:
                 return self._interrupted()
 
-    def _run(self, rivals: Callable[[Winner], Winner | None], stop: StopRequest) -> SearchRecord:
+    def _run(
+        self, rivals: Callable[[Winner], Winner | None], ending: Callable[[Winner], Winner], stop: StopRequest
+    ) -> SearchRecord:
         started = time.time()
         for each in self.walk.rounds:
             trials = self._propose(each)
@@ -180,7 +189,7 @@ class Sweep:
         record = judged.record(status="finished")
         record.timing = SearchTiming(session_s=round(time.time() - started, 1))
         assert record.winner is not None
-        record.winner = self._or_floor(rivals(record.winner) or record.winner)
+        record.winner = ending(self._or_floor(rivals(record.winner) or record.winner))
         if stop.requested:  # while the clock's rest was trained in: a resume trains there again
             record.status = "interrupted"
         else:

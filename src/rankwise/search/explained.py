@@ -8,6 +8,7 @@ from typing import Any
 from rankwise.config import Config, Keys
 from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
+from rankwise.records.result import Refit
 from rankwise.scoring import looks
 from rankwise.search.clock import ClockPlan
 from rankwise.search.few_rows import Standing
@@ -83,6 +84,12 @@ def _by_goal(accuracy: float, value: float | None) -> str:
     return f"{accuracy:.4f}" if value is None or value == accuracy else f"{accuracy:.4f} ({value:.4f} by the goal)"
 
 
+def _refitted(done: Refit) -> str:
+    """That the score is of the weights before."""
+    what = f"{done.steps:,} steps more" if done.steps else "it was fitted once more"
+    return f"; scored before {what} on all {done.rows:,} rows"
+
+
 def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) -> list[str]:
     """What came of it.
 
@@ -115,7 +122,8 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     lines += [
         f"winner    {winner.point['design']}: {of_rank}{winner.trainable:,} trainable parameters{cut}",
         f"score     {goal}validation accuracy {winner.chosen:.4f} (95% {low:.4f} to {high:.4f}); "
-        + (folded or f"peak {winner.peak:.4f}, last {winner.final:.4f}"),
+        + (folded or f"peak {winner.peak:.4f}, last {winner.final:.4f}")
+        + (_refitted(winner.refit) if winner.refit else ""),
     ]
     if winner.test:
         low, high = winner.test.accuracy_ci95

@@ -41,6 +41,8 @@ _FEWER_WORDS, _SMALLER = 4, 0.9
 """times that TF-IDF is fitted to become small enough, each time to so much of the megabytes: n-grams differ in length"""
 _SHARE = 0.2
 """of the clock, after which no further floor is begun"""
+_OF_THE_REST = 0.4
+"""of what is left of the clock, which a floor may take where there is one already"""
 _OF_WORDS, _OF_FEATURES = 0.1, 0.1
 """of the clock, for counting words and for computing the frozen features: of a large file as many rows as that takes"""
 
@@ -95,22 +97,35 @@ def probe_rows(tree: Tree, rows: int, speed: Speed, clock_s: float) -> int | Non
     return named or (None if room >= rows else max(room, PROBE_FIRST_ROWS))
 
 
-def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float) -> list[Floor]:
+def floors(
+    tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float, speed: Speed, ends: float
+) -> list[Floor]:
     """Fit them, the cheapest first; what the budget or the data do not allow is left out.
 
     tree
         The configuration that all designs share, its length of texts, batch and rows of heads settled.
     fixed
         The keys that the user has set.
+    speed
+        With which texts are scored.
+    ends
+        `time.time()` at which everything must be over.
     """
-    started = time.time()
+    started, each = time.time(), _features_s(tree, roles, speed)
     found = [of_words(tree, roles, folder / FOLDER / "words", _OF_WORDS * clock_s)]
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
-        if requested() or (found and time.time() - started > _SHARE * clock_s):
+        late = time.time() - started > _SHARE * clock_s or each > _OF_THE_REST * (ends - time.time())
+        if requested() or (any(found) and late):
             break
         found.append(_of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}"))
     return [one for one in found if one is not None]
+
+
+def _features_s(tree: Tree, roles: Any, speed: Speed) -> float:
+    """Seconds that a head on frozen features takes about: set up twice, for the proof, and scored."""
+    rows = tree["head"].get("probe_rows") or len(roles.train)
+    return 2 * speed.setup_s + (rows + 2 * len(roles.validation)) * speed.score_s
 
 
 def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:

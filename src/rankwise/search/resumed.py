@@ -12,6 +12,7 @@ from rankwise.errors import UserError
 from rankwise.records import SearchRecord
 from rankwise.records.record import changing
 from rankwise.runs.folder import Run
+from rankwise.search.all_rows import on_all_rows
 from rankwise.search.curve import more_line
 from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import outcome
@@ -38,7 +39,8 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
     if used is None:
         used = ((folder / RECORD).stat().st_mtime - (folder / COPY).stat().st_mtime) / 60
     clock_s, reserve_s = 60 * origin.max_minutes, float(origin.schedule["reserve_s"])
-    deadline = started + max(0.0, clock_s - 60 * used) - reserve_s
+    ends = started + max(0.0, clock_s - 60 * used)
+    deadline, end_s = ends - reserve_s, float(origin.schedule.get("end_s", reserve_s))
     search(
         None,
         out=folder,
@@ -46,6 +48,7 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
         console=console,
         deadline=deadline,
         rivals=lambda winner: longer(winner, folder, deadline),
+        ending=lambda winner: on_all_rows(winner, folder, ends - end_s),
     )
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None

@@ -15,8 +15,9 @@ from rankwise.methods import method_of
 from rankwise.models import adapter_file
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import logits_of
+from rankwise.records.result import Refit
 from rankwise.runs.folder import Run
-from rankwise.training import building, cross_validation, final, fitting, proof
+from rankwise.training import building, cross_validation, final, fitting, proof, refit
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop
 from rankwise.training.prepare import Job
@@ -129,8 +130,20 @@ class Execution:
         reloaded, difference = live.reloaded()
         scores, decision = final.scores(job, state, reloaded)
         single = final.latency(job, reloaded)
-        recorder.finish(state, scores, decision, difference, single, stopped=stopped)
+        del live, reloaded
+        refitted = None
+        if job.config.train.refit_steps is not None and not stopped:
+            gc.collect()
+            refitted, stopped = self._refitted(state, deadline)
+        recorder.finish(state, scores, decision, difference, single, refitted, stopped=stopped)
         return None if stopped else state
+
+    def _refitted(self, state: State, deadline: float | None) -> tuple[Refit | None, bool]:
+        """What came of the steps on all rows, and whether the user stopped them: the adapter is that of before then."""
+        try:
+            return refit.on_all_rows(self.job, *self._built(), state, self.recorder, deadline=deadline), False
+        except KeyboardInterrupt:
+            return None, True
 
     def _with_best_kept(self, error: Diverged, loop: Loop, assembly: Assembly) -> Diverged:
         """The error of a run that diverged, once the best weights it had are where an adapter is looked for."""

@@ -63,7 +63,7 @@ def _fitted_head(job: Job, assembly: Assembly, network: Any, recorder: Recorder)
     weight, _ = probe.projection_of(assembly)
     return FittedHead(
         aside=lambda: probe.passing_through(network, weight),
-        fit=lambda state: _fit_projection(job, state, assembly, network, recorder, None, adapted=True),
+        fit=lambda state: fit_projection(job, state, assembly, network, recorder, None, adapted=True),
     )
 
 
@@ -83,7 +83,7 @@ def fit(
     recorder.write("running", loop.state)
     if job.config.head.probe_first and loop.fitted_head is None and not resumed and not loop.state.step:
         few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
-        _fit_projection(job, loop.state, assembly, loop.classifier, recorder, job.config.head.probe_rows or few)
+        fit_projection(job, loop.state, assembly, loop.classifier, recorder, job.config.head.probe_rows or few)
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):
         return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 
@@ -92,7 +92,7 @@ def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder) -> 
     """Solve the linear probe; its one evaluation stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
-    state.step = _fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
+    state.step = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
     state.rows_seen = len(job.training)
     state.tokens_seen = int(job.training.tokens.lengths.sum())
     if job.validation is not None:
@@ -138,7 +138,7 @@ def _prefix_cached(job: Job, state: State, classifier: Any, stop: StopRequest) -
         classifier.forget_prefix()
 
 
-def _fit_projection(
+def fit_projection(
     job: Job,
     state: State,
     assembly: Assembly,

@@ -312,9 +312,10 @@ class Loop:
 
     def load_best(self) -> None:
         """Put the best evaluation's weights into the model."""
-        self._put(self.state.best)
+        self.put(self.state.best)
 
-    def _put(self, weights: Mapping[str, Tensor]) -> None:
+    def put(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights into the model by their names."""
         own = dict(self._named_trainable())
         with torch.no_grad():
             for name, value in weights.items():
@@ -343,7 +344,7 @@ class Loop:
         with checkpoint.newest(self.checkpoints, self.processes.device) as saved:
             if saved is None:
                 return False
-            self._put(saved["weights"])
+            self.put(saved["weights"])
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
         if not self.processes.is_main_process:

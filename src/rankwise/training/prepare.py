@@ -18,6 +18,7 @@ from rankwise.errors import UserError
 from rankwise.inference.latency import in_words
 from rankwise.machine import caches
 from rankwise.machine.precision import precision_of
+from rankwise.machine.processes import this_process
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate, weights_identity
 from rankwise.planning.steps import total_steps
@@ -80,7 +81,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     steps = total_steps(len(roles.train), config.train)
     loss = _check_options(plan, roles.train, steps)
     plan = _within_ms(plan, run, roles, tokenizer, console)
-    training = _training(roles.train, tokenizer, plan)
+    training = training_examples(roles.train, tokenizer, plan)
     length = training.tokens.max_length
     validation = None
     if roles.validation is not None and config.data.folds is None:
@@ -91,6 +92,8 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     resolved = msgspec.structs.replace(plan.config, data=sizes)
     in_folder = Path(config.model.name).is_dir() and not config.model.random_weights
     base = weights_identity(config.model, config.train.seed) if in_folder else None
+    if config.train.refit_steps is not None and this_process().num_processes > 1:
+        raise UserError("train.refit_steps cannot apply to several processes: leave it out, or train in one")
     _same_as_before(run, resolved, roles, base)
     return Job(resolved, run, plan, roles, tokenizer, training, validation, loss, goal, steps, console, base)
 
@@ -129,7 +132,7 @@ def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: plann
     return tokenise(rows.texts, tokenizer, max_length, caches.cache("tokens"), positions=plan.positions)
 
 
-def _training(rows: data.Rows, tokenizer: Any, plan: planning.Plan) -> Examples:
+def training_examples(rows: data.Rows, tokenizer: Any, plan: planning.Plan) -> Examples:
     """The training rows, which alone are augmented."""
     config = plan.config
     tokens = _tokens(rows, tokenizer, config.data.max_length, plan)

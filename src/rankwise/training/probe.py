@@ -159,20 +159,24 @@ def _both_poolings(classifier: Any, weight: nn.Parameter) -> Iterator[None]:
 
 
 def best_penalty(found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int) -> float:
-    """The penalty whose held-out loss is least, over folds of a sample of the rows."""
+    """The penalty whose held-out loss is least, over folds of a sample of the rows.
+
+    From the strongest on, until the loss rises: it has one minimum, and the weakest take the solver longest.
+    """
     order = np.random.default_rng(seed).permutation(len(labels))[:_FOLD_ROWS]
-    losses = dict.fromkeys(_PENALTIES, 0.0)
-    for fold in range(_FOLDS):
-        held, kept = order[fold::_FOLDS], np.delete(order, np.s_[fold::_FOLDS])
-        if not len(held) or not len(kept):
-            break
-        start = None
-        targets = torch.from_numpy(labels[held])
-        for penalty in _PENALTIES:  # each starts from the stronger one before
-            start = solve(found[kept], labels[kept], classes, objective, penalty, start)
-            weight, bias, _ = start
+    parts = [(order[fold::_FOLDS], np.delete(order, np.s_[fold::_FOLDS])) for fold in range(_FOLDS)]
+    parts = [(held, kept) for held, kept in parts if len(held) and len(kept)]
+    starts: list[tuple[Tensor, Tensor, int] | None] = [None] * len(parts)
+    losses: dict[float, float] = {}
+    for penalty in _PENALTIES:
+        loss = 0.0
+        for fold, (held, kept) in enumerate(parts):  # each starts from the stronger one before
+            weight, bias, _ = starts[fold] = solve(found[kept], labels[kept], classes, objective, penalty, starts[fold])
             with torch.no_grad():
-                losses[penalty] += float(objective.total(found[held] @ weight.T + bias, targets))
+                loss += float(objective.total(found[held] @ weight.T + bias, torch.from_numpy(labels[held])))
+        if losses and loss > min(losses.values()):
+            break
+        losses[penalty] = loss
     return min(losses, key=losses.__getitem__)
 
 

@@ -90,6 +90,7 @@ class Recorder:
         decision: Decision | None,
         difference: float,
         latency: Latency | None = None,
+        refit: records.Refit | None = None,
         *,
         stopped: bool = False,
     ) -> None:
@@ -100,15 +101,17 @@ class Recorder:
             Between the logits of the live model and of the saved one.
         latency
             Of one text, where a budget is kept to.
+        refit
+            What came after the scores, where that was asked for.
         """
         run, notes = self.job.run, final.notes(self.job, state, scores, decision, latency)
+        notes += [] if refit is None else [refit.note]
         proven = records.Proof(max_logit_difference=difference)
         # A run killed before its status is written goes on to its end again, calibration included.
         standing = {"reached": _reached(state)} if stopped else {}
         status = "interrupted" if stopped else "running"
-        self.write(
-            status, state, metrics=scores, reload=proven, notes=notes, decision=decision, latency=latency, **standing
-        )
+        more = {"metrics": scores, "reload": proven, "notes": notes, "decision": decision, "latency": latency}
+        self.write(status, state, **more, refit=refit, **standing)
         if decision is not None:
             with changing(run.adapter / ADAPTER_RECORD, AdapterRecord) as adapter:
                 adapter.decision = decision

@@ -1,0 +1,88 @@
+"""A floor that wins, fitted once more on all rows: what was held out has chosen and scored, and is spent last.
+
+Its folder is copied, so that it stays as it was judged; the copy is shipped. A trained winner is left as it is: a tenth of its steps
+more on all rows, or all of its steps on them, were not told apart from it (LOG.md); `train.refit_steps` does that where it is asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise.baselines import words
+from rankwise.errors import UserError
+from rankwise.methods import method_of
+from rankwise.records import Winner
+from rankwise.records.result import Refit
+from rankwise.runs.folder import Run
+from rankwise.search.trial import load_data
+from rankwise.training.interrupt import requested
+from rankwise.training.job import train
+from rankwise.training.refit import together
+
+FOLDER = "all-rows"
+_SLOWER = 1.5
+"""than before, that the machine may be"""
+
+
+def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
+    """The winner fitted on all rows, its scores as they were; the winner itself where it was trained in steps, or where there
+    is no time.
+
+    until
+        `time.time()` at which all of it must have ended.
+    """
+    before, run = Run(folder / winner.run), Run(folder / FOLDER)
+    of_words = (before.path / words.FOLDER).is_dir()
+    solved_at_once = of_words or method_of(before.config).solved_at_once
+    if requested() or not solved_at_once or until - time.time() < _SLOWER * before.record.timing.total_s:
+        return winner
+    try:
+        done = (_words if of_words else _features)(before, run, until)
+    except KeyboardInterrupt:
+        if not requested():
+            raise
+        return winner
+    except UserError:
+        return winner
+    return winner if done is None else msgspec.structs.replace(winner, run=FOLDER, refit=done)
+
+
+def _features(before: Run, run: Run, until: float) -> Refit | None:
+    """A head on frozen features; its deadline is that of whoever asked."""
+    _copied(before, run)
+    tree = configuration.to_dict(before.config)
+    tree["train"]["refit_steps"] = 1
+    run.write_config(configuration.from_dict(tree))
+    with run.changing() as result:
+        result.status = "interrupted"
+    train(tree, out=run.path, resume=True, console=Console(quiet=True), deadline=until, load_data=load_data)
+    return run.record.refit
+
+
+def _words(before: Run, run: Run, until: float) -> Refit | None:
+    started = time.time()
+    roles = load_data(before.config.data, ["train", "validation", "test"])
+    if roles.validation is None:
+        return None
+    classifier, rows = words.WordClassifier.load(before.path / words.FOLDER), together(roles.train, roles.validation)
+    again = words.fit_again(classifier, rows.texts, rows.labels, until)
+    _copied(before, run)
+    replace(again, decision=classifier.decision).save(run.path / words.FOLDER)
+    done = Refit(rows=len(rows), seconds=round(time.time() - started, 3))
+    with run.changing() as result:
+        result.refit = done
+        result.notes.append(done.note)
+    return done
+
+
+def _copied(before: Run, run: Run) -> None:
+    """A copy of a run's folder, in place of one that a stopped session left."""
+    shutil.rmtree(run.path, ignore_errors=True)
+    shutil.copytree(before.path, run.path, ignore=shutil.ignore_patterns(".*", "*.lock"))

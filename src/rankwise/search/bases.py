@@ -1,0 +1,184 @@
+"""Which of several bases `auto` starts from: a larger one where the clock has the steps for it and its frozen features say more.
+
+A base is judged by what decides: steps are counted by the speed that this machine has with it, and features by a head fitted on
+a sample of the training rows and scored on some that are held out. The smallest base costs nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rankwise import config as configuration
+from rankwise import packaged
+from rankwise.config import Config
+from rankwise.encoders import encoder_of
+from rankwise.errors import UserError
+from rankwise.records import Scores
+from rankwise.records.record import Tree
+from rankwise.scoring import metrics
+from rankwise.scoring.goals import PLAIN, goal_of
+from rankwise.search.clock import ClockPlan, fit_clock, plan_clock
+from rankwise.search.speed import Speed
+from rankwise.training.held_out import logits_of_held_out
+
+PACKAGED = ("packaged:all-MiniLM-L6-v2", "packaged:all-mpnet-base-v2")
+_EPOCHS, _STEPS = 1.0, 300
+"""fewer than either leave a larger base behind a smaller one that trains longer"""
+_SAMPLE_SHARE, _FEWEST_ROWS, _MOST_ROWS = 0.03, 300, 3_000
+"""of the clock, for features of rows to be fitted and scored on, and how many rows say anything"""
+_OF_SAMPLE = 2 / 3
+"""fitted on; the others score"""
+_GUESS = 0.5
+"""of the steps wanted: a base that a guess by its size gives fewer is not even measured"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A base with its length of texts, its batch and its speed."""
+
+    name: str
+    config: Config
+    speed: Speed
+
+
+def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
+    """The bases that take part: the user's, the one of model.name, or the packaged ones that are at hand.
+
+    models
+        Names, or one string with commas between them.
+
+    Raises: UserError where both are given, or none is left.
+    """
+    if models is None:
+        if "model.name" in fixed:
+            return []
+        return [PACKAGED[0], *(name for name in PACKAGED[1:] if packaged.is_at_hand(name))]
+    names = models.split(",") if isinstance(models, str) else list(models)
+    names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if "model.name" in fixed:
+        raise UserError("model.name and --models are both given: name all bases in --models")
+    if not names:
+        raise UserError("--models names no base: give one or more, with commas between them")
+    return names
+
+
+def chosen(
+    tree: Tree,
+    names: Sequence[str],
+    roles: Any,
+    ends: float,
+    clock_s: float,
+    available: Callable[[Config], Callable[[int], int]],
+) -> tuple[Measured, list[str]]:
+    """The base to start from, and a line about each that was left out.
+
+    tree
+        What all designs share, but for the base.
+    available
+        `plan_clock`'s, of a configuration.
+
+    Raises: UserError for a base that cannot be had.
+    """
+    trees = sorted((_with_base(tree, name) for name in names), key=_size)
+    best = _measured(trees[0], roles, ends, clock_s, available)
+    lines, scores = [], None
+    for larger in trees[1:]:
+        name = larger["model"]["name"]
+        guess = Speed(*(_size(larger) / _size(trees[0]) * one for one in _parts(best.speed)))
+        said = _too_slow(_alone(best.config, guess, roles, ends, clock_s), _GUESS)
+        if said is None:
+            found = _measured(larger, roles, ends, clock_s, available)
+            said = _too_slow(_alone(found.config, found.speed, roles, ends, clock_s), 1.0)
+        if said is not None:
+            lines.append(f"base      {name} left out: {said}")
+            continue
+        rows = _sample(roles, clock_s, found.speed, best.speed)
+        scores = scores or _frozen(best, roles, rows)
+        others = _frozen(found, roles, rows)
+        lines.append(_compared(best.name, scores, name, others, len(rows)))
+        if _says_more(others, scores, tree):
+            best, scores = found, others
+    return best, lines
+
+
+def _with_base(tree: Tree, name: str) -> Tree:
+    return {**tree, "model": {**tree["model"], "name": name}}
+
+
+def _size(tree: Tree) -> int:
+    """Numbers that a token is multiplied with."""
+    return sum(site.d_in * site.d_out for site in encoder_of(configuration.from_dict(tree).model).sites)
+
+
+def _parts(speed: Speed) -> tuple[float, float, float]:
+    return speed.step_s, speed.score_s, speed.setup_s
+
+
+def _measured(
+    tree: Tree, roles: Any, ends: float, clock_s: float, available: Callable[[Config], Callable[[int], int]]
+) -> Measured:
+    config, speed = fit_clock(tree, roles, ends, clock_s, available(configuration.from_dict(tree)))
+    return Measured(tree["model"]["name"], config, speed)
+
+
+def _alone(config: Config, speed: Speed, roles: Any, ends: float, clock_s: float) -> ClockPlan | None:
+    """What fits of one design; None where nothing does."""
+    left_s = ends - time.time() - 2 * _SAMPLE_SHARE * clock_s
+    try:
+        return plan_clock(
+            speed, roles, config.train.batch_size, left_s, clock_s, steps=config.train.steps, available=lambda _: 1
+        )
+    except UserError:
+        return None
+
+
+def _too_slow(fits: ClockPlan | None, share: float) -> str | None:
+    """Why the clock is too short for a base; None where it is not."""
+    if fits is None:
+        return "the clock has no time for a run of it"
+    if fits.steps < share * _STEPS or fits.epochs < share * _EPOCHS:
+        return f"the clock has time for {fits.steps:,} steps of it ({fits.epochs:.1f} epochs)"
+    return None
+
+
+def _sample(roles: Any, clock_s: float, *speeds: Speed) -> np.ndarray:
+    """Training rows whose features take a share of the clock with all bases. Shape: (rows,)"""
+    room = int(_SAMPLE_SHARE * clock_s / sum(speed.score_s for speed in speeds))
+    count = min(len(roles.train), max(_FEWEST_ROWS, min(room, _MOST_ROWS)))
+    return np.random.default_rng(0).permutation(len(roles.train))[:count]
+
+
+def _frozen(base: Measured, roles: Any, rows: np.ndarray) -> Scores:
+    """Scores of a head on frozen features, of the sample's last third."""
+    tree = configuration.to_dict(base.config)
+    tree["adapter"], tree["budget"] = {"method": "probe"}, {}
+    tree["head"] |= {"kind": "full", "penalty": "auto", "probe_first": False}
+    tree["train"] |= {"steps": 1, "epochs": None, "early_stopping": None, "eval_every": None, "warmup_steps": None}
+    tree["train"] |= {"prefix_cache_mb": None, "loraplus_ratio": None}
+    tree["data"]["augment"] = {}
+    kept, out = np.split(rows, [int(_OF_SAMPLE * len(rows))])
+    logits = logits_of_held_out(
+        configuration.from_dict(tree), roles.train.take(kept), roles.train.take(out), roles.label_names
+    )
+    assert logits is not None
+    return metrics.evaluate(logits, roles.train.labels[out], roles.label_names)
+
+
+def _says_more(larger: Scores, smaller: Scores, tree: Tree) -> bool:
+    """Better by the goal, where that is a plain one, and by the loss."""
+    goal = tree["train"]["select"]["metric"]
+    metric = goal if goal in PLAIN else "accuracy"
+    better = goal_of(metric).better
+    return better(larger.value(metric)) > better(smaller.value(metric)) and larger.loss < smaller.loss
+
+
+def _compared(smaller: str, its: Scores, larger: str, others: Scores, rows: int) -> str:
+    return (
+        f"base      frozen features of {rows:,} rows: {others.accuracy:.4f} {larger} (loss {others.loss:.3f}), "
+        f"{its.accuracy:.4f} {smaller} (loss {its.loss:.3f})"
+    )

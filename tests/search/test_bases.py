@@ -1,0 +1,98 @@
+"""Several bases: the larger is taken where the clock has the steps for it and its frozen features say more."""
+
+import time
+
+import numpy as np
+import pytest
+
+import rankwise
+from rankwise.cli import main
+from rankwise.errors import UserError
+from rankwise.search import bases
+from rankwise.search.clock import ClockPlan
+from rankwise.search.speed import Speed
+from rankwise.search.trial import load_data
+from support import scores_of
+
+PLENTY = ClockPlan(1, 4_000, 5.0, 100, 60.0, 10.0)
+
+
+@pytest.fixture(scope="module")
+def larger(tiny_model, tmp_path_factory):
+    """The tiny encoder with another layer."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    folder, config = tmp_path_factory.mktemp("larger"), AutoConfig.from_pretrained(tiny_model)
+    config.num_hidden_layers += 1
+    AutoModel.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def choose(config, tiny_model, larger, monkeypatch):
+    """What is chosen of the two, their features scored as told."""
+    tree = {**config, "train": {**config["train"], "steps": None, "select": {"metric": "accuracy"}}, "head": {}}
+    roles = load_data(rankwise.config.from_dict(config).data, ["train", "validation"])
+    measured = []
+
+    def fit_clock(tree, *_):
+        measured.append(tree["model"]["name"])
+        return rankwise.config.from_dict(tree), Speed(0.01, 1e-3, 0.1)
+
+    monkeypatch.setattr(bases, "fit_clock", fit_clock)
+
+    def chosen(plan, small, large):
+        scores = {str(tiny_model): scores_of(*small), str(larger): scores_of(*large)}
+        monkeypatch.setattr(bases, "_alone", lambda *_: plan)
+        monkeypatch.setattr(bases, "_frozen", lambda base, *_: scores[base.name])
+        names = [str(larger), str(tiny_model)]
+        base, lines = bases.chosen(tree, names, roles, time.time() + 60, 60, lambda _: lambda _: 1)
+        return base.name, lines, measured
+
+    return chosen
+
+
+def test_the_larger_is_taken_where_its_features_say_more(choose, larger):
+    name, lines, measured = choose(PLENTY, (0.8, 0.5), (0.9, 0.4))
+    assert name == str(larger)
+    assert measured[-1] == str(larger)
+    assert "frozen features" in lines[0]
+
+
+@pytest.mark.parametrize("features", [(0.8, 0.4), (0.9, 0.6)])
+def test_features_that_are_no_better_or_less_sure_leave_the_smaller(choose, tiny_model, features):
+    assert choose(PLENTY, (0.8, 0.5), features)[0] == str(tiny_model)
+
+
+@pytest.mark.parametrize("plan", [None, ClockPlan(1, 100, 5.0, 9, 9.0, 9.0), ClockPlan(1, 4_000, 0.4, 9, 9.0, 9.0)])
+def test_one_that_the_clock_is_too_short_for_is_not_even_measured(choose, tiny_model, plan):
+    name, lines, measured = choose(plan, (0.8, 0.5), (0.9, 0.4))
+    assert name == str(tiny_model)
+    assert measured == [str(tiny_model)]
+    assert "left out: the clock has" in lines[0]
+
+
+def test_features_are_those_of_the_base(config, larger):
+    tree = {**config, "model": {"name": str(larger)}}
+    roles = load_data(rankwise.config.from_dict(config).data, ["train", "validation"])
+    base = bases.Measured(str(larger), rankwise.config.from_dict(tree), Speed(0.01, 1e-3, 0.1))
+    assert bases._frozen(base, roles, np.arange(120)).examples == 40
+
+
+def test_names_are_the_users_or_the_packaged_ones_at_hand(monkeypatch):
+    monkeypatch.setattr(bases.packaged, "is_at_hand", lambda _: False)
+    assert bases.named(None, set()) == ["packaged:all-MiniLM-L6-v2"]
+    monkeypatch.setattr(bases.packaged, "is_at_hand", lambda _: True)
+    assert bases.named(None, set()) == list(bases.PACKAGED)
+    assert bases.named(None, {"model.name"}) == []
+    assert bases.named("a, b,a", set()) == ["a", "b"]
+    with pytest.raises(UserError, match="names no base"):
+        bases.named(" , ", set())
+
+
+def test_two_ways_of_naming_are_refused(news, tiny_model, tmp_path, capsys):
+    words = [str(news["train"]), f"model.name={tiny_model}", "--models", "a,b", "--out", str(tmp_path / "a")]
+    assert main(["auto", *words]) == 2
+    assert "model.name and --models are both given" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
