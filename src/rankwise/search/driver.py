@@ -42,6 +42,8 @@ RECORD = "search.json"
 FLOORS = "floors"
 """what `auto` fitted before its search, inside the search's folder"""
 COPY = "search.yaml"
+Rivals = Callable[[Winner], Winner | None]
+Ending = Callable[[Winner], Winner]
 _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}
 """keys after whose change equal predictions come with another confidence, and losses no longer compare"""
 
@@ -57,8 +59,8 @@ def search(
     console: Console | None = None,
     deadline: float | None = None,
     origin: AutoRecord | None = None,
-    rivals: Callable[[Winner], Winner | None] = lambda winner: None,
-    ending: Callable[[Winner], Winner] = lambda winner: winner,
+    rivals: Rivals = lambda winner: None,
+    ending: Ending = lambda winner: winner,
 ) -> Tree:
     """Run a search and return what its search.json says.
 
@@ -161,11 +163,7 @@ class Sweep:
         there = (folder / RECORD).is_file()
         self.origin = origin or (records.read(folder / RECORD, SearchRecord).auto if there else None)
 
-    def run(
-        self,
-        rivals: Callable[[Winner], Winner | None] = lambda winner: None,
-        ending: Callable[[Winner], Winner] = lambda winner: winner,
-    ) -> SearchRecord:
+    def run(self, rivals: Rivals = lambda winner: None, ending: Ending = lambda winner: winner) -> SearchRecord:
         """Everything that is left to do; asked to stop, what there is by then, with the status interrupted.
 
         Raises: KeyboardInterrupt when it was asked to stop before anything had a score.
@@ -176,9 +174,7 @@ class Sweep:
             except Stopped:
                 return self._interrupted()
 
-    def _run(
-        self, rivals: Callable[[Winner], Winner | None], ending: Callable[[Winner], Winner], stop: StopRequest
-    ) -> SearchRecord:
+    def _run(self, rivals: Rivals, ending: Ending, stop: StopRequest) -> SearchRecord:
         started = time.time()
         for each in self.walk.rounds:
             trials = self._propose(each)
