@@ -39,7 +39,7 @@ def test_words_are_shipped_where_no_design_beats_them(tiny_model, tmp_path, caps
     assert main(["auto", str(train), *words, "--max-params", "20k", "--max-minutes", "1", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     record = json.loads((out / "search.json").read_text())
-    assert record["winner"]["run"] == "floors/words"
+    assert record["winner"]["run"] in ("floors/words", "all-rows"), "fitted once more where the clock has room"
     assert record["winner"]["trainable"] <= 20_000
     assert record["winner"]["test"]["accuracy"] == 1.0
     assert record["winner"]["test"]["looks"] == 1
