@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 
@@ -268,6 +269,29 @@ def test_a_row_that_such_a_delimiter_splits_otherwise_is_told_and_any_can_be_nam
         read(tmp_path / "rows.txt")
     (tmp_path / "odd.csv").write_text("\n".join(f"{label} vs. {text}" for text, label in ROWS))
     assert pairs(read(tmp_path / "odd.csv", delimiter=" vs. ")) == ROWS
+
+
+# --- what is none of these ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quotes", ["``", "“”", ("", "")])
+def test_a_comma_that_nobody_quoted_makes_no_names_of_rows(tmp_path, quotes):
+    left, right = quotes
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"{left}warm {n}, so{right},good\n" for n in range(9)))
+    with pytest.raises(UserError, match=r"row 1 \(line 2\) has 3 cells, expected 2"):
+        read(tmp_path / "rows.csv")
+
+
+def test_marks_of_lists_are_no_labels_and_python_is_no_table(tmp_path):
+    (tmp_path / "nlu.md").write_text("## intent:a\n" + "".join(f"- text {n}\n" for n in range(40)))
+    with pytest.raises(UserError, match="which column is the"):
+        read(tmp_path / "nlu.md")
+    rows = [{"text": text, "label": label} for text, label in ROWS]
+    (tmp_path / "rows.txt").write_text("".join(f"{row}\n" for row in rows))
+    with pytest.raises(UserError, match="is not JSON"):
+        read(tmp_path / "rows.txt")
+    (tmp_path / "json.txt").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert pairs(read(tmp_path / "json.txt")) == ROWS
 
 
 # --- spreadsheets -------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
 """Endings, the bytes that files of a kind begin with whatever their ending, and what reads them."""
 
 SUFFIXES = tuple(suffix for suffixes, _, _ in READERS for suffix in suffixes)
+_OBJECT = re.compile(rb"""\[?\s*\{\s*["']\w+["']\s*:""")
+"""how rows of JSON begin, and Python's, which are none"""
 _SHARD = re.compile(r"-\d+-of-\d+")
 
 
@@ -71,7 +73,8 @@ def open_file(path: Path, part: str | None, reading: Reading) -> Table:
         of_classes = folders.class_files(path, SUFFIXES)
         if by_ending is None and of_classes:
             return folders.open_class_files(of_classes, reading)
-    if by_ending is None and start.lstrip()[:1] in (b"{", b"["):
+    first = start.lstrip()
+    if (by_ending is None and first[:1] in (b"{", b"[")) or (by_ending is lines.open_lines and _OBJECT.match(first)):
         by_ending = json_rows.open_json
     return (by_ending or lines.open_lines)(file, reading)
 

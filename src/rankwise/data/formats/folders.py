@@ -27,6 +27,10 @@ def visible(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__")))
 
 
+_DOCUMENTS = (".md", ".rst", ".yml", ".yaml", ".toml", ".ini", ".cfg", ".xml", ".html", ".log", ".py", ".sh")
+"""endings of files that are no classes"""
+
+
 class TextFiles(Table):
     """Files of one text each, in UTF-8 or, where one is not, in one encoding that suits all those."""
 
@@ -135,7 +139,7 @@ def class_files(place: Path, known: Sequence[str]) -> list[Path]:
     files = [p for p in visible(folder) if p.is_file() and not p.name.lower().startswith(_ASIDE)]
     twins: dict[str, list[Path]] = {}
     for path in files:
-        if path.suffix and path.suffix.lower() not in (*known, ".txt", ".md") and not path.suffix[1:].isdigit():
+        if path.suffix and path.suffix.lower() not in (*known, ".txt", *_DOCUMENTS) and not path.suffix[1:].isdigit():
             twins.setdefault(path.stem, []).append(path)
     groups = [group for group in twins.values() if len(group) > 1 and (place in group or place.is_dir())]
     if len(groups) == 1 and all(map(_is_text, groups[0])):

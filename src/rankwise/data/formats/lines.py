@@ -69,6 +69,8 @@ def _begins_with_labels(lines: Sequence[str]) -> bool:
     if any(len(parts) < 2 for parts in words):
         return False
     counts = Counter(parts[0] for parts in words)
+    if not all(any(map(str.isalnum, word)) for word in counts):  # marks of lists and of headings
+        return False
     once = sum(count == 1 for count in counts.values())
     return 2 <= len(counts) <= max(2, len(lines) // _FEW) and once <= len(lines) // _SELDOM
 

@@ -81,8 +81,14 @@ class Sample:
 
 
 def have_names(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether every row has one cell more than the header: its name, which R writes first."""
-    return len(rows) > 2 and all(len(row) == len(rows[0]) + 1 for row in rows[1:])
+    """Whether every row has one cell more than the header: its name, which R writes first; a word that no other row has.
+
+    The start of a text before a comma that nobody quoted is no name.
+    """
+    if len(rows) < 3 or any(len(row) != len(rows[0]) + 1 for row in rows[1:]):
+        return False
+    names = [row[0].strip() for row in rows[1:]]
+    return len(set(names)) == len(names) and not any(" " in name for name in names)
 
 
 def rare_delimiter(text: str) -> str | None:
