@@ -20,7 +20,7 @@ from rankwise import files
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("speed.md", "deploy.md")))
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("speed.md", "deploy.md", "ship.md")))
 _TABLE = re.compile(r"(<!-- speed: ([\w.-]+)((?: [\w-]+)*) -->\n).*?(<!-- /speed -->)", re.DOTALL)
 _CELLS = re.compile(r"(<!-- cells: ([\w.-]+) -->\n).*?(<!-- /cells -->)", re.DOTALL)
 # Heading, key of a variant's row, and how it is written.
