@@ -52,3 +52,7 @@ def test_a_plan_keeps_what_was_measured_of_its_rows_and_its_batch(config, tmp_pa
     assert json.loads(capsys.readouterr().out)["forecast"]["minutes"] > first["minutes"]
     assert main(["plan", str(path), "train.batch_size=4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["forecast"] is None, "another batch was not measured"
+    assert main(["plan", str(path), "budget.max_trainable=5", "--measure", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["fits"] is False, (
+        "what is over budget is never measured, and still planned"
+    )

@@ -35,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
     from rankwise.planning import measured
 
     tree = configuration.tree_of(*common.source_and_overrides(args.words))
-    config = configuration.from_dict(tree)
-    config = _with_classes(config)
+    given = configuration.from_dict(tree)
+    config = _with_classes(given)
     plan = planning.plan(config)
-    known = _measured(plan) if args.measure else measured.read(plan)
+    known = _measured(plan, read_before=config is not given) if args.measure and plan.fits else measured.read(plan)
     is_open = not {"rank", "scope", "method"} & set(tree.get("adapter", {})) and config.budget.max_trainable is not None
     shown = "\n".join([plan.text(), *([as_lines(rows)] if (rows := measured.lines(plan, known)) else [])])
     if args.json:
@@ -57,15 +57,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(plan: Plan) -> Measured:
-    """This machine's figures of a plan's shape, taken now: of a run on its rows, where they are here, and of one text."""
+def _measured(plan: Plan, *, read_before: bool) -> Measured:
+    """This machine's figures of a plan's shape, taken now: of a run on its rows, where they are here, and of one text.
+
+    read_before
+        Whether the rows were read for their classes.
+    """
     from rankwise.data.opening import is_here
     from rankwise.models import tokenizer_of
     from rankwise.search.forecast import measure_run
     from rankwise.training import latency
 
     if plan.config.data.train is not None and is_here(plan.config.data.train):
-        measure_run(plan)
+        measure_run(plan, read_before=read_before)
     return latency.measure(plan, tokenizer_of(plan.config.model))
 
 
