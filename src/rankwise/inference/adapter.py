@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from safetensors import safe_open
 
 from rankwise import files
@@ -66,10 +67,18 @@ class AdapterFiles:
         config = _config(folder)
         _check_weights(folder)
         shapes: dict[str, Shape] = {}
+        types: dict[str, str] = {}
         with safe_open(folder / WEIGHTS, "numpy") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
-                shapes[key] = tuple(file.get_slice(key).get_shape())
+                piece = file.get_slice(key)
+                shapes[key], types[key] = tuple(piece.get_shape()), piece.get_dtype()
         keys = _by_name(shapes)
+        whole = next((key for key in keys.values() if "F" not in types[key]), None)  # F32, BF16, F8_E4M3, ...
+        if whole is not None:
+            raise UserError(
+                f"{folder / WEIGHTS} holds '{whole}' in whole numbers ({types[whole]}), as quantisation leaves them without "
+                "their scale: take the adapter as it was trained"
+            )
         adapter = AdapterFiles(folder, config, keys, {name: shapes[key] for name, key in keys.items()})
         adapter._check_kind()
         return adapter
@@ -142,7 +151,21 @@ def _config(folder: Path) -> Mapping[str, Any]:
     task = config.get("task_type")
     if task in _TASKS:
         raise UserError(f"{folder} is an adapter for another task: task_type {task} {_TASKS[task]}")
+    if config["peft_type"] == "LORA":
+        try:
+            msgspec.convert(config, _Lora)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{folder / CONFIG} is no configuration of LoRA: {error}") from error
     return config
+
+
+class _Lora(msgspec.Struct):
+    """What LoRA's update is computed from."""
+
+    r: Annotated[int, msgspec.Meta(ge=1)] = 8
+    lora_alpha: float = 8
+    rank_pattern: dict[str, Annotated[int, msgspec.Meta(ge=1)]] | None = None
+    alpha_pattern: dict[str, float] | None = None
 
 
 def _is_adapter_hubs(folder: Path, config: Mapping[str, Any]) -> bool:
