@@ -52,6 +52,17 @@ def train(told, tiny_model, tmp_path):
     return run
 
 
+def test_a_name_too_long_for_a_file(told, tiny_model, news):
+    long = "x" * 300
+    for words in (["train", f"data.train={news['train']}", "--out", long], ["train", f"data.train={long}"]):
+        assert "it is too long" in told(*words, f"model.name={tiny_model}")
+
+
+def test_a_configuration_that_holds_itself(told, tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: &data {train: rows.csv, classes: [*data]}\n")
+    assert "an alias stands inside of what it names" in told("plan", tmp_path / "mine.yaml")
+
+
 def test_an_empty_file(train, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     assert "empty" in train(tmp_path / "empty.csv")

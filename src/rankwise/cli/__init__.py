@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 a user's mistake (one sentence on stderr), 130 interrupted
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import warnings
@@ -60,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone (`| head`): nothing is wrong, and nothing may be printed at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"rankwise: no file can have the name {str(error.filename)[:80]}...: it is too long", file=sys.stderr)
+        return 2
 
 
 def _run(verb: str, words: list[str]) -> int:

@@ -83,12 +83,29 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises: UserError when it is no YAML.
     """
     try:
-        return _yaml().load(text)
+        tree = _yaml().load(text)
+        _refuse_circles(tree, [], set())
+        return tree
     except (YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{where} is not valid YAML: {reason}{line}") from error
+
+
+def _refuse_circles(value: Any, around: list[int], seen: set[int]) -> None:
+    """An alias may stand inside of what it names: YAML, but no value that could be written down.
+
+    around
+        The mappings and lists that this one stands in.
+    """
+    if not isinstance(value, (dict, list)) or id(value) in seen:
+        return
+    if id(value) in around:
+        raise ValueError("an alias stands inside of what it names")
+    for inner in value.values() if isinstance(value, dict) else value:
+        _refuse_circles(inner, [*around, id(value)], seen)
+    seen.add(id(value))
 
 
 def dump_yaml(tree: Any) -> str:
