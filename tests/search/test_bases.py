@@ -80,11 +80,8 @@ def test_features_are_those_of_the_base(config, larger):
     assert bases._frozen(base, roles, np.arange(120)).examples == 40
 
 
-def test_names_are_the_users_or_the_packaged_ones_at_hand(monkeypatch):
-    monkeypatch.setattr(bases.packaged, "is_at_hand", lambda _: False)
+def test_names_are_the_users_or_the_packaged_one():
     assert bases.named(None, set()) == ["packaged:all-MiniLM-L6-v2"]
-    monkeypatch.setattr(bases.packaged, "is_at_hand", lambda _: True)
-    assert bases.named(None, set()) == list(bases.PACKAGED)
     assert bases.named(None, {"model.name"}) == []
     assert bases.named("a, b,a", set()) == ["a", "b"]
     with pytest.raises(UserError, match="names no base"):

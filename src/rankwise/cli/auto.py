@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         metavar="A,B",
-        help="bases that compete (default: the packaged two, the larger where it has been fetched); model.name=... is one",
+        help="bases that compete, such as packaged:all-MiniLM-L6-v2,packaged:all-mpnet-base-v2 (default: the first alone)",
     )
     parser.add_argument(
         "--goal",

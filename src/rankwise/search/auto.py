@@ -44,7 +44,7 @@ from rankwise.search.single_text import SingleText, single_text
 from rankwise.search.trial import load_data, look_at_test
 from rankwise.training.interrupt import StopRequest, stop_requests
 
-DEFAULT_MODEL = bases.PACKAGED[0]
+DEFAULT_MODEL = bases.DEFAULT
 _END_S = 5.0
 """of a clock of few rows, for the proof and the test rows"""
 _SMOOTHING = 0.1
@@ -76,7 +76,7 @@ def auto(
         cost:FILE (`scoring.goals`).
     models
         Bases that compete, of which the larger is taken where the clock has the steps for it and its frozen features say
-        more; by default the two packaged ones, the second where it has been fetched before.
+        more; by default the packaged MiniLM alone.
     max_mb
         Megabytes (a million bytes) of what is shipped: adapter and head, or the folder of TF-IDF; the base is not counted.
     max_ms

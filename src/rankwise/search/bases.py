@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from rankwise import config as configuration
-from rankwise import packaged
 from rankwise.config import Config
 from rankwise.encoders import encoder_of
 from rankwise.errors import UserError
@@ -26,7 +25,7 @@ from rankwise.search.clock import ClockPlan, fit_clock, plan_clock
 from rankwise.search.speed import Speed
 from rankwise.training.held_out import logits_of_held_out
 
-PACKAGED = ("packaged:all-MiniLM-L6-v2", "packaged:all-mpnet-base-v2")
+DEFAULT = "packaged:all-MiniLM-L6-v2"
 _EPOCHS, _STEPS = 1.0, 300
 """fewer than either leave a larger base behind a smaller one that trains longer"""
 _SAMPLE_SHARE, _FEWEST_ROWS, _MOST_ROWS = 0.03, 300, 3_000
@@ -47,7 +46,7 @@ class Measured:
 
 
 def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
-    """The bases that take part: the user's, the one of model.name, or the packaged ones that are at hand.
+    """The bases that take part: the user's, the one of model.name, or the packaged MiniLM.
 
     models
         Names, or one string with commas between them.
@@ -57,7 +56,7 @@ def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
     if models is None:
         if "model.name" in fixed:
             return []
-        return [PACKAGED[0], *(name for name in PACKAGED[1:] if packaged.is_at_hand(name))]
+        return [DEFAULT]
     names = models.split(",") if isinstance(models, str) else list(models)
     names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if "model.name" in fixed:
