@@ -11,9 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rankwise import config as configuration
 from rankwise.bench.command import Setting
-from rankwise.encoders import FAMILIES
+from rankwise.config import Model
+from rankwise.encoders import FAMILIES, encoder_of
 from rankwise.errors import UserError
+from rankwise.models import sources
+from rankwise.models.assembly import Assembly
+from rankwise.models.fresh import assembled
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,9 @@ def prepare(setting: Setting) -> Material:
 
     Raises: UserError when the file or a column is missing, or there are too few rows.
     """
-    from transformers import AutoTokenizer, logging
+    from rankwise.data.tokens import encode
+    from rankwise.models import tokenizer
 
-    logging.set_verbosity_error()
     warnings.filterwarnings("ignore")
     table = _read(setting)
     if len(table) < setting.rows:
@@ -50,9 +55,9 @@ def prepare(setting: Setting) -> Material:
     _, labels = np.unique(table[setting.label].to_pylist(), return_inverse=True)
     texts = table[setting.text].take(chosen).to_pylist()
     del table
-    tokenizer = AutoTokenizer.from_pretrained(folder_of(setting.tokenizer))
-    ids = tokenizer(texts, truncation=True, max_length=setting.max_length)["input_ids"]
-    return Material([np.array(row) for row in ids], torch.from_numpy(labels[chosen]).long(), tokenizer)
+    reader = tokenizer.read(sources.folder_of(Model(name=setting.tokenizer)))
+    ids = encode(texts, reader, setting.max_length)
+    return Material([np.array(row) for row in ids], torch.from_numpy(labels[chosen]).long(), reader)
 
 
 def _read(setting: Setting) -> Any:
@@ -82,26 +87,57 @@ def folder_of(name: str) -> str:
     return str(fetch(name))
 
 
+def assembly(setting: Setting, classes: int) -> Assembly:
+    """What the engine trains of a setting, as a run puts it together; the dense layer of a head as PEFT trains it.
+
+    Raises: UserError for an unknown architecture or scope word.
+    """
+    encoder = encoder_of(Model(name=setting.model, random_weights=setting.random_weights))
+    _check(setting, encoder.model_type, encoder.layers)
+    inside = encoder.family.projection != "classifier"
+    tree = {
+        "budget": {"max_trainable": None},
+        "model": {"name": setting.model, "random_weights": setting.random_weights},
+        "adapter": {
+            "scope": setting.scope,
+            "layers": setting.layers,
+            "rank": setting.rank,
+            "alpha": 2 * setting.rank,
+            "dropout": setting.dropout,
+            "dora": setting.dora,
+        },
+        "head": {"kind": "full" if inside else "output", "pooling": "first"},
+        "train": {"seed": setting.seed},
+    }
+    return assembled(configuration.from_dict(tree), classes, [str(label) for label in range(classes)])
+
+
+def _check(setting: Setting, model_type: str, layers: int) -> None:
+    """Raises: UserError for an unknown architecture, layer or scope word."""
+    beyond = [layer for layer in setting.layers or () if layer >= layers]
+    if beyond:
+        raise UserError(f"--layers names layer {beyond[0]}, this encoder has 0 to {layers - 1}")
+    if model_type not in FAMILIES:
+        raise UserError(f"bench knows {', '.join(FAMILIES)}, not {model_type}")
+    sites = FAMILIES[model_type].sites
+    unknown = [word for word in setting.scope if word not in sites]
+    if unknown:
+        raise UserError(f"--scope: no layer '{unknown[0]}'; there are {', '.join(sites)}")
+
+
 def peft_model(setting: Setting, classes: int) -> nn.Module:
     """The adapted model all variants start from.
 
     Raises: UserError for an unknown architecture or scope word.
     """
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification, logging
 
+    logging.set_verbosity_error()
     folder = folder_of(setting.model)
     config = AutoConfig.from_pretrained(folder, num_labels=classes)
-    layers = getattr(config, "num_hidden_layers", 0)
-    beyond = [layer for layer in setting.layers or () if layer >= layers]
-    if beyond:
-        raise UserError(f"--layers names layer {beyond[0]}, this encoder has 0 to {layers - 1}")
-    if config.model_type not in FAMILIES:
-        raise UserError(f"bench knows {', '.join(FAMILIES)}, not {config.model_type}")
+    _check(setting, config.model_type, getattr(config, "num_hidden_layers", 0))
     sites = FAMILIES[config.model_type].sites
-    unknown = [word for word in setting.scope if word not in sites]
-    if unknown:
-        raise UserError(f"--scope: no layer '{unknown[0]}'; there are {', '.join(sites)}")
     torch.manual_seed(setting.seed)
     if setting.random_weights:
         model = AutoModelForSequenceClassification.from_config(config)

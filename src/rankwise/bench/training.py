@@ -11,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.bench.command import Setting
-from rankwise.bench.material import Material, peft_model, prepare, trainable
+from rankwise.bench.material import Material, assembly, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
 from rankwise.engine import FastClassifier
 from rankwise.engine.fused import Product
 from rankwise.engine.linear import Sites
+from rankwise.machine.compiler import eager, without_compiler
 from rankwise.machine.device import has_cuda
 from rankwise.machine.processes import this_process
+from rankwise.models.assembly import Assembly
 
 LEARNING_RATE = 5e-5
 
@@ -27,15 +29,17 @@ def run(variant: str, setting: Setting, turns: Turns) -> None:
     material = prepare(setting)
     if variant == "papers-all-layers":
         setting = replace(setting, layers=None)
-    model = peft_model(setting, int(material.labels.max()) + 1)
-    count = trainable(model)
+    classes = int(material.labels.max()) + 1
+    ours = variant.startswith("engine")
+    made: Any = assembly(setting, classes) if ours else peft_model(setting, classes)
+    count = made.plan.trainable if ours else trainable(made)
     try:
         if variant.startswith(("papers", "grouped", "bf16")):
-            _peer(variant, model, material, setting, turns)
+            _peer(variant, made, material, setting, turns)
         elif variant.startswith("products"):
-            _products(variant, model, material, setting, turns)
+            _products(variant, made, material, setting, turns)
         else:
-            _engine(variant, model, material, setting, turns)
+            _engine(variant, made, material, setting, turns)
     except End:
         pass
     report(tokens=material.tokens, trainable=count)
@@ -76,7 +80,7 @@ def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, 
         seed=setting.seed,
         **(_grouping() if variant.endswith("grouped") else {}),
     )
-    collator = DataCollatorWithPadding(material.tokenizer)
+    collator = DataCollatorWithPadding(getattr(material.tokenizer, "whole", material.tokenizer))
     InOrder(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[Steps()]).train()
 
 
@@ -89,17 +93,21 @@ def _grouping() -> dict[str, Any]:
     return {"group_by_length": True}
 
 
-def _engine(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
+def _engine(variant: str, made: Assembly, material: Material, setting: Setting, turns: Turns) -> None:
     """Our step with the same optimizer and gradient clipping as the Trainer's defaults."""
     device = this_process().device  # where the Trainer puts the peer's model
-    classifier = FastClassifier.from_peft(
-        model,
+    encoder = made.plan.encoder
+    classifier = FastClassifier(
+        made.weights(),
+        encoder.model_type,
+        dict(encoder.hf_config),
         backend="torch" if variant == "engine-torch" else "auto",
         seed=setting.seed,
     )
     classifier.to(device).train()
     trained = list(classifier.parameters())
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=True)
+    with without_compiler():
+        optimizer = eager(torch.optim.AdamW)(trained, lr=LEARNING_RATE, fused=True)
     if variant == "engine-cached":
         classifier.cache_prefix()
         for start in range(0, len(material.texts), setting.batch_size):  # as the first epoch would
@@ -116,7 +124,8 @@ def _engine(variant: str, model: nn.Module, material: Material, setting: Setting
         optimizer.step()
         optimizer.zero_grad()
 
-    turns.drive(step)
+    with without_compiler():
+        turns.drive(step)
 
 
 def _products(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
