@@ -161,10 +161,9 @@ def _frozen(base: Measured, roles: Any, rows: np.ndarray) -> Scores:
     tree["train"] |= {"prefix_cache_mb": None, "loraplus_ratio": None}
     tree["data"]["augment"] = {}
     kept, out = np.split(rows, [int(_OF_SAMPLE * len(rows))])
-    logits = logits_of_held_out(
+    *_, logits = logits_of_held_out(
         configuration.from_dict(tree), roles.train.take(kept), roles.train.take(out), roles.label_names
     )
-    assert logits is not None
     return metrics.evaluate(logits, roles.train.labels[out], roles.label_names)
 
 
