@@ -10,6 +10,7 @@ import rankwise
 from rankwise.config import Model
 from rankwise.models.sources import weights_identity
 from rankwise.training import frozen_features, probe
+from rankwise.training.objective import Objective
 from training.runs import equal, interrupt_after, weights, with_keys
 
 
@@ -69,9 +70,9 @@ def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_pat
     caught = {}
     solve = probe.solve
 
-    def spy(found, labels, classes, objective, penalty):
+    def spy(found, labels, classes, objective, penalty, **options):
         caught.update(x=found.numpy(), y=labels)
-        return solve(found, labels, classes, objective, penalty)
+        return solve(found, labels, classes, objective, penalty, **options)
 
     monkeypatch.setattr(probe, "solve", spy)
     monkeypatch.setattr(probe, "_solutions", {})
@@ -86,6 +87,27 @@ def test_the_probe_solves_logistic_regression_on_frozen_features(config, tmp_pat
     assert run.result["metrics"]["validation"]["accuracy"] > 0.5
     assert any("solved at once" in note for note in run.result["notes"])
     assert run.result["parameters"]["trainable"] == 32 * 3 + 3
+
+
+def test_of_few_rows_directions_say_more_than_lengths():
+    """Texts whose lengths say nothing of their class, eight a class: twenty draws."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(2, 64))
+    objective = Objective(0.0, None, multi_label=False)
+
+    def texts(count):
+        labels = np.arange(count) % 2
+        directions = centres[labels] + 3 * generator.normal(size=(count, 64)) + 2
+        return torch.tensor(directions * generator.lognormal(0, 0.7, size=(count, 1)), dtype=torch.float32), labels
+
+    def accuracy(draw, directions):
+        (train, labels), (test, expected) = draw
+        weight, bias, _ = probe.solve(train, labels, 2, objective, 256.0, directions=directions)
+        return float(((test @ weight.T + bias).argmax(1).numpy() == expected).mean())
+
+    draws = [(texts(16), texts(400)) for _ in range(20)]
+    as_they_are, by_direction = (np.mean([accuracy(draw, only) for draw in draws]) for only in (False, True))
+    assert by_direction > as_they_are + 0.02
 
 
 def test_features_of_another_base_are_others_though_the_first_text_s_are_equal(tmp_path, monkeypatch):

@@ -123,6 +123,13 @@ class Head(Section, frozen=True):
             "loss, features at deviation 1; auto takes the best of three folds and fits on all rows"
         ),
     ] = 1.0
+    directions: Annotated[
+        bool,
+        _help(
+            "fit the projection on the directions of texts' features, whatever their lengths: surer on few rows "
+            "(adapter.method: probe, head.probe_first, train.objective: contrastive)"
+        ),
+    ] = False
     probe_first: Annotated[
         bool, _help("fit the head on frozen features before the adapters train (Kumar et al. 2022)")
     ] = False

@@ -60,6 +60,7 @@ _CONTRASTIVE: Keys = {
     "train.learning_rate": 3e-4,
     "train.schedule": "constant",  # so that a shorter run is the beginning of a longer one
     "train.batch_size": _BATCH,
+    "head.directions": True,  # which is what the loss compares
 }
 _ROWS_OF_C_1 = 64
 """at which a fitted head has the penalty of logistic regression with C = 1 on texts' directions; C grows with the rows. The
@@ -167,6 +168,7 @@ def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
         pairs |= {"train.warmup_steps": min(_WARMUP, lengths[0] - 1), "train.warmup_ratio": None}
     designs: dict[str, Keys | None] = {
         "contrastive steps, then logistic regression": pairs,
+        "directions of frozen features and logistic regression": {"adapter.method": "probe", "head.directions": True},
         "frozen features and logistic regression": {"adapter.method": "probe"},
         "frozen features (first token and mean) and logistic regression": {
             "adapter.method": "probe",

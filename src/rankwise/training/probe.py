@@ -68,8 +68,10 @@ def fit_projection(
     else:
         found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way)
     found, labels = found[:, -weight.shape[1] :], examples.labels[chosen]  # of first and mean, the mean stands last
-    penalty = assembly.plan.config.head.penalty
-    solved, offset, iterations = _remembered(found, labels, len(bias), objective, penalty, seed)
+    head = assembly.plan.config.head
+    solved, offset, iterations = _remembered(
+        found, labels, len(bias), objective, head.penalty, seed, directions=head.directions
+    )
     with torch.no_grad():
         weight.copy_(solved.reshape(weight.shape))
         bias.copy_(offset)
@@ -90,24 +92,33 @@ _KEPT = 4
 
 
 def _remembered(
-    found: Tensor, labels: np.ndarray, classes: int, objective: Objective, penalty: float | Literal["auto"], seed: int
+    found: Tensor,
+    labels: np.ndarray,
+    classes: int,
+    objective: Objective,
+    penalty: float | Literal["auto"],
+    seed: int,
+    *,
+    directions: bool,
 ) -> tuple[Tensor, Tensor, int]:
     """`solve`, with the penalty chosen where that is asked for; what this process has solved is not solved again."""
-    digest = f"{penalty} {_digest(found, labels, classes, objective, seed)}"
+    digest = f"{penalty} {directions} {_digest(found, labels, classes, objective, seed)}"
     if digest not in _solutions:
         if penalty == "auto":
-            penalty = chosen_penalty(found, labels, classes, objective, seed)
+            penalty = chosen_penalty(found, labels, classes, objective, seed, directions=directions)
         while len(_solutions) >= _KEPT:
             _solutions.pop(next(iter(_solutions)))
-        _solutions[digest] = solve(found, labels, classes, objective, penalty)
+        _solutions[digest] = solve(found, labels, classes, objective, penalty, directions=directions)
     return _solutions[digest]
 
 
-def chosen_penalty(found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int) -> float:
+def chosen_penalty(
+    found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int, *, directions: bool = False
+) -> float:
     """`best_penalty`, remembered in this process."""
-    digest = _digest(found, labels, classes, objective, seed)
+    digest = f"{directions} {_digest(found, labels, classes, objective, seed)}"
     if digest not in _chosen_penalties:
-        _chosen_penalties[digest] = best_penalty(found, labels, classes, objective, seed)
+        _chosen_penalties[digest] = best_penalty(found, labels, classes, objective, seed, directions=directions)
     return _chosen_penalties[digest]
 
 
@@ -158,7 +169,9 @@ def _both_poolings(classifier: Any, weight: nn.Parameter) -> Iterator[None]:
             module.pooling = own
 
 
-def best_penalty(found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int) -> float:
+def best_penalty(
+    found: Tensor, labels: np.ndarray, classes: int, objective: Objective, seed: int, *, directions: bool = False
+) -> float:
     """The penalty whose held-out loss is least, over folds of a sample of the rows.
 
     From the strongest on, until the loss rises: it has one minimum, and the weakest take the solver longest.
@@ -171,7 +184,9 @@ def best_penalty(found: Tensor, labels: np.ndarray, classes: int, objective: Obj
     for penalty in _PENALTIES:
         loss = 0.0
         for fold, (held, kept) in enumerate(parts):  # each starts from the stronger one before
-            weight, bias, _ = starts[fold] = solve(found[kept], labels[kept], classes, objective, penalty, starts[fold])
+            weight, bias, _ = starts[fold] = solve(
+                found[kept], labels[kept], classes, objective, penalty, starts[fold], directions=directions
+            )
             with torch.no_grad():
                 loss += float(objective.total(found[held] @ weight.T + bias, torch.from_numpy(labels[held])))
         if losses and loss > min(losses.values()):
@@ -187,6 +202,8 @@ def solve(
     objective: Objective,
     penalty: float = 1.0,
     start: tuple[Tensor, Tensor, int] | None = None,
+    *,
+    directions: bool = False,
 ) -> tuple[Tensor, Tensor, int]:
     """Logistic regression by L-BFGS under the run's objective, by default with scikit-learn's penalty on the weight.
 
@@ -197,11 +214,20 @@ def solve(
         Shape: (texts, features)
     start
         An earlier result to go on from.
+    directions
+        Fit on texts brought to one length, the mean of theirs, and on deviations brought half way to a common one: of few
+        rows lengths and the deviation of every feature are mostly noise (LOG.md). The result answers features as they are.
 
     Returns: weight (classes, features), bias (classes,), iterations.
     """
     centre, spread = found.mean(0), found.std(0, correction=0).clamp(min=1e-6)
+    if directions:
+        spread = (spread * spread.square().mean().sqrt()).sqrt()
     inputs = (found - centre) / spread
+    if directions:
+        length = found.shape[1] ** 0.5  # as long as features of deviation 1 are, so that a penalty means the same
+        spread = spread * inputs.norm(dim=1).mean() / length
+        inputs = nn.functional.normalize(inputs) * length
     targets = torch.from_numpy(labels)
     weight, bias = torch.zeros(classes, found.shape[1]), torch.zeros(classes)
     if start is not None:
