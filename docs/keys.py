@@ -16,7 +16,7 @@ INTRODUCTION = """# Every key
 
 A configuration is a YAML file of these sections, a dict of the same shape, or `key=value` words on the command line,
 which go over the file's. `rankwise train --help` prints the same list. A run keeps its whole configuration, resolved,
-in `config.yaml`, which runs again as it is.
+in `config.yaml`, which runs again as it is, and which ends with `...`: without them it was cut short, and is refused.
 
 Made of the code by `python docs/keys.py`.
 """
