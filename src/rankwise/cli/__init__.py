@@ -31,7 +31,7 @@ VERBS = {
     "serve": "answer over HTTP with many classifiers, those of one base in shared passes",
     "share": "put an adapter on the Hub and read it back",
     "report": "one HTML file about a run or a search, with its figures",
-    "adapters": "make safetensors of an adapter's pickle",
+    "adapters": "list, inspect, merge and convert adapters, Rankwise's and PEFT's",
     "recipes": "list, show or copy the shipped configurations",
     "bench": "measure speed and memory beside a peer, in one call",
     "doctor": "what this machine offers, what is missing, what to install",
