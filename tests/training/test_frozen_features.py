@@ -110,6 +110,16 @@ def test_of_few_rows_directions_say_more_than_lengths():
     assert by_direction > as_they_are + 0.02
 
 
+@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("several", [False, True])
+def test_directions_of_texts_that_are_all_the_same_are_none(rows, several):
+    labels = np.ones((rows, 3), dtype=np.float32) if several else np.arange(rows) % 3
+    found = torch.full((rows, 8), 2.0)
+    weight, bias, _ = probe.solve(found, labels, 3, Objective(0.0, None, multi_label=several), 1.0, directions=True)
+    assert bool(weight.isfinite().all())
+    assert bool(bias.isfinite().all())
+
+
 def test_features_of_another_base_are_others_though_the_first_text_s_are_equal(tmp_path, monkeypatch):
     """A base that was trained on with a few more words answers other texts alike."""
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))

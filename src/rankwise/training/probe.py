@@ -226,7 +226,7 @@ def solve(
     inputs = (found - centre) / spread
     if directions:
         length = found.shape[1] ** 0.5  # as long as features of deviation 1 are, so that a penalty means the same
-        spread = spread * inputs.norm(dim=1).mean() / length
+        spread = spread * (inputs.norm(dim=1).mean() / length).clamp(min=1e-6)  # zero where all texts are the same
         inputs = nn.functional.normalize(inputs) * length
     targets = torch.from_numpy(labels)
     weight, bias = torch.zeros(classes, found.shape[1]), torch.zeros(classes)
