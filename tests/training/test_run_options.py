@@ -15,9 +15,9 @@ from rankwise.data.cleaning import preprocess
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.models import tokenizer_of
+from rankwise.planning.steps import train_sample_rows
 from rankwise.training import building, execution, proof
 from rankwise.training.examples import Augmentation
-from rankwise.training.final import train_sample_rows
 from training.runs import equal, interrupt_after, weights, with_keys
 
 # --- text ---------------------------------------------------------------------------------------------

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from rankwise.config import Config
 from rankwise.methods import method_of
-from rankwise.planning.steps import eval_every, steps_per_epoch, total_steps
+from rankwise.planning.steps import PROVEN_ROWS, eval_every, head_rows, steps_per_epoch, total_steps, train_sample_rows
 from rankwise.records import Record
 
-_TRAIN_SAMPLE_ROWS, _PROVEN_ROWS, _PROBE_FIRST_ROWS = 1_000, 128, 2_048
-"""scored at the end beside validation, and a head is fitted to first: as training does"""
 _END_S = 1.0
 """for what the end writes, calibrates and proves; TF-IDF beside the scores is kept from when the run was measured"""
 
@@ -60,7 +58,7 @@ def forecast(config: Config, figures: RunFigures) -> Forecast:
             evaluations = -(-steps // eval_every(train, steps, steps_per_epoch(rows, train)))
             again = rows if train.objective == "contrastive" else 0  # the head is fitted anew each time
             fit_s += evaluations * (validation + again) * figures.score_s
-    scored = validation + min(_TRAIN_SAMPLE_ROWS, rows, validation or rows) + _PROVEN_ROWS
+    scored = validation + train_sample_rows(rows, validation) + 2 * PROVEN_ROWS
     end_s = figures.setup_s + scored * figures.score_s + _END_S
     of_folds = folds * (figures.setup_s + (fit_s * (folds - 1) + rows * figures.score_s) / folds) if folds else 0.0
     seconds = figures.start_s + of_folds + figures.setup_s + fit_s + end_s
@@ -71,5 +69,4 @@ def _head_s(config: Config, figures: RunFigures) -> float:
     """Seconds of fitting the head before the first step, where that is asked for."""
     if not config.head.probe_first or config.train.objective == "contrastive":
         return 0.0
-    few = None if config.head.penalty == "auto" else _PROBE_FIRST_ROWS
-    return min(figures.rows, config.head.probe_rows or few or figures.rows) * figures.score_s
+    return min(figures.rows, head_rows(config.head) or figures.rows) * figures.score_s

@@ -19,6 +19,7 @@ from rankwise.config import Config
 from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
 from rankwise.machine import caches
+from rankwise.planning.steps import PROVEN_ROWS, train_sample_rows
 from rankwise.records.record import Tree
 from rankwise.search.spec import Halving
 from rankwise.search.speed import Speed, measure
@@ -152,14 +153,10 @@ def plan_clock(
 
     Raises: UserError when not even one short run fits.
     """
-    from rankwise.training import proof
-    from rankwise.training.final import train_sample_rows
-
     rows = len(roles.train)
-    # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them;
-    # what only the end needs is imported then.
+    # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them.
     tested = len(roles.test) if roles.test is not None else 0
-    scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * proof.ROWS
+    scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * PROVEN_ROWS
     once = 2 * speed.setup_s + _SLOWER * scored * speed.score_s
     end = speed.setup_s + _SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
     reserve = once + _SLOWER * tested * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s

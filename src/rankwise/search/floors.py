@@ -21,6 +21,7 @@ from rankwise.config import Config
 from rankwise.data import Rows
 from rankwise.errors import UserError
 from rankwise.machine import description
+from rankwise.planning.steps import PROBE_FIRST_ROWS
 from rankwise.records import HistoryRow, LastScores, Metrics, Result, Scores, Winner
 from rankwise.records.record import Tree
 from rankwise.records.result import Engine, Memory, Parameters, RowsOfRole, Timing
@@ -32,7 +33,6 @@ from rankwise.search.speed import Speed
 from rankwise.search.trial import load_data, validation_value
 from rankwise.training.interrupt import requested
 from rankwise.training.job import train
-from rankwise.training.probe import PROBE_FIRST_ROWS
 
 _POOLINGS = ("auto", "both")
 """heads on frozen features: what the base declares, and its first token beside the mean of all"""

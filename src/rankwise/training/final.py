@@ -11,24 +11,13 @@ from rankwise.data import folds
 from rankwise.inference.latency import over
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
+from rankwise.planning.steps import train_sample_rows
 from rankwise.records import Decision, Floor, LastScores, Latency, Metrics, Scores
 from rankwise.scoring import chance, judged, predictions
 from rankwise.training import stopping
 from rankwise.training.latency import of_network
 from rankwise.training.prepare import Job
 from rankwise.training.state import State
-
-TRAIN_SAMPLE_ROWS = 1_000
-
-
-def train_sample_rows(train: int, validation: int | None) -> int:
-    """How many training rows are scored without dropout at the end, beside validation: how far apart the two are is
-    overfitting. As many as validation has, 1,000 at most: more would not bring the two any closer.
-
-    train, validation
-        Rows of each.
-    """
-    return min(TRAIN_SAMPLE_ROWS, train, validation or train)
 
 
 def scores(job: Job, state: State, classifier: Classifier) -> tuple[Metrics, Decision | None]:

@@ -15,6 +15,7 @@ from rankwise.methods import method_of
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import logits_of
 from rankwise.models.sources import weights_identity
+from rankwise.planning.steps import head_rows
 from rankwise.records import HistoryRow
 from rankwise.scoring import judged
 from rankwise.training import probe, stopping
@@ -82,8 +83,7 @@ def fit(
     recorder.session(loop.state.step)
     recorder.write("running", loop.state)
     if job.config.head.probe_first and loop.fitted_head is None and not resumed and not loop.state.step:
-        few = None if job.config.head.penalty == "auto" else probe.PROBE_FIRST_ROWS
-        fit_projection(job, loop.state, assembly, loop.classifier, recorder, job.config.head.probe_rows or few)
+        fit_projection(job, loop.state, assembly, loop.classifier, recorder, head_rows(job.config.head))
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):
         return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 

@@ -22,8 +22,6 @@ from rankwise.training import frozen_features
 from rankwise.training.examples import Examples
 from rankwise.training.objective import Objective
 
-# Where the head starts from, not where it ends: more rows would cost a forward pass each.
-PROBE_FIRST_ROWS = 2_048
 MAX_ITERATIONS = 200
 _PENALTIES = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0)
 """tried by cross-validation, strongest first: half a decade apart, the optimum is flat"""

@@ -18,12 +18,12 @@ from rankwise.methods import method_of
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import logits_of
 from rankwise.planning.ledger import head_kind
+from rankwise.planning.steps import PROVEN_ROWS
 from rankwise.training import building
 from rankwise.training.prepare import Job
 
-# Rows whose logits the reloaded adapter must repeat, and how far apart they may be: both models do the same
-# arithmetic on the same path, so anything above rounding means that something trained is not in the file.
-ROWS = 64
+# How far apart the logits of the reloaded adapter may be: both models do the same arithmetic on the same path, so anything
+# above rounding means that something trained is not in the file.
 TOLERANCE = 1e-5
 
 
@@ -83,7 +83,7 @@ class Live:
 
 def _logits_to_prove(job: Job, network: Any) -> np.ndarray:
     rows = (job.validation or job.training).tokens
-    sample = rows.take(range(min(ROWS, len(rows))))
+    sample = rows.take(range(min(PROVEN_ROWS, len(rows))))
     return logits_of(network, sample, job.config.train.eval_batch_size)
 
 
