@@ -1,4 +1,4 @@
-"""The structures that Python and the kernels share, field by field as dropout.h, panels.h and layer.h have them."""
+"""The structures that Python and the kernels share, field by field as dropout.h, panels.h, linear.h and layer.h have them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Matrix(ctypes.Structure):
 
 
 class Dropout(ctypes.Structure):
-    """layer.h, and all below"""
+    """linear.h, as sites; layer.h all below these"""
 
     _fields_ = (("limit", c_int32), ("scale", c_float))
 
