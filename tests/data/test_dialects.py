@@ -317,3 +317,33 @@ def test_merged_cells_hold_their_value_in_every_row_and_sheets_are_known_by_thei
     assert "sheet 'Train', 40 rows" in source.line
     test = sources.read(str(tmp_path / "rows.xlsx"), config.from_dict({"data": {}}).data, "test")
     assert test.texts == ["another"]
+
+
+@pytest.mark.parametrize(
+    ("names", "types", "roles"),
+    [
+        (("Day", "Speaker", "Notes"), ("time", "d", "string"), ("", "class", "meta include=True")),
+        (("Content", "Speaker", "Notes"), ("string", "ann bob", "s"), ("ignore", "c", "include=True title=True")),
+        (("Day", "Speaker", "Text"), ("", "discrete", "string"), ("", "class", "")),
+    ],
+)
+def test_orange_declares_columns_in_two_rows_below_the_names(write, names, types, roles):
+    rows = [
+        (f"2024-03-{n:02}", ("ann", "bob")[n % 2], f"the soup was {'fine' if n % 2 else 'cold'} on day {n}")
+        for n in range(1, 29)
+    ]
+    lines = ["\t".join(row) for row in [names, types, roles, ("", "", ""), *rows]]
+    source = read(write("talk.tab", "\n".join(lines) + "\n"))
+    assert pairs(source) == [(text, who) for _, who, text in rows]
+    assert "label is 'Speaker' (as its header declares)" in source.line
+    assert any("1 row of train without a text left out" in note for note in source.notes)
+
+
+def test_rows_that_look_like_types_in_part_are_rows(write):
+    source = read(write("rows.tsv", table([("string", "d"), ("fine soup", "class"), *ROWS], "\t")))
+    assert pairs(source)[:2] == [("string", "d"), ("fine soup", "class")]
+
+
+def test_a_row_with_a_label_and_no_text_is_still_told(write):
+    with pytest.raises(UserError, match="row 41 .* has no text"):
+        read(write("rows.tsv", table([*ROWS, ("", "good")], "\t")))

@@ -106,17 +106,18 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Colum
     if text and label is not None:
         return Columns(tuple(text), label)
     names = [name for name in table.columns if name and table.columns.count(name) == 1]
-    label_by_name = _named(names, LABEL_NAMES) if label is None else label
-    found = tuple(text) if text else _text_by_name(names)
+    label_by_name = label or table.declared_label or _named(names, LABEL_NAMES)
+    found = tuple(text or table.declared_text) or _text_by_name(names)
     if found and label_by_name in found:
         label_by_name = None
     kinds = _Kinds(table, names)
     why = []
+    declares = "as its header declares"
     if not found:
         found = (kinds.longest(table, exclude=label_by_name),)
         why.append(f"text is '{found[0]}' (the longest strings)")
     elif not text:
-        why.append(f"text is {' and '.join(repr(c) for c in found)} (by name)")
+        why.append(f"text is {' and '.join(map(repr, found))} ({declares if table.declared_text else 'by name'})")
     others: tuple[str, ...] = ()
     if label is None:
         likely = [c for c in kinds.labels() if c not in found]
@@ -126,7 +127,7 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Colum
             why.append(f"label is '{label_by_name}' ({kinds.values(label_by_name)} values that come again)")
         else:
             others = tuple(c for c in likely if c != label_by_name)
-            why.append(f"label is '{label_by_name}' (by name)")
+            why.append(f"label is '{label_by_name}' ({declares if table.declared_label else 'by name'})")
     assert label_by_name is not None
     return Columns(found, label_by_name, "; ".join(why), others)
 
@@ -134,7 +135,7 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Colum
 def find_text(table: Table) -> tuple[str, ...]:
     """The text columns of a table without labels."""
     names = [name for name in table.columns if name and table.columns.count(name) == 1]
-    return _text_by_name(names) or (_Kinds(table, names).longest(table, exclude=None),)
+    return table.declared_text or _text_by_name(names) or (_Kinds(table, names).longest(table, exclude=None),)
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:

@@ -189,8 +189,9 @@ class _Rows:
             if not text:
                 self.empty += 1
                 if is_train:
-                    self.first_empty = self.first_empty or table.where()
-                    continue
+                    if any(cell is not None and str(cell).strip() for cell in cells[width : width + len(self.label)]):
+                        self.first_empty = self.first_empty or table.where()
+                    continue  # without a label either it is a blank row and asks for nothing
             cell = cells[width : width + len(self.label)] if self.several else cells[width]
             key = cell if type(cell) is str else _key(cell)
             code = known.get(key)

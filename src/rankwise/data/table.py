@@ -45,6 +45,7 @@ class Table:
         name: what to call the source in messages.
         columns: names of the columns, in order.
         has_fixed_columns: whether the kind of source names them, and not the file: they are text, label and id.
+        declared_text, declared_label: columns that the source itself declares to be so.
         class_names: of a column whose source declares its classes, their names in order.
         facts: how the source was read, for the one line that is printed.
         notes: what the user should know about it.
@@ -54,6 +55,8 @@ class Table:
 
     columns: tuple[str, ...] = ()
     has_fixed_columns = False
+    declared_text: tuple[str, ...] = ()
+    declared_label: str | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

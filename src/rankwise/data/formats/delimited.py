@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
 from rankwise.data.formats.dialect import Dialect, shown, sniff
+from rankwise.data.formats.orange import declared
 from rankwise.data.formats.reader import rows_of
 from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener
 from rankwise.data.table import Reading, Table
@@ -32,11 +34,18 @@ class Delimited(Table):
         if self._dialect.note:
             self.notes.append(self._dialect.note)
         self._broken_line = 0
-        first = next(self._records(), None)
-        if first is None:
+        top = list(islice(self._records(), 3))
+        if not top:
             raise UserError(f"{file.path} is empty: expected a header line and rows")
+        first, *below = top
         names = [*([""] if self._dialect.has_row_names else []), *(name.strip() for name in first)]
         self.columns = tuple(names) if self._dialect.has_header else tuple(map(str, range(len(names))))
+        self._header_rows = int(self._dialect.has_header)
+        roles = declared(names, below) if self._dialect.has_header else None
+        if roles is not None:
+            self.declared_text, self.declared_label = roles
+            self._header_rows = 3
+            self.facts.append("Orange's types below the header")
         # Spreadsheets end a header with columns that nobody named and rows may leave out.
         self._least = len(names)
         while self._dialect.has_header and self._least > 1 and not names[self._least - 1]:
@@ -75,9 +84,9 @@ class Delimited(Table):
         cells = itemgetter(*places)
         self.broken_rows = self.row = 0
         records = self._records()
-        if self._dialect.has_header:
+        for _ in range(self._header_rows):
             next(records)
-            self.broken_rows = 0
+        self.broken_rows = 0
         width = len(self.columns)
         for record in records:
             self.row += 1
