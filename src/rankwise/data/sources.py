@@ -88,7 +88,8 @@ def open_table(source: str, data: Data, role: str) -> Table:
         return formats.open_folder(path, part, reading, data.exclude)
     if path.exists():
         return formats.open_file(path, part, reading)
-    if any(mark in name for mark in "*?") and (matched := sorted(Path().glob(name) if not path.is_absolute() else [])):
+    matched = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(name) & {"*", "?"} else []
+    if matched:
         return formats.open_matched(matched, name, reading)
     is_file = path.suffix.lower() in (*formats.SUFFIXES, *opening.PICKLE_SUFFIXES, *opening.PACKED_SUFFIXES)
     if is_file or source.startswith((".", "/", "~")):

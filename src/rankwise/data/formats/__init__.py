@@ -42,7 +42,7 @@ READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
 SUFFIXES = tuple(suffix for suffixes, _, _ in READERS for suffix in suffixes)
 _OBJECT = re.compile(rb"""\[?\s*\{\s*["']\w+["']\s*:""")
 """how rows of JSON begin, and Python's, which are none"""
-_SHARD = re.compile(r"-\d+-of-\d+")
+_SHARD = re.compile(r"-\d+-of-\d+|[-_]?\d+$")
 
 
 def open_file(path: Path, part: str | None, reading: Reading) -> Table:
@@ -107,34 +107,45 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
     if not reading.labelled and not any(map(_is_table, folders.visible(folder))):
         return folders.FolderOfTexts(folder)
     names = json_shapes.SPLITS[reading.role]
-    inside = [p for p in folders.visible(folder) if p.is_dir()]
-    splits = [name for split in json_shapes.SPLITS.values() for name in split]
-    own = next((p for p in inside if p.name.lower() in names), None)
-    if own is not None and all(p.name.lower() in (*splits, "unsup") for p in inside):
-        return open_folder(own, part, reading, exclude)
-    deeper = folders.visible(inside[0]) if len(inside) == 1 else []
-    if deeper and all(p.is_dir() for p in deeper):
-        return open_folder(inside[0], part, reading, exclude)  # one folder around those of the classes
-    if inside:
-        return folders.ClassFolders(folder, exclude)
     of_role = _files_of_role(folder, names)
     if len(of_role) == 1:
         return open_file(of_role[0], part, reading)
     if of_role:
         return Joined([open_file(path, part, reading) for path in of_role], str(folder))
+    inside = [p for p in folders.visible(folder) if p.is_dir()]
+    roles = {path: _words(path.name)[-1] for path in inside}
+    splits = [name for split in json_shapes.SPLITS.values() for name in split]
+    own = next((path for path, role in roles.items() if role in names), None)
+    are_roles = set(roles.values()) <= {*splits, *folders.UNLABELLED} and len(set(roles.values())) == len(roles)
+    if own is not None and are_roles:
+        return open_folder(own, part, reading, exclude)
+    if len(inside) == 1 and any(p.is_dir() or _is_table(p) for p in folders.visible(inside[0])):
+        return open_folder(inside[0], part, reading, exclude)  # one folder around what is meant
+    if inside:
+        return folders.ClassFolders(folder, exclude, tables=SUFFIXES)
+    beside = [path for path in folders.visible(folder) if path.is_file() and folders.labels_beside(path)]
+    if len(beside) == 1:
+        return open_file(beside[0], part, reading)
     of_classes = folders.class_files(folder, SUFFIXES)
     if of_classes:
         return folders.open_class_files(of_classes, reading)
     tables = [p for p in folders.visible(folder) if _is_table(p)]
     if len(tables) == 1:
         return open_file(tables[0], part, reading)
+    if len({re.sub(r"\d+", "", path.name) for path in tables}) == 1:  # as Spark writes the parts of a table
+        return Joined([open_file(path, part, reading) for path in tables], str(folder))
     if tables:
         shown = ", ".join(path.name for path in tables[:6]) + (", ..." if len(tables) > 6 else "")
         raise UserError(
             f"{folder} holds several tables ({shown}): name one, or all of them as parts of one table with a pattern, such as "
             f"'{folder}/*{tables[0].suffix}'"
         )
-    return folders.ClassFolders(folder, exclude)  # which says what is missing
+    return folders.ClassFolders(folder, exclude, tables=SUFFIXES)  # which says what is missing
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, the last of which may be a role: `20news-bydate-train`."""
+    return re.split(r"[-_. ]", name.lower())
 
 
 def _is_table(path: Path) -> bool:

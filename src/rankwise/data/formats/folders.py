@@ -18,6 +18,8 @@ _COLUMNS = ("id", "text", "label")
 _ASIDE = ("readme", "license", "licence", "mapping")
 _FEW_LINES = 10
 _LONGEST_LABEL = 64
+UNLABELLED = ("unsup", "unsupervised", "unlabeled", "unlabelled")
+"""folders of texts without a class, as IMDB has one"""
 _DAMAGED = "of UTF-8 with damaged characters"
 _MAX_FILE_BYTES = 4 * MAX_TEXT_CHARS
 
@@ -81,18 +83,32 @@ class ClassFolders(TextFiles):
     columns: tuple[str, ...] = _COLUMNS
     has_fixed_columns = True
 
-    def __init__(self, folder: Path, exclude: Sequence[str] = (), name: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, exclude: Sequence[str] = (), name: str | None = None, tables: Sequence[str] = ()
+    ) -> None:
+        """tables: endings of files that hold a table and no text."""
         classes = [p for p in visible(folder) if p.is_dir() and p.name not in exclude]
         if not classes:
             raise UserError(f"{folder} holds no folders: expected one folder of text files for each class")
         files: list[tuple[Path, str | None]] = []
         for class_folder in classes:
             texts = text_files(class_folder)
-            if not texts:
-                raise UserError(f"{class_folder} holds no files: expected a folder of text files for each class")
+            deeper = next((p.name for p in visible(class_folder) if p.is_dir()), None)
+            if not texts or deeper:
+                what = f"the folder {deeper}" if deeper else "no files"
+                raise UserError(f"{class_folder} holds {what}: expected a folder of text files for each class")
             files += [(path, class_folder.name) for path in texts]
+        if all(path.suffix.lower() in tables and path.suffix.lower() != ".txt" for path, _ in files):
+            raise UserError(
+                f"{files[0][0]} is a table, as are all files of {folder}'s folders: name one of these folders or files"
+            )
         super().__init__(name or str(folder), files, folder)
         self.facts = [f"{len(classes)} class folders"]
+        self.notes += [
+            f"the class '{p.name}' may be texts without a label: data.exclude=[{p.name}] leaves it out"
+            for p in classes
+            if p.name.lower() in UNLABELLED
+        ]
         self.left_out = {p.name for p in visible(folder) if p.is_dir()} & set(exclude)
 
 
