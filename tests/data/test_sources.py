@@ -155,7 +155,7 @@ def test_the_separator_of_labels_can_be_chosen(write):
         ("a.tsv", "text\tlabel\na\t0\nb\n", ["row 2 (line 3)", "1 cells, expected 2", "tab"]),
         ("a.csv", 'text,label\na,0\n"b,1\n', ["line 3", "unexpected end of data", "quote"]),
         ("a.jsonl", '{"text": "a", "label": 0}\n{"text": "b", \n', ["line 2 is not JSON"]),
-        ("a.jsonl", '{"text": "a", "label": 0}\n[1, 2]\n', ["line 2 holds a list"]),
+        ("a.jsonl", '{"text": "a", "label": 0}\n[1, 2]\n', ["line 2 holds [1, 2] as a row"]),
         ("a.jsonl", '{"text": 5, "label": 0}\n', ["row 1 (line 1)", "5", "expected a string"]),
         ("a.jsonl", '{"text": "a", "label": [{"x": 1}]}\n', ["row 1", "expected a number or a name"]),
         ("a.jsonl", '{"text": "a", "label": ["x", "y"]}\n', ["row 1", "data.multi_label: true"]),

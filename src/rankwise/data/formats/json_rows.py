@@ -7,9 +7,10 @@ Which it is, the content says and not the ending: `to_json` of more than one lib
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Any, TextIO
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from rankwise.data import encoding
 from rankwise.data.columns import TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.encoding import Look
+from rankwise.data.formats.json_exports import export_of
 from rankwise.data.formats.json_shapes import SPLITS, Outline, Shape, outline, rows_of, shape_of
 from rankwise.data.formats.json_walk import Walk
 from rankwise.data.formats.reader import text_of
@@ -86,8 +88,13 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """A row without the objects inside: what they hold stands under `outer.inner`."""
     flat: dict[str, Any] = {}
     for name, cell in record.items():
-        flat |= {f"{name}.{inner}": value for inner, value in cell.items()} if isinstance(cell, dict) else {name: cell}
+        inside = _flat(cell) if isinstance(cell, dict) else {}
+        flat |= {f"{name}.{inner}": value for inner, value in inside.items()} if inside else {name: cell}
     return flat
+
+
+def _as_it_is(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    return record
 
 
 def _lists_of_texts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
@@ -126,11 +133,21 @@ def _meant(source: str, lists: Sequence[str], wanted: Sequence[str]) -> str | No
     )
 
 
+def _are_labels_first(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether pairs are a label and a text: the first comes again and the second hardly does."""
+    if not all(tuple(row) == _PAIR and isinstance(row["label"], str) for row in rows):
+        return False
+    firsts, seconds = ({str(row[name]) for row in rows} for name in _PAIR)
+    return 2 * len(firsts) <= len(rows) < 2 * len(seconds)
+
+
 class _Rows(Table):
     """Rows that are objects, any of whose keys may be absent."""
 
-    _nested = False
-    """whether some row holds objects"""
+    _row: Callable[[Mapping[str, Any]], Mapping[str, Any]] = staticmethod(_as_it_is)
+    """what makes a row of an object"""
+    _pair = _PAIR
+    """the columns of rows that are lists of two"""
     _spread: str | None = None
     """the key whose list of texts is a row for each of them"""
 
@@ -139,12 +156,20 @@ class _Rows(Table):
 
     def _all(self) -> Iterator[Mapping[str, Any]]:
         """Every row, those of one object one after the other."""
-        if self._spread is None:
-            yield from self._records()
-            return
-        for record in self._records():
+        for record in map(self._row, self._records()):
+            if self._spread is None:
+                yield record
+                continue
             for text in record.get(self._spread) or ():
                 yield {**record, self._spread: text}
+
+    def _record(self, row: Any) -> Mapping[str, Any]:
+        if isinstance(row, dict):
+            return row
+        if isinstance(row, list) and len(row) == len(_PAIR) and any(isinstance(cell, str) for cell in row):
+            return dict(zip(self._pair, row, strict=True))
+        place = f", line {self.line:,}" if self.line else ""
+        raise UserError(f"{self.name}{place} holds {repr(row)[:60]} as a row, {_EXPECTED} or [text, label]")
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
@@ -154,13 +179,18 @@ class _Rows(Table):
 
     def _columns(self, reading: Reading) -> tuple[str, ...]:
         """The keys of the first rows, in the order they come; those of an object inside one as `outer.inner`."""
-        keys: dict[str, None] = {}
-        first = []
-        for record, _ in zip(self._records(), range(SAMPLE_ROWS), strict=False):
-            nested = any(isinstance(cell, dict) for cell in record.values())
-            self._nested = self._nested or nested
-            first.append(_flat(record) if nested else record)
-            keys.update(dict.fromkeys(first[-1]))
+        first = list(islice(self._records(), SAMPLE_ROWS))
+        if _are_labels_first(first):
+            self._pair = _PAIR[::-1]
+            first = list(islice(self._records(), SAMPLE_ROWS))
+        export = export_of(first)
+        if export is not None:
+            self._row = export.row
+            self.facts.append(export.name)
+        elif any(isinstance(cell, dict) for record in first for cell in record.values()):
+            self._row = _flat
+        first = list(map(self._row, first))
+        keys = dict.fromkeys(key for record in first for key in record)
         lists = _lists_of_texts(first, list(keys)) if reading.labelled else []  # of texts to predict a row is a row
         self._spread = _meant(self.name, lists, reading.wanted) if lists else None
         if self._spread is None:
@@ -192,12 +222,7 @@ class JsonLines(_Rows):
                     record = _decoded(line, decode)
                 except ValueError as error:
                     raise UserError(f"{self.name}, line {self.line:,} is not JSON: {error}") from error
-                if not isinstance(record, dict):
-                    raise UserError(
-                        f"{self.name}, line {self.line:,} holds a {type(record).__name__}, "
-                        'expected an object such as {"text": ..., "label": ...}'
-                    )
-                yield _flat(record) if self._nested else record
+                yield record if isinstance(record, dict) else self._record(record)
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
@@ -286,14 +311,6 @@ class JsonDocument(_Rows):
     def _records(self) -> Iterator[Mapping[str, Any]]:
         with self._walk(self._shape.path) as walk:
             for row in rows_of(walk, self._shape):
-                record = self._record(row)
-                yield _flat(record) if self._nested else record
+                yield self._record(row)
             if not self._shape.path:
                 walk.end()
-
-    def _record(self, row: Any) -> Mapping[str, Any]:
-        if isinstance(row, dict):
-            return row
-        if isinstance(row, list) and len(row) == len(_PAIR):
-            return dict(zip(_PAIR, row, strict=True))
-        raise UserError(f"{self.name} holds {repr(row)[:60]} as a row, {_EXPECTED} or [text, label]")

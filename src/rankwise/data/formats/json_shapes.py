@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from rankwise.data.columns import TEXT_NAMES, TEXTS_NAMES, is_known
+from rankwise.data.columns import LABEL_NAMES, TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.formats.json_walk import Walk
 from rankwise.errors import UserError
 
@@ -18,6 +18,7 @@ SPLITS = {
     "test": ("test", "testing", "eval"),
 }
 """What the splits of a role are called."""
+_SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _KEPT = 1000
 """members of an object that are looked at: one of more holds rows by key"""
 _BYTES_OF_CHARACTER = 8
@@ -63,7 +64,7 @@ class Shape:
         names: of the columns where rows are lists.
     """
 
-    kind: Literal["rows", "rows by key", "columns", "table", "texts by label", "one after the other"]
+    kind: Literal["rows", "rows by key", "rows by label", "columns", "table", "texts by label", "one after the other"]
     path: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
@@ -115,8 +116,7 @@ def shape_of(whole: Outline) -> Shape | None:
 
 def _of_arrays(members: dict[str, Member]) -> Shape | None:
     nested = any(isinstance(cell, (dict, list)) for member in members.values() for cell in member.start[:1])
-    splits = {name for names in SPLITS.values() for name in names}
-    if "data" in members or splits & set(members) or (nested and not any(map(is_known, members))):
+    if "data" in members or _SPLIT_NAMES & set(members) or (nested and not any(map(is_known, members))):
         return None
     counts = {name: member.count for name, member in members.items()}
     if not any(map(is_known, members)) and all(map(_holds_texts, members.values())):
@@ -139,6 +139,8 @@ def _of_objects(whole: Outline) -> Shape | None:
     first = next(iter(whole.members.values()))
     if any(map(is_known, whole.members)) and len({member.count for member in whole.members.values()}) == 1:
         return Shape("columns")
+    if whole.count > 1 and _hold_texts_of_a_label(whole.members):
+        return Shape("rows by label")
     if first.start and isinstance(first.start[0], (list, dict)):
         return None
     if any(map(is_known, first.keys)) or whole.count > first.count:
@@ -146,14 +148,23 @@ def _of_objects(whole: Outline) -> Shape | None:
     return Shape("columns")
 
 
+def _hold_texts_of_a_label(members: dict[str, Member]) -> bool:
+    """Whether every object has a list of texts and no label: its key is that, as in a chatbot's intents by name."""
+    keys = [{key.lower() for key in member.keys} for member in members.values()]
+    return not _SPLIT_NAMES & set(members) and all(
+        own & set(TEXTS_NAMES) and not own & set(LABEL_NAMES) for own in keys
+    )
+
+
 def rows_of(walk: Walk, shape: Shape) -> Iterator[Any]:
     """The rows of the value that begins here."""
     if shape.kind == "rows":
         yield from walk.rows()
-    elif shape.kind == "rows by key":
+    elif shape.kind in ("rows by key", "rows by label"):
+        name = "id" if shape.kind == "rows by key" else "label"
         for key in walk.fields():
             row = walk.value()
-            yield {"id": key, **row} if isinstance(row, dict) else row
+            yield {name: key, **row} if isinstance(row, dict) else row
     elif shape.kind == "one after the other":
         while walk.next():
             yield walk.value()

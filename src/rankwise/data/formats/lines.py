@@ -146,7 +146,7 @@ class FastText(Lines):
         self.facts = [look.name, f"fastText's {_FASTTEXT}"]
 
     def _cells(self, line: str) -> dict[str, Any] | None:
-        words = line.split(" ")
-        labels = [w.strip().rstrip(",").removeprefix(_FASTTEXT) for w in words if w.strip().startswith(_FASTTEXT)]
-        text = " ".join(w for w in words if not w.strip().startswith(_FASTTEXT)).strip()
+        words = re.split(r"[ \t]", line)
+        labels = [word.rstrip(",").removeprefix(_FASTTEXT) for word in words if word.startswith(_FASTTEXT)]
+        text = " ".join(word for word in words if not word.startswith(_FASTTEXT)).strip()
         return {"text": text, "label": labels[0] if len(labels) == 1 else labels or None} if line.strip() else None
