@@ -116,6 +116,8 @@ def _check_together(config: Config) -> None:
         raise UserError(
             "train.objective: contrastive cannot apply with data.multi_label: true: texts are of one class or of two"
         )
+    if train.average_from is not None and method_of(config).ranks_move:
+        raise UserError(f"train.average_from cannot apply to adapter.method: {config.adapter.method}, whose ranks move")
     if train.prefix_cache_mb is not None and config.data.augment:
         raise UserError(
             "train.prefix_cache_mb cannot apply with data.augment: a text that changes every epoch is never met again"

@@ -312,6 +312,13 @@ class Train(Section, frozen=True):
         list[PositiveInt], _help("steps after which validation is scored beside those of eval_every: a search's rungs")
     ] = msgspec.field(default_factory=list)
     evaluate: Annotated[bool, _help("evaluate on validation during training")] = True
+    average_from: Annotated[
+        PositiveInt | None,
+        _help(
+            "step from which on the weights are averaged over steps; the mean is what is scored and saved (Izmailov et al. 2018); "
+            "null keeps each step's own"
+        ),
+    ] = None
     refit_steps: Annotated[
         PositiveInt | None,
         _help(

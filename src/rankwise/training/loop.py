@@ -31,6 +31,7 @@ from rankwise.records import HistoryRow, Scores
 from rankwise.scoring import judged
 from rankwise.scoring.goals import Goal
 from rankwise.training import checkpoint, stopping
+from rankwise.training.average import Average
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
 from rankwise.training.objective import Contrastive, Objective
@@ -95,6 +96,7 @@ class Loop:
         self.on_evaluation = on_evaluation
         self.fitted_head = fitted_head
         """of steps that do not train the head"""
+        self.average = None if train.average_from is None else Average(self._named_trainable(), train.average_from)
         self.schedule = schedule
         rule = train.early_stopping
         self.state = State(stopping.Selection.of(train.select), stopping.Stopper.of(rule) if rule else None)
@@ -121,6 +123,17 @@ class Loop:
 
         Raises: Diverged.
         """
+        if self.average is not None:
+            self.average.take_back()
+        self._take_steps(progress, stop, until, deadline)
+        if self.average is not None and self.state.step:
+            self.average.put()
+        if self.fitted_head is not None and self.validation is None and not self.asked_to_stop:
+            self.fitted_head.fit(self.state)
+        return self.state
+
+    def _take_steps(self, progress: Progress, stop: StopRequest, until: int | None, deadline: float | None) -> None:
+        """Those of `fit`."""
         last = self.total_steps if until is None else min(until, self.total_steps)
         pausing = last < self.total_steps
 
@@ -129,10 +142,10 @@ class Loop:
 
         if self._can_end() and any(agreed(is_late())):  # gone on with after the deadline: to be ended as it is
             self.state.stopped_early = not pausing
-            return self.state
+            return
         if stop.requested:
             self.asked_to_stop = True
-            return self.state
+            return
         with progress:
             while self.state.step < last and not self.state.stopped_early:
                 self._train_step()
@@ -147,9 +160,6 @@ class Loop:
                 self.asked_to_stop = asked
                 if asked or (late and pausing):
                     break
-        if self.fitted_head is not None and self.validation is None and not self.asked_to_stop:
-            self.fitted_head.fit(self.state)
-        return self.state
 
     def _can_end(self) -> bool:
         """Whether there is something to end with: a step, and its scores where scores are wanted."""
@@ -178,6 +188,8 @@ class Loop:
             self.update.backward(self.allocation.penalty() / self.processes.num_processes)
         self.update.apply()
         self.state.step += 1
+        if self.average is not None:
+            self.average.step(self.state.step)
         if self.allocation is not None:
             self.allocation.step(self.state.step)
         self.update.clear()
@@ -250,6 +262,8 @@ class Loop:
     def _evaluate(self, progress: Progress) -> None:
         """Score validation, write a history row, keep the weights if they are the best, and maybe stop."""
         assert self.validation is not None
+        if self.average is not None:
+            self.average.put()
         if self.fitted_head is not None:
             self.fitted_head.fit(self.state)
         started = time.perf_counter()
@@ -264,6 +278,8 @@ class Loop:
         self.schedule.observe(scores.loss)
         if self.allocation is None or self.allocation.settled:
             self._choose_or_stop(scores)
+        if self.average is not None:
+            self.average.take_back()
         self.on_evaluation(self.state)
         progress.evaluation(self.state)
 
@@ -354,4 +370,5 @@ class Loop:
     def _parts(self) -> dict[str, checkpoint.Part]:
         """What keeps a state of its own, by its name in a checkpoint."""
         parts: dict[str, checkpoint.Part] = {"update": self.update, "schedule": self.schedule, "state": self.state}
-        return parts if self.allocation is None else {**parts, "allocation": self.allocation}
+        own: dict[str, checkpoint.Part | None] = {"allocation": self.allocation, "average": self.average}
+        return parts | {name: part for name, part in own.items() if part is not None}
