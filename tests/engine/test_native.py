@@ -49,10 +49,10 @@ def there(name):
 RUNNING = [name for name in ISAS if ISAS[name].precision != "int8" and there(name)]  # int8: test_int8.py
 BF16 = [name for name in RUNNING if ISAS[name].precision == "bf16"]
 FP32 = [name for name in RUNNING if ISAS[name].precision == "fp32"]
-# Post-norm layers with gelu; ALBERT's is the approximate one.
+# Layers with gelu; ALBERT's is the approximate one.
 families = pytest.mark.parametrize(
     "model_type",
-    [name for name, family in FAMILIES.items() if family.arrangement == "post_norm" and name != "albert"],
+    [name for name, family in FAMILIES.items() if family.arrangement != "disentangled" and name != "albert"],
 )
 each = pytest.mark.parametrize("name", RUNNING)
 each_bf16 = pytest.mark.parametrize("name", BF16)
@@ -163,6 +163,23 @@ def test_fp32_equals_plain_torch_with_dropout(model_type, options, name):
     assert_equal(result(peft, name), result(peft, "torch", "fp32"))
 
 
+@each_fp32
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"classifier_pooling": "mean", "local_attention": 62},
+        {"classifier_pooling": "cls", "local_attention": 2, "global_attn_every_n_layers": 2},
+        {"norm_bias": False, "attention_bias": False, "mlp_bias": False, "classifier_pooling": "cls"},
+    ],
+    ids=["a window about the blocks' size", "first tokens, a window of three", "no biases"],
+)
+def test_norms_first_with_every_mask_and_window(more, name):
+    rates = {"attention_dropout": 0.1, "mlp_dropout": 0.2, "embedding_dropout": 0.1}
+    model = tiny("modernbert", dropout=True, **{**WIDE, **rates, **more})
+    peft = adapted(model, modules("modernbert", *EVERYWHERE), lora_dropout=0.1)
+    assert_equal(result(peft, name), result(peft, "torch", "fp32"))
+
+
 @pytest.fixture(scope="module")
 def matrix_units(tmp_path_factory):
     """The unit for AMX with its instructions in software: its own arithmetic, on processors without."""
@@ -174,7 +191,7 @@ def matrix_units(tmp_path_factory):
 
 
 @OPTIONS
-@pytest.mark.parametrize("model_type", ["bert", "mpnet"])
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "modernbert"])
 def test_the_unit_for_matrix_units_rounds_alone(model_type, options, matrix_units):
     assert_rounding_alone(matrix_units, model_type, options)
 

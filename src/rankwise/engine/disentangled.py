@@ -82,7 +82,7 @@ class DisentangledLayer(EncoderLayer):
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
         distances: Distances = shared.once("distances", lambda: self.relative(shared.batch))
-        mask = numbers_of(shared.mask(distances.rows.shape, self.hidden_dropout))
+        mask = numbers_of(shared.mask(distances.rows.shape, self.sizes.hidden_dropout))
         rows = distances.rows if mask is None else distances.rows * multiplier(*mask)
         tokens, extended = len(low), torch.cat([low, rows.to(low.dtype)])
         sources: list[Tensor] = []
@@ -92,7 +92,16 @@ class DisentangledLayer(EncoderLayer):
         groups = shared.batch.groups
         masks = [self._mask_of(group, shared, group.longest) for group in groups]
         parts = tuple(len(sites.parts) for sites in self.sources)
-        call = Call(groups, shared.biases, masks, parts, self.heads, self.head_width, shared.kernels, firsts_only=False)
+        call = Call(
+            groups,
+            shared.biases,
+            masks,
+            parts,
+            self.sizes.heads,
+            self.sizes.head_width,
+            shared.kernels,
+            firsts_only=False,
+        )
         context: Tensor = DisentangledAttention.apply(call, distances, self.kinds, tokens, *sources)  # type: ignore[no-untyped-call]
         return context.index_select(0, shared.batch.firsts) if self.firsts_only else context
 

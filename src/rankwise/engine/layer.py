@@ -123,11 +123,7 @@ class EncoderLayer(nn.Module):
         firsts_only: bool,
     ) -> None:
         super().__init__()
-        self.heads, self.head_width = sizes.heads, sizes.head_width
-        self.attention_dropout = sizes.attention_dropout
-        self.hidden_dropout = sizes.hidden_dropout
-        self.attention_output_dropout = sizes.attention_output_dropout
-        self.firsts_only = firsts_only
+        self.sizes, self.firsts_only = sizes, firsts_only
         assert weights.attention_norm is not None
         assert weights.ffn_norm is not None
         self.sources = tuple(
@@ -155,11 +151,11 @@ class EncoderLayer(nn.Module):
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
         update = self._linear(self.attention_output, context, shared).y
-        mask = shared.mask(update.shape, self.attention_output_dropout)
+        mask = shared.mask(update.shape, self.sizes.attention_output_dropout)
         x, low = self.attention_norm(update, x, mask, shared.kernels)
         activated, kept, _ = self._linear(self.ffn_in, low, shared, activate=True)
         update = self._linear(self.ffn_out, activated, shared, activation=kept).y
-        mask = shared.mask(update.shape, self.hidden_dropout)
+        mask = shared.mask(update.shape, self.sizes.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low
 
@@ -181,15 +177,17 @@ class EncoderLayer(nn.Module):
         )
         biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
         parts = tuple(len(sites.parts) for sites in self.sources)
-        call = Call(groups, biases, masks, parts, self.heads, self.head_width, shared.kernels, self.firsts_only)
+        call = Call(
+            groups, biases, masks, parts, self.sizes.heads, self.sizes.head_width, shared.kernels, self.firsts_only
+        )
         if shared.fused:
-            return fused_attention(call, 0.0 if shared.stream is None else self.attention_dropout, *sources)
+            return fused_attention(call, 0.0 if shared.stream is None else self.sizes.attention_dropout, *sources)
         context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
 
     def _mask_of(self, group: Group, shared: Pass, queries: int) -> Mask | None:
         """A mask for a group's probabilities. Rows: texts * heads * queries; columns: longest"""
-        return shared.mask((group.texts * self.heads * queries, group.longest), self.attention_dropout)
+        return shared.mask((group.texts * self.sizes.heads * queries, group.longest), self.sizes.attention_dropout)
 
     def _linear(
         self, sites: Sites, x: Tensor, shared: Pass, *, activate: bool = False, activation: Tensor | None = None

@@ -152,7 +152,7 @@ class FastClassifier(nn.Module):
         return EncoderLayer(*common, firsts_only=firsts_only)
 
     def _backend(self, wanted: Backend | str) -> Backend | None:
-        known = self.family.arrangement == "post_norm" and self.sizes.activation == "gelu"
+        known = self.family.arrangement != "disentangled" and self.sizes.activation == "gelu"
         widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
         if isinstance(wanted, Backend) and known:
             return wanted
@@ -255,10 +255,10 @@ class FastClassifier(nn.Module):
             for layer in layers:
                 x, low = layer(x, low, shared)
             return x, low
-        native = NativePass(shared.batch, shared.biases, shared.stream)
+        native = NativePass(shared)
         for layer in layers:
             if layer not in self._native:
-                assert isinstance(layer, EncoderLayer)
+                assert isinstance(layer, EncoderLayer | PreNormLayer)
                 self._native[layer] = NativeLayer(layer, self.backend)
             x, low = self._native[layer](x, low, native)
         return x, low

@@ -57,6 +57,7 @@ class PreNormLayer(nn.Module):
         first = weights.attention_norm
         self.attention_norm = None if first is None else PlainNorm(first, sizes.epsilon)
         self.joint = Sites([weights.sites["query"]], precision)
+        self.sources = (self.joint,)
         self.attention_output = Sites([weights.sites["attention_output"]], precision)
         assert weights.ffn_norm is not None
         self.ffn_norm = PlainNorm(weights.ffn_norm, sizes.epsilon)

@@ -9,7 +9,7 @@
 using Number = float;
 #include "sums_vector.h"
 
-#include "layer.h"
+#include "prenorm.h"
 
 #include <dlfcn.h>
 
@@ -90,7 +90,7 @@ private:
 
 struct Case {
     long hidden, heads, inner, rank;
-    bool dora, joint, firsts_only, dropped, panels, biased;
+    bool dora, joint, firsts_only, dropped, panels, biased, pre_norm;
     std::vector<std::vector<int64_t>> lengths;  // of each group
 };
 
@@ -108,15 +108,16 @@ public:
         Layer layer{};
         layer.hidden = case_.hidden, layer.heads = case_.heads, layer.width = case_.hidden / case_.heads;
         layer.firsts_only = case_.firsts_only, layer.probabilities = rate(case_.dropped);
+        layer.pre_norm = layer.all_ask = case_.pre_norm, layer.window = case_.pre_norm ? 11 : 0;
         const bool alone = case_.dora || !case_.joint;
-        layer.source_count = alone ? 3 : case_.firsts_only ? 2 : 1;
-        std::vector<std::vector<long>> sources = alone ? std::vector<std::vector<long>>{{1}, {1}, {1}}
-                                                 : case_.firsts_only ? std::vector<std::vector<long>>{{1}, {1, 1}}
-                                                                     : std::vector<std::vector<long>>{{1, 1, 1}};
+        std::vector<long> sources = alone ? std::vector<long>{1, 1, 1} : case_.firsts_only ? std::vector<long>{1, 2} : std::vector<long>{3};
+        if (case_.pre_norm) sources = {1};
+        layer.source_count = (long)sources.size();
+        const long width = case_.hidden * (case_.pre_norm ? 3 : 1);
         for (size_t i = 0; i < sources.size(); ++i)
-            set_sites(layer.sources[i], "source" + std::to_string(i), case_.hidden, case_.hidden, (long)sources[i].size());
+            set_sites(layer.sources[i], "source" + std::to_string(i), case_.hidden, width, sources[i]);
         set_sites(layer.attention_output, "attention_output", case_.hidden, case_.hidden, 1);
-        set_sites(layer.ffn_in, "ffn_in", case_.hidden, case_.inner, 1);
+        set_sites(layer.ffn_in, "ffn_in", case_.hidden, case_.inner * (case_.pre_norm ? 2 : 1), 1);
         set_sites(layer.ffn_out, "ffn_out", case_.inner, case_.hidden, 1);
         set_norm(layer.attention_norm, "attention_norm");
         set_norm(layer.ffn_norm, "ffn_norm");
@@ -158,7 +159,7 @@ private:
         norm.grad_bias = case_.biased ? wanted(name + ".bias", case_.hidden) : nullptr;
     }
 
-    void run(const Layer& layer) {
+    void run(Layer& layer) {
         std::vector<Group> groups;
         std::vector<int64_t> firsts;
         long tokens = 0;
@@ -168,6 +169,7 @@ private:
             for (const int64_t length : lengths) firsts.push_back(tokens), tokens += length;
         }
         tokens = (tokens + 31) / 32 * 32;
+        if (case_.pre_norm) layer.angles = own(chance_.normal(tokens * layer.width));
         const auto columns = chance_.odd(std::max(case_.hidden, case_.inner) + 200);
         const Batch batch{tokens, (long)firsts.size(), (long)groups.size(), groups.data(), firsts.data(), case_.dropped ? columns.data() : nullptr};
         long count, bytes;
@@ -189,8 +191,9 @@ private:
         for (const auto& lengths : case_.lengths)
             for (const int64_t length : lengths) used += length;
         found_["out"] = Numbers(out, out + (case_.firsts_only ? size : used * case_.hidden));
+        const bool both = unit_.is_narrow() || case_.pre_norm;
         Numbers through = unit_.read(below, used * case_.hidden);
-        for (size_t i = 0; unit_.is_narrow() && i < through.size(); ++i) through[i] += grad_x[i];
+        for (size_t i = 0; both && i < through.size(); ++i) through[i] += grad_x[i];
         found_["x"] = through;
         for (const auto& [name, place] : gradients_) found_[name] = Numbers(place.first, place.first + place.second);
     }
@@ -239,10 +242,11 @@ int main(int, char** given) {
     const double bound = std::atof(given[3]);
     std::vector<Case> cases;
     for (const bool dropped : {false, true})
-        for (const bool dora : {false, true})
-            for (const bool firsts_only : {false, true}) {
-                cases.push_back(Case{64, 2, 96, 3, dora, true, firsts_only, dropped, true, true, {{37, 33}, {5, 1, 12}}});
-                cases.push_back(Case{128, 2, 160, 40, dora, false, firsts_only, dropped, false, false, {{70}, {31, 32, 9}}});
+        for (const bool pre_norm : {false, true})
+            for (const int kind : {0, 1, 2, 3}) {
+                const bool dora = kind & 1, firsts_only = kind & 2;
+                cases.push_back(Case{64, 2, 96, 3, dora, true, firsts_only, dropped, true, true, pre_norm, {{37, 33}, {5, 1, 12}}});
+                cases.push_back(Case{128, 2, 160, 40, dora, false, firsts_only, dropped, false, false, pre_norm, {{70}, {31, 32, 9}}});
             }
     double worst = 0;
     int wrong = 0;

@@ -4,9 +4,9 @@ torch and oneDNN leave two things undone: every small operation goes through mem
 themselves in a small model, and a step of many small operations waits for Python. Here a whole region is done at once, and a
 layer is one call.
 
-`layer.h` puts an encoder layer together of `linear.h` (adapters around `product.h`), `attention.h` and `elementwise.h`;
-`dropout.h` is dropout, `panels.h` how matrices are laid out, `threads.h` how work is shared out. All of it is written once over three things that differ:
-the vector class (`vector.h`), the sums of a block of a product (`sums_vector.h`, `sums_amx.h`) and the precision of products.
+`layer.h` puts an encoder layer together of `linear.h` (adapters around `product.h`), `attention.h` and `elementwise.h`,
+`prenorm.h` one whose norms come first; `dropout.h` is dropout, `panels.h` how matrices are laid out, `threads.h` how work is
+shared out. All of it is written once over three things that differ: the vector class (`vector.h`), the sums of a block of a product (`sums_vector.h`, `sums_amx.h`) and the precision of products.
 A unit an instruction set (`avx2.cpp` and so on) says which it takes and becomes a library of its own (`library.h`).
 
 `building` compiles them, in a wheel or at first use; `library` loads one; `backend` chooses and calls it; `layer` hands it an

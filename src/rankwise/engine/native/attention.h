@@ -16,6 +16,7 @@ struct Heads {
     const float* bias;     // null, or by text, head, query and key:
     long bias_text, bias_head, bias_query;
     float scale;
+    long window;           // 0, or keys are seen of queries that are less than so many tokens away
     Mask mask;             // rows: (text, head, query up to longest)
 };
 
@@ -80,11 +81,13 @@ inline void product(const Number* rows, long stride, long count, const Number* p
         }
 }
 
-// scale * scores + bias of one row, from a key on; the keys behind the text's end are -inf.
+// scale * scores + bias of one row, from a key on; the keys behind the text's end are -inf, and those out of the window.
 inline Vector biased(const Heads& h, const Place& p, const float* scores, long query, long key) {
     Vector s = load(scores + key) * h.scale;
     if (p.bias) s = s + load_first(p.bias + query * h.bias_query + key, p.length - key);
-    return first(p.length - key, s, broadcast(-INFINITY));
+    if (!h.window || p.length <= h.window) return first(p.length - key, s, broadcast(-INFINITY));
+    const Integers apart = lanes() + (int32_t)(key - query);
+    return (apart < (int32_t)h.window) & (apart > -(int32_t)h.window) & (lanes() < (int32_t)(p.length - key)) ? s : broadcast(-INFINITY);
 }
 
 // Rows of fp32 sums where they belong.

@@ -36,8 +36,7 @@ struct Moments {
     }
 };
 
-// out, low = dropout(unit weight + bias) of a row; unit: the row with its mean taken off, over its deviation. Unit and low may
-// be null.
+// out, low = dropout(unit weight + bias) of a row; unit: the row with its mean taken off, over its deviation. Each may be null.
 inline void write_norm(const float* row, const Moments& moments, const float* weight, const float* bias, const MaskRow& mask,
                        long columns, float* out, Number* low, Number* unit) {
     for (long j = 0; j < columns; j += 2 * LANES) {
@@ -46,7 +45,7 @@ inline void write_norm(const float* row, const Moments& moments, const float* we
             const long column = j + LANES * half;
             one[half] = (load(row + column) - moments.mean) * moments.inverse;
             scaled[half] = mask(fma(one[half], load(weight + column), load(bias + column)), column);
-            stream(out + column, scaled[half]);
+            if (out) stream(out + column, scaled[half]);
         }
         if (unit) stream(unit + j, one[0], one[1]);
         if (low) stream(low + j, scaled[0], scaled[1]);
@@ -86,10 +85,10 @@ inline void add_norm(const Number* update, const float* residual, const Mask& ma
     });
 }
 
-// From the gradients of out and low, either of which may be null, those of update and residual, and (unless null) their
-// sum, `above`. The residual's may lie where the gradient of out does.
+// From the gradients of out and low, either of which may be null, those of update (unless null) and residual, and (unless null)
+// their sum, `above`. The residual's may lie where the gradient of out does, or `onto`, which (unless null) is added to it.
 inline void add_norm_backward(const float* grad, const Number* grad_low, const Number* unit, const float* inverse, const Mask& mask,
-                              const float* weight, long rows, long columns, Number* update, float* residual, float* above) {
+                              const float* weight, const float* onto, long rows, long columns, Number* update, float* residual, float* above) {
     for_every_row(rows, columns, [&](long row, float* weighted) {
         const MaskRow masked(mask, row);
         const long start = row * columns;
@@ -108,11 +107,12 @@ inline void add_norm_backward(const float* grad, const Number* grad_low, const N
             Vector kept[2];
             for (int half = 0; half < 2; ++half) {
                 const long column = j + LANES * half;
-                const Vector g = (load(weighted + column) - mean - load(unit + start + column) * mean_along) * inverse[row];
+                Vector g = (load(weighted + column) - mean - load(unit + start + column) * mean_along) * inverse[row];
+                if (onto) g = g + load(onto + start + column);
                 stream(residual + start + column, g);
                 kept[half] = masked(g, column);
             }
-            stream(update + start + j, kept[0], kept[1]);
+            if (update) stream(update + start + j, kept[0], kept[1]);
         }
     });
 }

@@ -22,11 +22,16 @@ struct Norm {
 
 struct Layer {
     long hidden, heads, width, source_count;
-    int firsts_only;
+    long window;          // see `Heads`
+    int firsts_only;      // the result is that of the texts' first tokens
+    int all_ask;          // which are taken behind attention, where all tokens ask; else they alone do
+    int pre_norm;         // prenorm.h's
+    const float* angles;  // cosines and sines of rotary positions (tokens, width); null without
     Dropout probabilities;
     Sites sources[3];  // query, key and value, in as many products
     Sites attention_output, ffn_in, ffn_out;
     Norm attention_norm, ffn_norm;
+    bool firsts_ask() const { return firsts_only && !all_ask; }
 };
 
 // Texts of similar length (packing.py), and the biases of their scores (null, or by text, head, query and key).
@@ -71,12 +76,12 @@ struct Shape {
         for (long text = 0; text < last.texts; ++text) stop += last.lengths[text];
     }
     // Of the result of the source `number`: queries alone may be fewer.
-    long of_source(const Layer& layer, long number) const { return number == 0 && layer.firsts_only ? rows : tokens; }
+    long of_source(const Layer& layer, long number) const { return number == 0 && layer.firsts_ask() ? rows : tokens; }
 };
 
 struct Masks {
     Mask sources[3][3] = {}, attention_output[3] = {}, ffn_in[3] = {}, ffn_out[3] = {};
-    Mask attention_norm{}, ffn_norm{};
+    Mask attention_norm{}, gate{}, ffn_norm{};
     std::vector<Mask> probabilities;
     long used;
     Masks(const Layer& layer, const Batch& batch, const Shape& shape, const int32_t* numbers) {
@@ -84,22 +89,23 @@ struct Masks {
         for (long i = 0; i < layer.source_count; ++i) draw.take(layer.sources[i], shape.of_source(layer, i), sources[i]);
         for (long g = 0; g < batch.group_count; ++g) {
             const Group& group = batch.groups[g];
-            const long queries = layer.firsts_only ? 1 : group.longest;
+            const long queries = layer.firsts_ask() ? 1 : group.longest;
             probabilities.push_back(draw.take(layer.probabilities, group.texts * layer.heads * queries));
         }
         draw.take(layer.attention_output, shape.rows, attention_output);
         attention_norm = draw.take(layer.attention_norm.dropout, shape.rows);
         draw.take(layer.ffn_in, shape.rows, ffn_in);
+        if (layer.pre_norm) gate = draw.take(layer.ffn_norm.dropout, shape.rows);
         draw.take(layer.ffn_out, shape.rows, ffn_out);
-        ffn_norm = draw.take(layer.ffn_norm.dropout, shape.rows);
+        if (!layer.pre_norm) ffn_norm = draw.take(layer.ffn_norm.dropout, shape.rows);
         used = draw.used;
     }
 };
 
 // What the backward pass needs beside the layer's input; inputs of linear layers only where these have adapters.
 struct Kept {
-    Number *asking = nullptr, *y[3] = {}, *context = nullptr, *unit = nullptr, *low = nullptr, *slope = nullptr;
-    Number *activated = nullptr, *ffn_unit = nullptr;
+    Number *asking = nullptr, *normed = nullptr, *y[3] = {}, *context = nullptr, *unit = nullptr, *low = nullptr;
+    Number *slope = nullptr, *activated = nullptr, *ffn_unit = nullptr;  // slope: gelu's, or what a gate is made of
     float *inverse = nullptr, *ffn_inverse = nullptr;
     SitesKept sources[3], attention_output, ffn_in, ffn_out;
     std::vector<float*> statistics;
@@ -107,7 +113,8 @@ struct Kept {
     // keep: where; null keeps nothing. `size` is what it takes in any case.
     Kept(const Layer& layer, const Batch& batch, const Shape& shape, char* keep) : statistics(batch.group_count) {
         Keeper keeper{keep};
-        if (layer.firsts_only) asking = keeper.take<Number>(shape.rows * layer.hidden);
+        if (layer.firsts_ask()) asking = keeper.take<Number>(shape.rows * layer.hidden);
+        if (layer.pre_norm && adapted(layer.sources[0])) normed = keeper.take<Number>(shape.tokens * layer.hidden);
         for (long i = 0; i < layer.source_count; ++i) {
             const long count = shape.of_source(layer, i);
             y[i] = keeper.take<Number>(count * layer.sources[i].d_out());
@@ -115,16 +122,17 @@ struct Kept {
         }
         for (long g = 0; g < batch.group_count; ++g) {
             const Group& group = batch.groups[g];
-            statistics[g] = keeper.take<float>(group.texts * layer.heads * (layer.firsts_only ? 1 : group.longest));
+            statistics[g] = keeper.take<float>(group.texts * layer.heads * (layer.firsts_ask() ? 1 : group.longest));
         }
         if (adapted(layer.attention_output)) context = keeper.take<Number>(shape.rows * layer.hidden);
         attention_output = SitesKept(layer.attention_output, shape.rows, keeper);
-        unit = keeper.take<Number>(shape.rows * layer.hidden);
-        inverse = keeper.take<float>(shape.rows);
+        const long first = layer.pre_norm ? shape.tokens : shape.rows;  // rows of the first norm
+        unit = keeper.take<Number>(first * layer.hidden);
+        inverse = keeper.take<float>(first);
         if (adapted(layer.ffn_in)) low = keeper.take<Number>(shape.rows * layer.hidden);
         ffn_in = SitesKept(layer.ffn_in, shape.rows, keeper);
         slope = keeper.take<Number>(shape.rows * layer.ffn_in.d_out());
-        if (adapted(layer.ffn_out)) activated = keeper.take<Number>(shape.rows * layer.ffn_in.d_out());
+        if (adapted(layer.ffn_out)) activated = keeper.take<Number>(shape.rows * layer.ffn_out.d_in());
         ffn_out = SitesKept(layer.ffn_out, shape.rows, keeper);
         ffn_unit = keeper.take<Number>(shape.rows * layer.hidden);
         ffn_inverse = keeper.take<float>(shape.rows);
@@ -153,7 +161,7 @@ struct Part {
         // Sources hold 3, 1 and 2, or 1 each of query, key and value.
         const long source = layer.source_count == 1 ? 0 : std::min(number, layer.source_count - 1);
         const long before = layer.source_count == 1 ? number : number - source;
-        const bool texts = layer.firsts_only && source == 0;
+        const bool texts = layer.firsts_ask() && source == 0;
         stride = layer.sources[source].d_out();
         place = y[source] + (texts ? group.first_text : group.start) * stride + before * layer.hidden;
     }
@@ -163,8 +171,8 @@ inline Heads heads_of(const Layer& layer, const Group& group, Number* const (&y)
     const Part query(layer, group, y, 0), key(layer, group, y, 1), value(layer, group, y, 2);
     return Heads{query.place, key.place,   value.place,   query.stride,    key.stride,
                  value.stride, group.lengths, group.texts, layer.heads,     layer.width,
-                 group.longest, layer.firsts_only, group.bias, group.bias_text, group.bias_head,
-                 group.bias_query, 1.0f / std::sqrt((float)layer.width), mask};
+                 group.longest, layer.firsts_ask(), group.bias, group.bias_text, group.bias_head,
+                 group.bias_query, 1.0f / std::sqrt((float)layer.width), layer.window, mask};
 }
 
 // The idle tokens of a result that attention writes, which belong to no group.
@@ -179,12 +187,50 @@ inline void take_firsts(const Batch& batch, const Any* x, long columns, Any* to)
         std::memcpy(to + text * columns, x + batch.firsts[text] * columns, columns * sizeof(Any));
 }
 
-// Gradients of the update and the residual from those of the norm and of its copy for products, either of which may be null.
+// Gradients of the update and the residual, `onto` added to this, from those of the norm and of its copy for products; all but
+// the residual's may be null.
 inline void norm_backward(const Norm& norm, const float* grad, const Number* grad_low, const Number* unit, const float* inverse,
-                   const Mask& mask, long rows, long hidden, Number* update, float* residual) {
+                          const Mask& mask, const float* onto, long rows, long hidden, Number* update, float* residual) {
     Buffer<float> above(norm.grad_bias ? rows * hidden : 0);
-    add_norm_backward(grad, grad_low, unit, inverse, mask, norm.weight, rows, hidden, update, residual, above);
+    add_norm_backward(grad, grad_low, unit, inverse, mask, norm.weight, onto, rows, hidden, update, residual, above);
     if (norm.grad_bias) column_sums(static_cast<const float*>(above), hidden, rows, hidden, norm.grad_bias);
+}
+
+// The context of the sources' results; of the texts' first tokens alone where only these ask.
+inline void context_of(const Call& call, Number* const (&y)[3], Number* context) {
+    const auto& [layer, batch, shape, masks, kept] = call;
+    if (!layer.firsts_ask()) clear_idle(shape, layer.hidden, context);
+    for (long g = 0; g < batch.group_count; ++g) {
+        const Group& group = batch.groups[g];
+        const long first = layer.firsts_ask() ? group.first_text : group.start;
+        attention(heads_of(layer, group, y, masks.probabilities[g]), context + first * layer.hidden, layer.hidden, kept.statistics[g]);
+    }
+}
+
+// Gradients of the sources' results from that of the context.
+inline void context_backward(const Call& call, const Number* context, Number* const (&y)[3]) {
+    const auto& [layer, batch, shape, masks, kept] = call;
+    for (long i = layer.firsts_ask() ? 1 : 0; i < layer.source_count; ++i) clear_idle(shape, layer.sources[i].d_out(), y[i]);
+    for (long g = 0; g < batch.group_count; ++g) {
+        const Group& group = batch.groups[g];
+        const long first = layer.firsts_ask() ? group.first_text : group.start;
+        attention_backward(heads_of(layer, group, kept.y, masks.probabilities[g]), context + first * layer.hidden, layer.hidden,
+                           kept.statistics[g], Part(layer, group, y, 0).place, Part(layer, group, y, 1).place, Part(layer, group, y, 2).place);
+    }
+}
+
+// Whether gradients are wanted of attention, or below it.
+inline bool trains_before(const Layer& layer, bool below) {
+    bool before = below || layer.attention_norm.grad_bias || trains(layer.attention_output);
+    for (long i = 0; i < layer.source_count; ++i) before = before || trains(layer.sources[i]);
+    return before;
+}
+
+// The rows of the texts' first tokens back where they were taken from, among zeros.
+template <class Any>
+inline void give_firsts(const Batch& batch, const Any* x, long columns, Any* to) {
+    std::memset(to, 0, batch.tokens * columns * sizeof(Any));
+    for (long text = 0; text < batch.texts; ++text) std::memcpy(to + batch.firsts[text] * columns, x + text * columns, columns * sizeof(Any));
 }
 
 // --- the layer ------------------------------------------------------------------------------------------------
@@ -213,12 +259,7 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
             const Number* input = firsts && i == 0 ? asking : low;
             forward(layer.sources[i], kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
         }
-        if (!firsts) clear_idle(shape, hidden, context);
-        for (long g = 0; g < batch.group_count; ++g) {
-            const Group& group = batch.groups[g];
-            const Heads heads = heads_of(layer, group, y, masks.probabilities[g]);
-            attention(heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g]);
-        }
+        context_of(call, y, context);
     }
     Buffer<Number> update(rows * hidden);
     Result<Number> unit(kept.unit, rows * hidden), ffn_unit(kept.ffn_unit, rows * hidden), between_low(kept.low, rows * hidden);
@@ -247,23 +288,17 @@ inline void layer_backward(const Call& call, const Number* low, const float* gra
     Buffer<Number> update(rows * hidden);
     Buffer<float> own(firsts || !grad_x ? rows * hidden : 0);
     float* residual = firsts || !grad_x ? own : grad_x;  // the norms' gradients of it, one after the other
-    norm_backward(layer.ffn_norm, grad, grad_low, kept.ffn_unit, kept.ffn_inverse, masks.ffn_norm, rows, hidden, update, residual);
+    norm_backward(layer.ffn_norm, grad, grad_low, kept.ffn_unit, kept.ffn_inverse, masks.ffn_norm, nullptr, rows, hidden, update, residual);
     Buffer<Number> between(rows * hidden);
     {
         Buffer<Number> above(rows * inner);
         backward(layer.ffn_out, kept.ffn_out, masks.ffn_out, kept.activated, update, rows, nullptr, kept.slope, above);
         backward(layer.ffn_in, kept.ffn_in, masks.ffn_in, kept.low, above, rows, nullptr, nullptr, between);
     }
-    bool before = below || layer.attention_norm.grad_bias || trains(layer.attention_output);
-    for (long i = 0; i < layer.source_count; ++i) before = before || trains(layer.sources[i]);
-    if (!before) return;
-    norm_backward(layer.attention_norm, residual, between, kept.unit, kept.inverse, masks.attention_norm, rows, hidden, update,
-                  residual);
-    if (firsts && grad_x) {
-        std::memset(grad_x, 0, shape.tokens * hidden * sizeof(float));
-        for (long text = 0; text < batch.texts; ++text)
-            std::memcpy(grad_x + batch.firsts[text] * hidden, residual + text * hidden, hidden * sizeof(float));
-    }
+    if (!trains_before(layer, below)) return;
+    norm_backward(layer.attention_norm, residual, between, kept.unit, kept.inverse, masks.attention_norm, nullptr, rows, hidden,
+                  update, residual);
+    if (firsts && grad_x) give_firsts(batch, residual, hidden, grad_x);
     Number* context = between;  // its gradient; that of what lay between the norms is done with
     backward(layer.attention_output, kept.attention_output, masks.attention_output, kept.context, update, rows, nullptr, nullptr,
              context);
@@ -272,15 +307,8 @@ inline void layer_backward(const Call& call, const Number* low, const float* gra
     for (long i = 0; i < layer.source_count; ++i) {
         grads.emplace_back(shape.of_source(layer, i) * layer.sources[i].d_out());
         y[i] = grads.back();
-        if (!firsts || i > 0) clear_idle(shape, layer.sources[i].d_out(), y[i]);
     }
-    for (long g = 0; g < batch.group_count; ++g) {
-        const Group& group = batch.groups[g];
-        const Heads heads = heads_of(layer, group, kept.y, masks.probabilities[g]);
-        attention_backward(heads, context + (firsts ? group.first_text : group.start) * hidden, hidden, kept.statistics[g],
-                           Part(layer, group, y, 0).place, Part(layer, group, y, 1).place,
-                           Part(layer, group, y, 2).place);
-    }
+    context_backward(call, context, y);
     for (long i = layer.source_count - 1; i >= 0; --i) {
         if (firsts && i == 0) {
             Buffer<Number> asking(below ? rows * hidden : 0);

@@ -1,4 +1,4 @@
-"""An encoder layer as one call of the kernels, forward and one backward; `layer.EncoderLayer` in plain torch says what it is."""
+"""An encoder layer as one call of the kernels, forward and one backward; `layer` and `prenorm` say in plain torch what it is."""
 
 from __future__ import annotations
 
@@ -12,28 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankwise.engine.dropout import Stream, constants
-from rankwise.engine.layer import EncoderLayer, Norm
+from rankwise.engine.dropout import constants
+from rankwise.engine.layer import EncoderLayer, Norm, Pass
 from rankwise.engine.linear import Sites
 from rankwise.engine.native import structures
 from rankwise.engine.native.backend import Backend, address, place_of, where
-from rankwise.engine.packing import Packed
+from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
 
 
 class NativePass:
     """What all layers of one forward pass share, as the kernels take it."""
 
-    def __init__(self, batch: Packed, biases: Sequence[Tensor], stream: Stream | None) -> None:
-        """
-        biases
-            of attention scores, one a group. Shape: (texts, 1 or heads, 1 or longest, longest)
-        stream
-            dropout masks; None when nothing is dropped
-        """
+    def __init__(self, shared: Pass) -> None:
+        batch, biases, stream = shared.batch, shared.biases, shared.stream
+        self.shared = shared
         self.tokens = len(batch.positions)
         """idle ones among them"""
         self.texts, self.stream = len(batch.firsts), stream
-        self._alive = (batch, biases, None if stream is None else stream.columns)  # pointers go into them
+        self._alive = None if stream is None else stream.columns  # pointers go into it, and into the pass
         groups = (structures.Group * len(batch.groups))()
         for made, group, bias in zip(groups, batch.groups, biases, strict=True):
             made.lengths, made.texts, made.longest = group.lengths.ctypes.data, group.texts, group.longest
@@ -47,6 +43,14 @@ class NativePass:
             *(self.tokens, self.texts, len(groups), ctypes.addressof(groups), batch.firsts.data_ptr(), columns)
         )
 
+    def angles(self, width: int, theta: float) -> Tensor:
+        """Cosines, then sines, of rotary positions. Shape: (tokens, width)"""
+        table: Tensor = self.shared.once(
+            ("angles side by side", theta),
+            lambda: torch.cat(angles_of(self.shared.batch.positions, width, theta), -1).flatten(1),
+        )
+        return table
+
 
 class NativeLayer:
     """A layer's tensors where the kernels find them.
@@ -55,14 +59,26 @@ class NativeLayer:
     all calls, so that threads take turns.
     """
 
-    def __init__(self, layer: EncoderLayer, backend: Backend) -> None:
-        self.backend = backend
-        self.structure = structures.Layer()
+    def __init__(self, layer: EncoderLayer | PreNormLayer, backend: Backend) -> None:
+        self.backend, self.sizes = backend, layer.sizes
         self.turn = threading.Lock()
         self.hidden, self.firsts_only = layer.ffn_out.frozen.width, layer.firsts_only
-        self.structure.hidden, self.structure.heads, self.structure.width = self.hidden, layer.heads, layer.head_width
-        self.structure.source_count, self.structure.firsts_only = len(layer.sources), layer.firsts_only
-        self.structure.probabilities = _dropout(layer.attention_dropout)
+        self.rotary = layer.rotary if isinstance(layer, PreNormLayer) else None
+        self.both = backend.packs and self.rotary is None
+        """whether a copy for products runs beside the residual stream"""
+        self.structure = structures.Layer(
+            hidden=self.hidden,
+            heads=layer.sizes.heads,
+            width=layer.sizes.head_width,
+            source_count=len(layer.sources),
+            firsts_only=layer.firsts_only,
+            probabilities=_dropout(layer.sizes.attention_dropout),
+        )
+        if self.rotary is not None:
+            self.structure.pre_norm = self.structure.all_ask = True
+            self.structure.window = 0 if self.rotary.window is None else self.rotary.window + 1
+        self._nothing = torch.zeros(self.hidden)
+        """the bias of norms that have none"""
         self._trained: list[tuple[nn.Module, Any, str]] = []
         """of every tensor that may train its module, the structure that points to it and its gradient, and its name"""
         self._joint_biases: list[tuple[structures.Sites, Sites]] = []
@@ -71,15 +87,15 @@ class NativeLayer:
             self._set_sites(made, sites)
         for name in ("attention_output", "ffn_in", "ffn_out"):
             self._set_sites(getattr(self.structure, name), getattr(layer, name))
-        self._set_norm(self.structure.attention_norm, layer.attention_norm, layer.attention_output_dropout)
-        self._set_norm(self.structure.ffn_norm, layer.ffn_norm, layer.hidden_dropout)
+        self._set_norm(self.structure.attention_norm, layer.attention_norm, layer.sizes.attention_output_dropout)
+        self._set_norm(self.structure.ffn_norm, layer.ffn_norm, layer.sizes.hidden_dropout)
 
     def __call__(self, x: Tensor, low: Tensor, shared: NativePass) -> tuple[Tensor, Tensor]:
-        """See `layer.EncoderLayer.forward`. In fp32 x and low are one, before and after."""
+        """See `layer.EncoderLayer.forward`. In fp32 x and low are one, before and after, and where norms come first."""
         trained = [getattr(module, name) for module, _, name in self._trained]
-        low = low if self.backend.packs else x
+        low = low if self.both else x
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, low, *trained))
-        if self.backend.packs:
+        if self.both:
             both: tuple[Tensor, Tensor] = Through.apply(self, shared, keep, x, low, *trained)  # type: ignore[no-untyped-call]
             return both
         out: Tensor = Through.apply(self, shared, keep, x, None, *trained)[0]  # type: ignore[no-untyped-call]
@@ -89,8 +105,10 @@ class NativeLayer:
         """Of the result."""
         return shared.texts if self.firsts_only else shared.tokens
 
-    def point(self, trained: Sequence[Tensor]) -> list[Tensor]:
-        """Point to trained tensors. Returns: what must live while these are used"""
+    def point(self, trained: Sequence[Tensor], shared: NativePass) -> list[Tensor]:
+        """Point to trained tensors, and to a pass's. Returns: what must live while these are used"""
+        if self.rotary is not None:
+            self.structure.angles = where(shared.angles(self.sizes.head_width, self.rotary.theta))
         for (_, place, name), tensor in zip(self._trained, trained, strict=True):
             if name != "bias" or isinstance(place, structures.Norm):  # a site's is part of its joint one
                 setattr(place, name, where(tensor))
@@ -118,9 +136,15 @@ class NativeLayer:
             for name in ("lora_A", "lora_B", "magnitude", "bias"):
                 self._set(part, site, name)
 
-    def _set_norm(self, made: structures.Norm, norm: Norm, dropout: float) -> None:
-        made.weight, made.epsilon, made.dropout = where(norm.weight), norm.epsilon, _dropout(dropout)
-        self._set(made, norm, "bias")
+    def _set_norm(self, made: structures.Norm, norm: Norm | PlainNorm | None, dropout: float) -> None:
+        made.dropout = _dropout(dropout)
+        if norm is None:
+            return
+        made.weight, made.epsilon = where(norm.weight), norm.epsilon
+        if norm.bias is None:
+            made.bias = where(self._nothing)
+        else:
+            self._set(made, norm, "bias")
 
     def _set(self, place: Any, module: nn.Module, name: str) -> None:
         tensor = getattr(module, name)
@@ -144,9 +168,9 @@ class Through(torch.autograd.Function):
         x = x.contiguous()
         out = x.new_empty(layer.rows(shared), layer.hidden)
         out_low = None if low is None else torch.empty_like(out, dtype=low.dtype)
-        low = x if low is None else low.contiguous()
+        low = None if layer.rotary is not None else x if low is None else low.contiguous()
         with layer.turn:
-            alive = layer.point(trained)
+            alive = layer.point(trained, shared)
             backend.call(
                 "forward_pass",
                 *(
@@ -154,13 +178,13 @@ class Through(torch.autograd.Function):
                     byref(shared.structure),
                     address(drawn),
                     place_of(x),
-                    place_of(low, backend.precision),
+                    None if low is None else place_of(low, backend.precision),
                 ),
                 *(address(kept), address(out), address(out_low)),
             )
             del alive
         if keep:
-            ctx.layer, ctx.shared, ctx.both = layer, shared, out_low is not None
+            ctx.layer, ctx.shared = layer, shared
             ctx.save_for_backward(low, kept, drawn, *trained)
             ctx.set_materialize_grads(False)
         return out, out_low
@@ -173,17 +197,17 @@ class Through(torch.autograd.Function):
         grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
         gradients = [torch.empty_like(one) if need else None for one, need in zip(trained, needs, strict=True)]
         below = needs_x or needs_low
-        grad_x = torch.empty_like(low, dtype=torch.float32) if below else None
-        grad_below = torch.empty_like(low) if below else None
+        grad_x = torch.empty(shared.tokens, layer.hidden) if below else None
+        grad_below = torch.empty_like(low) if below and low is not None else None
         with layer.turn:
-            layer.point(trained)
+            layer.point(trained, shared)
             layer.point_to_gradients(gradients)
             layer.backend.call(
                 "backward_pass",
                 *(byref(layer.structure), byref(shared.structure), address(drawn), address(low), address(kept)),
                 *(address(one) for one in (grad, grad_low, grad_x, grad_below)),
             )
-        if not ctx.both:  # the gradient of x and low together
+        if not layer.both and low is not None:  # the gradient of x and low together
             grad_x, grad_below = grad_below, None
         return None, None, None, grad_x, grad_below, *gradients
 

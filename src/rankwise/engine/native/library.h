@@ -2,7 +2,7 @@
 // every function that may fail returns a status.
 #pragma once
 
-#include "layer.h"
+#include "prenorm.h"
 #ifdef EIGHT_BITS
 #include "integers.h"
 #endif
@@ -85,14 +85,20 @@ int layer_sizes(const Layer* layer, const Batch* batch, long* numbers, long* byt
     });
 }
 
-// See layer.h. numbers: of the dropout masks' rows. keep: for the backward pass; null keeps nothing
+// See layer.h and prenorm.h, whose layers take and give none of the copies for products. numbers: of the dropout masks' rows. keep: for the backward pass; null keeps nothing
 int forward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers, const float* x, const Number* low, char* keep, float* out,
                  Number* out_low, long threads) {
-    return guarded(threads, [&] { layer_forward(Call(layer, batch, numbers, keep), x, low, out, out_low); });
+    return guarded(threads, [&] {
+        const Call call(layer, batch, numbers, keep);
+        layer->pre_norm ? pre_norm_forward(call, x, out) : layer_forward(call, x, low, out, out_low);
+    });
 }
 
 int backward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers, const Number* low, char* keep, const float* grad,
                   const Number* grad_low, float* grad_x, Number* below, long threads) {
-    return guarded(threads, [&] { layer_backward(Call(layer, batch, numbers, keep), low, grad, grad_low, grad_x, below); });
+    return guarded(threads, [&] {
+        const Call call(layer, batch, numbers, keep);
+        layer->pre_norm ? pre_norm_backward(call, grad, grad_x) : layer_backward(call, low, grad, grad_low, grad_x, below);
+    });
 }
 }

@@ -54,8 +54,9 @@ class Norm(ctypes.Structure):
 
 class Layer(ctypes.Structure):
     _fields_ = (
-        *((name, c_long) for name in ("hidden", "heads", "width", "source_count")),
-        ("firsts_only", c_int),
+        *((name, c_long) for name in ("hidden", "heads", "width", "source_count", "window")),
+        *((name, c_int) for name in ("firsts_only", "all_ask", "pre_norm")),
+        ("angles", c_void_p),
         ("probabilities", Dropout),
         ("sources", Sites * 3),
         *((name, Sites) for name in ("attention_output", "ffn_in", "ffn_out")),
