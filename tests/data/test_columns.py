@@ -103,3 +103,34 @@ def test_labels_that_may_be_several_are_asked_about(tmp_path, mark):
     assert f"'sql{mark}python' may be one label or several: data.label_separator='{mark}'" in str(caught.value)
     assert read(label_separator=mark).labels[0] == ("sql", "python")
     assert read(label_separator="|").labels[0] == (f"sql{mark}python",)
+
+
+def read(path, **given):
+    return sources.read(str(path), config.from_dict({"data": given}).data, "train")
+
+
+PAIRS = [(f"it rained on day {n}", f"the street was wet on day {n}", "ab"[n % 2]) for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    "names", [("premise", "hypothesis"), ("sentence1", "sentence2"), ("#1 String", "#2 String"), ("text_a", "text_b")]
+)
+def test_two_texts_a_row_are_a_question_that_one_key_answers(write, names):
+    rows = "".join("\t".join(row) + "\n" for row in PAIRS)
+    path = write("\t".join((*names, "label")) + "\n" + rows, "pairs.tsv")
+    with pytest.raises(UserError, match=r"has two texts a row.*data\.pair=true"):
+        read(path)
+    assert read(path, pair=True).data.text == list(names)
+    assert read(path, text=names[0]).texts == [one for one, _, _ in PAIRS]
+
+
+def test_another_column_of_texts_is_told(write):
+    rows = "".join(f"{'ab'[n % 2]},a headline of day {n},and what was written below it on day {n}\n" for n in range(12))
+    source = read(write(f"category,headline,summary\n{rows}"))
+    assert any("data.text=[headline,summary]" in note for note in source.notes)
+
+
+def test_a_label_column_that_stands_twice_is_told(write):
+    path = write("text,label,label\n" + "".join(f"a text of day {n},a,b\n" for n in range(12)))
+    with pytest.raises(UserError, match="names the column 'label' twice"):
+        read(path)

@@ -347,3 +347,15 @@ def test_rows_that_look_like_types_in_part_are_rows(write):
 def test_a_row_with_a_label_and_no_text_is_still_told(write):
     with pytest.raises(UserError, match="row 41 .* has no text"):
         read(write("rows.tsv", table([*ROWS, ("", "good")], "\t")))
+
+
+def test_a_comma_inside_of_numbers_is_no_delimiter(write):
+    lines = "".join(f"a warm soup on day {n};{n % 7},{n % 10};{'ab'[n % 2]}\n" for n in range(40))
+    source = read(write("rows.csv", lines))
+    assert "';'" in source.line
+    assert {label for (label,) in source.labels} == {"a", "b"}
+
+
+def test_a_row_of_too_few_cells_is_told_what_to_do(write):
+    with pytest.raises(UserError, match="has 1 cells, expected 2 as in the header: fill in what is missing"):
+        read(write("rows.csv", table(ROWS) + "alone\n"))

@@ -18,7 +18,7 @@ from rankwise.errors import UserError
 
 LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "topic", "sentiment", "intent", "class_index", "class index"),
-    *("polarity", "rating", "stars", "score", "y", "tag"),
+    *("polarity", "rating", "overall", "stars", "score", "y", "tag", "gold_label"),
 )
 TEXT_NAMES = (
     *("text", "content", "body", "sentence", "review", "message", "description", "document", "article", "comment"),
@@ -47,6 +47,7 @@ _SHOWN = 8
 _FEW = 5
 """A label comes again: a column has at most one value for every so many rows; of a handful of rows, for every two."""
 _HANDFUL = 50
+_PAIRED = (("premise", "hypothesis"), ("1", "2"), ("_a", "_b"))
 _NUMBER = re.compile(r"\s*[-+]?\d[\d.,]*\s*")
 
 
@@ -56,13 +57,14 @@ class Columns:
 
     Attributes:
         reason: one sentence on what was chosen by what, None where the user named both.
-        others: columns that would do as the label too.
+        others, other_texts: columns that would do as the label and as the text too.
     """
 
     text: tuple[str, ...]
     label: str
     reason: str | None = None
     others: tuple[str, ...] = ()
+    other_texts: tuple[str, ...] = ()
 
 
 def is_known(name: str) -> bool:
@@ -91,11 +93,12 @@ def _never_repeats(table: Table, column: str) -> bool:
     return None not in cells and len(set(map(str, cells))) == len(cells)
 
 
-def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Columns:
+def choose(table: Table, text: Sequence[str] | None, label: str | None, *, pair: bool = False) -> Columns:
     """The text and label columns of a table.
 
     Args:
         text, label: what the user named, or None.
+        pair: whether the text is two columns.
 
     Raises `UserError` for a named column that is missing, and where nothing or too much would do.
     """
@@ -113,6 +116,13 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Colum
     kinds = _Kinds(table, names)
     why = []
     declares = "as its header declares"
+    both = kinds.pair() if not text and (pair or not found) else ()
+    if both and not pair:
+        raise UserError(
+            f"{table.name} has two texts a row, '{both[0]}' and '{both[1]}': data.text=[{','.join(both)}] data.pair=true reads "
+            f"them as a pair, data.text={both[0]} the first alone"
+        )
+    found = both or found
     if not found:
         found = (kinds.longest(table, exclude=label_by_name),)
         why.append(f"text is '{found[0]}' (the longest strings)")
@@ -129,7 +139,8 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None) -> Colum
             others = tuple(c for c in likely if c != label_by_name)
             why.append(f"label is '{label_by_name}' ({declares if table.declared_label else 'by name'})")
     assert label_by_name is not None
-    return Columns(found, label_by_name, "; ".join(why), others)
+    other_texts = () if text else kinds.beside(found, label_by_name)
+    return Columns(found, label_by_name, "; ".join(why), others, other_texts)
 
 
 def find_text(table: Table) -> tuple[str, ...]:
@@ -156,6 +167,9 @@ def _only(table: Table, kinds: _Kinds, likely: Sequence[str], words: Sequence[st
         if len(candidates) == 1:
             return candidates[0]
     shown = table.shown_columns()
+    twice = next((name for name in table.columns if name and table.columns.count(name) > 1), None)
+    if not likely and twice is not None:
+        table.require([twice], "data.label")
     if not likely:
         raise UserError(
             f"{table.name}: which column is the label? Its columns are {shown}, and none has few values that come "
@@ -220,6 +234,23 @@ class _Kinds:
                 "name it with data.text=..."
             )
         return max(lengths, key=lambda name: lengths[name])
+
+    def pair(self) -> tuple[str, ...]:
+        """Two columns of texts whose names say that they belong together: premise and hypothesis, or 1 and 2 in one name."""
+        by_lower = {name.strip().lower(): name for name in self.cells if not name.strip().isdigit()}
+        for name in sorted(by_lower, key=len):
+            for one, two in _PAIRED:
+                both = (name, name.replace(one, two))
+                if one in name and both[1] in by_lower and all(self.reads_as_text(by_lower[n]) for n in both):
+                    return tuple(by_lower[n] for n in both)
+        return ()
+
+    def beside(self, text: Sequence[str], label: str) -> tuple[str, ...]:
+        """Other columns whose cells read as texts, hardly come again and are at least half as long."""
+        lengths = {name: sum(map(len, map(str, cells))) / max(1, len(cells)) for name, cells in self.cells.items()}
+        least = max(lengths.get(name, 0) for name in text) / 2
+        others = [name for name in self.cells if name not in (*text, label) and lengths[name] >= least]
+        return tuple(name for name in others if 2 * self.values(name) > self.rows and self.reads_as_text(name))
 
     def labels(self) -> list[str]:
         """Columns of few values that come again."""

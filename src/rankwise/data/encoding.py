@@ -35,10 +35,13 @@ _NAMES = {
     "gb18030": "GB18030",
     "big5": "Big5",
     "euc_jp": "EUC-JP",
+    "iso2022_jp": "ISO-2022-JP",
 }
 _SAMPLE_BYTES = 1 << 16
 _GIVEN_UP = 1000
 """bytes that are not UTF-8 from which on a file is only judged once more if they are few in it"""
+_SHIFT = b"\x1b$B"
+"""what mail in Japanese writes before characters of seven bits"""
 _BROKEN = "\ufffd"
 
 
@@ -92,9 +95,10 @@ def look(file: Opener, wanted: str = AUTO, *, in_lines: bool = True) -> Look:
     if encoding is not None:
         return _decoded_look(file, encoding)
     utf8, lines, sample = _Utf8(), _Lines(file), bytearray()
-    has_quote = has_escape = False
+    has_quote = has_escape = has_shifts = False
     with file.open() as stream:
         for chunk in chunks(stream):
+            has_shifts = has_shifts or _SHIFT in chunk
             has_quote = has_quote or b'"' in chunk
             has_escape = has_escape or b'\\"' in chunk
             lines.add(chunk)
@@ -104,6 +108,8 @@ def look(file: Opener, wanted: str = AUTO, *, in_lines: bool = True) -> Look:
             if utf8.damaged:
                 _add_sample(sample, chunk)
     utf8.end()
+    if has_shifts and not utf8.damaged:
+        return _decoded_look(file, "iso2022_jp")
     if not utf8.damaged:
         return Look("utf-8-sig", "strict", has_quote, has_escape, (), lines.long)
     if utf8.is_it:

@@ -67,9 +67,11 @@ class _DatasetTable(Table):
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
+        from rankwise.data.formats.arrow import cells_of
+
         batches = self.dataset.select_columns(list(dict.fromkeys(names))).with_format("arrow")
         for batch in batches.iter(batch_size=1024):
-            cells = {name: batch.column(name).to_pylist() for name in batch.column_names}
+            cells = {name: cells_of(batch.column(name)) for name in batch.column_names}
             for row in zip(*(cells[name] for name in names), strict=True):
                 self.row += 1
                 yield row

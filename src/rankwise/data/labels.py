@@ -27,6 +27,7 @@ _INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 # What numpy prints, without commas: [1. 0. 1.] and ['a' 'b'].
 _BITS = re.compile(r"\[\s*[01]\.?(?:\s+[01]\.?)*\s*\]")
+_LOOSE_BITS = re.compile(r"[01](?:([ ,;|])[01])(?:\1[01])+")
 _WORDS = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]""")
 _TRUTHS = ("false", "true")
 SEPARATORS = ("|", ",", ";", "#")
@@ -57,7 +58,7 @@ def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
     elif isinstance(cell, (int, np.integer)):
         name = str(int(cell))
     elif isinstance(cell, (float, np.floating)):
-        name = str(int(cell)) if float(cell).is_integer() else repr(float(cell))
+        name = str(int(cell)) if float(cell).is_integer() else str(cell)
     else:
         raise ValueError(
             f"holds the label {repr(cell)[:60]}, expected a number or a name; "
@@ -98,6 +99,8 @@ def items(cell: Any, separator: str) -> list[Any] | None:
     written = cell.strip()
     if written[:1] + written[-1:] in ("{}", "()") and (several := _python_list(written)) is not None:
         return several
+    if _LOOSE_BITS.fullmatch(written):  # which as labels would stand there twice
+        return [int(bit) for bit in written[::2]]
     if not written.startswith("["):
         return [part for part in written.split(separator) if part.strip()]
     if _BITS.fullmatch(written):
@@ -173,12 +176,19 @@ def separator_of(cells: Iterable[Any], where: str) -> str:
     return likely[0] if likely else SEPARATORS[0]
 
 
+def may_be_several(names: Iterable[str]) -> str | None:
+    """A class name that a common mark splits into what other names hold too; None where none is."""
+    texts = set(names)
+    mark = next((mark for mark in SEPARATORS if _recombines(texts, mark)), None)
+    return next((text for text in sorted(texts) if mark in text), None) if mark else None
+
+
 def _recombines(texts: set[str], mark: str) -> bool:
     """Whether some label of a cell that a mark splits occurs in another cell too."""
     seen: set[str] = set()
     again = False
     for text in texts:
-        parts = {part.strip() for part in text.split(mark)}
+        parts = {part.strip() for part in text.split(mark)} - {""}
         again = again or bool(parts & seen)
         seen |= parts
     return again and any(mark in text for text in texts)
@@ -200,7 +210,8 @@ def multi_hot_width(cells: Iterable[Any], separator: str) -> int:
     """The number of labels when every cell is a list of that many zeros and ones, one a label; else 0."""
     widths: set[int] = set()
     for cell in cells:
-        is_list = isinstance(cell, (list, tuple, np.ndarray)) or (isinstance(cell, str) and cell.strip()[:1] == "[")
+        written = cell.strip() if isinstance(cell, str) else ""
+        is_list = isinstance(cell, (list, tuple, np.ndarray)) or written[:1] == "[" or _LOOSE_BITS.fullmatch(written)
         parts = items(cell, separator) if is_list else None
         if parts is None or any(part not in (0, 1) or isinstance(part, str) for part in parts):
             return 0

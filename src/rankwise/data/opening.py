@@ -40,6 +40,7 @@ _FOREIGN = (
     (b"{\\rtf", "an RTF document", "save it as text"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name what is inside"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it and name what is inside"),
+    (b"\x04\x22\x4d\x18", "an LZ4 archive", "unpack it and name what is inside"),
     (b"\x89PNG", "a picture", "name a table of texts"),
     (b"\xff\xd8\xff", "a picture", "name a table of texts"),
     (b"GIF8", "a picture", "name a table of texts"),

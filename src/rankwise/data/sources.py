@@ -28,6 +28,8 @@ from rankwise.data.text import joined, mended
 from rankwise.errors import UserError, nearest
 
 _UNLABELLED = "unlabelled"
+_NO_CLASS = -1
+"""what `datasets` has in a column of a ClassLabel where there is no label"""
 # What programs write for no value. As a class it may be meant (a country, an answer): it is told, not taken.
 _MISSING_WORDS = ("nan", "NaN", "NULL", "null", "NA", "N/A", "None", "<NA>", "#N/A")
 
@@ -138,7 +140,7 @@ def _columns(table: Table, data: Data) -> Columns:
         text = tuple(named) if named else choose(table, None, label[0]).text
         columns = Columns(text, label[0])
     else:
-        columns = choose(table, named or None, label)
+        columns = choose(table, named or None, label, pair=data.pair)
     if data.pair and len(columns.text) != 2:
         raise UserError(
             f"data.pair: true needs two text columns, such as data.text=[premise,hypothesis]; "
@@ -258,7 +260,7 @@ def _labelled(rows: _Rows, table: Table, data: Data, columns: Columns, role: str
     counts = Counter(name for label in chosen for name in label)
     notes = [*table.notes, *scheme.notes, *_row_notes(rows, role)]
     if role == "train":
-        notes += _class_notes(counts, columns, len(chosen), table.name)
+        notes += _class_notes(counts, columns, len(chosen), table.name, data.multi_label)
     fixed = table.has_fixed_columns
     resolved = msgspec.structs.replace(
         data,
@@ -293,10 +295,13 @@ class _Scheme:
         self.names: tuple[str, ...] | None = tuple(rows.label) if rows.several else table.class_names.get(column)
         self.numbers: labels.Numbers | None = None
         self._width = 0
+        self._of_one: bool | None = None
         given = declared(data)
         if data.multi_label and not rows.several:
             self._several(data)
-        elif not rows.several and rows.role == "train" and labels.are_lists(rows.cells):
+        elif not rows.several and labels.are_lists(rows.cells):
+            self._of_one = all(len(labels.items(cell, self.separator) or ()) < 2 for cell in rows.cells)
+        if self._of_one is False and rows.role == "train":
             raise UserError(
                 f"{rows.places[0]} holds a list in '{column}', as every row does: with data.multi_label=true a text may "
                 "carry several labels"
@@ -339,7 +344,7 @@ class _Scheme:
             self.separator = labels.separator_of(cells, f"the column '{self._column}'")
 
     def _is_missing(self, cell: Any) -> bool:
-        if cell is None or cell != cell:
+        if cell is None or cell != cell or (cell == _NO_CLASS and self._column in self._table.class_names):
             return True
         return isinstance(cell, str) and cell.strip() in self._data.missing
 
@@ -360,7 +365,7 @@ class _Scheme:
                 return labels.of_bits(labels.items(cell, self.separator) or [], self.names or ())
             if self._data.multi_label:
                 return labels.names_of(cell, self.numbers, self.separator)
-            name = labels.name_of(cell, self.numbers)
+            name = labels.name_of(labels.items(cell, self.separator) if self._of_one else cell, self.numbers)
         except ValueError as error:
             raise UserError(f"{self._rows.places[code]} {error}") from error
         return None if name is None else (name,)
@@ -423,13 +428,16 @@ def _row_notes(rows: _Rows, role: str) -> list[str]:
     return notes
 
 
-def _class_notes(counts: Counter[str], columns: Columns, rows: int, where: str) -> list[str]:
+def _class_notes(counts: Counter[str], columns: Columns, rows: int, where: str, is_multi_label: bool) -> list[str]:
     """What the user should know of the classes; refuses a column that is no class at all."""
     notes = labels.alike(counts)
     words = [name for name in counts if name in _MISSING_WORDS]
     if words:
         shown = ", ".join(f"'{word}' ({counts[word]:,} rows)" for word in words)
         notes.append(f"the class {shown} may stand for a missing value: data.missing=[{words[0]}] reads it as none")
+    several = None if is_multi_label else labels.may_be_several(counts)
+    if several is not None:
+        notes.append(f"the class '{several}' may be several labels: data.multi_label=true reads them so")
     truths = [name for name in counts if name.lower() in ("true", "false")]
     others = [name for name in counts if name in ("0", "1")]
     if truths and others:
@@ -441,6 +449,12 @@ def _class_notes(counts: Counter[str], columns: Columns, rows: int, where: str) 
         )
     if 2 * len(counts) > rows >= 20:
         notes.append(f"'{columns.label}' has {len(counts):,} classes in {rows:,} rows: is it the label?")
+    if columns.other_texts:
+        both = ",".join((*columns.text, columns.other_texts[0]))
+        shown = " and ".join(map(repr, columns.other_texts[:3]))
+        notes.append(
+            f"{shown} read{'s' if len(columns.other_texts) == 1 else ''} as text too: data.text=[{both}] takes both"
+        )
     if columns.others:
         notes.append(f"the label is '{columns.label}'; {', '.join(map(repr, columns.others[:6]))} would do too")
     return notes

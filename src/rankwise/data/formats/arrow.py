@@ -21,6 +21,13 @@ _BATCH_ROWS = 1024
 _DICT, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 
 
+def cells_of(column: Any) -> list[Any]:
+    """Python's values of a column; numbers that are no double as they are written: 4.7 and not 4.699999809265137."""
+    if pa.types.is_decimal(column.type) or (pa.types.is_floating(column.type) and column.type.bit_width < 64):
+        return [None if cell is None else float(cell) for cell in column.cast(pa.string()).to_pylist()]
+    return list(column.to_pylist())
+
+
 class _Batches(Table):
     """Rows that come in record batches."""
 
@@ -34,7 +41,7 @@ class _Batches(Table):
             for whole in self._batches(distinct):
                 for start in range(0, whole.num_rows, _BATCH_ROWS):
                     batch = whole.slice(start, _BATCH_ROWS)
-                    cells = {name: batch.column(name).to_pylist() for name in distinct}
+                    cells = {name: cells_of(batch.column(name)) for name in distinct}
                     for row in zip(*(cells[name] for name in names), strict=True):
                         self.row += 1
                         yield row

@@ -103,10 +103,11 @@ class Delimited(Table):
             if len(record) > width and not any(cell.strip() for cell in record[width:]):
                 return record[:width]
         expected = "as in the header" if self._dialect.has_header else "as in the first row"
-        raise UserError(
-            f"{self.where()} has {len(record)} cells, expected {width} {expected}: "
-            f"quote cells that hold {_called(self._dialect.delimiter)}"
+        mark = _called(self._dialect.delimiter)
+        advice = (
+            f"quote cells that hold {mark}" if len(record) > width else f"fill in what is missing, {mark} between cells"
         )
+        raise UserError(f"{self.where()} has {len(record)} cells, expected {width} {expected}: {advice}")
 
 
 def _called(delimiter: str) -> str:

@@ -134,6 +134,8 @@ def _delimiter(sample: Sample, file: Opener, reading: Reading, fallback: str) ->
         return rare
     if best == 0:
         return fallback
+    if len(likely) > 1 and sample.has_decimal_commas():
+        likely.remove(",")
     if len(likely) > 1:
         likely = _with_names(sample, likely, reading.wanted) or telling or likely
     if len(likely) > 1 and fallback == "\t" and fallback in likely:

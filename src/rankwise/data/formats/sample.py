@@ -52,6 +52,10 @@ class Sample:
                 shares.append((sum(len(row) == width for row in rows) / len(rows), width))
         return max(shares)
 
+    def has_decimal_commas(self) -> bool:
+        """Whether every comma, of which there are some, stands between two digits."""
+        return "," in self._text and not re.search(r"(?<!\d),|,(?!\d)", self._text)
+
     def has_quotes_behind_spaces(self, delimiter: str) -> bool:
         """Whether most rows have a quote behind a delimiter and a space, where it encloses nothing for most programs."""
         lines = self._text.count("\n") or 1
