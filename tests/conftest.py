@@ -51,10 +51,12 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
-    """Token files of the tests go to a folder of their own; fetched packages stay where they are."""
+    """Token files of the tests go to a folder of their own; packages that were fetched and kernels that were compiled, named by
+    what they are made of, stay for the next run."""
     before = os.environ.get("RANKWISE_CACHE")
-    fetched, own = caches.cache("packaged"), tmp_path_factory.mktemp("cache")
-    (own / "packaged").symlink_to(fetched)
+    own = tmp_path_factory.mktemp("cache")
+    for kind in ("packaged", "native", "sanitized", "compared"):
+        (own / kind).symlink_to(caches.cache(kind))
     os.environ["RANKWISE_CACHE"] = str(own)
     yield
     if before is None:

@@ -18,6 +18,7 @@ from engine.test_native import adapted_wide, each, made
 from rankwise.engine.native import backend as backends
 from rankwise.engine.native import building
 from rankwise.errors import UserError
+from rankwise.machine import caches
 
 HERE = Path(__file__).parent
 
@@ -83,11 +84,11 @@ print("all equal")
     ("library_of", "flags", "complaint"),
     [
         ("libasan.so", ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], "AddressSanitizer"),
-        ("libtsan.so", ["-fsanitize=thread", "-DTHREADS_OF_OUR_OWN"], "kernels-sanitized.so"),
+        ("libtsan.so", ["-fsanitize=thread", "-DTHREADS_OF_OUR_OWN"], "kernels-scalar-"),
     ],
     ids=["addresses and undefined behaviour", "threads"],
 )
-def test_sanitizers_find_nothing(library_of, flags, complaint, tmp_path):
+def test_sanitizers_find_nothing(library_of, flags, complaint):
     compiler = building.compiler()
     if compiler is None or not building.is_known_system():
         pytest.skip("no C++ compiler here")
@@ -96,8 +97,7 @@ def test_sanitizers_find_nothing(library_of, flags, complaint, tmp_path):
     ).stdout
     if not Path(said.strip()).is_absolute():
         pytest.skip(f"{compiler} has no {library_of}")
-    target = tmp_path / "kernels-sanitized.so"
-    building.build(compiler, "scalar", target, flags=["-O1", "-g", *flags])
+    target = building.kept(compiler, "scalar", caches.cache("sanitized"), flags=["-O1", "-g", *flags])
     script = SCRIPT.format(tests=str(HERE.parent), library=str(target))
     environment = {
         **os.environ,

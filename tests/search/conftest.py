@@ -1,6 +1,7 @@
 """A search over the tiny encoder whose trials take a second."""
 
 import copy
+import time
 
 import pytest
 
@@ -15,3 +16,22 @@ def sweep(config):
         "axes": {"adapter.scope": [["query"], ["query", "value"]], "train.learning_rate": [2e-3, 1e-2]},
         "strategy": {"name": "factorial"},
     }
+
+
+@pytest.fixture
+def slower(monkeypatch):
+    """Make every step take so many seconds more by the process's clocks, which nobody waits for."""
+    from rankwise.training.loop import Loop
+
+    step, passed = Loop._train_step, []
+    for name in ("time", "perf_counter"):
+        monkeypatch.setattr(time, name, lambda now=getattr(time, name): now() + sum(passed))
+
+    def by(seconds):
+        def stepping(loop):
+            step(loop)
+            passed.append(seconds)
+
+        monkeypatch.setattr(Loop, "_train_step", stepping)
+
+    return by

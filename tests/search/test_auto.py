@@ -1,5 +1,6 @@
 """auto: columns are found, the clock is planned and kept, and the choice is explained."""
 
+import dataclasses
 import json
 import time
 from types import SimpleNamespace
@@ -147,7 +148,9 @@ def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_e
 
 
 @pytest.mark.slow
-def test_auto_ends_with_a_winner_and_its_lines(tiny_model, news, tmp_path, capsys):
+def test_auto_ends_with_a_winner_and_its_lines(tiny_model, news, tmp_path, capsys, monkeypatch, slower):
+    slower(0.1)
+    monkeypatch.setattr(clock, "measure", lambda *words: dataclasses.replace(measure(*words), step_s=0.105))
     words = [f"model.name={tiny_model}", f"data.test={news['test']}", "engine=reference", "data.validation_size=0.1"]
     limits = ["--max-params", "20k", "--max-minutes", "0.5", "--out", str(tmp_path / "a")]
     assert main(["auto", str(news["train"]), *words, *limits]) == 0
@@ -179,19 +182,9 @@ def test_near_the_end_of_the_clock_fewer_go_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypatch):
+def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypatch, slower):
     """The plan believes steps to be a hundred times faster than they are."""
-    from rankwise.training.loop import Loop
-
-    step = Loop._train_step
-
-    def slow(self):
-        until = time.process_time() + 0.1
-        while time.process_time() < until:
-            pass
-        step(self)
-
-    monkeypatch.setattr(Loop, "_train_step", slow)
+    slower(0.1)
     monkeypatch.setattr(clock, "measure", lambda *_: Speed(step_s=0.001, score_s=1e-3, setup_s=1.0))
     words = [
         f"model.name={config['model']['name']}",
@@ -225,6 +218,7 @@ def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path)
     assert record["metric"] == goal
     run = rankwise.Run(tmp_path / "out" / record["winner"]["run"])
     assert run.config.train.select.metric == goal
+    assert not (tmp_path / "out" / "again").exists(), "steps that the user named are kept, whatever is left of the clock"
     assert run.result["decision"]["goal"] == goal
     assert record["winner"]["mean"] == run.result["decision"]["value"]
     assert record["winner"]["mean"] >= max(floor["mean"] for floor in record["auto"]["floors"])

@@ -65,7 +65,7 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
     monkeypatch.setattr(module, "plan_clock", too_short)
     load_data.__globals__["_loaded"].clear()
     words = [f"model.name={tiny_model}", "data.validation_size=0.1"]
-    record = module.auto(str(news["train"]), words, max_params="20k", out=tmp_path / "a")
+    record = module.auto(str(news["train"]), words, max_params="20k", max_minutes=0.5, out=tmp_path / "a")
     assert record["winner"]["run"].startswith("floors/")
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
 

@@ -41,7 +41,7 @@ def test_a_base_that_wins_at_the_edge_is_said_so(sweep, tmp_path, monkeypatch):
 @pytest.mark.parametrize("metric", ["loss", "macro_f1", "accuracy"])
 def test_the_best_group_is_by_the_wanted_score_and_holds_the_winner(sweep, tmp_path, metric):
     sweep["metric"], sweep["axes"] = metric, {"train.learning_rate": [1e-7, 2e-7, 1e-2]}
-    sweep["base"]["train"] |= {"steps": 300, "eval_every": 150, "batch_size": 16}
+    sweep["base"]["train"] |= {"steps": 100, "eval_every": 50, "batch_size": 16}
     record = run(sweep, tmp_path / "s")
     assert record["groups"][0][0] == record["winner"]["trial"] == 2
     values = [row[metric] if metric != "accuracy" else row["chosen"] for row in record["table"]]

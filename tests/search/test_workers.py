@@ -76,7 +76,7 @@ def went_on(record, folder):
 def test_a_killed_worker_loses_nothing(long_sweep, tmp_path):
     folder = tmp_path / "s"
     thread, killed = kill_at_the_first_checkpoint(folder, children)
-    record = search(long_sweep, out=folder, console=QUIET, workers=Processes(2, threads=1))
+    record = search(long_sweep, out=folder, console=QUIET, workers=Processes(1, threads=1))
     thread.join()
     assert killed
     assert [row["status"] for row in record["table"]] == ["done", "done"]

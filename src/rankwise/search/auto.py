@@ -222,7 +222,7 @@ def _chosen(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def rivals(winner: Winner) -> Winner | None:
-        return longer(winner, folder, ends - fits.reserve_s)
+        return None if fits.steps_given else longer(winner, folder, ends - fits.reserve_s)
 
     def ending(winner: Winner) -> Winner:
         return on_all_rows(winner, folder, ends - fits.end_s)

@@ -63,6 +63,8 @@ class ClockPlan:
     """for all that comes after the search"""
     end_s: float = 0.0
     """of it, for what comes last: the proof, and scoring test rows"""
+    steps_given: bool = False
+    """by the user: no run takes more, whatever is left of the clock"""
 
 
 def fit_clock(
@@ -191,6 +193,7 @@ def plan_clock(
             train_s=wanted * runs * speed.step_s + head_first + runs * evaluations * evaluation,
             reserve_s=reserve,
             end_s=end,
+            steps_given=steps is not None,
         )
         if steps is not None or (wanted >= _FEWEST_STEPS and found.epochs >= _WANTED_EPOCHS):
             return found

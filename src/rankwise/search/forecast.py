@@ -67,8 +67,8 @@ def of_auto(
 ) -> tuple[float, float]:
     """Minutes that all of `auto` will take, and its peak memory in MB.
 
-    What is left of the clock after the search goes to the winner's design once more, where it is enough for that. The process
-    has trained and scored the largest batches already, so it will hardly grow.
+    What is left of the clock after the search goes to the winner's design once more, where it is enough for that and the steps
+    are not the user's own. The process has trained and scored the largest batches already, so it will hardly grow.
 
     elapsed_s
         Since the command began.
@@ -76,7 +76,7 @@ def of_auto(
     deadline_s = clock_s - fits.reserve_s
     ends_s = elapsed_s + fits.train_s
     again_s = SURE * (deadline_s - ends_s)
-    if again_s > WORTH * fits.steps * speed.step_s:
+    if not fits.steps_given and again_s > WORTH * fits.steps * speed.step_s:
         ends_s += again_s
     scored = validation_rows + min(rows, validation_rows)
     seconds = min(ends_s, deadline_s) + speed.setup_s + scored * speed.score_s + _END_S

@@ -41,13 +41,14 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
     clock_s, reserve_s = 60 * origin.max_minutes, float(origin.schedule["reserve_s"])
     ends = started + max(0.0, clock_s - 60 * used)
     deadline, end_s = ends - reserve_s, float(origin.schedule.get("end_s", reserve_s))
+    steps_given = origin.schedule.get("steps_given", False)
     search(
         None,
         out=folder,
         resume=True,
         console=console,
         deadline=deadline,
-        rivals=lambda winner: longer(winner, folder, deadline),
+        rivals=lambda winner: None if steps_given else longer(winner, folder, deadline),
         ending=lambda winner: on_all_rows(winner, folder, ends - end_s),
     )
     with changing(folder / RECORD, SearchRecord) as record:

@@ -6,6 +6,7 @@ library alone: `hatch_build.py` runs this where neither rankwise nor torch is in
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -65,6 +66,20 @@ def compiler() -> str | None:
     """The C++ compiler to call, if there is one."""
     named = os.environ.get("CXX")
     return next((name for name in (named, "g++", "clang++") if name and shutil.which(name)), None)
+
+
+def kept(compiler: str, unit: str, folder: Path, flags: Sequence[str] = ()) -> Path:
+    """A unit's library in a folder, called by all that it is made of, and compiled where it is not there yet.
+
+    Raises: as `build`.
+    """
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    asked = " ".join((*FLAGS, *UNITS[unit], *flags)).encode()
+    content = [*(source.read_bytes() for source in sources(unit)), version, asked]
+    path = folder / f"kernels-{unit}-{hashlib.sha256(bytes(1).join(content)).hexdigest()[:16]}.so"
+    if not path.exists():
+        build(compiler, unit, path, flags)
+    return path
 
 
 def build(compiler: str, unit: str, target: Path, flags: Sequence[str] = ()) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import subprocess
 from functools import cache
@@ -62,20 +61,13 @@ def _compiled(unit: str) -> Path:
     if compiler is None:
         raise UnavailableError("there is no C++ compiler to make the kernels with: install g++")
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        content = [source.read_bytes() for source in building.sources(unit)]
-        flags = " ".join((*building.FLAGS, *building.UNITS[unit]))
-        name = hashlib.sha256(b"\0".join([*content, version, flags.encode()])).hexdigest()[:16]
-        path = _own_folder(caches.cache("native")) / f"kernels-{unit}-{name}.so"
-        if not path.exists():
-            building.build(compiler, unit, path)
+        return building.kept(compiler, unit, _own_folder(caches.cache("native")))
     except subprocess.SubprocessError as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()
         reason = next((line for line in said if "error" in line), said[-1] if said else "without a word")
         raise UnavailableError(f"{compiler} could not make the kernels: {reason}") from None
     except (OSError, UserError) as error:
         raise UnavailableError(f"the kernels cannot be kept: {error}") from None
-    return path
 
 
 def _own_folder(folder: Path) -> Path:
