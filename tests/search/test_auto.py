@@ -218,7 +218,9 @@ def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path)
     assert record["metric"] == goal
     run = rankwise.Run(tmp_path / "out" / record["winner"]["run"])
     assert run.config.train.select.metric == goal
-    assert not (tmp_path / "out" / "again").exists(), "steps that the user named are kept, whatever is left of the clock"
+    assert not (tmp_path / "out" / "again").exists(), (
+        "steps that the user named are kept, whatever is left of the clock"
+    )
     assert run.result["decision"]["goal"] == goal
     assert record["winner"]["mean"] == run.result["decision"]["value"]
     assert record["winner"]["mean"] >= max(floor["mean"] for floor in record["auto"]["floors"])
