@@ -36,11 +36,16 @@ def test_what_is_saved_gives_the_same_logits(classifier, tmp_path):
     )
 
 
-def test_endings_of_words_decide_where_words_do_not():
+def endings(count):
+    """Texts of one word that never comes twice, told apart by its ending."""
     chance = np.random.default_rng(0)
-    stems = ["".join(chance.choice(list("bdfgklmnprst"), 6)) for _ in range(400)]  # no stem comes twice
-    labels = np.arange(400) % 2
-    texts = [stem + ("ation" if label else "ling") for stem, label in zip(stems, labels, strict=True)]
+    labels = np.arange(count) % 2
+    stems = ["".join(chance.choice(list("bdfgklmnprst"), 6)) for _ in labels]
+    return [stem + ("ation" if label else "ling") for stem, label in zip(stems, labels, strict=True)], labels
+
+
+def test_endings_of_words_decide_where_words_do_not():
+    texts, labels = endings(400)
     assert words.fit(texts[:300], labels[:300], ["a", "b"]).kinds == "words and characters"
 
 
@@ -64,11 +69,41 @@ def test_a_clock_takes_as_many_rows_as_it_has_time_for(monkeypatch):
     monkeypatch.setattr(timed.time, "perf_counter", lambda: next(ticks))
     clock, endless = timed.Clock(time.time() + 3600), timed.Clock(None)
     for one in (clock, endless):
-        with one.measuring(100):
+        with one.measuring("words", 100):
             pass
-    assert 2_000 <= clock.rows(10**6) < 3600 * 100 / 10, "a tenth of a second a row, and not all of the hour"
-    assert timed.Clock(time.time() + 3600).rows(10**6) == 10**6, "nothing is known yet"
-    assert endless.rows(10**6) == 10**6
+    assert 2_000 <= clock.rows(["words"], 10**6) < 3600 * 100 / 10, "a tenth of a second a row, and not all of the hour"
+    assert clock.has_room(["words"], 5_000)
+    assert not clock.has_room(["words"], 10**6)
+    assert not clock.has_room(["words", "characters"], 10), "a kind that was not timed"
+    assert endless.rows(["words"], 10**6) == 10**6
+
+
+@pytest.mark.parametrize(
+    ("slow", "kinds"),
+    [((), "words and characters"), (("characters",), "words"), (("characters", "words"), "single words")],
+)
+def test_all_rows_by_plainer_grams_come_before_fewer_by_richer_ones(monkeypatch, slow, kinds):
+    texts, labels = endings(3_000)
+    monkeypatch.setattr(timed.Clock, "_room", lambda clock, which: 2_500 if set(which) & set(slow) else 10**6)
+    found = words.fit(texts, labels, ["a", "b"], until=time.time() + 3600)
+    assert (found.kinds, found.fitted_on) == (kinds, 3_000)
+
+
+def test_choosing_leaves_time_for_all_rows(monkeypatch):
+    texts, labels = rows(3_000, 5)
+    now = time.time()
+    monkeypatch.setattr(timed.time, "time", lambda: now)
+    solved, ends = timed.Clock.solved, []
+
+    def timed_solver(clock, vectors, *rest):
+        ends.append((vectors.shape[0], clock.until - now))
+        return solved(clock, vectors, *rest)
+
+    monkeypatch.setattr(timed.Clock, "solved", timed_solver)
+    words.fit(texts, labels, NAMES, until=now + 100)
+    assert [rows for rows, _ in ends][-1] == 3_000
+    assert all(left <= 50 for rows, left in ends if rows < 3_000), "half is kept for what all rows take"
+    assert ends[-1][1] == 100
 
 
 def test_a_clock_that_ends_keeps_what_the_solver_has(monkeypatch):
@@ -86,7 +121,7 @@ def test_a_clock_that_ends_keeps_what_the_solver_has(monkeypatch):
 def test_a_clock_that_has_ended_still_leaves_an_answer():
     texts, labels = rows(3_000, 0)
     late = words.fit(texts, labels, NAMES, until=time.time() - 1)
-    assert (late.kinds, late.fitted_on) == ("words", 2_000)
+    assert (late.kinds, late.fitted_on) == ("single words", 2_000)
     assert (late.logits(texts[2_000:]).argmax(1) == labels[2_000:]).mean() > 0.9
 
 

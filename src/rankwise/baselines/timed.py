@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,25 +29,38 @@ class Clock:
 
     def __init__(self, until: float | None) -> None:
         self.until = until
-        self._row_s = 0.0
+        self._row_s: dict[str, float] = {}
+
+    def part(self, share: float) -> Clock:
+        """A clock that ends after a share of what is left."""
+        part = Clock(None if self.until is None else time.time() + share * max(0.0, self.until - time.time()))
+        part._row_s = self._row_s
+        return part
 
     def is_over(self) -> bool:
         """Whether the moment has passed."""
         return self.until is not None and time.time() >= self.until
 
     @contextmanager
-    def measuring(self, rows: int) -> Iterator[None]:
-        """Around what is done once for every row: the slowest measure counts."""
+    def measuring(self, kind: str, rows: int) -> Iterator[None]:
+        """Around counting n-grams of a kind in so many rows."""
         started = time.perf_counter()
         yield
-        self._row_s = max(self._row_s, (time.perf_counter() - started) / max(1, rows))
+        self._row_s[kind] = (time.perf_counter() - started) / max(1, rows)
 
-    def rows(self, count: int) -> int:
-        """How many of so many rows there is time to count, a few at least."""
-        if self.until is None or (not self._row_s and not self.is_over()):
-            return count
-        room = _OF_VECTORS * (self.until - time.time()) / (_SLOWER * self._row_s) if self._row_s else 0.0
-        return min(count, max(_FEWEST_ROWS, int(room)))
+    def has_room(self, kinds: Sequence[str], count: int) -> bool:
+        """Whether there is time to count these kinds in so many rows."""
+        return count <= self._room(kinds)
+
+    def rows(self, kinds: Sequence[str], count: int) -> int:
+        """How many of so many rows to count these kinds in: a few at least."""
+        return int(min(count, max(_FEWEST_ROWS, self._room(kinds))))
+
+    def _room(self, kinds: Sequence[str]) -> float:
+        if self.until is None:
+            return math.inf
+        row_s = sum(self._row_s.get(kind, math.inf) for kind in kinds)
+        return _OF_VECTORS * (self.until - time.time()) / (_SLOWER * row_s)
 
     def solved(self, vectors: Any, labels: np.ndarray, strength: float, before: Any = None) -> Any:
         """A model at a strength (C), of a few iterations at least.
