@@ -52,7 +52,7 @@ FP32 = [name for name in RUNNING if ISAS[name].precision == "fp32"]
 # Layers with gelu; ALBERT's is the approximate one.
 families = pytest.mark.parametrize(
     "model_type",
-    [name for name, family in FAMILIES.items() if family.arrangement != "disentangled" and name != "albert"],
+    [name for name in FAMILIES if name != "albert"],
 )
 each = pytest.mark.parametrize("name", RUNNING)
 each_bf16 = pytest.mark.parametrize("name", BF16)
@@ -180,6 +180,22 @@ def test_norms_first_with_every_mask_and_window(more, name):
     assert_equal(result(peft, name), result(peft, "torch", "fp32"))
 
 
+@each_fp32
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"pos_att_type": "c2p", "norm_rel_ebd": "none"},
+        {"pos_att_type": ["p2c"], "position_buckets": -1, "max_relative_positions": 6},
+        {"position_buckets": 40, "max_relative_positions": 90},
+    ],
+    ids=["by key, no norm", "by query, far ones alike", "far ones by logarithm"],
+)
+def test_distances_of_every_kind(more, name):
+    model = tiny("deberta-v2", dropout=True, **{**WIDE, **more})
+    peft = adapted(model, modules("deberta-v2", *EVERYWHERE), lora_dropout=0.1, bias="all")
+    assert_equal(result(peft, name), result(peft, "torch", "fp32"))
+
+
 @pytest.fixture(scope="module")
 def matrix_units(tmp_path_factory):
     """The unit for AMX with its instructions in software: its own arithmetic, on processors without."""
@@ -191,7 +207,7 @@ def matrix_units(tmp_path_factory):
 
 
 @OPTIONS
-@pytest.mark.parametrize("model_type", ["bert", "mpnet", "modernbert"])
+@pytest.mark.parametrize("model_type", ["bert", "mpnet", "modernbert", "deberta-v2"])
 def test_the_unit_for_matrix_units_rounds_alone(model_type, options, matrix_units):
     assert_rounding_alone(matrix_units, model_type, options)
 

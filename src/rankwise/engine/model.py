@@ -152,7 +152,7 @@ class FastClassifier(nn.Module):
         return EncoderLayer(*common, firsts_only=firsts_only)
 
     def _backend(self, wanted: Backend | str) -> Backend | None:
-        known = self.family.arrangement != "disentangled" and self.sizes.activation == "gelu"
+        known = self.sizes.activation == "gelu"
         widths = (self.sizes.hidden, self.sizes.intermediate, self.sizes.head_width)
         if isinstance(wanted, Backend) and known:
             return wanted

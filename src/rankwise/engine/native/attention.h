@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "dropout.h"
-#include "panels.h"
+#include "relative.h"
 
 // The texts of a group, and where their queries, keys and values lie.
 struct Heads {
@@ -18,6 +18,16 @@ struct Heads {
     float scale;
     long window;           // 0, or keys are seen of queries that are less than so many tokens away
     Mask mask;             // rows: (text, head, query up to longest)
+    Relative relative;     // of the first head; the next lie behind. No rows: none
+    Relative of_head(long head) const {
+        Relative r = relative;
+        if (r.by_key) r.by_key += head * width;
+        if (r.by_query) r.by_query += head * width;
+        const long before = head * (r.rows + Relative::SLACK) * width;
+        if (r.grad_by_key) r.grad_by_key += before;
+        if (r.grad_by_query) r.grad_by_query += before;
+        return r;
+    }
 };
 
 constexpr long QUERIES = (32 + Sums::ROWS - 1) / Sums::ROWS * Sums::ROWS;  // whose scores are made at a time
@@ -49,9 +59,12 @@ inline std::vector<long> starts_of(const Heads& h) {
 struct HeadMemory {
     Number *queries, *keys, *values, *above, *dropped, *slopes, *turned, *panel;
     float *scores, *through, *sums;
+    RelativeMemory relative;
     size_t bytes;
-    HeadMemory(const Heads& h, bool backward, char* memory) {
-        Keeper keeper{memory};
+    HeadMemory(const Heads& h, bool backward, char* memory) : HeadMemory(h, backward, Keeper{memory}) {}
+
+private:
+    HeadMemory(const Heads& h, bool backward, Keeper keeper) : relative(h.relative, h.longest, backward, keeper) {
         const long longest = h.longest, w = h.width, keys_ = up(longest, std::max(Sums::COLUMNS, 2L * LANES));
         const long rows = rows_read(up(up(h.firsts_only ? 1 : longest, Sums::DEPTH), QUERIES)), most = std::max(rows, keys_);
         queries = keeper.take<Number>(rows * w);
@@ -68,18 +81,6 @@ struct HeadMemory {
         bytes = keeper.used;
     }
 };
-
-// (count, columns), fp32 = rows times a panel (depth, columns).
-inline void product(const Number* rows, long stride, long count, const Number* panel, long depth, long columns, float* to) {
-    for (long column = 0; column < columns; column += Sums::COLUMNS)
-        for (long row = 0; row < count; row += Sums::ROWS) {
-            Sums block(to + row * columns + column, columns);
-            block.zero();
-            block.dot(rows + row * stride, stride, std::min(Sums::ROWS, count - row), panel + column * depth, depth,
-                      std::min(Sums::COLUMNS, columns - column));
-            block.spill();
-        }
-}
 
 // scale * scores + bias of one row, from a key on; the keys behind the text's end are -inf, and those out of the window.
 inline Vector biased(const Heads& h, const Place& p, const float* scores, long query, long key) {
@@ -100,11 +101,14 @@ inline void attend(const Heads& h, const Place& p, const HeadMemory& m, long hea
     const long w = h.width, offset = head * w;
     const Rows queries = rows_of(h.query + p.query_row * h.query_stride + offset, h.query_stride, p.queries, w, m.queries);
     panel_of_transpose(h.key + p.token * h.key_stride + offset, h.key_stride, p.length, w, p.keys, m.keys);
+    const Relative relative = h.of_head(head);
+    if (relative.rows) relative_products(relative, queries.at, queries.stride, h.key + p.token * h.key_stride + offset, h.key_stride, p.length, m.relative);
     const long depth = up(p.length, Sums::DEPTH);
     panel_of(h.value + p.token * h.value_stride + offset, h.value_stride, p.length, w, m.values);
     for (long start = 0; start < p.queries; start += QUERIES) {
         const long here = std::min(QUERIES, p.queries - start);
         product(queries.at + start * queries.stride, queries.stride, here, m.keys, w, p.keys, m.scores);
+        if (relative.rows) add_relative(relative, p.length, start, here, p.keys, m.relative, m.scores);
         for (long i = 0; i < here; ++i) {
             float* row = m.scores + i * p.keys;
             Vector most = broadcast(-INFINITY), total{};
@@ -161,9 +165,12 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
     const Rows above = rows_of(grad + p.query_row * grad_stride + offset, grad_stride, p.queries, w, m.above);
     panel_of_transpose(key_rows, h.key_stride, p.length, w, p.keys, m.keys);
     panel_of_transpose(h.value + p.token * h.value_stride + offset, h.value_stride, p.length, w, p.keys, m.values);
+    const Relative relative = h.of_head(head);
+    if (relative.rows) relative_products(relative, queries.at, queries.stride, key_rows, h.key_stride, p.length, m.relative);
     for (long start = 0; start < p.queries; start += QUERIES) {
         const long here = std::min(QUERIES, p.queries - start);
         product(queries.at + start * queries.stride, queries.stride, here, m.keys, w, p.keys, m.scores);
+        if (relative.rows) add_relative(relative, p.length, start, here, p.keys, m.relative, m.scores);
         product(above.at + start * above.stride, above.stride, here, m.values, w, p.keys, m.through);
         slopes_of(h, p, m, start, here, statistics);
     }
@@ -174,12 +181,19 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
     const long depth = up(p.length, Sums::DEPTH);
     panel_of(key_rows, h.key_stride, p.length, w, m.panel);
     product(m.slopes, p.keys, p.queries, m.panel, depth, w, m.sums);
+    if (relative.rows) {
+        relative_slopes(relative, p.length, p.keys, m.slopes, m.relative);
+        if (relative.by_query) onto_rows(relative, p.length, m.relative.key_slopes, m.panel, m.relative, relative.grad_by_query);
+        if (relative.by_key) onto_tokens(relative, p.length, m.relative.query_slopes, relative.by_key, relative.key_stride, m.relative, m.sums);
+    }
     write_rows(m.sums, p.queries, w, grad_query + p.query_row * h.query_stride + offset, h.query_stride);
 
     const long token_rows = p.length;
     panel_of(queries.at, queries.stride, p.queries, w, m.panel);
     transpose_rows(m.slopes, p.depth, p.keys, m.turned);
     product(m.turned, p.depth, token_rows, m.panel, p.depth, w, m.sums);
+    if (relative.by_key) onto_rows(relative, p.length, m.relative.query_slopes, m.panel, m.relative, relative.grad_by_key);
+    if (relative.by_query) onto_tokens(relative, p.length, m.relative.key_slopes, relative.by_query, relative.query_stride, m.relative, m.sums);
     write_rows(m.sums, token_rows, w, grad_key + p.token * h.key_stride + offset, h.key_stride);
 
     panel_of(above.at, above.stride, p.queries, w, m.panel);
@@ -188,15 +202,18 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
     write_rows(m.sums, token_rows, w, grad_value + p.token * h.value_stride + offset, h.value_stride);
 }
 
-// `body(place, memory, head)` for every text and head of a group, shared out among the threads.
+// `body(place, memory, head)` for every text and head of a group, shared out among the threads: a head's texts are one thread's,
+// one after the other, where their gradients are summed.
 template <class Body>
 void for_every_head(const Heads& h, bool backward, const Body& body) {
     const auto starts = starts_of(h);
-    Parts pairs(h.texts * h.heads);
+    const long together = backward && h.relative.rows ? h.texts : 1;
+    Parts parts(h.texts * h.heads / together);
     in_parallel(HeadMemory(h, backward, nullptr).bytes, [&](const Worker& worker) {
         [[maybe_unused]] const Sums::Session session;
         const HeadMemory memory(h, backward, worker.memory);
-        for (long pair; (pair = pairs.next()) >= 0;) body(Place(h, starts, pair), memory, pair % h.heads);
+        for (long part; (part = parts.next()) >= 0;)
+            for (long text = 0; text < together; ++text) body(Place(h, starts, part + text * h.heads), memory, part % h.heads);
         fence();
     });
 }

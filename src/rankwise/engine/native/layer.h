@@ -20,6 +20,16 @@ struct Norm {
     Affine affine() const { return Affine{weight, bias, epsilon}; }
 };
 
+// Distances between tokens, whose rows of a table go through the sources behind the tokens (disentangled.py); no rows: none.
+struct Distances {
+    const float* rows;      // (count, hidden)
+    const int32_t* places;  // see `Relative`
+    long count, longest;
+    int by_key, by_query;   // what is part of the scores
+    Dropout dropout;
+    float* grad_rows;       // null where it is not wanted
+};
+
 struct Layer {
     long hidden, heads, width, source_count;
     long window;          // see `Heads`
@@ -27,6 +37,7 @@ struct Layer {
     int all_ask;          // which are taken behind attention, where all tokens ask; else they alone do
     int pre_norm;         // prenorm.h's
     const float* angles;  // cosines and sines of rotary positions (tokens, width); null without
+    Distances distances;
     Dropout probabilities;
     Sites sources[3];  // query, key and value, in as many products
     Sites attention_output, ffn_in, ffn_out;
@@ -69,23 +80,25 @@ struct Draw {
 };
 
 struct Shape {
-    long tokens, rows, stop;  // stop: the first idle token
-    Shape(const Layer& layer, const Batch& batch) : tokens(batch.tokens), rows(layer.firsts_only ? batch.texts : batch.tokens) {
+    long tokens, rows, read, stop;  // read: of the sources, distances among them; stop: the first idle token
+    Shape(const Layer& layer, const Batch& batch)
+        : tokens(batch.tokens), rows(layer.firsts_only ? batch.texts : batch.tokens), read(tokens + layer.distances.count) {
         const Group& last = batch.groups[batch.group_count - 1];
         stop = last.start;
         for (long text = 0; text < last.texts; ++text) stop += last.lengths[text];
     }
     // Of the result of the source `number`: queries alone may be fewer.
-    long of_source(const Layer& layer, long number) const { return number == 0 && layer.firsts_ask() ? rows : tokens; }
+    long of_source(const Layer& layer, long number) const { return number == 0 && layer.firsts_ask() ? rows : read; }
 };
 
 struct Masks {
     Mask sources[3][3] = {}, attention_output[3] = {}, ffn_in[3] = {}, ffn_out[3] = {};
-    Mask attention_norm{}, gate{}, ffn_norm{};
+    Mask distances{}, attention_norm{}, gate{}, ffn_norm{};
     std::vector<Mask> probabilities;
     long used;
     Masks(const Layer& layer, const Batch& batch, const Shape& shape, const int32_t* numbers) {
         Draw draw{numbers, batch.columns};
+        distances = draw.take(layer.distances.dropout, layer.distances.count);
         for (long i = 0; i < layer.source_count; ++i) draw.take(layer.sources[i], shape.of_source(layer, i), sources[i]);
         for (long g = 0; g < batch.group_count; ++g) {
             const Group& group = batch.groups[g];
@@ -104,7 +117,7 @@ struct Masks {
 
 // What the backward pass needs beside the layer's input; inputs of linear layers only where these have adapters.
 struct Kept {
-    Number *asking = nullptr, *normed = nullptr, *y[3] = {}, *context = nullptr, *unit = nullptr, *low = nullptr;
+    Number *asking = nullptr, *input = nullptr, *y[3] = {}, *context = nullptr, *unit = nullptr, *low = nullptr;
     Number *slope = nullptr, *activated = nullptr, *ffn_unit = nullptr;  // slope: gelu's, or what a gate is made of
     float *inverse = nullptr, *ffn_inverse = nullptr;
     SitesKept sources[3], attention_output, ffn_in, ffn_out;
@@ -114,7 +127,9 @@ struct Kept {
     Kept(const Layer& layer, const Batch& batch, const Shape& shape, char* keep) : statistics(batch.group_count) {
         Keeper keeper{keep};
         if (layer.firsts_ask()) asking = keeper.take<Number>(shape.rows * layer.hidden);
-        if (layer.pre_norm && adapted(layer.sources[0])) normed = keeper.take<Number>(shape.tokens * layer.hidden);
+        bool adapts = false;
+        for (long i = 0; i < layer.source_count; ++i) adapts = adapts || adapted(layer.sources[i]);
+        if ((layer.pre_norm || layer.distances.count) && adapts) input = keeper.take<Number>(shape.read * layer.hidden);
         for (long i = 0; i < layer.source_count; ++i) {
             const long count = shape.of_source(layer, i);
             y[i] = keeper.take<Number>(count * layer.sources[i].d_out());
@@ -157,22 +172,48 @@ struct Call {
 struct Part {
     Number* place;
     long stride;
-    Part(const Layer& layer, const Group& group, Number* const (&y)[3], long number) {
+    // row: of tokens; text: of queries that are first tokens'
+    Part(const Layer& layer, Number* const (&y)[3], long number, long row, long text) {
         // Sources hold 3, 1 and 2, or 1 each of query, key and value.
         const long source = layer.source_count == 1 ? 0 : std::min(number, layer.source_count - 1);
         const long before = layer.source_count == 1 ? number : number - source;
-        const bool texts = layer.firsts_ask() && source == 0;
+        const bool firsts = layer.firsts_ask() && source == 0;
         stride = layer.sources[source].d_out();
-        place = y[source] + (texts ? group.first_text : group.start) * stride + before * layer.hidden;
+        place = y[source] + (firsts ? text : row) * stride + before * layer.hidden;
     }
 };
 
-inline Heads heads_of(const Layer& layer, const Group& group, Number* const (&y)[3], const Mask& mask) {
-    const Part query(layer, group, y, 0), key(layer, group, y, 1), value(layer, group, y, 2);
+inline Heads heads_of(const Call& call, const Group& group, Number* const (&y)[3], const Mask& mask, float* const (&grads)[2]) {
+    const Layer& layer = call.layer;
+    const Part query(layer, y, 0, group.start, group.first_text), key(layer, y, 1, group.start, 0), value(layer, y, 2, group.start, 0);
+    const Distances& d = layer.distances;
+    Relative relative{};
+    if (d.count) {
+        const Part by_key(layer, y, 1, call.shape.tokens, 0), by_query(layer, y, 0, call.shape.tokens, 0);
+        relative = Relative{d.by_key ? by_key.place : nullptr, d.by_query ? by_query.place : nullptr, by_key.stride, by_query.stride,
+                            layer.width, d.longest, d.count, d.places, grads[0], grads[1]};
+    }
+    const float parts = 1 + (d.count && d.by_key) + (d.count && d.by_query);
     return Heads{query.place, key.place,   value.place,   query.stride,    key.stride,
                  value.stride, group.lengths, group.texts, layer.heads,     layer.width,
                  group.longest, layer.firsts_ask(), group.bias, group.bias_text, group.bias_head,
-                 group.bias_query, 1.0f / std::sqrt((float)layer.width), layer.window, mask};
+                 group.bias_query, 1.0f / std::sqrt(parts * layer.width), layer.window, mask, relative};
+}
+
+// The rows' gradients of both projections, summed by head, where they belong; zero in all other columns.
+inline void write_relative(const Layer& layer, const Shape& shape, float* const (&grads)[2], Number* const (&y)[3]) {
+    const long count = layer.distances.count, each = (count + Relative::SLACK) * layer.width;
+    for (long i = 0; i < layer.source_count; ++i) {
+        const long columns = layer.sources[i].d_out();
+        std::memset(y[i] + shape.tokens * columns, 0, count * columns * sizeof(Number));
+    }
+    for (const long number : {1, 0}) {
+        const Part part(layer, y, number, shape.tokens, 0);
+        for_every_row(count, 0, [&](long row, float*) {
+            for (long j = 0; j < layer.hidden; j += LANES)
+                store(part.place + row * part.stride + j, load(grads[1 - number] + j / layer.width * each + row * layer.width + j % layer.width));
+        });
+    }
 }
 
 // The idle tokens of a result that attention writes, which belong to no group.
@@ -203,20 +244,26 @@ inline void context_of(const Call& call, Number* const (&y)[3], Number* context)
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
         const long first = layer.firsts_ask() ? group.first_text : group.start;
-        attention(heads_of(layer, group, y, masks.probabilities[g]), context + first * layer.hidden, layer.hidden, kept.statistics[g]);
+        attention(heads_of(call, group, y, masks.probabilities[g], {}), context + first * layer.hidden, layer.hidden, kept.statistics[g]);
     }
 }
 
 // Gradients of the sources' results from that of the context.
 inline void context_backward(const Call& call, const Number* context, Number* const (&y)[3]) {
     const auto& [layer, batch, shape, masks, kept] = call;
+    const long size = layer.distances.count ? layer.heads * (layer.distances.count + Relative::SLACK) * layer.width : 0;
+    const Buffer<float> sums(2 * size);
+    if (size) std::memset(sums, 0, 2 * size * sizeof(float));
+    float* const grads[2] = {sums, sums + size};
     for (long i = layer.firsts_ask() ? 1 : 0; i < layer.source_count; ++i) clear_idle(shape, layer.sources[i].d_out(), y[i]);
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
-        const long first = layer.firsts_ask() ? group.first_text : group.start;
-        attention_backward(heads_of(layer, group, kept.y, masks.probabilities[g]), context + first * layer.hidden, layer.hidden,
-                           kept.statistics[g], Part(layer, group, y, 0).place, Part(layer, group, y, 1).place, Part(layer, group, y, 2).place);
+        const long text = group.first_text, token = group.start, first = layer.firsts_ask() ? text : token;
+        attention_backward(heads_of(call, group, kept.y, masks.probabilities[g], grads), context + first * layer.hidden, layer.hidden,
+                           kept.statistics[g], Part(layer, y, 0, token, text).place, Part(layer, y, 1, token, text).place,
+                           Part(layer, y, 2, token, text).place);
     }
+    if (size) write_relative(layer, shape, grads, y);
 }
 
 // Whether gradients are wanted of attention, or below it.
@@ -235,6 +282,33 @@ inline void give_firsts(const Batch& batch, const Any* x, long columns, Any* to)
 
 // --- the layer ------------------------------------------------------------------------------------------------
 
+// Tokens, and behind them the rows of distances, dropped out. Shape: low (tokens, hidden), to (read, hidden)
+inline void extended(const Call& call, const Number* low, Number* to) {
+    const auto& [layer, batch, shape, masks, kept] = call;
+    const long hidden = layer.hidden;
+    std::memcpy(to, low, shape.tokens * hidden * sizeof(Number));
+    for (long row = 0; row < layer.distances.count; ++row) {
+        const MaskRow masked(masks.distances, row);
+        for (long j = 0; j < hidden; j += LANES)
+            store(to + (shape.tokens + row) * hidden + j, masked(load(layer.distances.rows + row * hidden + j), j));
+    }
+}
+
+// The gradients of what `extended` was made of: of tokens added to `onto` (which may be null), of rows where they are wanted.
+inline void extended_backward(const Call& call, const Number* grad, const Number* onto, Number* below) {
+    const auto& [layer, batch, shape, masks, kept] = call;
+    const long hidden = layer.hidden;
+    for_every_row(shape.tokens, 0, [&](long row, float*) {
+        for (long place = row * hidden, j = 0; j < hidden; j += LANES, place += LANES)
+            store(below + place, onto ? load(grad + place) + load(onto + place) : load(grad + place));
+    });
+    for (long row = 0; row < layer.distances.count && layer.distances.grad_rows; ++row) {
+        const MaskRow masked(masks.distances, row);
+        for (long j = 0; j < hidden; j += LANES)
+            store(layer.distances.grad_rows + row * hidden + j, masked(load(grad + (shape.tokens + row) * hidden + j), j));
+    }
+}
+
 // From the residual stream x in fp32 and its copy for products, low, (tokens, hidden) to those after the layer (rows, hidden).
 // In fp32 low is x, and out_low null.
 inline void layer_forward(const Call& call, const float* x, const Number* low, float* out, Number* out_low) {
@@ -242,24 +316,26 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
     const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out();
     const bool firsts = layer.firsts_only;
 
+    const bool asks = layer.firsts_ask(), distant = layer.distances.count;
     Buffer<float> residual(firsts ? rows * hidden : 0);
     Result<Number> context(kept.context, rows * hidden);
     {
-        Result<Number> asking(kept.asking, firsts ? rows * hidden : 0);
-        if (firsts) {
-            take_firsts(batch, x, hidden, static_cast<float*>(residual));
-            take_firsts(batch, low, hidden, static_cast<Number*>(asking));
-        }
+        Result<Number> asking(kept.asking, asks ? rows * hidden : 0), whole(kept.input, distant ? shape.read * hidden : 0);
+        if (firsts) take_firsts(batch, x, hidden, static_cast<float*>(residual));
+        if (asks) take_firsts(batch, low, hidden, static_cast<Number*>(asking));
+        if (distant) extended(call, low, whole);
         std::vector<Result<Number>> results;
         Number* y[3] = {};
         for (long i = 0; i < layer.source_count; ++i) {
             const long count = shape.of_source(layer, i);
             results.emplace_back(kept.y[i], count * layer.sources[i].d_out());
             y[i] = results.back();
-            const Number* input = firsts && i == 0 ? asking : low;
+            const Number* input = asks && i == 0 ? static_cast<Number*>(asking) : distant ? static_cast<Number*>(whole) : low;
             forward(layer.sources[i], kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
         }
-        context_of(call, y, context);
+        const Buffer<Number> all(firsts && !asks ? shape.tokens * hidden : 0);
+        context_of(call, y, firsts && !asks ? static_cast<Number*>(all) : context);
+        if (firsts && !asks) take_firsts(batch, static_cast<const Number*>(all), hidden, static_cast<Number*>(context));
     }
     Buffer<Number> update(rows * hidden);
     Result<Number> unit(kept.unit, rows * hidden), ffn_unit(kept.ffn_unit, rows * hidden), between_low(kept.low, rows * hidden);
@@ -295,22 +371,28 @@ inline void layer_backward(const Call& call, const Number* low, const float* gra
         backward(layer.ffn_out, kept.ffn_out, masks.ffn_out, kept.activated, update, rows, nullptr, kept.slope, above);
         backward(layer.ffn_in, kept.ffn_in, masks.ffn_in, kept.low, above, rows, nullptr, nullptr, between);
     }
-    if (!trains_before(layer, below)) return;
+    if (!trains_before(layer, below || layer.distances.grad_rows)) return;
     norm_backward(layer.attention_norm, residual, between, kept.unit, kept.inverse, masks.attention_norm, nullptr, rows, hidden,
                   update, residual);
     if (firsts && grad_x) give_firsts(batch, residual, hidden, grad_x);
     Number* context = between;  // its gradient; that of what lay between the norms is done with
     backward(layer.attention_output, kept.attention_output, masks.attention_output, kept.context, update, rows, nullptr, nullptr,
              context);
+    const bool asks = layer.firsts_ask(), distant = layer.distances.count;
+    const Buffer<Number> all(firsts && !asks ? shape.tokens * hidden : 0);
+    if (firsts && !asks) give_firsts(batch, context, hidden, static_cast<Number*>(all));
     std::vector<Buffer<Number>> grads;
     Number* y[3] = {};
     for (long i = 0; i < layer.source_count; ++i) {
         grads.emplace_back(shape.of_source(layer, i) * layer.sources[i].d_out());
         y[i] = grads.back();
     }
-    context_backward(call, context, y);
+    context_backward(call, firsts && !asks ? static_cast<Number*>(all) : context, y);
+    const bool wanted = below || layer.distances.grad_rows;
+    const Buffer<Number> whole(distant && wanted ? shape.read * hidden : 0);  // the gradient of `extended`
+    Number* input = distant ? static_cast<Number*>(whole) : below;
     for (long i = layer.source_count - 1; i >= 0; --i) {
-        if (firsts && i == 0) {
+        if (asks && i == 0) {
             Buffer<Number> asking(below ? rows * hidden : 0);
             backward(layer.sources[0], kept.sources[0], masks.sources[0], kept.asking, y[0], rows, nullptr, nullptr, asking);
             for (long text = 0; text < batch.texts && below; ++text)
@@ -320,8 +402,12 @@ inline void layer_backward(const Call& call, const Number* low, const float* gra
                 }
             continue;
         }
-        const Number* total = i < layer.source_count - 1 ? below : nullptr;
-        if (WIDE && !total) total = reinterpret_cast<const Number*>(grad_x);
-        backward(layer.sources[i], kept.sources[i], masks.sources[i], low, y[i], shape.of_source(layer, i), total, nullptr, below);
+        const Number* total = i < layer.source_count - 1 ? input : nullptr;
+        if (WIDE && !total && !distant) total = reinterpret_cast<const Number*>(grad_x);
+        backward(layer.sources[i], kept.sources[i], masks.sources[i], distant ? kept.input : low, y[i], shape.of_source(layer, i), total,
+                 nullptr, input);
     }
+    if (!distant || !wanted) return;
+    const Buffer<Number> nobodys(below ? 0 : shape.tokens * hidden);
+    extended_backward(call, whole, WIDE ? reinterpret_cast<const Number*>(grad_x) : nullptr, below ? below : static_cast<Number*>(nobodys));
 }

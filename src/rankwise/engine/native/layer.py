@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rankwise.engine.disentangled import DisentangledLayer, Distances, RelativeEmbedding
 from rankwise.engine.dropout import constants
 from rankwise.engine.layer import EncoderLayer, Norm, Pass
 from rankwise.engine.linear import Sites
@@ -51,6 +52,16 @@ class NativePass:
         )
         return table
 
+    def distances(self, relative: RelativeEmbedding) -> Distances:
+        """What the batch needs of the embedding of distances, places as the kernels count."""
+
+        def make() -> Distances:
+            found = relative(self.shared.batch)
+            return Distances(found.rows.contiguous(), found.places.int())
+
+        made: Distances = self.shared.once("distances for kernels", make)
+        return made
+
 
 class NativeLayer:
     """A layer's tensors where the kernels find them.
@@ -77,6 +88,12 @@ class NativeLayer:
         if self.rotary is not None:
             self.structure.pre_norm = self.structure.all_ask = True
             self.structure.window = 0 if self.rotary.window is None else self.rotary.window + 1
+        self.relative = layer.relative if isinstance(layer, DisentangledLayer) else None
+        if isinstance(layer, DisentangledLayer):
+            self.structure.all_ask = True
+            self.structure.distances = structures.Distances(
+                by_key="c2p" in layer.kinds, by_query="p2c" in layer.kinds, dropout=_dropout(layer.sizes.hidden_dropout)
+            )
         self._nothing = torch.zeros(self.hidden)
         """the bias of norms that have none"""
         self._trained: list[tuple[nn.Module, Any, str]] = []
@@ -94,6 +111,8 @@ class NativeLayer:
         """See `layer.EncoderLayer.forward`. In fp32 x and low are one, before and after, and where norms come first."""
         trained = [getattr(module, name) for module, _, name in self._trained]
         low = low if self.both else x
+        if self.relative is not None:
+            trained.append(shared.distances(self.relative).rows)
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, low, *trained))
         if self.both:
             both: tuple[Tensor, Tensor] = Through.apply(self, shared, keep, x, low, *trained)  # type: ignore[no-untyped-call]
@@ -109,6 +128,11 @@ class NativeLayer:
         """Point to trained tensors, and to a pass's. Returns: what must live while these are used"""
         if self.rotary is not None:
             self.structure.angles = where(shared.angles(self.sizes.head_width, self.rotary.theta))
+        if self.relative is not None:
+            *trained, rows = trained
+            made, places = self.structure.distances, shared.distances(self.relative).places
+            made.rows, made.places, made.count = where(rows), place_of(places, torch.int32), len(rows)
+            made.longest = (len(places) + 1) // 2
         for (_, place, name), tensor in zip(self._trained, trained, strict=True):
             if name != "bias" or isinstance(place, structures.Norm):  # a site's is part of its joint one
                 setattr(place, name, where(tensor))
@@ -119,6 +143,9 @@ class NativeLayer:
 
     def point_to_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """Where the trained tensors' gradients go; None: that one is not wanted."""
+        if self.relative is not None:
+            *gradients, of_rows = gradients
+            self.structure.distances.grad_rows = address(of_rows)
         for (_, place, name), gradient in zip(self._trained, gradients, strict=True):
             setattr(place, f"grad_{name}", address(gradient))
 
@@ -162,15 +189,15 @@ class Through(torch.autograd.Function):
         ctx: Any, layer: NativeLayer, shared: NativePass, keep: bool, x: Tensor, low: Tensor | None, *trained: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         backend = layer.backend
-        numbers, size = backend.layer_sizes(layer.structure, shared.structure)
-        drawn = None if shared.stream is None else shared.stream.draw(numbers)
-        kept = torch.empty(size, dtype=torch.uint8) if keep else None
         x = x.contiguous()
         out = x.new_empty(layer.rows(shared), layer.hidden)
         out_low = None if low is None else torch.empty_like(out, dtype=low.dtype)
         low = None if layer.rotary is not None else x if low is None else low.contiguous()
         with layer.turn:
             alive = layer.point(trained, shared)
+            numbers, size = backend.layer_sizes(layer.structure, shared.structure)
+            drawn = None if shared.stream is None else shared.stream.draw(numbers)
+            kept = torch.empty(size, dtype=torch.uint8) if keep else None
             backend.call(
                 "forward_pass",
                 *(

@@ -81,6 +81,22 @@ inline Rows rows_of(const Number* x, long stride, long count, long width, Number
     return Rows{memory, width};
 }
 
+// to (count, columns), fp32 = rows times a panel (depth, columns), or += `onto` what is there; by one thread.
+inline void product(const Number* rows, long stride, long count, const Number* panel, long depth, long columns, float* to,
+                    bool onto = false) {
+    for (long column = 0; column < columns; column += Sums::COLUMNS)
+        for (long row = 0; row < count; row += Sums::ROWS) {
+            Sums block(to + row * columns + column, columns);
+            if (onto)
+                block.load();
+            else
+                block.zero();
+            block.dot(rows + row * stride, stride, std::min(Sums::ROWS, count - row), panel + column * depth, depth,
+                      std::min(Sums::COLUMNS, columns - column));
+            block.spill();
+        }
+}
+
 // --- frozen matrices ------------------------------------------------------------------------------------------
 
 // W (d_out, d_in), whose rows are those of up to three matrices, one upon another.

@@ -80,7 +80,7 @@ inline void pre_norm_forward(const Call& call, const float* x, float* out) {
     Result<Number> context(kept.context, rows * hidden);
     Buffer<float> residual(firsts ? rows * hidden : 0);
     {
-        const Result<Number> normed(kept.normed, tokens * hidden), joint(kept.y[0], tokens * 3 * hidden);
+        const Result<Number> normed(kept.input, tokens * hidden), joint(kept.y[0], tokens * 3 * hidden);
         norm_of(x, layer.attention_norm, tokens, hidden, normed, kept.unit, kept.inverse);
         forward(layer.sources[0], kept.sources[0], masks.sources[0], normed, tokens, joint, nullptr, nullptr);
         rotate(joint, layer, tokens, false);
@@ -131,7 +131,7 @@ inline void pre_norm_backward(const Call& call, const float* grad, float* grad_x
     rotate(joint, layer, tokens, true);
     const bool below = grad_x || layer.attention_norm.grad_bias;
     const Buffer<Number> normed(below ? tokens * hidden : 0);
-    backward(layer.sources[0], kept.sources[0], masks.sources[0], kept.normed, joint, tokens, nullptr, nullptr, normed);
+    backward(layer.sources[0], kept.sources[0], masks.sources[0], kept.input, joint, tokens, nullptr, nullptr, normed);
     if (!below) return;
     const Buffer<float> nobodys(grad_x ? 0 : tokens * hidden);
     float* to = grad_x ? grad_x : static_cast<float*>(nobodys);

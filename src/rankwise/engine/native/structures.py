@@ -52,11 +52,22 @@ class Norm(ctypes.Structure):
     )
 
 
+class Distances(ctypes.Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("rows", "places")),
+        *((name, c_long) for name in ("count", "longest")),
+        *((name, c_int) for name in ("by_key", "by_query")),
+        ("dropout", Dropout),
+        ("grad_rows", c_void_p),
+    )
+
+
 class Layer(ctypes.Structure):
     _fields_ = (
         *((name, c_long) for name in ("hidden", "heads", "width", "source_count", "window")),
         *((name, c_int) for name in ("firsts_only", "all_ask", "pre_norm")),
         ("angles", c_void_p),
+        ("distances", Distances),
         ("probabilities", Dropout),
         ("sources", Sites * 3),
         *((name, Sites) for name in ("attention_output", "ffn_in", "ffn_out")),
