@@ -67,14 +67,16 @@ from engine import test_native
 from rankwise.engine.native.backend import Backend
 from rankwise.machine.isa import ISAS
 torch.set_num_threads(3)
+MANY = (33, 70, 5)
 backend = Backend(ISAS["scalar"], ctypes.CDLL({library!r}))
-for options in ({{"bias": "all"}}, {{"use_dora": True, "r": 3}}):
-    peft = test_native.adapted_wide("mpnet", test_native.EVERYWHERE, dropout=True, lora_dropout=0.1, **options)
-    for lengths in ((1,), (33, 70, 5)):
-        test_native.assert_equal(
-            test_native.result(peft, backend, lengths=lengths),
-            test_native.result(peft, "torch", "fp32", lengths=lengths),
-        )
+every_bias, dora = {{"bias": "all"}}, {{"use_dora": True, "r": 3}}
+kinds = (("mpnet", every_bias, (1,)), ("mpnet", dora, MANY), ("modernbert", every_bias, MANY), ("deberta-v2", every_bias, MANY))
+for model_type, options, lengths in kinds:
+    peft = test_native.adapted_wide(model_type, test_native.EVERYWHERE, dropout=True, lora_dropout=0.1, **options)
+    test_native.assert_equal(
+        test_native.result(peft, backend, lengths=lengths),
+        test_native.result(peft, "torch", "fp32", lengths=lengths),
+    )
 print("all equal")
 """
 
