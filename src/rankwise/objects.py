@@ -57,18 +57,21 @@ def _table(value: Any, role: str) -> Any:
     """A pyarrow table of a table's rows; the names of its classes stay with it."""
     import pyarrow as pa
 
+    from rankwise.data.formats.json_shapes import SPLIT_NAMES, SPLITS
+
     if isinstance(value, pa.Table):
         return value
     if isinstance(value, pa.RecordBatch):
         return pa.Table.from_batches([value])
     if isinstance(value, pa.RecordBatchReader):
         return value.read_all()
-    if isinstance(value, dict) and hasattr(value, "num_rows"):  # datasets.DatasetDict, a dict of its splits
-        if role not in value:
+    if isinstance(value, dict) and (hasattr(value, "num_rows") or (value and set(value) <= SPLIT_NAMES)):
+        split = next((name for name in SPLITS[role] if name in value), None)
+        if split is None:
             raise UserError(
                 f"data.{role}: the data set has no split '{role}', but {', '.join(value)}: name one of them"
             )
-        return _table(value[role], role)
+        return _table(value[split], role)
     if hasattr(value, "features") and hasattr(value, "num_rows"):
         table = value.with_format("arrow")[:]
         return table.replace_schema_metadata(value.features.arrow_schema.metadata)

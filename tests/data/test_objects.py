@@ -32,6 +32,7 @@ def objects():
     yield "polars", pytest.importorskip("polars").DataFrame(columns)
     datasets = pytest.importorskip("datasets")
     yield "datasets", datasets.Dataset.from_dict(columns)
+    yield "frames by split", {"train": pandas.DataFrame(columns), "val": pandas.DataFrame(columns)[:3]}
     yield "splits", datasets.DatasetDict({"train": datasets.Dataset.from_dict(columns)})
 
 

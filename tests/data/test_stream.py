@@ -146,3 +146,9 @@ def test_the_column_that_names_rows_is_known_by_its_end_and_never_repeats(tmp_pa
     lines = [",".join(cells.get(name, "r{n}").format(n=n, half=n // 2) for name in names) for n in range(6)]
     path.write_text("\n".join([header, *lines]) + "\n")
     assert streams.stream(path, None, 4).id_column == expected
+
+
+def test_a_list_of_texts_is_a_row_for_each(tmp_path):
+    (tmp_path / "texts.json").write_text('["a warm soup", "a rude waiter"]')
+    (batch,) = streams.stream(str(tmp_path / "texts.json"), ["text"], 10)
+    assert batch.texts == ["a warm soup", "a rude waiter"]

@@ -166,6 +166,8 @@ class _Rows(Table):
     def _record(self, row: Any) -> Mapping[str, Any]:
         if isinstance(row, dict):
             return row
+        if isinstance(row, str):
+            return {_PAIR[0]: row}
         if isinstance(row, list) and len(row) == len(_PAIR) and any(isinstance(cell, str) for cell in row):
             return dict(zip(self._pair, row, strict=True))
         place = f", line {self.line:,}" if self.line else ""

@@ -18,7 +18,7 @@ SPLITS = {
     "test": ("test", "testing", "eval"),
 }
 """What the splits of a role are called."""
-_SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
+SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _KEPT = 1000
 """members of an object that are looked at: one of more holds rows by key"""
 _BYTES_OF_CHARACTER = 8
@@ -116,7 +116,7 @@ def shape_of(whole: Outline) -> Shape | None:
 
 def _of_arrays(members: dict[str, Member]) -> Shape | None:
     nested = any(isinstance(cell, (dict, list)) for member in members.values() for cell in member.start[:1])
-    if "data" in members or _SPLIT_NAMES & set(members) or (nested and not any(map(is_known, members))):
+    if "data" in members or SPLIT_NAMES & set(members) or (nested and not any(map(is_known, members))):
         return None
     counts = {name: member.count for name, member in members.items()}
     if not any(map(is_known, members)) and all(map(_holds_texts, members.values())):
@@ -151,7 +151,7 @@ def _of_objects(whole: Outline) -> Shape | None:
 def _hold_texts_of_a_label(members: dict[str, Member]) -> bool:
     """Whether every object has a list of texts and no label: its key is that, as in a chatbot's intents by name."""
     keys = [{key.lower() for key in member.keys} for member in members.values()]
-    return not _SPLIT_NAMES & set(members) and all(
+    return not SPLIT_NAMES & set(members) and all(
         own & set(TEXTS_NAMES) and not own & set(LABEL_NAMES) for own in keys
     )
 
