@@ -14,6 +14,9 @@ from peft import (
     OFTConfig,
     PrefixTuningConfig,
     PromptTuningConfig,
+    RandLoraConfig,
+    ShiraConfig,
+    VBLoRAConfig,
     VeraConfig,
 )
 from safetensors.torch import load_file, save_file
@@ -55,6 +58,15 @@ AS_PEFT = {
     "adalora": {"kind": AdaLoraConfig, "init_r": 4, "r": 8, "total_step": 10, "target_modules": ["query", "value"]},
     "ia3": {"kind": IA3Config, "target_modules": ["key", "output.dense"], "feedforward_modules": ["output.dense"]},
     "vera": {"kind": VeraConfig, "r": 4, "target_modules": ["query", "value"]},
+    "randlora": {"kind": RandLoraConfig, "r": 4, "target_modules": ["query", "value"]},
+    "vblora": {
+        "kind": VBLoRAConfig,
+        "r": 4,
+        "num_vectors": 16,
+        "vector_length": 8,
+        "target_modules": ["query", "value"],
+    },
+    "shira": {"kind": ShiraConfig, "r": 4, "target_modules": ["query", "value"]},
     "prompt": {"kind": PromptTuningConfig, "num_virtual_tokens": 3},
     "prefix": {"kind": PrefixTuningConfig, "num_virtual_tokens": 3},
 }
@@ -164,6 +176,15 @@ REFUSED = {
         {"lora_alpha": "sixteen"},
         r"no configuration of LoRA: .*\$\.lora_alpha",
     ),
+    "an alpha without end": (lambda found: found, {"lora_alpha": float("inf")}, "alpha is not finite"),
+    "an alpha that is no number": (
+        lambda found: found,
+        {"alpha_pattern": {"query": float("nan")}},
+        "alpha is not finite",
+    ),
+    "a regression": (changed("classifier", lambda value: value[:1]), {}, "gives one number a text"),
+    "a kind that nobody knows": (lambda found: found, {"peft_type": "FOO"}, "knows no adapter of the kind FOO"),
+    "a kind of several tasks": (lambda found: found, {"peft_type": "POLY"}, "asks which one a text is of"),
     "a broken expression": (lambda found: found, {"target_modules": "(query"}, "no regular expression"),
     "tokens": (lambda found: found, {"task_type": "TOKEN_CLS"}, "another task: task_type TOKEN_CLS labels tokens"),
     "questions": (lambda found: found, {"task_type": "QUESTION_ANS"}, "another task: task_type QUESTION_ANS"),
@@ -180,6 +201,31 @@ REFUSED = {
         "no folder '/kaggle/input/bert/1'; name the base's folder with base=FOLDER",
     ),
 }
+
+
+@pytest.mark.parametrize("kind", ["plain", "norms saved whole", "ia3"])
+def test_a_kind_and_a_task_in_small_letters_are_read(adapt, rewrite, peft_logits, texts, kind):
+    folder = adapt(**AS_PEFT[kind])
+    written = json.loads((folder / "adapter_config.json").read_text())
+    other = rewrite(folder, "other", **{key: written[key].lower() for key in ("peft_type", "task_type")})
+    ours = rankwise.load(other, precision="fp32").logits(texts)
+    np.testing.assert_allclose(ours, peft_logits(folder), rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_of_eight_bits_are_read(adapt, rewrite, texts):
+    folder = adapt()
+    rounded = rewrite(folder, "rounded", changed("lora", lambda value: value.to(torch.float8_e4m3fn).float()))
+    small = rewrite(folder, "small", changed("lora", lambda value: value.to(torch.float8_e4m3fn)))
+    assert np.array_equal(rankwise.load(small).logits(texts), rankwise.load(rounded).logits(texts))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_that_an_editor_marked_is_read(adapt, texts, encoding):
+    folder = adapt()
+    before = rankwise.load(folder).logits(texts)
+    path = folder / "adapter_config.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    assert np.array_equal(rankwise.load(folder).logits(texts), before)
 
 
 @pytest.mark.parametrize("fault", REFUSED)

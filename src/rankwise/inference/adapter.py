@@ -6,6 +6,7 @@ library's, a pointer of Git LFS, a decoder's.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,8 +37,12 @@ _TASKS = {
     "CAUSAL_LM": "writes text, it has no classes",
     "SEQ_2_SEQ_LM": "writes text, it has no classes",
 }
+SHARED = ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank")
+"""tensors that all modules share, in the file beside the model"""
 _COUNTERS = (".position_ids", ".token_type_ids")
 """of embeddings that older versions saved: 0, 1, 2, ..."""
+_PLACES = ".shira_indices"
+"""of the numbers of a sparse update: whole, and rightly so"""
 _UPDATE = r"lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|lora_E|ia3_l|vera_lambda_[bd]"
 _NAMED = re.compile(rf"\.({_UPDATE})\.(?!weight$|bias$)[^.]+(\.weight|\.bias)?$")
 """an adapter's name behind an update's, which peft takes out when it saves"""
@@ -73,7 +78,8 @@ class AdapterFiles:
                 piece = file.get_slice(key)
                 shapes[key], types[key] = tuple(piece.get_shape()), piece.get_dtype()
         keys = _by_name(shapes)
-        whole = next((key for key in keys.values() if "F" not in types[key]), None)  # F32, BF16, F8_E4M3, ...
+        numbers = [key for name, key in keys.items() if not name.endswith(_PLACES)]
+        whole = next((key for key in numbers if "F" not in types[key]), None)  # F32, BF16, F8_E4M3, ...
         if whole is not None:
             raise UserError(
                 f"{folder / WEIGHTS} holds '{whole}' in whole numbers ({types[whole]}), as quantisation leaves them without "
@@ -102,7 +108,7 @@ class AdapterFiles:
         """The key that PEFT gives a name."""
         if name == "prompt_embeddings":
             return name
-        return f"base_model.{name}" if self.kind in PROMPTS or name in ("vera_A", "vera_B") else f"{PREFIX}{name}"
+        return f"base_model.{name}" if self.kind in PROMPTS or name in SHARED else f"{PREFIX}{name}"
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, fp32 on the CPU; in memory of their own, since one that is kept would keep the file mapped.
@@ -115,12 +121,12 @@ class AdapterFiles:
         with safe_open(self.path, "pt") as file:
             for name, key in self.keys.items():
                 value = file.get_tensor(key)
-                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                found[name] = value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+                if not bool(torch.isfinite(found[name]).all()):
                     raise UserError(
                         f"{self.path} holds numbers that are not finite (NaN or infinite) in '{key}': "
                         "its training has diverged, take an earlier checkpoint"
                     )
-                found[name] = value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
         return found
 
     def _check_kind(self) -> None:
@@ -148,8 +154,14 @@ def _config(folder: Path) -> Mapping[str, Any]:
             f"{folder} holds an adapter{other}: its {CONFIG} has no peft_type. Rankwise reads PEFT adapters; "
             "merge it into its base with the library that made it"
         )
+    # PEFT writes both in capitals and reads no other; people write them by hand.
+    config |= {key: config[key].upper() for key in ("peft_type", "task_type") if isinstance(config.get(key), str)}
     task = config.get("task_type")
-    if task in _TASKS:
+    if config["peft_type"] == "POLY":
+        raise UserError(
+            f"{folder} is an adapter of several tasks (POLY): it asks which one a text is of, so it is not read"
+        )
+    if isinstance(task, str) and task in _TASKS:
         raise UserError(f"{folder} is an adapter for another task: task_type {task} {_TASKS[task]}")
     if config["peft_type"] == "LORA":
         try:
@@ -166,6 +178,10 @@ class _Lora(msgspec.Struct):
     lora_alpha: float = 8
     rank_pattern: dict[str, Annotated[int, msgspec.Meta(ge=1)]] | None = None
     alpha_pattern: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.lora_alpha, *(self.alpha_pattern or {}).values()))):
+            raise ValueError("its alpha is not finite")
 
 
 def _is_adapter_hubs(folder: Path, config: Mapping[str, Any]) -> bool:

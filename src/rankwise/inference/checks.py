@@ -13,10 +13,10 @@ from rankwise.encoders import Encoder
 from rankwise.errors import UserError
 from rankwise.files import weight_files
 from rankwise.inference import matching
-from rankwise.inference.adapter import AdapterFiles, Shape
+from rankwise.inference.adapter import SHARED, AdapterFiles, Shape
 from rankwise.models.layout import CONFIG
 
-_OUTSIDE = ("prompt_embeddings", "vera_A", "vera_B")
+_OUTSIDE = ("prompt_embeddings", *SHARED)
 """names that are of no module"""
 
 
@@ -32,7 +32,7 @@ def shapes_of(base: Path) -> dict[str, Shape]:
 def count_classes(adapter: AdapterFiles, encoder: Encoder, base: Mapping[str, Shape]) -> int:
     """The classes of the adapter's head, or of its base's where the file holds none.
 
-    Raises: UserError when neither has one.
+    Raises: UserError when neither has one, or it is no classifier's.
     """
     name = f"{encoder.family.projection}.weight"
     shape = adapter.shapes.get(name) or adapter.shapes.get(_wrapped(name)) or base.get(name)
@@ -40,6 +40,8 @@ def count_classes(adapter: AdapterFiles, encoder: Encoder, base: Mapping[str, Sh
         raise UserError(
             f"{adapter.path} holds no '{encoder.family.projection}': its head was not saved, so it cannot classify"
         )
+    if shape[0] == 1:
+        raise UserError(f"{adapter.path} gives one number a text, as a regression does, so it has no classes")
     return shape[0]
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import warnings
+from importlib.metadata import version
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, get_peft_model, set_peft_model_state_dict
 
 from rankwise.errors import UserError
 from rankwise.inference.adapter import AdapterFiles
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.base import base_model, quiet
+from rankwise.models.layout import CONFIG
 
 _PROMPT = "prompt_embeddings"
 """which peft loads beside the rest"""
-_NEVER_SAVED = re.compile(r"^prompt_encoder\.|\.ranknum\.")
-"""prompts by the name of their module, and AdaLoRA's counts of its own ranks"""
+_NEVER_SAVED = re.compile(r"^prompt_encoder\.|\.ranknum\.|\.vblora_vector_bank\.")
+"""prompts and VB-LoRA's bank by the names of modules that hold them, and AdaLoRA's counts of its own ranks"""
 
 
 def base_of(saved: SavedClassifier) -> Any:
@@ -36,15 +38,20 @@ def peft_model(saved: SavedClassifier) -> Any:
     Raises: UserError when peft cannot make the adapter, or puts only a part of the file into it.
     """
     adapter, base = saved.adapter, base_of(saved)
+    if adapter.kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise UserError(
+            f"{adapter.folder / CONFIG}: peft {version('peft')} knows no adapter of the kind {adapter.kind}"
+        )
     tensors = {adapter.file_key(name): value for name, value in adapter.tensors().items()}
     try:
         with quiet(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # of what is checked below
-            config = PeftConfig.from_pretrained(str(adapter.folder))
+            given = {key: value for key, value in adapter.config.items() if key != "runtime_config"}
+            config = PeftConfig.from_peft_type(**given)
             config.inference_mode = True
             model: Any = get_peft_model(base, config)
             report = set_peft_model_state_dict(model, tensors)
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # of as many kinds as there are methods and packages that they need
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"peft cannot load {adapter.folder}: {type(error).__name__}: {reason}") from error
     _check(report, model, adapter)

@@ -151,9 +151,7 @@ def _of_objects(whole: Outline) -> Shape | None:
 def _hold_texts_of_a_label(members: dict[str, Member]) -> bool:
     """Whether every object has a list of texts and no label: its key is that, as in a chatbot's intents by name."""
     keys = [{key.lower() for key in member.keys} for member in members.values()]
-    return not SPLIT_NAMES & set(members) and all(
-        own & set(TEXTS_NAMES) and not own & set(LABEL_NAMES) for own in keys
-    )
+    return not SPLIT_NAMES & set(members) and all(own & set(TEXTS_NAMES) and not own & set(LABEL_NAMES) for own in keys)
 
 
 def rows_of(walk: Walk, shape: Shape) -> Iterator[Any]:
