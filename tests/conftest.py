@@ -6,6 +6,7 @@ import os
 import random
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import environment  # noqa: F401 (before numpy and torch)
@@ -16,6 +17,14 @@ from support import COMMON, TOPICS, sentences, write_csv
 
 def pytest_addoption(parser):
     parser.addoption("--exhaustive", action="store_true", help="run every case of the sampled tests")
+
+
+def pytest_configure(config):
+    """Of what is drawn at random a run draws a quarter, others every time; all with --exhaustive."""
+    for name, examples in (("sampled", 50), ("exhaustive", 200)):
+        anywhere = [hypothesis.HealthCheck.function_scoped_fixture]
+        hypothesis.settings.register_profile(name, max_examples=examples, deadline=None, suppress_health_check=anywhere)
+    hypothesis.settings.load_profile("exhaustive" if config.getoption("--exhaustive") else "sampled")
 
 
 def pytest_report_header(config):

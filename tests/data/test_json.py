@@ -6,7 +6,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankwise import config
@@ -200,7 +200,6 @@ class _Slow:
         return piece
 
 
-@settings(max_examples=200, deadline=None)
 @given(values=st.lists(_VALUES), step=st.integers(1, 40), indent=st.sampled_from([None, 2]))
 def test_a_walk_gives_what_the_standard_library_reads(values, step, indent):
     content = json.dumps(values, indent=indent)
@@ -219,7 +218,6 @@ _SHAPES = {
 }
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
         st.tuples(st.text(min_size=1).filter(str.strip), st.sampled_from(["good", "bad"])), min_size=4, max_size=12

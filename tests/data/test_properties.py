@@ -7,7 +7,7 @@ import gzip
 import lzma
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.reading import ROWS, complaint, pairs, read, table
@@ -23,7 +23,6 @@ _CELLS = st.text(
 _TABLES = st.lists(st.tuples(_CELLS, st.sampled_from(["good", "bad"])), min_size=6, max_size=30)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=_TABLES,
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
@@ -48,7 +47,6 @@ def test_rows_written_are_rows_read(tmp_path, rows, delimiter, encoding, quoting
     assert pairs(source) == rows
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=_TABLES,
     delimiter=st.sampled_from([",", ";", "\t"]),
@@ -79,7 +77,6 @@ _ACCENTED = st.text(st.sampled_from("abc éüßñ—’чк日本한"), min_size
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(_ACCENTED, st.sampled_from(["good", "bad"])), min_size=6, max_size=20),
     place=st.randoms(use_true_random=False),

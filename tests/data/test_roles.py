@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from rankwise import config, data
@@ -82,7 +81,6 @@ def test_the_test_rows_do_not_depend_on_the_validation_size(train):
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 2**31),
 )
-@budget(max_examples=150, deadline=None)
 def test_a_stratified_split_is_exact_fair_and_leaves_every_class_in_train(sizes, share, seed):
     strata = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     count = max(1, int(share * len(strata)))

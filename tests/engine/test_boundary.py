@@ -81,7 +81,8 @@ print("all equal")
 """
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(2, of="kernels built apart")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library_of", "flags", "complaint"),
     [

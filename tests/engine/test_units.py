@@ -63,7 +63,8 @@ def test_a_unit_of_this_processor_equals_the_scalar_one(unit):
     assert_close(building.compiler(), unit)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(2, of="kernels built apart")
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", building.MACHINES["aarch64"])
 def test_a_unit_for_arm_equals_the_scalar_one(unit):
     if ISAS[unit].missing() is None:

@@ -84,7 +84,7 @@ def training_texts(monkeypatch):
     monkeypatch.setattr(static, "_MOST_PASSES", 1)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_target(

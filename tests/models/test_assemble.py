@@ -85,12 +85,7 @@ def trees(draw) -> dict:
     }
 
 
-@settings(
-    max_examples=90,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(tree=trees())
 def test_the_plan_is_what_torch_trains_and_what_the_file_holds(tree, folders):
     tree = {**tree, "model": {"name": str(folders[tree["model"]["name"]])}}
