@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -194,16 +193,6 @@ def test_distances_of_every_kind(more, name):
     model = tiny("deberta-v2", dropout=True, **{**WIDE, **more})
     peft = adapted(model, modules("deberta-v2", *EVERYWHERE), lora_dropout=0.1, bias="all")
     assert_equal(result(peft, name), result(peft, "torch", "fp32"))
-
-
-@pytest.fixture(scope="module")
-def matrix_units(tmp_path_factory):
-    """The unit for AMX with its instructions in software: its own arithmetic, on processors without."""
-    if "avx512bf16" not in RUNNING:
-        pytest.skip("what is not matrix units in it is AVX-512 for bf16, which this processor lacks")
-    target = tmp_path_factory.mktemp("amx") / "kernels-amx.so"
-    building.build(building.compiler(), "amx", target, flags=["-include", str(HERE / "native_units" / "tiles.h")])
-    return Backend(ISAS["amx"], ctypes.CDLL(str(target)))
 
 
 @OPTIONS

@@ -61,8 +61,10 @@ class Norm(nn.Module):
         hold(self, "weight", weights.weight.detach())
         hold(self, "bias", weights.bias)
         self.epsilon = epsilon
+        self.number = 0
+        """of its biases, where rows are for several classifiers (`native.several`)"""
         self.mixed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-        """brings both results to the rows' own biases, where rows are for several classifiers (`many`)"""
+        """brings both results to the rows' own biases, where they are and torch computes (`mixed`)"""
 
     def forward(self, update: Tensor, residual: Tensor, mask: Mask | None, kernels: Kernels) -> tuple[Tensor, Tensor]:
         """update (tokens, hidden) in compute precision, residual (tokens, hidden) in fp32 -> the norm in both."""

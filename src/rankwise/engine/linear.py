@@ -98,8 +98,10 @@ class Sites(nn.Module):
         self.frozen = FrozenLinear(weights, precision)
         self.parts = tuple(Site(layer, place) for layer, place in zip(layers, columns_of(weights), strict=True))
         self.sites = nn.ModuleList(self.parts)
+        self.number = 0
+        """of its changes, where rows are for several classifiers (`native.several`)"""
         self.mixed: Mixed | None = None
-        """answers in place of its own adapters, where rows are for several (`many`)"""
+        """answers in place of its own adapters, where they are and torch computes (`mixed`)"""
         if not any(isinstance(site.bias, nn.Parameter) for site in self.parts):
             hold(self, "frozen_bias", self._joint_bias())
         else:

@@ -21,7 +21,8 @@ from rankwise.machine.settings import own_settings
 from rankwise.runs.folder import Run
 
 if TYPE_CHECKING:
-    from rankwise.engine.many import ManyClassifier, Member
+    from rankwise.engine.many import ManyClassifier
+    from rankwise.engine.mixed import Member
     from rankwise.inference.predictor import Predictor
 
 BATCH_TOKENS = 8192
@@ -329,7 +330,7 @@ def _trunk(saved: SavedClassifier, precision: str) -> ManyClassifier:
     encoder = saved.encoder
     weights = weights_of(saved, only_head=True)
     config = dict(encoder.hf_config)
-    made = FastClassifier(weights, encoder.model_type, config, precision=precision, backend="torch")
+    made = FastClassifier(weights, encoder.model_type, config, precision=precision)
     return ManyClassifier(made.eval().to(device()))
 
 

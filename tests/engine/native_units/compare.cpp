@@ -10,6 +10,7 @@ using Number = float;
 #include "sums_vector.h"
 
 #include "prenorm.h"
+#include "several.h"
 
 #include <dlfcn.h>
 
@@ -51,11 +52,11 @@ public:
             std::printf("%s\n", dlerror());
             std::exit(2);
         }
-        long found[9];
+        long found[12];
         function<void(long*)>("sizes")(found);
         narrow_ = found[0] == sizeof(bf16);
-        const size_t ours[] = {sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer), sizeof(Group), sizeof(Batch)};
-        for (int i = 0; i < 8; ++i)
+        const size_t ours[] = {sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer), sizeof(Group), sizeof(Batch), sizeof(Change), sizeof(Member), sizeof(Owners)};
+        for (int i = 0; i < 11; ++i)
             if (found[i + 1] != (long)ours[i]) std::exit(3);
     }
     template <class Signature>
@@ -121,6 +122,10 @@ public:
         set_sites(layer.ffn_out, "ffn_out", case_.inner, case_.hidden, 1);
         set_norm(layer.attention_norm, "attention_norm");
         set_norm(layer.ffn_norm, "ffn_norm");
+        long number = 0;
+        for (Sites* sites : {layer.sources, layer.sources + 1, layer.sources + 2, &layer.attention_output, &layer.ffn_in, &layer.ffn_out})
+            sites->number = number++;
+        layer.ffn_norm.number = 1;
         run(layer);
         return std::move(found_);
     }
@@ -177,7 +182,7 @@ private:
             layer.distances = Distances{own(chance_.normal(ROWS * layer.hidden)), places.data(), ROWS, LONGEST, case_.joint, 1, rate(case_.dropped),
                                         wanted("distances", ROWS * layer.hidden)};
         const auto columns = chance_.odd(std::max(case_.hidden, case_.inner) + 200);
-        const Batch batch{tokens, (long)firsts.size(), (long)groups.size(), groups.data(), firsts.data(), case_.dropped ? columns.data() : nullptr};
+        const Batch batch{tokens, (long)firsts.size(), (long)groups.size(), groups.data(), firsts.data(), case_.dropped ? columns.data() : nullptr, nullptr, nullptr};
         long count, bytes;
         unit_.function<int(const Layer*, const Batch*, long*, long*)>("layer_sizes")(&layer, &batch, &count, &bytes);
         const auto numbers = chance_.odd(count);
@@ -193,6 +198,7 @@ private:
         failed += unit_.function<int(const Layer*, const Batch*, const int32_t*, const Number*, char*, const float*, const Number*, float*, Number*, long)>(
             "backward_pass")(&layer, &batch, numbers.data(), low, keep, grad, nullptr, grad_x, below, threads);
         if (failed) std::exit(4);
+        if (!case_.dropped) run_several(layer, batch, stream, low, out);
         long used = 0;  // idle tokens are nobody's
         for (const auto& lengths : case_.lengths)
             for (const int64_t length : lengths) used += length;
@@ -202,6 +208,52 @@ private:
         for (size_t i = 0; both && i < through.size(); ++i) through[i] += grad_x[i];
         found_["x"] = through;
         for (const auto& [name, place] : gradients_) found_[name] = Numbers(place.first, place.first + place.second);
+    }
+
+    // The same texts, every other one with the layer's adapters as a classifier of several, and as `out` has it then; the rest
+    // without.
+    void run_several(const Layer& layer, Batch batch, const float* stream, const Number* low, const float* out) {
+        Change changes[6] = {};
+        for (const Sites* sites : {layer.sources, layer.sources + 1, layer.sources + 2, &layer.attention_output, &layer.ffn_in, &layer.ffn_out}) {
+            if (!sites->count) continue;
+            Change& change = changes[sites->number];
+            change.down = unit_.empty(unit_.function<long(const Sites*)>("change_columns")(sites) * sites->d_in());
+            for (long part = 0; part < sites->count; ++part) {
+                const Site& site = sites->parts[part];
+                change.up[part] = unit_.empty(unit_.function<long(long)>("change_depth")(site.rank) * site.d_out);
+                if (site.magnitude) change.gain[part] = memory(site.d_out);
+            }
+            if (unit_.function<int(const Sites*, Change*, long)>("lay_out_change_of")(sites, &change, 2)) std::exit(5);
+        }
+        const float* biases[2] = {};
+        const Member member{changes, biases};
+        std::vector<const Member*> members;
+        std::vector<int64_t> starts{0}, numbers{0};
+        std::vector<int32_t> of_token, of_text;
+        for (long g = 0; g < batch.group_count; ++g)
+            for (long text = 0; text < batch.groups[g].texts; ++text) {
+                const int32_t place = (int32_t)members.size();
+                members.push_back(place % 2 ? nullptr : &member);
+                starts.push_back(starts.back() + batch.groups[g].lengths[text]), numbers.push_back(place + 1);
+                of_token.resize(starts.back(), place), of_text.push_back(place);
+            }
+        const int32_t idle = (int32_t)members.size();
+        members.push_back(nullptr), starts.push_back(batch.tokens), of_token.resize(batch.tokens, idle);
+        const Owners texts{numbers.data(), of_text.data(), members.data(), batch.texts};
+        const Owners tokens{starts.data(), of_token.data(), members.data(), batch.texts + 1};
+        batch.tokens_of = &tokens, batch.texts_of = &texts;
+        const long rows = case_.firsts_only ? batch.texts : batch.tokens, hidden = case_.hidden;
+        float* const mine = memory(rows * hidden);
+        Number* const mine_low = unit_.is_narrow() ? unit_.empty(rows * hidden) : nullptr;
+        if (unit_.function<int(const Layer*, const Batch*, const int32_t*, const float*, const Number*, char*, float*, Number*, long)>("forward_pass")(
+                &layer, &batch, nullptr, stream, low, nullptr, mine, mine_low, 2))
+            std::exit(6);
+        const Owners& owners = case_.firsts_only ? texts : tokens;
+        for (long i = 0; i < batch.texts; ++i) {
+            const long place = owners.starts[i] * hidden, size = (owners.starts[i + 1] - owners.starts[i]) * hidden;
+            if (i % 2 == 0 && std::memcmp(mine + place, out + place, size * sizeof(float))) std::exit(7);
+        }
+        found_["several"] = Numbers(mine, mine + owners.starts[batch.texts] * hidden);
     }
 
     float* memory(long count) {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rankwise.engine.fused import Kernels, Lookup, MaskNumbers
 from rankwise.engine.native.library import UnavailableError, library
-from rankwise.engine.native.structures import SHARED, Batch, Layer, Mask, Matrix
+from rankwise.engine.native.structures import SHARED, Batch, Layer, Mask, Matrix, Sites
 from rankwise.errors import UserError
 from rankwise.machine.device import has_cuda
 from rankwise.machine.isa import ISAS, Isa, candidates
@@ -33,10 +33,15 @@ _TAKES: dict[str, Sequence[Any]] = {
         *(_ADDRESS, _SIZE, _ADDRESS, _SIZE, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, c_float),
         *(_SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE),
     ],
+    "change_columns": [_ADDRESS],
+    "change_depth": [_SIZE],
+    "lay_out_change_of": [_ADDRESS, _ADDRESS, _SIZE],
     "layer_sizes": [_ADDRESS] * 4,
     "forward_pass": [*[_ADDRESS] * 8, _SIZE],
     "backward_pass": [*[_ADDRESS] * 9, _SIZE],
 }
+_COUNTS = ("packed_size", "change_columns", "change_depth")
+"""functions that return a number, the others a status"""
 _NO_MEMORY, _BAD_ID = 1, 2
 
 
@@ -53,7 +58,7 @@ class Backend:
         self._functions: dict[str, Callable[..., int]] = {}
         for name, takes in _TAKES.items():
             function = getattr(loaded, name)
-            function.argtypes, function.restype = takes, c_long if name == "packed_size" else c_int
+            function.argtypes, function.restype = takes, c_long if name in _COUNTS else c_int
             self._functions[name] = function
         sizes = (c_long * (1 + len(SHARED)))()
         self._functions["sizes"](sizes)
@@ -100,6 +105,14 @@ class Backend:
         return y
 
     # --- the rest ---------------------------------------------------------------------------------------------
+
+    def change_columns(self, sites: Sites) -> int:
+        """Numbers of a row of the panel of what adapters of one input bring it down to."""
+        return self._functions["change_columns"](byref(sites))
+
+    def change_depth(self, rank: int) -> int:
+        """Rows of the panel that brings it up again."""
+        return self._functions["change_depth"](rank)
 
     def embedded(self, lookup: Lookup, mask: MaskNumbers) -> tuple[Tensor, Tensor]:
         """`Kernels.embedded`, for tables in fp32; in fp32 both results are one."""

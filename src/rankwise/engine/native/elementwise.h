@@ -140,8 +140,10 @@ inline void dropped(const Number* x, const Mask& mask, long rows, long columns, 
 // y (rows, columns) = x times gain (columns), plus bias (columns), which may be null.
 inline void scaled(const Number* x, const float* gain, const float* bias, long rows, long columns, Number* y) {
     for_every_row(rows, columns, [&](long row, float*) {
-        for (long j = 0; j < columns; j += LANES)
-            store(y + row * columns + j, fma(load(x + row * columns + j), load(gain + j), bias ? load(bias + j) : Vector{}));
+        for (long j = 0; j < columns; j += LANES) {
+            const Vector shift = bias ? load(bias + j) : Vector{};
+            store(y + row * columns + j, fma(load(x + row * columns + j), load(gain + j), shift));
+        }
     });
 }
 

@@ -149,8 +149,7 @@ inline void multiply_eight_bits(const Product& p) {
                                            w.offsets[p.transposed] + column, rows.scales + row, scales, m.partial);
                 Sums block(m.partial, Sums::COLUMNS);
                 block.load();
-                add_terms(p, m, b, block, m.partial);
-                write_block(p, b, m.partial);
+                complete(p, m, b, block, m.partial);
             }
     });
 }

@@ -17,6 +17,7 @@ struct Norm {
     float epsilon;
     Dropout dropout;  // of what is added
     float* grad_bias;
+    long number;  // of its biases (several.h)
     Affine affine() const { return Affine{weight, bias, epsilon}; }
 };
 
@@ -58,6 +59,7 @@ struct Batch {
     const Group* groups;
     const int64_t* firsts;   // rows of the texts' first tokens
     const int32_t* columns;  // numbers of the dropout masks' columns; null where nothing is dropped
+    const Owners *tokens_of, *texts_of;  // whose tokens and texts they are, where these are for several classifiers; or null
 };
 
 // Whether products are fp32 as the residual stream is, so that this needs no copy for them.
@@ -309,12 +311,16 @@ inline void extended_backward(const Call& call, const Number* grad, const Number
     }
 }
 
+inline void add_norm_of_several(const Norm& norm, const Owners& owners, const Number* update, const float* residual, long columns, float* out,
+                                Number* low, Number* unit, float* inverse);  // several.h
+
 // From the residual stream x in fp32 and its copy for products, low, (tokens, hidden) to those after the layer (rows, hidden).
 // In fp32 low is x, and out_low null.
 inline void layer_forward(const Call& call, const float* x, const Number* low, float* out, Number* out_low) {
     const auto& [layer, batch, shape, masks, kept] = call;
     const long hidden = layer.hidden, rows = shape.rows, inner = layer.ffn_in.d_out();
     const bool firsts = layer.firsts_only;
+    const Owners* const owners = firsts ? batch.texts_of : batch.tokens_of;  // of the result's rows
 
     const bool asks = layer.firsts_ask(), distant = layer.distances.count;
     Buffer<float> residual(firsts ? rows * hidden : 0);
@@ -331,7 +337,7 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
             results.emplace_back(kept.y[i], count * layer.sources[i].d_out());
             y[i] = results.back();
             const Number* input = asks && i == 0 ? static_cast<Number*>(asking) : distant ? static_cast<Number*>(whole) : low;
-            forward(layer.sources[i], kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
+            forward(layer.sources[i], asks && i == 0 ? owners : batch.tokens_of, kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
         }
         const Buffer<Number> all(firsts && !asks ? shape.tokens * hidden : 0);
         context_of(call, y, firsts && !asks ? static_cast<Number*>(all) : context);
@@ -343,14 +349,16 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
     Buffer<float> own(WIDE ? 0 : rows * hidden);
     float* between = own;  // the norms' residual stream
     if (WIDE) between = reinterpret_cast<float*>(static_cast<Number*>(between_low));
-    const Norm &norm = layer.attention_norm, &ffn_norm = layer.ffn_norm;
-    forward(layer.attention_output, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
-    add_norm(update, firsts ? residual : x, masks.attention_norm, norm.affine(), rows, hidden, between, WIDE ? nullptr : static_cast<Number*>(between_low), unit,
-             inverse);
+    const auto normed = [&](const Norm& norm, const float* before, const Mask& mask, float* to, Number* to_low, Number* as_unit, float* as_inverse) {
+        if (owners) return add_norm_of_several(norm, *owners, update, before, hidden, to, to_low, as_unit, as_inverse);
+        add_norm(update, before, mask, norm.affine(), rows, hidden, to, to_low, as_unit, as_inverse);
+    };
+    forward(layer.attention_output, owners, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
+    normed(layer.attention_norm, firsts ? residual : x, masks.attention_norm, between, WIDE ? nullptr : static_cast<Number*>(between_low), unit, inverse);
     Result<Number> activated(kept.activated, rows * inner);
-    forward(layer.ffn_in, kept.ffn_in, masks.ffn_in, between_low, rows, nullptr, activated, kept.slope);
-    forward(layer.ffn_out, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
-    add_norm(update, between, masks.ffn_norm, ffn_norm.affine(), rows, hidden, out, out_low, ffn_unit, ffn_inverse);
+    forward(layer.ffn_in, owners, kept.ffn_in, masks.ffn_in, between_low, rows, nullptr, activated, kept.slope);
+    forward(layer.ffn_out, owners, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
+    normed(layer.ffn_norm, between, masks.ffn_norm, out, out_low, ffn_unit, ffn_inverse);
 }
 
 // From the gradients of out and out_low, either of which may be null, those of all that trains, and of x and low unless

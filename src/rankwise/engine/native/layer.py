@@ -18,19 +18,21 @@ from rankwise.engine.layer import EncoderLayer, Norm, Pass
 from rankwise.engine.linear import Sites
 from rankwise.engine.native import structures
 from rankwise.engine.native.backend import Backend, address, place_of, where
+from rankwise.engine.native.several import Owners
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
 
 
 class NativePass:
     """What all layers of one forward pass share, as the kernels take it."""
 
-    def __init__(self, shared: Pass) -> None:
+    def __init__(self, shared: Pass, owners: tuple[Owners, Owners] | None = None) -> None:
+        """owners: of tokens and of texts, where they are several classifiers'"""
         batch, biases, stream = shared.batch, shared.biases, shared.stream
         self.shared = shared
         self.tokens = len(batch.positions)
         """idle ones among them"""
         self.texts, self.stream = len(batch.firsts), stream
-        self._alive = None if stream is None else stream.columns  # pointers go into it, and into the pass
+        self._alive = (None if stream is None else stream.columns, owners)  # pointers go into them, and into the pass
         groups = (structures.Group * len(batch.groups))()
         for made, group, bias in zip(groups, batch.groups, biases, strict=True):
             made.lengths, made.texts, made.longest = group.lengths.ctypes.data, group.texts, group.longest
@@ -41,7 +43,8 @@ class NativePass:
         self._groups = groups
         columns = None if stream is None else stream.columns.data_ptr()
         self.structure = structures.Batch(
-            *(self.tokens, self.texts, len(groups), ctypes.addressof(groups), batch.firsts.data_ptr(), columns)
+            *(self.tokens, self.texts, len(groups), ctypes.addressof(groups), batch.firsts.data_ptr(), columns),
+            *(ctypes.addressof(one.structure) for one in owners or ()),
         )
 
     def angles(self, width: int, theta: float) -> Tensor:
@@ -150,7 +153,7 @@ class NativeLayer:
             setattr(place, f"grad_{name}", address(gradient))
 
     def _set_sites(self, made: structures.Sites, sites: Sites) -> None:
-        made.matrix, made.count = sites.frozen.native_matrix(), len(sites.parts)
+        made.matrix, made.count, made.number = sites.frozen.native_matrix(), len(sites.parts), sites.number
         if sites.frozen_bias is None:
             self._joint_biases.append((made, sites))
         else:
@@ -168,6 +171,8 @@ class NativeLayer:
         if norm is None:
             return
         made.weight, made.epsilon = where(norm.weight), norm.epsilon
+        if isinstance(norm, Norm):
+            made.number = norm.number
         if norm.bias is None:
             made.bias = where(self._nothing)
         else:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "prenorm.h"
+#include "several.h"
 #ifdef EIGHT_BITS
 #include "integers.h"
 #endif
@@ -30,7 +31,7 @@ int start();
 // Sizes of the structures and of a number, for Python to compare with its own.
 void sizes(long* to) {
     for (const size_t size : {sizeof(Number), sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer),
-                              sizeof(Group), sizeof(Batch)})
+                              sizeof(Group), sizeof(Batch), sizeof(Change), sizeof(Member), sizeof(Owners)})
         *to++ = (long)size;
 }
 
@@ -74,6 +75,15 @@ int embedding(const float* words, long word_count, const float* positions, long 
     return guarded(threads, [&] {
         embedded(words, positions, ids, places, *mask, Affine{weight, bias, epsilon}, rows, columns, out, low);
     });
+}
+
+// Columns of the first panel of a change, and rows of the second, of a rank.
+long change_columns(const Sites* sites) { return low_columns(*sites); }
+long change_depth(long rank) { return up(rank, Sums::DEPTH); }
+
+// See `lay_out_change`.
+int lay_out_change_of(const Sites* sites, Change* to, long threads) {
+    return guarded(threads, [&] { lay_out_change(*sites, to); });
 }
 
 // How many random numbers a pass's masks take, and how many bytes it keeps for the backward pass.

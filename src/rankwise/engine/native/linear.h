@@ -30,6 +30,7 @@ struct Sites {
     const float* bias;
     long count;
     Site parts[3];
+    long number;  // of its changes (several.h)
     long d_in() const { return matrix.d_in; }
     long d_out() const { return matrix.d_out; }
 };
@@ -101,9 +102,10 @@ private:
 };
 
 // DoRA's magnitude over the norm of every row of W + scale B A, in Gram form (linear.py, `Site.gain`). Shape: (d_out)
-inline void gains(const Sites& sites, const Site& site, const Factors& factors, float* gain) {
-    const long rank = site.rank, d_in = sites.d_in(), d_out = site.d_out;
-    const Buffer<Number> crossed(rank * d_out);  // A W^T
+// from: the site's first column
+inline void gains(const Sites& sites, const Site& site, const Factors& factors, long from, float* gain) {
+    const long rank = site.rank, d_in = sites.d_in(), d_out = site.d_out, all = sites.d_out();
+    const Buffer<Number> crossed(rank * all);  // A W^T
     multiply(Product{factors.A, d_in, rank, sites.matrix, false, nullptr, nullptr, 0, nullptr, crossed, nullptr, nullptr});
     const Buffer<float> gram(rank * rank);  // A A^T
     for_every_row(rank, 0, [&](long r, float*) {
@@ -119,7 +121,7 @@ inline void gains(const Sites& sites, const Site& site, const Factors& factors, 
         for (long r = 0; r < rank; ++r) {
             float product = 0.0f;
             for (long s = 0; s < rank; ++s) product += gram[r * rank + s] * b[s];
-            square += site.scale * b[r] * (2.0f * wide(crossed[r * d_out + row]) + site.scale * product);
+            square += site.scale * b[r] * (2.0f * wide(crossed[r * all + from + row]) + site.scale * product);
         }
         gain[row] = site.magnitude[row] / std::sqrt(square);
     });
@@ -148,7 +150,7 @@ inline void dora_forward(const Sites& s, const SitesKept& kept, const Mask& mask
     const Site& site = s.parts[0];
     Result<float> gain(kept.gain, s.d_out());
     Result<Number> z(kept.z, count * s.d_out());  // W d + scale B A d of the dropped input d
-    gains(s, site, Factors(site, s.d_in()), gain);
+    gains(s, site, Factors(site, s.d_in()), 0, gain);
     if (!mask.rows) {
         multiply(Product{x, s.d_in(), count, s.matrix, false, nullptr, &term, 1, nullptr, z, nullptr, nullptr});
         scaled(z, gain, s.bias, count, s.d_out(), y);
@@ -166,9 +168,14 @@ inline void dora_forward(const Sites& s, const SitesKept& kept, const Mask& mask
     multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, &term, 1, &finish, y, nullptr, nullptr});
 }
 
+struct Owners;  // several.h
+inline void forward_of_several(const Sites& s, const Owners& owners, const Number* x, long count, Number* y, Number* activated);
+
 // y = x W^T + b + every site's adapter; or, if y is null, gelu of it and its slope, which may be null.
-inline void forward(const Sites& s, const SitesKept& kept, const Mask (&masks)[3], const Number* x, long count, Number* y, Number* activated,
+// owners: of rows that have adapters of their own in place of the sites', or null
+inline void forward(const Sites& s, const Owners* owners, const SitesKept& kept, const Mask (&masks)[3], const Number* x, long count, Number* y, Number* activated,
              Number* slope) {
+    if (owners) return forward_of_several(s, *owners, x, count, y, activated);
     const Terms with(s, kept, masks, x, count);
     if (!s.parts[0].magnitude) {
         multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, with.terms.data(), (long)with.terms.size(), nullptr, y, activated, slope});

@@ -76,13 +76,14 @@ inline void pre_norm_forward(const Call& call, const float* x, float* out) {
     const auto& [layer, batch, shape, masks, kept] = call;
     const long hidden = layer.hidden, tokens = shape.tokens, rows = shape.rows, inner = layer.ffn_out.d_in();
     const bool firsts = layer.firsts_only;
+    const Owners* const owners = firsts ? batch.texts_of : batch.tokens_of;  // of the result's rows
 
     Result<Number> context(kept.context, rows * hidden);
     Buffer<float> residual(firsts ? rows * hidden : 0);
     {
         const Result<Number> normed(kept.input, tokens * hidden), joint(kept.y[0], tokens * 3 * hidden);
         norm_of(x, layer.attention_norm, tokens, hidden, normed, kept.unit, kept.inverse);
-        forward(layer.sources[0], kept.sources[0], masks.sources[0], normed, tokens, joint, nullptr, nullptr);
+        forward(layer.sources[0], batch.tokens_of, kept.sources[0], masks.sources[0], normed, tokens, joint, nullptr, nullptr);
         rotate(joint, layer, tokens, false);
         const Buffer<Number> all(firsts ? tokens * hidden : 0);
         Number* const y[3] = {joint};
@@ -94,12 +95,12 @@ inline void pre_norm_forward(const Call& call, const float* x, float* out) {
     }
     const Buffer<Number> update(rows * hidden);
     const Result<Number> low(kept.low, rows * hidden), both(kept.slope, rows * 2 * inner), activated(kept.activated, rows * inner);
-    forward(layer.attention_output, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
+    forward(layer.attention_output, owners, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
     add(update, firsts ? static_cast<const float*>(residual) : x, masks.attention_norm, rows, hidden, out);
     norm_of(out, layer.ffn_norm, rows, hidden, low, kept.ffn_unit, kept.ffn_inverse);
-    forward(layer.ffn_in, kept.ffn_in, masks.ffn_in, low, rows, both, nullptr, nullptr);
+    forward(layer.ffn_in, owners, kept.ffn_in, masks.ffn_in, low, rows, both, nullptr, nullptr);
     gated(both, masks.gate, rows, inner, activated);
-    forward(layer.ffn_out, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
+    forward(layer.ffn_out, owners, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
     add(update, out, Mask{}, rows, hidden, out);
 }
 

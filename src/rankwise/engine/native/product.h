@@ -23,8 +23,11 @@ struct Finish {
     Mask mask;
 };
 
+struct Several;  // several.h
+
 // sums = x (count, depth) W + bias (columns) + terms, of a frozen W (depth, columns) = matrix^T, or matrix if `transposed`.
 // y (count, columns) is the sums finished; or, if y is null, activated = gelu(sums) and slope = gelu'(sums), which may be null.
+// several: what rows get of their own in place of terms, or null
 struct Product {
     const Number* x;
     long stride, count;
@@ -35,6 +38,7 @@ struct Product {
     long term_count;
     const Finish* finish;
     Number *y, *activated, *slope;
+    const Several* several = nullptr;
     long depth() const { return transposed ? matrix.d_out : matrix.d_in; }
     long columns() const { return transposed ? matrix.d_in : matrix.d_out; }
     const Number* panel() const { return transposed ? nullptr : matrix.panel; }
@@ -103,15 +107,26 @@ inline Vector finished(Vector x, const Finish& finish, const MaskRow& mask, long
     return finish.times ? x * load(finish.times + place) : x;
 }
 
+// x as it is once it has been written.
+inline Vector rounded(Vector x) {
+    if constexpr (std::is_same_v<Number, float>) return x;
+    Number y[LANES];
+    store(y, x);
+    return load(y);
+}
+
 // A block's sums with the bias, finished; or gelu of them and its slope; where they belong.
-inline void write_block(const Product& p, const Block& b, const float* sums) {
+// gain, bias: of the block's columns; each may be null. Sums that a gain is for are rounded before, and again behind it.
+inline void write_block(const Product& p, const Block& b, const float* sums, const float* gain, const float* bias) {
     for (long i = 0; i < b.count; ++i)
         for (long j = 0; j < b.width; j += 2 * LANES) {
             const long column = b.column + j, place = (b.row + i) * p.columns() + column;
             Vector x[2], slope[2];
             for (int half = 0; half < 2; ++half) {
                 x[half] = load(sums + i * Sums::COLUMNS + j + half * LANES);
-                if (p.bias) x[half] = x[half] + load(p.bias + column + half * LANES);
+                const long at = j + half * LANES;
+                const Vector shift = bias ? load(bias + at) : Vector{};
+                x[half] = gain ? rounded(fma(rounded(x[half]), load(gain + at), shift)) : x[half] + shift;
             }
             if (p.activated) {
                 for (int half = 0; half < 2; ++half) x[half] = gelu_of(x[half], slope[half]);
@@ -125,6 +140,15 @@ inline void write_block(const Product& p, const Block& b, const float* sums) {
             }
             stream(p.y + place, x[0], x[1]);
         }
+}
+
+inline void complete_of_several(const Product& p, const PartMemory& m, const Block& b, Sums& block, float* sums);  // several.h
+
+// A block whose product with the frozen matrix is made.
+inline void complete(const Product& p, const PartMemory& m, const Block& b, Sums& block, float* sums) {
+    if (p.several) return complete_of_several(p, m, b, block, sums);
+    add_terms(p, m, b, block, sums);
+    write_block(p, b, sums, nullptr, p.bias ? p.bias + b.column : nullptr);
 }
 
 // The columns [from, to) of a product.
@@ -151,8 +175,7 @@ inline void multiply_part(const Product& p, const PartMemory& m, long from, long
                     block.spill();
                     continue;
                 }
-                add_terms(p, m, b, block, waiting);
-                write_block(p, b, waiting);
+                complete(p, m, b, block, waiting);
             }
     }
 }
@@ -189,6 +212,16 @@ inline void multiply(const Product& p) {
 
 // --- low rank -------------------------------------------------------------------------------------------------
 
+// sums (count, columns) = rows (count, depth) panel, of at most ROWS rows.
+inline void down_block(const Rows& rows, long count, long depth, const Number* panel, long columns, float* sums) {
+    for (long column = 0; column < columns; column += Sums::COLUMNS) {
+        Sums block(sums + column, columns);
+        block.zero();
+        block.dot(rows.at, rows.stride, count, panel + column * depth, depth, std::min(Sums::COLUMNS, columns - column));
+        block.spill();
+    }
+}
+
 // low (count, columns) = dropout(x) (count, depth) panel, for few columns.
 inline void down(const Number* x, long stride, long count, long depth, const Mask& mask, const Number* panel, long columns, Number* low) {
     Parts parts((count + Sums::ROWS - 1) / Sums::ROWS);
@@ -214,12 +247,7 @@ inline void down(const Number* x, long stride, long count, long depth, const Mas
             } else {
                 rows = rows_of(rows.at, stride, here, depth, memory);
             }
-            for (long column = 0; column < columns; column += Sums::COLUMNS) {
-                Sums block(sums + column, columns);
-                block.zero();
-                block.dot(rows.at, rows.stride, here, panel + column * depth, depth, std::min(Sums::COLUMNS, columns - column));
-                block.spill();
-            }
+            down_block(rows, here, depth, panel, columns, sums);
             for (long i = 0; i < here; ++i)
                 for (long j = 0; j < columns; j += LANES) store(low + (row + i) * columns + j, load(sums + i * columns + j));
         }

@@ -1,4 +1,5 @@
-"""The structures that Python and the kernels share, field by field as dropout.h, panels.h, linear.h and layer.h have them."""
+"""The structures that Python and the kernels share, field by field as dropout.h, panels.h, linear.h,
+layer.h and several.h have them."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Site(ctypes.Structure):
 
 
 class Sites(ctypes.Structure):
-    _fields_ = (("matrix", Matrix), ("bias", c_void_p), ("count", c_long), ("parts", Site * 3))
+    _fields_ = (("matrix", Matrix), ("bias", c_void_p), ("count", c_long), ("parts", Site * 3), ("number", c_long))
 
 
 class Norm(ctypes.Structure):
@@ -49,6 +50,7 @@ class Norm(ctypes.Structure):
         ("epsilon", c_float),
         ("dropout", Dropout),
         ("grad_bias", c_void_p),
+        ("number", c_long),
     )
 
 
@@ -87,9 +89,30 @@ class Group(ctypes.Structure):
 class Batch(ctypes.Structure):
     _fields_ = (
         *((name, c_long) for name in ("tokens", "texts", "group_count")),
-        *((name, c_void_p) for name in ("groups", "firsts", "columns")),
+        *((name, c_void_p) for name in ("groups", "firsts", "columns", "tokens_of", "texts_of")),
     )
 
 
-SHARED = (Mask, Matrix, Site, Sites, Norm, Layer, Group, Batch)
+class Change(ctypes.Structure):
+    """several.h, and all below"""
+
+    _fields_ = (
+        ("down", c_void_p),
+        ("up", c_void_p * 3),
+        ("padded", c_long),
+        ("depth", c_long * 3),
+        ("inlet", c_void_p),
+        *((name, c_void_p * 3) for name in ("gain", "bias")),
+    )
+
+
+class Member(ctypes.Structure):
+    _fields_ = (("changes", c_void_p), ("biases", c_void_p))
+
+
+class Owners(ctypes.Structure):
+    _fields_ = (*((name, c_void_p) for name in ("starts", "of_row", "members")), ("count", c_long))
+
+
+SHARED = (Mask, Matrix, Site, Sites, Norm, Layer, Group, Batch, Change, Member, Owners)
 """in the order in which library.h gives their sizes, behind a number's"""

@@ -1,0 +1,185 @@
+// Rows of several classifiers in one pass: all products with the frozen matrices at once, each row with the low-rank terms,
+// DoRA's gains and the biases of its own classifier. Every number is computed as `forward` of that classifier alone computes
+// it, in the same order, so that what a row shares a batch with changes nothing.
+#pragma once
+
+#include "layer.h"
+
+// What a classifier changes of linear layers that read the same input, `Sites`; each may be null.
+struct Change {
+    const Number* down;        // panel of all their A^T side by side (d_in, padded)
+    const Number* up[3];       // panel of each one's scale B^T (depth, d_out)
+    long padded, depth[3];
+    const float* inlet;        // times the input (d_in)
+    const float *gain[3], *bias[3];  // of each, times the result, and in place of the base's bias (d_out)
+    // The first column of x A^T that is a part's.
+    long offset(long part) const { return (part > 0 ? depth[0] : 0) + (part > 1 ? depth[1] : 0); }
+};
+
+// A classifier: a change for each `Sites`, by its number, and biases of norms, by theirs, null where they are the base's.
+struct Member {
+    const Change* changes;
+    const float* const* biases;
+};
+
+// Whose rows are: [starts[i], starts[i + 1]) are members[i]'s, or nobody's (null), as are those behind all.
+struct Owners {
+    const int64_t* starts;
+    const int32_t* of_row;  // i of each row
+    const Member* const* members;
+    long count;
+    long at(long row) const { return row < starts[count] ? of_row[row] : count; }
+    long stop(long i, long most) const { return i < count ? std::min((long)starts[i + 1], most) : most; }
+    const Change* change(long i, long number) const { return i < count && members[i] ? members[i]->changes + number : nullptr; }
+    const float* bias(long i, long number) const { return members[i] ? members[i]->biases[number] : nullptr; }
+};
+
+// The low-rank parts of what several classifiers add to a product.
+struct Several {
+    const Sites& sites;
+    const Owners& owners;
+    long stride = 0;
+    Buffer<Number> low;  // x A^T; as many rows more as a block has, which may be read
+    Several(const Sites& s, const Owners& o, long count) : sites(s), owners(o) {
+        for (long i = 0; i < o.count; ++i)
+            if (const Change* change = o.change(i, s.number)) stride = std::max(stride, change->down ? change->padded : 0);
+        low = Buffer<Number>(stride ? (count + Sums::ROWS) * stride : 0);
+    }
+};
+
+// x A^T of every row: blocks of rows of one classifier, as alike as may be, go to whichever thread is free.
+inline void down_of_several(const Several& several, const Number* x) {
+    struct Piece {
+        long row, count;
+        const Change* change;
+    };
+    std::vector<Piece> pieces;
+    for (long i = 0; i < several.owners.count; ++i) {
+        const Change* change = several.owners.change(i, several.sites.number);
+        const long start = several.owners.starts[i], count = several.owners.starts[i + 1] - start, blocks = (count + Sums::ROWS - 1) / Sums::ROWS;
+        for (long b = 0; change && change->down && b < blocks; ++b) {
+            const long row = count * b / blocks;
+            pieces.push_back(Piece{start + row, count * (b + 1) / blocks - row, change});
+        }
+    }
+    if (pieces.empty()) return;
+    const long depth = several.sites.d_in(), stride = several.stride;
+    const auto memory_of = [&](Keeper& keeper) {
+        return std::pair{keeper.take<Number>(Sums::ROWS * depth), keeper.take<float>(Sums::ROWS * stride)};
+    };
+    Keeper sizes{nullptr};
+    memory_of(sizes);
+    Parts parts((long)pieces.size());
+    in_parallel(sizes.used, [&](const Worker& worker) {
+        [[maybe_unused]] const Sums::Session session;
+        Keeper keeper{worker.memory};
+        const auto [memory, sums] = memory_of(keeper);
+        for (long next; (next = parts.next()) >= 0;) {
+            const Piece& piece = pieces[next];
+            const long columns = piece.change->padded;
+            const Rows rows = rows_of(x + piece.row * depth, depth, piece.count, depth, memory);
+            down_block(rows, piece.count, depth, piece.change->down, columns, sums);
+            Number* const low = several.low + piece.row * stride;
+            for (long i = 0; i < piece.count; ++i)
+                for (long j = 0; j < columns; j += LANES) store(low + i * stride + j, load(sums + i * columns + j));
+        }
+    });
+}
+
+// sums (count, COLUMNS) += low (count, depth) panel, for some rows of a block; `extra` is a block's memory.
+inline void add_rows(const Number* low, long stride, long count, const Number* panel, long depth, long width, float* sums, float* extra) {
+    const size_t bytes = count * Sums::COLUMNS * sizeof(float);
+    float* const place = Sums::WHOLE_ROWS ? extra : sums;  // where whole blocks are written, other rows' sums stay away from it
+    if (Sums::WHOLE_ROWS) std::memcpy(extra, sums, bytes);
+    Sums block(place, Sums::COLUMNS);
+    block.load();
+    block.dot(low, stride, count, panel, depth, width);
+    block.spill();
+    if (Sums::WHOLE_ROWS) std::memcpy(sums, extra, bytes);
+}
+
+inline void complete_of_several(const Product& p, const PartMemory& m, const Block& b, Sums& block, float* sums) {
+    const auto& [sites, owners, stride, low] = *p.several;
+    long part = 0, column = b.column;  // the latter counted from the part's first
+    while (column >= sites.parts[part].d_out) column -= sites.parts[part++].d_out;
+    const float* bias = p.bias ? p.bias + b.column : nullptr;
+    const long stop = b.row + b.count;
+    block.spill();
+    for (long row = b.row, next; row < stop; row = next) {
+        const long i = owners.at(row);
+        next = owners.stop(i, stop);
+        const Block mine{row, next - row, b.column, b.width};
+        float* const rows = sums + (row - b.row) * Sums::COLUMNS;
+        const Change* change = owners.change(i, sites.number);
+        if (!change) {
+            write_block(p, mine, rows, nullptr, bias);
+            continue;
+        }
+        const long depth = change->depth[part];
+        if (change->up[part])
+            add_rows(low + row * stride + change->offset(part), stride, mine.count, change->up[part] + column * depth, depth, b.width, rows, m.extra);
+        const float *gain = change->gain[part], *own = change->bias[part];
+        write_block(p, mine, rows, gain ? gain + column : nullptr, own ? own + column : bias);
+    }
+}
+
+// x with each row times its classifier's `inlet`; in `memory`, where any has one.
+inline const Number* let_in(const Sites& s, const Owners& owners, const Number* x, long count, Buffer<Number>& memory) {
+    bool any = false;
+    for (long i = 0; i < owners.count && !any; ++i) any = owners.members[i] && owners.change(i, s.number)->inlet;
+    if (!any) return x;
+    const long width = s.d_in();
+    memory = Buffer<Number>(count * width);
+    for_every_row(count, 0, [&](long row, float*) {
+        const Change* change = owners.change(owners.at(row), s.number);
+        const float* inlet = change ? change->inlet : nullptr;
+        for (long place = row * width, j = 0; j < width; j += LANES)
+            store(memory + place + j, inlet ? load(x + place + j) * load(inlet + j) : load(x + place + j));
+    });
+    return memory;
+}
+
+inline void forward_of_several(const Sites& s, const Owners& owners, const Number* x, long count, Number* y, Number* activated) {
+    Buffer<Number> memory;
+    x = let_in(s, owners, x, count, memory);
+    const Several several(s, owners, count);
+    down_of_several(several, x);
+    multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, nullptr, 0, nullptr, y, activated, nullptr, &several});
+}
+
+inline void add_norm_of_several(const Norm& norm, const Owners& owners, const Number* update, const float* residual, long columns, float* out,
+                                Number* low, Number* unit, float* inverse) {
+    for (long i = 0, stop; i < owners.count; i = stop) {  // rows of one bias at once
+        const float* bias = owners.bias(i, norm.number);
+        for (stop = i + 1; stop < owners.count && owners.bias(stop, norm.number) == bias;) ++stop;
+        const long row = owners.starts[i], place = row * columns;
+        const Affine affine{norm.weight, bias ? bias : norm.bias, norm.epsilon};
+        add_norm(update + place, residual + place, Mask{}, affine, owners.starts[stop] - row, columns, out + place,
+                 low ? low + place : nullptr, unit + place, inverse + row);
+    }
+}
+
+// Columns of x A^T that the adapters of sites have together.
+inline long low_columns(const Sites& s) {
+    long columns = 0;
+    for (long part = 0; part < s.count; ++part) columns += up(s.parts[part].rank, Sums::DEPTH);
+    return up(columns, Sums::NARROW);
+}
+
+// The adapters of sites, laid out where `to` says; and DoRA's gains.
+inline void lay_out_change(const Sites& s, Change* to) {
+    const long d_in = s.d_in();
+    to->padded = low_columns(s);
+    const Buffer<Number> all(to->padded * d_in);  // their A, one upon another
+    std::memset(all, 0, to->padded * d_in * sizeof(Number));
+    for (long part = 0, from = 0; part < s.count; from += s.parts[part++].d_out) {
+        const Site& site = s.parts[part];
+        if (!site.rank) continue;
+        const Factors factors(site, d_in);
+        to->depth[part] = factors.depth;
+        std::memcpy(all + to->offset(part) * d_in, factors.A, site.rank * d_in * sizeof(Number));
+        std::memcpy(const_cast<Number*>(to->up[part]), factors.from_low(), factors.depth * site.d_out * sizeof(Number));
+        if (site.magnitude) gains(s, site, factors, from, const_cast<float*>(to->gain[part]));
+    }
+    panel_of_transpose(all, d_in, to->padded, d_in, to->padded, const_cast<Number*>(to->down));
+}

@@ -1,0 +1,121 @@
+"""Rows of several classifiers in one pass of every unit that runs here: each as it answers alone, whatever it shares a pass with."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.parity import texts, tiny
+from rankwise.encoders import FAMILIES
+from rankwise.engine import FastClassifier
+from rankwise.engine.many import ManyClassifier
+from rankwise.engine.native import backend as backends
+from rankwise.engine.native import library
+from rankwise.engine.weights import SavedWeights
+from rankwise.machine.isa import ISAS
+
+WIDE = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 96, "max_position_embeddings": 140}
+LENGTHS = (3, 70, 33, 64, 31, 9, 9, 1)
+SITES = FAMILIES["bert"].sites
+KINDS = {
+    "base": {},
+    "query and value": {"words": ("query", "value"), "rank": 3},
+    "everywhere": {"words": tuple(SITES), "rank": 8, "biases": ("dense.bias",)},
+    "a wide rank": {"words": ("ffn_in", "ffn_out"), "rank": 40},
+    "dora": {"words": tuple(SITES), "rank": 5, "dora": True},
+    "biases": {"biases": ("bias",)},
+}
+
+
+def there(name):
+    """Whether a unit runs here."""
+    try:
+        return ISAS[name].missing() is None and backends.named(name) is not None
+    except library.UnavailableError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A network and its configuration, wide enough for every unit."""
+    model = tiny("bert", **WIDE)
+    return dict(model.state_dict()), model.config.to_dict()
+
+
+def saved(base, kind, number):
+    """The base with an adapter of a kind."""
+    tensors, config = base
+    chance = torch.Generator().manual_seed(number)
+    draw = lambda *shape, scale=0.3: scale * torch.randn(shape, generator=chance)  # noqa: E731
+    adapter = {}
+    for layer in range(config["num_hidden_layers"]):
+        for word in kind.get("words", ()):
+            path = f"bert.encoder.layer.{layer}.{SITES[word]}"
+            d_out, d_in = tensors[f"{path}.weight"].shape
+            adapter[f"{path}.lora_A.weight"] = draw(kind["rank"], d_in)
+            adapter[f"{path}.lora_B.weight"] = draw(d_out, kind["rank"])
+            if kind.get("dora"):
+                adapter[f"{path}.lora_magnitude_vector"] = 1 + draw(d_out).abs()
+    for name, value in tensors.items():
+        if name.startswith("bert.e") and name.endswith(kind.get("biases", ())):
+            adapter[name] = value + draw(*value.shape)
+    adapter["classifier.weight"], adapter["classifier.bias"] = draw(2 + number, 64), draw(2 + number)
+    return SavedWeights(tensors, adapter, lambda module, rank: 1.5, "bert")
+
+
+def classifier(base, weights, precision, backend):
+    return FastClassifier(weights, "bert", base[1], precision=precision, backend=backend).eval()
+
+
+def together(base, precision, backend, weights):
+    """The base, and a member for each."""
+    many = ManyClassifier(classifier(base, saved(base, {}, 0), precision, backend))
+    return many, [many.member(one) for one in weights]
+
+
+@torch.inference_mode()
+def assert_each_is_as_alone(base, backend):
+    precision = backend.isa.precision
+    alone = [
+        classifier(base, saved(base, kind, number), precision, backend) for number, kind in enumerate(KINDS.values())
+    ]
+    many, members = together(
+        base, precision, backend, [saved(base, kind, number) for number, kind in enumerate(KINDS.values())]
+    )
+    rows = texts(LENGTHS)
+    expected = [one(one.collate(rows)).numpy() for one in alone]
+    # Rounding to bf16 would be a thousand times as much: before their heads, in fp32, they are equal to the bit.
+    for kind, ours, right in zip(KINDS, many.every(rows, members), expected, strict=True):
+        np.testing.assert_allclose(ours, right, atol=1e-5, err_msg=kind)
+    asked = np.random.default_rng(0).integers(0, len(KINDS), 5 * len(rows))
+    mixed = many.mixed(rows * 5, [members[number] for number in asked])
+    for place, (number, logits) in enumerate(zip(asked, mixed, strict=True)):
+        np.testing.assert_allclose(logits, expected[number][place % len(rows)], atol=1e-5, err_msg=list(KINDS)[number])
+
+
+@pytest.mark.parametrize("name", [name for name in ISAS if there(name)])
+def test_each_is_as_alone(name, base):
+    assert_each_is_as_alone(base, backends.named(name))
+
+
+def test_each_is_as_alone_by_matrix_units(base, matrix_units):
+    assert_each_is_as_alone(base, matrix_units)
+
+
+@pytest.mark.parametrize("name", [name for name in ISAS if ISAS[name].precision == "fp32" and there(name)])
+def test_scaled_inputs_and_outputs_are_as_torch_has_them(name, base):
+    """IA3, which no classifier of the engine has alone."""
+    weights = [saved(base, KINDS["query and value"], 1), saved(base, {}, 2)]
+    for path, inlet in ((SITES["key"], False), (SITES["value"], False), (SITES["ffn_out"], True)):
+        where = f"bert.encoder.layer.1.{path}"
+        shape = base[0][f"{where}.weight"].shape
+        scaling = torch.linspace(0.3, 2, shape[1] if inlet else shape[0])
+        weights[1]._adapter[f"{where}.ia3_l"] = scaling[None] if inlet else scaling[:, None]
+    rows = texts(LENGTHS)
+    both = [together(base, "fp32", backend, weights) for backend in (backends.named(name), "torch")]
+    ours, right, plain = (
+        many.every(rows, members)
+        for many, members in (*both, together(base, "fp32", "torch", [weights[0], saved(base, {}, 2)]))
+    )
+    for one, other in zip(ours, right, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    assert np.abs(right[1] - plain[1]).max() > 0.01
