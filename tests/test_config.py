@@ -73,6 +73,22 @@ def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch):
         assert (source, overrides) == (name, ["train.steps=5", "data.train=a=b.csv"])
     assert source_and_overrides([f"{tmp_path}/lr=1e-3/mine.yaml"])[0] == f"{tmp_path}/lr=1e-3/mine.yaml"
     assert source_and_overrides(["adaptr.rank=3"]) == (None, ["adaptr.rank=3"])
+    for unwritten in ("lr=1e-3/out.csv", "lr=1e-3.csv"):
+        assert source_and_overrides([unwritten])[0] == unwritten
+    assert source_and_overrides(["rank=8"]) == (None, ["rank=8"])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("budget.max_trainable=1e-3", "expected a whole number or text or null, got 0.001"),
+        ("data.quotes=[a]", "expected text or true or false, got"),
+        ("data.validation_size=x", "expected a whole number or a number or null, got .x."),
+    ],
+)
+def test_types_are_said_in_words(word, said):
+    with pytest.raises(UserError, match=said):
+        configuration.load(None, [word])
 
 
 @pytest.mark.parametrize(
@@ -136,6 +152,9 @@ def test_a_file_that_is_missing_or_no_mapping_is_named(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="holds a list, expected keys"):
         configuration.load(tmp_path / "list.yaml")
+    (tmp_path / "rows.csv").write_text("text,label\n")
+    with pytest.raises(UserError, match=r"rows of data are named by data\.train="):
+        configuration.load(tmp_path / "rows.csv")
 
 
 UNUSED = [

@@ -47,7 +47,8 @@ def is_override(word: str) -> bool:
     key, equals, _ = word.partition("=")
     if not equals or key.split(".")[0] in configuration.Config.__struct_fields__:
         return bool(equals)
-    return re.fullmatch(r"[A-Za-z_][\w.-]*", key) is not None and not Path(word).exists()
+    is_path = "." not in key and re.search(r"/|\.[A-Za-z]\w*$", word)  # of a file that is yet to be written
+    return re.fullmatch(r"[A-Za-z_][\w.-]*", key) is not None and not is_path and not Path(word).exists()
 
 
 def key_help() -> str:

@@ -16,18 +16,12 @@ from rankwise.scoring.goals import goal_of
 
 _TYPES = {
     "int": "a whole number",
-    "int | null": "a whole number or null",
     "float": "a number",
-    "float | null": "a number or null",
     "str": "text",
-    "str | null": "text or null",
     "bool": "true or false",
     "array": "a list",
-    "array | null": "a list or null",
     "object": "a mapping",
-    "object | null": "a mapping or null",
-    "object | array": "a list or a mapping",
-    "str | object": "text or a mapping",
+    "null": "null",
 }
 """what msgspec calls a type, in words"""
 
@@ -82,9 +76,16 @@ def readable(error: msgspec.ValidationError, tree: Any, root: type = Config) -> 
     if message.startswith("Object missing required field"):
         message = message.replace("Object missing required field", "needs").replace("`", "'")
     message = message.partition(", got `")[0]  # the type that came: the value itself follows
-    for python, words_for in _TYPES.items():
-        message = message.replace(f"`{python}`", words_for)
+    message = re.sub(r"`([a-z]+(?: \| [a-z]+)*)`", _in_words, message)
     return f"{dotted}: {message[0].lower()}{message[1:]}, got {value!r}{expected}"
+
+
+def _in_words(types: re.Match[str]) -> str:
+    """The types that msgspec names as one would say them."""
+    kinds = types[1].split(" | ")
+    return (
+        " or ".join(word for kind, word in _TYPES.items() if kind in kinds) if set(kinds) <= set(_TYPES) else types[0]
+    )
 
 
 def _check_together(config: Config) -> None:

@@ -137,5 +137,6 @@ def read_yaml(path: Path) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{path} holds a {type(tree).__name__}, expected keys such as 'model:' and 'data:'")
+        hint = "" if path.suffix in (".yaml", ".yml") else f"; rows of data are named by data.train={path}"
+        raise UserError(f"{path} holds a {type(tree).__name__}, expected keys such as 'model:' and 'data:'{hint}")
     return tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -133,9 +134,13 @@ def _settings(name: str) -> Iterator[None]:
         import matplotlib
     except ImportError as error:
         raise missing_extra("matplotlib", "report") from error
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "text.parse_math": False}
+    with (
+        matplotlib.rc_context(
+            {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "text.parse_math": False}
+        ),
+        warnings.catch_warnings(),
     ):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a PNG; an SVG is drawn with the reader's fonts
         yield
 
 
