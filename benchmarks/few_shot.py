@@ -1,4 +1,4 @@
-"""`auto` on a few rows a class: draws from training rows, every one scored once on all test rows.
+"""`auto` on so many rows a class: draws from training rows, every one scored once on all test rows.
 
 python benchmarks/few_shot.py --train TRAIN.parquet --test TEST.parquet --per-class 8 --draws 10 --minutes 1
 
@@ -76,11 +76,13 @@ def measured(rows: pa.Table, args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(ended.stderr)
     record = json.loads(ended.stdout)
     winner = record["winner"]
+    folds = record["auto"].get("folds") or []  # none where rows are held out: from 500 on, unless classes have under ten
     return {
         "accuracy": winner["test"]["accuracy"],
         "seconds": round(seconds, 1),
         "design": winner["point"]["design"],
-        "by_folds": {one["design"]: round(one["accuracy"], 4) for one in record["auto"]["folds"]},
+        "steps": next((one.get("steps") for one in folds if one["design"] == winner["point"]["design"]), None),
+        "by_folds": {one["design"]: round(one["accuracy"], 4) for one in folds},
         "trainable": winner["trainable"],
     }
 
