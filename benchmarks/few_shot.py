@@ -76,7 +76,9 @@ def measured(rows: pa.Table, args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(ended.stderr)
     record = json.loads(ended.stdout)
     winner = record["winner"]
-    folds = record["auto"].get("folds") or []  # none where rows are held out: from 500 on, unless classes have under ten
+    folds = (
+        record["auto"].get("folds") or []
+    )  # none where rows are held out: from 500 on, unless classes have under ten
     return {
         "accuracy": winner["test"]["accuracy"],
         "seconds": round(seconds, 1),

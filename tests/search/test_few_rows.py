@@ -99,7 +99,7 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     shown = capsys.readouterr().out
     record = json.loads((out / "search.json").read_text())
     folds = {one["design"]: one for one in record["auto"]["folds"]}
-    assert len(folds) == 6
+    assert len(folds) == 7
     assert all(one["examples"] == 30 for one in folds.values())
     winner = record["winner"]
     assert winner["run"] == few_rows.FOLDER
@@ -123,7 +123,7 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert (out / "search.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 6), (30, 3, 5), (100, 5, 4)])
+@pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 7), (25, 3, 6), (100, 5, 5)])
 def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     tiny_model, news, monkeypatch, seconds, folds, count
 ):
@@ -172,3 +172,36 @@ def test_rows_that_the_user_set_apart_choose_whatever_their_number(news, word, f
     config = rankwise.config.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
     assert few_rows.are_few(roles, config, fixed) is few
+
+
+def test_names_that_are_words_are_texts_where_frozen_features_know_more_by_them(tiny_model):
+    config = rankwise.config.load({"model": {"name": str(tiny_model)}})
+    titles = {
+        words: [one.title for one in few_rows.contenders(config, set(), 32, words)]
+        for words in (("ham", "spam"), ("0", "1"))
+    }
+    assert few_rows._WITH_NAMES in titles["ham", "spam"]
+    assert few_rows._WITH_NAMES not in titles["0", "1"]
+    likeliest = few_rows.contenders(config, set(), 32)[0]
+    plain, better, worse = (standing(str(hits), [1] * hits + [0] * (32 - hits)) for hits in (24, 28, 20))
+    found = {few_rows._DIRECTIONS: plain, few_rows._WITH_NAMES: better}
+    with_names = few_rows._with_names_that_help(likeliest, found)
+    assert with_names.design == {**likeliest.design, "data.name_texts": True}
+    assert with_names.lengths == likeliest.lengths
+    assert few_rows._with_names_that_help(likeliest, {**found, few_rows._WITH_NAMES: worse}) is likeliest
+    assert few_rows._with_names_that_help(likeliest, {few_rows._DIRECTIONS: plain}) is likeliest
+
+
+def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch):
+    roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
+    parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
+    asked = []
+
+    def answers(contender, tree, kept, out, names, deadline):
+        asked.append((contender.lengths, contender.steps))
+        return [np.zeros((len(out), len(names)), dtype=np.float32)] * 2
+
+    monkeypatch.setattr(few_rows, "_answers", answers)
+    contender = Contender("pairs", {"train.steps": 32}, (16, 24, 32))
+    few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
+    assert asked == [((16, 24, 32), 32), ((16, 24), 24)]

@@ -107,6 +107,8 @@ def _check_together(config: Config) -> None:
     _check_refit(config)
     if config.data.pair and config.data.augment:
         raise UserError("data.augment cannot apply with data.pair: true: what it changes would no longer be the pair")
+    if config.data.pair and config.data.name_texts:
+        raise UserError("data.name_texts cannot apply with data.pair: true: a name is no pair of texts")
     if "sentence_shuffle" in config.data.augment and "punctuation" in config.data.preprocess:
         raise UserError(
             "data.augment: sentence_shuffle cannot apply with data.preprocess: punctuation, which leaves no sentences"

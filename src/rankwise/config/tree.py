@@ -217,6 +217,12 @@ class Data(Section, frozen=True):
             "is left out around a run of words"
         ),
     ] = msgspec.field(default_factory=dict)
+    name_texts: Annotated[
+        bool,
+        _help(
+            "train on two texts a class made of its name, beside the rows: where rows are few, names that are words help"
+        ),
+    ] = False
     multi_label: Annotated[bool, _help("a text may carry several labels (sigmoid instead of softmax)")] = False
     label_separator: Annotated[
         Annotated[str, Meta(min_length=1)] | None,

@@ -9,7 +9,7 @@ is judged before it, so that there is an answer whatever the clock leaves.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from rankwise import config as configuration
 from rankwise.config import Config, Keys
 from rankwise.data import Roles
 from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS, splits
+from rankwise.data.names import are_words
 from rankwise.data.rows import Rows
 from rankwise.errors import UserError
 from rankwise.planning import encoder_of
@@ -48,6 +49,8 @@ _OF_THE_FIRST = 0.95
 """of that, for the likeliest: more folds of it say more than another slow contender, which has what is left"""
 _FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
+_OF_A_FOLD = 0.3
+"""of a contender's time, for its first fold, which ends a little later than it is told to"""
 _CHANCE = 0.05
 """that a split of rows as uneven comes about where two are equal"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
@@ -65,6 +68,9 @@ _CONTRASTIVE: Keys = {
     "train.average_from": _WARMUP,
     "head.directions": True,  # which is what the loss compares
 }
+_DIRECTIONS = "directions of frozen features and logistic regression"
+_WITH_NAMES = "directions of frozen features, names of classes as texts, and logistic regression"
+_NAMES: Keys = {"data.name_texts": True}
 _ROWS_OF_C_1 = 64
 """at which a fitted head has the penalty of logistic regression with C = 1 on texts' directions; C grows with the rows. The
 cross-validated loss of so few prefers weak penalties, which are confident; strong ones have more rows right (LOG.md)"""
@@ -162,8 +168,12 @@ def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
     return not named and len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
 
 
-def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
-    """The likeliest first, without what the user has fixed."""
+def contenders(config: Config, fixed: set[str], rows: int, names: Sequence[str] = ()) -> list[Contender]:
+    """The likeliest first, without what the user has fixed.
+
+    names
+        Of the classes, which are texts too where they are words.
+    """
     steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
     lengths = _lengths(config, rows)
     pairs = {**ALL, **_CONTRASTIVE, "train.steps": lengths[-1]}
@@ -171,7 +181,8 @@ def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
         pairs |= {"train.warmup_steps": min(_WARMUP, lengths[0] - 1), "train.warmup_ratio": None}
     designs: dict[str, Keys | None] = {
         "contrastive steps, then logistic regression": pairs,
-        "directions of frozen features and logistic regression": {"adapter.method": "probe", "head.directions": True},
+        _DIRECTIONS: {"adapter.method": "probe", "head.directions": True},
+        _WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **_NAMES},
         "frozen features and logistic regression": {"adapter.method": "probe"},
         "frozen features (first token and mean) and logistic regression": {
             "adapter.method": "probe",
@@ -186,6 +197,8 @@ def contenders(config: Config, fixed: set[str], rows: int) -> list[Contender]:
             "train.steps": steps,
         },
     }
+    if not names or config.data.pair or not are_words(names):
+        del designs[_WITH_NAMES]
     kept: list[Contender] = []
     for title, design in designs.items():
         own = design if design is None else {key: value for key, value in design.items() if key not in fixed}
@@ -216,13 +229,15 @@ def judged(
     config = configuration.from_dict(tree)
     parts = splits(rows.labels, FOLDS, config.data.split_seed)
     until = ends - (1 - _CHOOSING) * clock_s
-    likeliest, *others = contenders(config, fixed, len(rows))
+    likeliest, *others = contenders(config, fixed, len(rows), names)
     quick, slow = ([one for one in others if one.is_quick is wanted] for wanted in (True, False))
     standings: dict[str, Standing] = {}
     for contender in [*quick, likeliest, *slow]:
         left = until - time.time()
         if requested() or (standings and left <= 0):
             break
+        if contender.title == likeliest.title:
+            contender = likeliest = _with_names_that_help(likeliest, standings)
         share = _OF_THE_FIRST if contender is likeliest else 1.0
         standing = _judged(contender, tree, rows, names, parts, time.time() + share * left)
         if standing is None:
@@ -234,6 +249,17 @@ def judged(
         standings[contender.title] = standing
     compared = min((one.folds for one in standings.values()), default=0)
     return [standings[one.title].over(compared) for one in (likeliest, *others) if one.title in standings]
+
+
+def _with_names_that_help(likeliest: Contender, standings: Mapping[str, Standing]) -> Contender:
+    """The likeliest, which takes names of classes as texts where frozen features know more by them."""
+    without, by_names = standings.get(_DIRECTIONS), standings.get(_WITH_NAMES)
+    if without is None or by_names is None or likeliest.design is None:
+        return likeliest
+    folds = min(without.folds, by_names.folds)
+    if by_names.over(folds).calibrated_loss >= without.over(folds).calibrated_loss:
+        return likeliest
+    return replace(likeliest, title=f"{likeliest.title}, names as texts", design={**likeliest.design, **_NAMES})
 
 
 def choose(found: Sequence[Standing], goal: Goal) -> Standing:
@@ -305,13 +331,15 @@ def _judged(
     for number, (kept, out) in enumerate(parts):
         if requested() or (number >= always and time.time() + (time.time() - started) / number > until):
             break
-        # A first fold that goes on to the longest of its runs shall leave time for a second.
-        share = 1.0 if number else 1 / _FEWEST_FOLDS
+        share = 1.0 if number else _OF_A_FOLD  # so that the longest of its runs leave time for others
         deadline = None if contender.is_quick else time.time() + share * (until - time.time())
         answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)
         if not answers:
             break
         pieces.append(answers)
+        if len(answers) < len(contender.lengths):  # longer ones would not be compared
+            lengths = contender.lengths[: len(answers)]
+            contender = replace(contender.of_length(lengths[-1]), lengths=lengths)
     if len(pieces) < min(_FEWEST_FOLDS, len(parts)):
         return None
     labels, seconds = [rows.labels[out] for _, out in parts[: len(pieces)]], time.time() - started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import data, planning
 from rankwise.config import Config
+from rankwise.data.names import with_names
 from rankwise.data.tokens import Tokens, tokenise
 from rankwise.errors import UserError
 from rankwise.inference.latency import in_words
@@ -81,7 +82,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     steps = total_steps(len(roles.train), config.train)
     loss = _check_options(plan, roles.train, steps)
     plan = _within_ms(plan, run, roles, tokenizer, console)
-    training = training_examples(roles.train, tokenizer, plan)
+    training = training_examples(roles.train, roles.label_names, tokenizer, plan)
     length = training.tokens.max_length
     validation = None
     if roles.validation is not None and config.data.folds is None:
@@ -132,9 +133,11 @@ def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: plann
     return tokenise(rows.texts, tokenizer, max_length, caches.cache("tokens"), positions=plan.positions)
 
 
-def training_examples(rows: data.Rows, tokenizer: Any, plan: planning.Plan) -> Examples:
-    """The training rows, which alone are augmented."""
+def training_examples(rows: data.Rows, label_names: Sequence[str], tokenizer: Any, plan: planning.Plan) -> Examples:
+    """The training rows, which alone are augmented, and texts of the classes' names where those are asked for."""
     config = plan.config
+    if config.data.name_texts:
+        rows = with_names(rows, label_names)
     tokens = _tokens(rows, tokenizer, config.data.max_length, plan)
     if not config.data.augment:
         return Examples(tokens, rows.labels)

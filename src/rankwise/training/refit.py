@@ -94,7 +94,7 @@ def _whole(job: Job) -> Job:
     return replace(
         job,
         config=msgspec.structs.replace(job.config, train=again),
-        training=prepare.training_examples(rows, job.tokenizer, job.plan),
+        training=prepare.training_examples(rows, job.label_names, job.tokenizer, job.plan),
         validation=None,
         total_steps=steps,
         console=Console(quiet=True),
