@@ -16,13 +16,21 @@ from rankwise.machine.isa import ISAS
 WIDE = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 96, "max_position_embeddings": 140}
 LENGTHS = (3, 70, 33, 64, 31, 9, 9, 1)
 SITES = FAMILIES["bert"].sites
+OFF_DISTANCES = ("value", "attention_output", "ffn_in", "ffn_out")
 KINDS = {
     "base": {},
+    "value": {"words": ("value",), "rank": 3},
     "query and value": {"words": ("query", "value"), "rank": 3},
     "everywhere": {"words": tuple(SITES), "rank": 8, "biases": ("dense.bias",)},
     "a wide rank": {"words": ("ffn_in", "ffn_out"), "rank": 40},
     "dora": {"words": tuple(SITES), "rank": 5, "dora": True},
+    "dora off distances": {"words": OFF_DISTANCES, "rank": 5, "dora": True},
     "biases": {"biases": ("bias",)},
+}
+OF_FAMILY = {
+    "bert": list(KINDS),
+    "modernbert": ["base", "query and value", "a wide rank", "dora"],
+    "deberta-v2": ["base", "value", "a wide rank", "dora off distances"],
 }
 
 
@@ -36,20 +44,26 @@ def there(name):
 
 @pytest.fixture(scope="module")
 def base():
+    return base_of("bert")
+
+
+def base_of(family):
     """A network and its configuration, wide enough for every unit."""
-    model = tiny("bert", **WIDE)
+    model = tiny(family, **WIDE)
     return dict(model.state_dict()), model.config.to_dict()
 
 
 def saved(base, kind, number):
     """The base with an adapter of a kind."""
     tensors, config = base
+    family = FAMILIES[config["model_type"]]
     chance = torch.Generator().manual_seed(number)
     draw = lambda *shape, scale=0.3: scale * torch.randn(shape, generator=chance)  # noqa: E731
     adapter = {}
     for layer in range(config["num_hidden_layers"]):
-        for word in kind.get("words", ()):
-            path = f"bert.encoder.layer.{layer}.{SITES[word]}"
+        for path in dict.fromkeys(
+            f"{family.layer.format(layer)}.{family.sites[word]}" for word in kind.get("words", ())
+        ):
             d_out, d_in = tensors[f"{path}.weight"].shape
             adapter[f"{path}.lora_A.weight"] = draw(kind["rank"], d_in)
             adapter[f"{path}.lora_B.weight"] = draw(d_out, kind["rank"])
@@ -59,11 +73,11 @@ def saved(base, kind, number):
         if name.startswith("bert.e") and name.endswith(kind.get("biases", ())):
             adapter[name] = value + draw(*value.shape)
     adapter["classifier.weight"], adapter["classifier.bias"] = draw(2 + number, 64), draw(2 + number)
-    return SavedWeights(tensors, adapter, lambda module, rank: 1.5, "bert")
+    return SavedWeights(tensors, adapter, lambda module, rank: 1.5, family.prefix)
 
 
 def classifier(base, weights, precision, backend):
-    return FastClassifier(weights, "bert", base[1], precision=precision, backend=backend).eval()
+    return FastClassifier(weights, base[1]["model_type"], base[1], precision=precision, backend=backend).eval()
 
 
 def together(base, precision, backend, weights):
@@ -74,27 +88,32 @@ def together(base, precision, backend, weights):
 
 @torch.inference_mode()
 def assert_each_is_as_alone(base, backend):
-    precision = backend.isa.precision
-    alone = [
-        classifier(base, saved(base, kind, number), precision, backend) for number, kind in enumerate(KINDS.values())
-    ]
-    many, members = together(
-        base, precision, backend, [saved(base, kind, number) for number, kind in enumerate(KINDS.values())]
-    )
+    precision, kinds = backend.isa.precision, OF_FAMILY[base[1]["model_type"]]
+    weights = [saved(base, KINDS[kind], number) for number, kind in enumerate(kinds)]
+    alone = [classifier(base, one, precision, backend) for one in weights]
+    weights = [saved(base, KINDS[kind], number) for number, kind in enumerate(kinds)]  # the others' were given up
+    many, members = together(base, precision, backend, weights)
+    assert many.trunk.backend is backend
     rows = texts(LENGTHS)
     expected = [one(one.collate(rows)).numpy() for one in alone]
     # Rounding to bf16 would be a thousand times as much: before their heads, in fp32, they are equal to the bit.
-    for kind, ours, right in zip(KINDS, many.every(rows, members), expected, strict=True):
+    for kind, ours, right in zip(kinds, many.every(rows, members), expected, strict=True):
         np.testing.assert_allclose(ours, right, atol=1e-5, err_msg=kind)
-    asked = np.random.default_rng(0).integers(0, len(KINDS), 5 * len(rows))
+    asked = np.random.default_rng(0).integers(0, len(kinds), 5 * len(rows))
     mixed = many.mixed(rows * 5, [members[number] for number in asked])
     for place, (number, logits) in enumerate(zip(asked, mixed, strict=True)):
-        np.testing.assert_allclose(logits, expected[number][place % len(rows)], atol=1e-5, err_msg=list(KINDS)[number])
+        np.testing.assert_allclose(logits, expected[number][place % len(rows)], atol=1e-5, err_msg=kinds[number])
 
 
 @pytest.mark.parametrize("name", [name for name in ISAS if there(name)])
 def test_each_is_as_alone(name, base):
     assert_each_is_as_alone(base, backends.named(name))
+
+
+@pytest.mark.parametrize("family", ["modernbert", "deberta-v2"])
+def test_layers_of_other_families(family):
+    name = next((name for name in ISAS if there(name) and ISAS[name].precision == "bf16"), "scalar")
+    assert_each_is_as_alone(base_of(family), backends.named(name))
 
 
 def test_each_is_as_alone_by_matrix_units(base, matrix_units):
