@@ -125,6 +125,32 @@ def test_bodies_that_are_refused(client):
     assert client("/v1/classify", {"texts": ["still here"]})[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (rb'{"texts": ["a"], "model": "\ud800"}', 404),
+        (rb'{"texts": ["a"], "\ud800": 1}', 422),
+        (rb'{"texts": [1, "\ud800"]}', 422),
+        (b'{"texts": NaN}', 422),
+        (b'{"texts": ["a"], "model": Infinity}', 422),
+        (b'{"texts": [1], "model": "' + b"a" * 1_000_000 + b'"}', 422),
+    ],
+)
+def test_what_no_json_holds_is_refused_without_being_repeated(client, body, status):
+    answered, content = client("/v1/classify", raw=body, method="POST")
+    assert answered == status
+    assert content["detail"]
+    assert len(str(content)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("LOCALHOST:80", 200), ("127.0.0.2:80", 200), ("[::1]", 200), ("127.0.0.1.evil.example", 421), ("", 421)],
+)
+def test_names_of_this_machine(client, host, status):
+    assert client("/healthz", headers={"host": host})[0] == status
+
+
 def test_classifiers_come_and_go_from_one_folder(folders, client):
     with serving({}, folder=folders["topics"].parent) as empty:
         assert empty("/readyz")[0] == 503

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from rankwise import __version__
 from rankwise.data.text import mended
@@ -152,6 +155,7 @@ def make_app(service: Service, *, token: str | None = None) -> Guard:
 
     app = FastAPI(title="Rankwise", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     _measure(app, service)
+    _add_refusals(app)
     _add_answers(app, service)
     _add_models(app, service)
     _add_health(app, service)
@@ -168,6 +172,21 @@ def _measure(app: FastAPI, service: Service) -> None:
         service.requests.labels(path, str(response.status_code)).inc()
         service.seconds.labels(path).observe(time.perf_counter() - started)
         return response
+
+
+def _add_refusals(app: FastAPI) -> None:
+    """What was wrong in ASCII, and without what was sent: halves of characters and no numbers (NaN) are in no JSON."""
+
+    def refused(status: int, detail: Any, headers: Mapping[str, str] | None = None) -> Response:
+        return Response(json.dumps({"detail": detail}), status, headers, media_type="application/json")
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http(request: Request, error: StarletteHTTPException) -> Response:
+        return refused(error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return refused(422, [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()])
 
 
 def _add_answers(app: FastAPI, service: Service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,7 +21,14 @@ OPEN_PATHS = ("/", "/healthz", "/readyz")
 """that need no token: they tell nothing of the classifiers"""
 _READ_ON = 8
 """times the largest body, and no more, of one that is too large"""
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class Guard:
@@ -62,7 +70,7 @@ class Guard:
         if self.token is None:
             host = headers.get("host", "")
             name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-            if name not in _LOOPBACK:
+            if not is_loopback(name.removeprefix("[").removesuffix("]")):
                 return 421, "this server answers on this machine alone"
         elif scope["path"] not in OPEN_PATHS:
             given = headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from rankwise.errors import UserError
 from rankwise.inference.many import load_many
 from rankwise.serve.app import Service, make_app
 from rankwise.serve.collection import Collection
+from rankwise.serve.guard import is_loopback
 from rankwise.serve.limits import Limits
 from rankwise.serve.protocol import TimedProtocol
 from rankwise.serve.workers import Change, Link, Workers
@@ -32,14 +32,6 @@ def check_address(host: str, token: str | None) -> None:
         raise UserError(
             "RANKWISE_TOKEN is too weak or no plain text: at least 16 printable ASCII characters are needed"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Server(uvicorn.Server):
