@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
+import gzip
 import json
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 
 from rankwise import config
 from rankwise.data import sources
+from rankwise.errors import UserError
 
 TEXTS = [f"a warm soup on day {n}" for n in range(12)]
 
@@ -38,6 +41,13 @@ def parquet(path, column, names=None):
 )
 def test_a_number_is_the_class_that_a_csv_has(tmp_path, column):
     assert set(read(parquet(tmp_path / "rows.parquet", column)).labels) == {("0.7",), ("1.7",)}
+
+
+def test_days_are_classes_and_bytes_are_none(tmp_path):
+    days = pa.array([datetime.date(2024, 1, 1 + n % 2) for n in range(12)])
+    assert set(read(parquet(tmp_path / "days.parquet", days)).labels) == {("2024-01-01",), ("2024-01-02",)}
+    with pytest.raises(UserError, match=r"row 1 holds the label b'a', expected a number or a name"):
+        read(parquet(tmp_path / "bytes.parquet", pa.array([b"a", b"b"] * 6)))
 
 
 def test_minus_one_of_declared_classes_is_no_label(tmp_path):
@@ -69,3 +79,44 @@ def test_classes_that_may_be_several_labels_are_told(tmp_path):
     assert not any(
         "multi_label" in note for note in read(csv_of(tmp_path / "rows.csv", ["Sci/Tech", "C#", "F#"])).notes
     )
+
+
+@pytest.mark.parametrize("number", ["Infinity", "1e300"])
+def test_a_number_beyond_all_others_is_a_class_of_its_own(tmp_path, number):
+    lines = [f'{{"text": "{text}", "label": {number if n % 2 else 1}}}\n' for n, text in enumerate(TEXTS)]
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    assert set(read(tmp_path / "rows.jsonl").labels) == {("1",), (str(float(number)),)}
+
+
+def test_long_numbers_that_differ_in_their_last_digit_are_not_alike(tmp_path):
+    source = read(csv_of(tmp_path / "rows.csv", ["100000000000000000000", "100000000000000000001"]))
+    assert not any("differ in" in note for note in source.notes)
+
+
+def test_marks_inside_of_texts_are_told_from_labels(tmp_path):
+    rows = [{"text": text, "label": [[0, 3, "PER"]]} for text in TEXTS]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(UserError, match="marks parts of a text"):
+        read(tmp_path / "rows.jsonl")
+
+
+def test_of_objects_of_texts_the_first_is_the_text(tmp_path):
+    rows = [{"text": {"en": text, "de": f"eine {text}"}, "label": "ab"[n % 2]} for n, text in enumerate(TEXTS)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert read(tmp_path / "rows.jsonl").texts == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("rows.arff", b"@relation r\n@data\n", "ARFF"),
+        ("rows.sav", b"$FL2@(#)\0\0", "SPSS"),
+        ("rows.rds", gzip.compress(b"X\n\0\0\0\3"), "a file of R"),
+        ("nlu.yml", b"nlu:\n- intent: a\n", "YML and no table"),
+        ("rows.csv.lz4", b"\x04\x22\x4d\x18\0\0", "LZ4"),
+    ],
+)
+def test_files_of_another_trade_are_called_by_their_name(tmp_path, name, content, what):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=what):
+        read(tmp_path / name)

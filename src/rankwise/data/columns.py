@@ -150,7 +150,7 @@ def find_text(table: Table) -> tuple[str, ...]:
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
-    by_lower = {part: name for name in names if "." in name for part in reversed(name.lower().split("."))}
+    by_lower = {part: name for name in reversed(names) if "." in name for part in reversed(name.lower().split("."))}
     by_lower |= {name.lower().strip(): name for name in names}
     return next((by_lower[word] for word in known if word in by_lower), None)
 
@@ -276,6 +276,6 @@ def _counts(cells: Sequence[Any]) -> bool:
     """Whether a column counts its rows: whole numbers, each one more than the last."""
     try:
         numbers = [int(cell) for cell in cells]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return len(numbers) > 2 and all(b - a == 1 for a, b in pairwise(numbers))

@@ -15,6 +15,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -30,6 +31,8 @@ _BITS = re.compile(r"\[\s*[01]\.?(?:\s+[01]\.?)*\s*\]")
 _LOOSE_BITS = re.compile(r"[01](?:([ ,;|])[01])(?:\1[01])+")
 _WORDS = re.compile(r"""\[\s*(?:'[^']*'|"[^"]*")(?:\s+(?:'[^']*'|"[^"]*"))+\s*\]""")
 _TRUTHS = ("false", "true")
+_EXACT = 2.0**53
+"""from where a float is no whole number to the last digit"""
 SEPARATORS = ("|", ",", ";", "#")
 """What stands between the labels of a cell, as files have it; the first joins them where no file says."""
 _DOUBTFUL = (" ", "/", "&", "+")
@@ -45,7 +48,8 @@ def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
 
     Raises `ValueError`, saying what the cell holds, for what cannot be a class.
     """
-    if isinstance(cell, (list, tuple)) and len(cell) < 2:  # as programs write one label of a text that may have more
+    is_one = isinstance(cell, (list, tuple)) and len(cell) < 2
+    if is_one:  # as programs write one label of a text that may have more
         cell = cell[0] if cell else None
     if cell is None or cell != cell:
         return None
@@ -58,12 +62,14 @@ def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
     elif isinstance(cell, (int, np.integer)):
         name = str(int(cell))
     elif isinstance(cell, (float, np.floating)):
-        name = str(int(cell)) if float(cell).is_integer() else str(cell)
+        name = str(int(cell)) if float(cell).is_integer() and abs(cell) < _EXACT else str(cell)
+    elif hasattr(cell, "isoformat"):  # a day, as a sheet gives it
+        name = str(cell)
     else:
-        raise ValueError(
-            f"holds the label {repr(cell)[:60]}, expected a number or a name; "
-            "lists of labels need data.multi_label: true"
-        )
+        inside = cell if isinstance(cell, (list, tuple)) else ()
+        has_parts = is_one or isinstance(cell, dict) or any(isinstance(item, (dict, list)) for item in inside)
+        several = "it marks parts of a text" if has_parts else "lists of labels need data.multi_label: true"
+        raise ValueError(f"holds the label {repr(cell)[:60]}, expected a number or a name; {several}")
     if not name or numbers is None or name in numbers.values():
         return name or None
     if name in numbers:
@@ -280,7 +286,7 @@ def _folded(name: str) -> str:
     import unicodedata
 
     if _NUMBER.fullmatch(name):
-        return repr(float(name))
+        return str(Fraction(name))
     return " ".join(unicodedata.normalize("NFC", _visible(name)).casefold().split())
 
 

@@ -41,6 +41,13 @@ _FOREIGN = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name what is inside"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it and name what is inside"),
     (b"\x04\x22\x4d\x18", "an LZ4 archive", "unpack it and name what is inside"),
+    (b"$FL2", "a file of SPSS", "save it as CSV"),
+    (b"<stata_dta>", "a file of Stata", "save it as CSV"),
+    (b"MATLAB", "a file of MATLAB", "write texts and labels as CSV"),
+    (b"RDX", "a file of R", "write the table with write.csv"),
+    (b"X\n\0\0\0", "a file of R", "write the table with write.csv"),
+    (b"@RELATION", "an ARFF file of Weka", "save it as CSV"),
+    (b"@relation", "an ARFF file of Weka", "save it as CSV"),
     (b"\x89PNG", "a picture", "name a table of texts"),
     (b"\xff\xd8\xff", "a picture", "name a table of texts"),
     (b"GIF8", "a picture", "name a table of texts"),
@@ -138,6 +145,7 @@ def opener(path: Path, part: str | None = None) -> Opener:
         inner = Opener(path, packing, path.stem if is_named else path.name, part)
         begins = inner.start()
         _refuse_pickle(path, begins[:2])
+        _refuse_foreign(path, begins)
         if any(begins.startswith(magic) for magic, _ in _MAGIC):
             raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
         return inner
@@ -155,6 +163,8 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
         is_page = b"html" in markup[1].lower()
         what = "an HTML page and no table" if is_page else "an XML document"
         known = what, "download the file itself" if is_page else "write its rows as CSV or JSON Lines"
+    if path.suffix.lower() in (".yaml", ".yml", ".toml"):
+        known = f"{path.suffix[1:].upper()} and no table", "write its rows as CSV or JSON Lines"
     if known is not None:
         raise UserError(f"{path} is {known[0]}: {known[1]}")
 
