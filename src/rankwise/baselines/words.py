@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from rankwise.errors import UserError
 from rankwise.records import read, write
 from rankwise.records.result import Decision
 from rankwise.records.words import WordsRecord
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 DETAILS, WEIGHTS = "words.json", "words.safetensors"
 FOLDER = "words"
@@ -48,7 +51,7 @@ class WordClassifier:
         Shapes: (classes, n-grams), (classes,)
     """
 
-    vectorizers: dict[str, Any]
+    vectorizers: dict[str, TfidfVectorizer]
     coefficients: np.ndarray
     offsets: np.ndarray
     label_names: list[str]
@@ -234,7 +237,7 @@ def _solved(
     strength: float,
     width: int,
     clock: Clock,
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+) -> tuple[dict[str, TfidfVectorizer], np.ndarray, np.ndarray]:
     """Vectorizers, coefficients and offsets."""
     vectorizers, vectors = _fitted(texts, kinds, width)
     return (vectorizers, *_whole(clock.solved(vectors, labels, strength), classes))
@@ -265,7 +268,7 @@ def _rows(labels: np.ndarray, classes: int) -> int:
     return 1 if classes == 2 and labels.ndim == 1 else classes
 
 
-def _fitted(texts: Sequence[str], kinds: Sequence[str], width: int) -> tuple[dict[str, Any], Any]:
+def _fitted(texts: Sequence[str], kinds: Sequence[str], width: int) -> tuple[dict[str, TfidfVectorizer], Any]:
     """Vectorizers of the most frequent n-grams, `width` of all kinds together, and what they make of the texts."""
     from scipy.sparse import hstack
 
@@ -276,7 +279,7 @@ def _fitted(texts: Sequence[str], kinds: Sequence[str], width: int) -> tuple[dic
     return vectorizers, hstack(vectors).tocsr()
 
 
-def _vectors(vectorizers: dict[str, Any], texts: Sequence[str]) -> Any:
+def _vectors(vectorizers: dict[str, TfidfVectorizer], texts: Sequence[str]) -> Any:
     from scipy.sparse import hstack
 
     return hstack([vectorizer.transform(texts) for vectorizer in vectorizers.values()]).tocsr()

@@ -8,11 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +21,7 @@ from rankwise import files
 from rankwise.errors import UserError
 from rankwise.machine.isa import ISAS, OVERRIDE
 from rankwise.machine.latency import percentile_ms
+from rankwise.records.record import Tree
 
 TRAIN_VARIANTS = {
     "papers": "peft + Trainer in fp32, batches padded to their longest text: how the papers ran it",
@@ -127,15 +129,15 @@ def run(args: argparse.Namespace) -> int:
     variants = _variants(args, setting)
     console = Console(stderr=True)
     load = [_load()]
-    measured = measure(setting, variants, console)
-    result = {**summary(setting, measured), "load_before_and_after": [*load, _load()]}
+    rows = rows_of(setting, measure(setting, variants, console))
+    result = {**summary(setting, rows), "load_before_and_after": [*load, _load()]}
     path = Path(args.out) / f"{args.name or _name(setting)}.json"
     files.make_writable_folder(path.parent)
     files.write_json(path, result)
     if args.json:
         print(json.dumps(result, indent=2))
     else:
-        Console().print(table(result))
+        Console().print(table(setting, rows))
         console.print(f"written to {path}")
     return 0
 
@@ -153,27 +155,9 @@ def _setting(args: argparse.Namespace) -> Setting:
             raise UserError(f"--{option.replace('_', '-')} is {getattr(args, option)}, expected a number above zero")
     if not Path(args.data).is_file():
         raise UserError(f"--data {args.data} is not a file: give a CSV or Parquet file")
-    return Setting(
-        task=args.task,
-        data=args.data,
-        text=args.text,
-        label=args.label,
-        model=args.model,
-        tokenizer=args.tokenizer or args.model,
-        random_weights=args.random_weights,
-        scope=args.scope.split(","),
-        layers=_layers(args.layers),
-        rank=args.rank,
-        dora=args.dora,
-        dropout=args.dropout,
-        batch_size=args.batch_size,
-        max_length=args.max_length,
-        steps=args.steps,
-        warmup=args.warmup,
-        rounds=args.rounds,
-        threads=args.threads,
-        seed=args.seed,
-    )
+    given = {field.name: getattr(args, field.name) for field in fields(Setting)}
+    given |= {"tokenizer": args.tokenizer or args.model, "scope": args.scope.split(","), "layers": _layers(args.layers)}
+    return Setting(**given)
 
 
 def _layers(text: str | None) -> list[int] | None:
@@ -220,6 +204,35 @@ def _isa_of(variant: str) -> str | None:
 # --- measuring ----------------------------------------------------------------------------------------
 
 
+class Measured(msgspec.Struct):
+    """What a variant's process says at its end, and seconds of every step."""
+
+    peak_mb: int
+    tokens: int
+    trainable: int
+    seconds: list[float] = []
+
+
+class Row(msgspec.Struct, omit_defaults=True):
+    """A variant in the result's file. Shares and times are of the variants that they are called by, where those were measured."""
+
+    about: str
+    step_s: float
+    step_s_mean: float
+    examples_per_s: float
+    peak_mb: int
+    tokens: int
+    trainable: int
+    p50_ms: float
+    p99_ms: float
+    seconds: list[float]
+    times_baseline: float | None = None
+    times_baseline_mean: float | None = None
+    memory_of_baseline: float | None = None
+    share_of_products: float | None = None
+    share_of_library_products: float | None = None
+
+
 class Contestant:
     """One variant's process. It answers each line sent to it with one line of JSON."""
 
@@ -237,13 +250,12 @@ class Contestant:
     def turn(self) -> list[float]:
         """Let it run one turn. Returns: seconds of every step."""
         self._send("go")
-        seconds: list[float] = self.answer()["seconds"]
-        return seconds
+        return msgspec.convert(self.answer()["seconds"], list[float])
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Measured:
         """End it. Returns: peak memory and counts."""
         self._send("end")
-        last = self.answer()
+        last = msgspec.convert(self.answer(), Measured)
         self._process.wait()
         return last
 
@@ -257,12 +269,12 @@ class Contestant:
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> Tree:
         """Its next answer; what libraries print on its stdout is passed over."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
+                answer: Tree = json.loads(line)
                 if "error" in answer:
                     raise UserError(answer["error"])
                 if "bench" in answer:
@@ -270,7 +282,7 @@ class Contestant:
         raise RuntimeError(f"the process of variant '{self.variant}' ended early; its message is above")
 
 
-def measure(setting: Setting, variants: list[str], console: Console) -> dict[str, dict[str, Any]]:
+def measure(setting: Setting, variants: list[str], console: Console) -> dict[str, Measured]:
     """Seconds of every step and the peak memory of every variant."""
     contestants: list[Contestant] = []
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
@@ -283,95 +295,88 @@ def measure(setting: Setting, variants: list[str], console: Console) -> dict[str
             for contestant in contestants if number % 2 == 0 else contestants[::-1]:
                 seconds[contestant.variant] += contestant.turn()
             console.print(f"round {number + 1} of {setting.rounds}", highlight=False)
-        return {
-            contestant.variant: {"seconds": seconds[contestant.variant], **contestant.finish()}
-            for contestant in contestants
-        }
+        measured = {contestant.variant: contestant.finish() for contestant in contestants}
     finally:
         for contestant in contestants:
             contestant.stop()
+    for variant, one in measured.items():
+        one.seconds = seconds[variant]
+    return measured
 
 
 # --- reporting ----------------------------------------------------------------------------------------
 
 
-def summary(setting: Setting, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The result's file: medians, ratios, memory, and every single step."""
-    from rankwise.machine import description
-
+def rows_of(setting: Setting, measured: Mapping[str, Measured]) -> dict[str, Row]:
+    """By variant: medians, ratios, memory, and every single step."""
     rows = {}
-    for variant, told in measured.items():
+    for variant, one in measured.items():
         # Sorted texts make batches whose times spread by length: there only the mean compares with unsorted ones.
-        step = median(told["seconds"]) if setting.task == "train" else fmean(told["seconds"])
-        rows[variant] = {
-            "about": VARIANTS[setting.task][variant],
-            "step_s": round(step, 5),
-            "step_s_mean": round(fmean(told["seconds"]), 5),
-            "examples_per_s": round(setting.batch_size / step, 2),
-            "peak_mb": told["peak_mb"],
-            "tokens": told["tokens"],
-            "trainable": told["trainable"],
-            "p50_ms": round(percentile_ms(told["seconds"], 0.5), 3),
-            "p99_ms": round(percentile_ms(told["seconds"], 0.99), 3),
-            "seconds": [round(second, 5) for second in told["seconds"]],
-        }
+        step = median(one.seconds) if setting.task == "train" else fmean(one.seconds)
+        rows[variant] = Row(
+            about=VARIANTS[setting.task][variant],
+            step_s=round(step, 5),
+            step_s_mean=round(fmean(one.seconds), 5),
+            examples_per_s=round(setting.batch_size / step, 2),
+            peak_mb=one.peak_mb,
+            tokens=one.tokens,
+            trainable=one.trainable,
+            p50_ms=round(percentile_ms(one.seconds, 0.5), 3),
+            p99_ms=round(percentile_ms(one.seconds, 0.99), 3),
+            seconds=[round(second, 5) for second in one.seconds],
+        )
     for variant, row in rows.items():
         isa = _isa_of(variant)
         own = "products" if isa is None else f"products-{isa}"
-        products = {"share_of_products": own, "share_of_library_products": "products-torch"}
-        if BASELINE in rows:
-            row["times_baseline"] = round(rows[BASELINE]["step_s"] / row["step_s"], 2)
-            row["times_baseline_mean"] = round(rows[BASELINE]["step_s_mean"] / row["step_s_mean"], 2)
-            row["memory_of_baseline"] = round(row["peak_mb"] / rows[BASELINE]["peak_mb"], 3)
-        for share, bound in products.items():
-            if bound in rows and variant in ("engine", "engine-torch", f"engine-{isa}"):
-                row[share] = round(rows[bound]["step_s"] / row["step_s"], 3)
+        if base := rows.get(BASELINE):
+            row.times_baseline = round(base.step_s / row.step_s, 2)
+            row.times_baseline_mean = round(base.step_s_mean / row.step_s_mean, 2)
+            row.memory_of_baseline = round(row.peak_mb / base.peak_mb, 3)
+        if variant in ("engine", "engine-torch", f"engine-{isa}"):
+            if own in rows:
+                row.share_of_products = round(rows[own].step_s / row.step_s, 3)
+            if "products-torch" in rows:
+                row.share_of_library_products = round(rows["products-torch"].step_s / row.step_s, 3)
+    return rows
+
+
+def summary(setting: Setting, rows: Mapping[str, Row]) -> Tree:
+    """The result's file."""
+    from rankwise.machine import description
+
     # A result is published: the folders of whoever measured it say nothing to its readers.
     places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}
     return {
         "setting": {**asdict(setting), **places},
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "variants": rows,
+        "variants": msgspec.to_builtins(rows),
         "environment": description.describe().to_dict(),
     }
 
 
-def table(result: dict[str, Any]) -> Table:
+_COLUMNS = {
+    "s a step": ("step_s", "{:.4f}"),
+    "examples/s": ("examples_per_s", "{:.1f}"),
+    "times papers'": ("times_baseline", "{:.2f}x"),
+    "(by means)": ("times_baseline_mean", "{:.2f}x"),
+    "products": ("share_of_products", "{:.0%}"),
+    "torch's": ("share_of_library_products", "{:.0%}"),
+    "peak MB": ("peak_mb", "{}"),
+    "memory": ("memory_of_baseline", "{:.0%}"),
+    "p50 ms": ("p50_ms", "{:.2f}"),
+    "p99 ms": ("p99_ms", "{:.2f}"),
+}
+
+
+def table(setting: Setting, rows: Mapping[str, Row]) -> Table:
     """The result as people read it."""
-    shown = Table(title=_name(Setting(**result["setting"])), box=None, header_style="bold")
-    for heading in (
-        "variant",
-        "s a step",
-        "examples/s",
-        "times papers'",
-        "(by means)",
-        "products",
-        "torch's",
-        "peak MB",
-        "memory",
-        "p50 ms",
-        "p99 ms",
-    ):
-        shown.add_column(heading, justify="left" if heading == "variant" else "right")
-    for variant, row in result["variants"].items():
-        shown.add_row(
-            variant,
-            f"{row['step_s']:.4f}",
-            f"{row['examples_per_s']:.1f}",
-            _or_dash(row.get("times_baseline"), "{:.2f}x"),
-            _or_dash(row.get("times_baseline_mean"), "{:.2f}x"),
-            _or_dash(row.get("share_of_products"), "{:.0%}"),
-            _or_dash(row.get("share_of_library_products"), "{:.0%}"),
-            str(row["peak_mb"]),
-            _or_dash(row.get("memory_of_baseline"), "{:.0%}"),
-            _or_dash(row.get("p50_ms"), "{:.2f}"),
-            _or_dash(row.get("p99_ms"), "{:.2f}"),
-        )
+    shown = Table("variant", title=_name(setting), box=None, header_style="bold")
+    for heading in _COLUMNS:
+        shown.add_column(heading, justify="right")
+    for variant, row in rows.items():
+        cells = [(getattr(row, key), form) for key, form in _COLUMNS.values()]
+        shown.add_row(variant, *("-" if value is None else form.format(value) for value, form in cells))
     return shown
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
 
 
 def _name(setting: Setting) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rankwise.reporting.drawing import Chart, Palette, figure, legend, plain_axes
+from rankwise.reporting.drawing import Chart, Palette, legend, plain_axes
 from rankwise.reporting.run import MOST_CLASSES
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def _curves(facts: Facts, kind: str) -> Chart:
     best = metrics.get("validation", {}).get("step") or _best_step(history)
     last = history[-1]["step"]
 
-    def draw(palette: Palette) -> Figure:
-        drawn = figure()
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         rate = axes.twinx()
         _learning_rate(rate, history, facts["config"]["train"], palette)
@@ -66,7 +65,6 @@ def _curves(facts: Facts, kind: str) -> Chart:
         axes.margins(y=0.12)
         axes.set_xlim(0, 1.04 * last)
         legend(axes, palette)
-        return drawn
 
     where = f"the weights kept are those of step {best:g}" if best else "no evaluation was kept"
     return Chart(
@@ -131,8 +129,7 @@ def _accuracies(metrics: Facts) -> list[tuple[str, float, Sequence[float]]]:
 
 
 def _intervals(found: Sequence[tuple[str, float, Sequence[float]]]) -> Chart:
-    def draw(palette: Palette) -> Figure:
-        drawn = figure(height=0.55 * len(found) + 0.8)
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         for place, (_, accuracy, (low, high)) in enumerate(found):
             axes.plot(
@@ -149,9 +146,14 @@ def _intervals(found: Sequence[tuple[str, float, Sequence[float]]]) -> Chart:
         axes.set_xlabel("accuracy, %")
         axes.margins(x=0.08)
         plain_axes(axes, palette, grid="x")
-        return drawn
 
-    return Chart("intervals", "How well the accuracy is known", "Accuracy by role with its 95% interval.", draw)
+    return Chart(
+        "intervals",
+        "How well the accuracy is known",
+        "Accuracy by role with its 95% interval.",
+        draw,
+        height=0.55 * len(found) + 0.8,
+    )
 
 
 # --- confidence ---------------------------------------------------------------------------------------
@@ -160,8 +162,7 @@ def _intervals(found: Sequence[tuple[str, float, Sequence[float]]]) -> Chart:
 def _reliability(role: str, scores: Mapping[str, Any]) -> Chart:
     bins = [entry for entry in scores["reliability"] if entry["count"]]
 
-    def draw(palette: Palette) -> Figure:
-        drawn = figure()
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes, counts = drawn.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         axes.plot(
             [0, 1], [0, 1], color=palette.muted, linewidth=1, linestyle=(0, (3, 2)), label="confidence = accuracy"
@@ -181,7 +182,6 @@ def _reliability(role: str, scores: Mapping[str, Any]) -> Chart:
         counts.set_yticks([max(entry["count"] for entry in bins)])
         counts.set_ylabel("rows")
         counts.set_xlabel("confidence")
-        return drawn
 
     return Chart(
         f"reliability-{role}",
@@ -192,8 +192,7 @@ def _reliability(role: str, scores: Mapping[str, Any]) -> Chart:
 
 
 def _coverage(role: str, curve: Sequence[Mapping[str, float]], accuracy: float) -> Chart:
-    def draw(palette: Palette) -> Figure:
-        drawn = figure()
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         x, y = [100 * point["coverage"] for point in curve], [100 * point["accuracy"] for point in curve]
         axes.plot(x, y, color=palette.third, linewidth=2)
@@ -204,7 +203,6 @@ def _coverage(role: str, curve: Sequence[Mapping[str, float]], accuracy: float) 
         axes.set_xlim(0, 102)
         axes.margins(y=0.1)
         plain_axes(axes, palette)
-        return drawn
 
     return Chart(
         f"coverage-{role}",
@@ -218,8 +216,7 @@ def _coverage(role: str, curve: Sequence[Mapping[str, float]], accuracy: float) 
 
 
 def _lengths(tokens: Mapping[str, Mapping[str, Any]]) -> Chart:
-    def draw(palette: Palette) -> Figure:
-        drawn = figure()
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         colours = {"train": palette.second, "validation": palette.first}
         for role, summary in tokens.items():
@@ -235,7 +232,6 @@ def _lengths(tokens: Mapping[str, Mapping[str, Any]]) -> Chart:
         axes.set_ylabel("texts up to this length, %")
         plain_axes(axes, palette)
         legend(axes, palette)
-        return drawn
 
     return Chart(
         "lengths",
@@ -248,8 +244,7 @@ def _lengths(tokens: Mapping[str, Mapping[str, Any]]) -> Chart:
 def _mix(role: str, scores: Mapping[str, Any]) -> Chart:
     names = list(scores["true_mix"])
 
-    def draw(palette: Palette) -> Figure:
-        drawn = figure(5.2, max(2.0, 0.42 * len(names) + 0.9))
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         for place, name in enumerate(reversed(names)):
             true, predicted = 100 * scores["true_mix"][name], 100 * scores["predicted_mix"][name]
@@ -266,13 +261,13 @@ def _mix(role: str, scores: Mapping[str, Any]) -> Chart:
         axes.margins(x=0.08)
         plain_axes(axes, palette, grid="x")
         legend(axes, palette)
-        return drawn
 
     return Chart(
         f"mix-{role}",
         f"Class mix on {role} rows",
         "Share of rows that carry each class, and share of rows predicted to.",
         draw,
+        height=max(2.0, 0.42 * len(names) + 0.9),
     )
 
 

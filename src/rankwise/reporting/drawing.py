@@ -39,24 +39,32 @@ LIGHT = Palette()
 _STAND_INS = {field.name: f"#0a0b{number:02x}" for number, field in enumerate(fields(Palette), start=1)}
 _VARIABLES = Palette(**_STAND_INS)
 
-Drawer = Callable[[Palette], "Figure"]
+Drawer = Callable[["Figure", Palette], None]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with the words that stand for it where it cannot be seen."""
+    """A drawing with the words that stand for it where it cannot be seen.
+
+    draw
+        Fills an empty figure.
+    height
+        In inches.
+    """
 
     name: str
     title: str
     description: str
     draw: Drawer
+    height: float = 3.2
 
+    def figure(self, palette: Palette) -> Figure:
+        """Drawn; text of 11 points stays readable when a phone shrinks it."""
+        from matplotlib.figure import Figure
 
-def figure(width: float = 5.2, height: float = 3.2) -> Figure:
-    """An empty figure, sizes in inches; text of 11 points stays readable when a phone shrinks it."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+        drawn = Figure(figsize=(5.2, self.height), layout="constrained")
+        self.draw(drawn, palette)
+        return drawn
 
 
 def plain_axes(axes: Axes, palette: Palette, *, grid: str = "y") -> None:
@@ -110,7 +118,7 @@ def save(charts: list[Chart], folder: Path) -> list[Path]:
         for ending in ("svg", "png"):
             path = folder / f"{chart.name}.{ending}"
             with _settings(chart.name):
-                chart.draw(LIGHT).savefig(path, dpi=160, facecolor=LIGHT.paper, metadata=_no_date(ending))
+                chart.figure(LIGHT).savefig(path, dpi=160, facecolor=LIGHT.paper, metadata=_no_date(ending))
             written.append(path)
     return written
 
@@ -118,7 +126,7 @@ def save(charts: list[Chart], folder: Path) -> list[Path]:
 def _svg(chart: Chart, palette: Palette) -> str:
     text = io.StringIO()
     with _settings(chart.name):
-        chart.draw(palette).savefig(text, format="svg", transparent=True, metadata=_no_date("svg"))
+        chart.figure(palette).savefig(text, format="svg", transparent=True, metadata=_no_date("svg"))
     return text.getvalue()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankwise.records import SearchRow
-from rankwise.reporting.drawing import Chart, Palette, figure, legend, plain_axes
+from rankwise.reporting.drawing import Chart, Palette, legend, plain_axes
 from rankwise.reporting.search import MOST_BARS, MOST_VALUES, is_number, natural, words
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def label(row: SearchRow, varied: Sequence[str], width: int = 26) -> str:
 def _bars(facts: Facts, shown: Sequence[int], of: int) -> Chart:
     rows = facts["rows"]
 
-    def draw(palette: Palette) -> Figure:
-        drawn = figure(5.2, 0.3 * len(shown) + 1.0)
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         for place, i in enumerate(reversed(shown)):
             row, first = rows[i], place == 0
@@ -74,7 +73,6 @@ def _bars(facts: Facts, shown: Sequence[int], of: int) -> Chart:
         axes.set_xlabel(AXIS)
         plain_axes(axes, palette, grid="x")
         legend(axes, palette, bbox_to_anchor=(-0.4, 1.0))
-        return drawn
 
     more = f"; the best {len(shown)} of {of}" if of > len(shown) else ""
     return Chart(
@@ -83,20 +81,20 @@ def _bars(facts: Facts, shown: Sequence[int], of: int) -> Chart:
         "The bar is the evaluation whose weights were kept with its 95% interval, the triangle the highest evaluation, "
         "the square the last; green bars are not distinguishable from the best. The scale does not start at zero.",
         draw,
+        height=0.3 * len(shown) + 1.0,
     )
 
 
 def _parallel(facts: Facts, scored: Sequence[int]) -> Chart:
     rows, varied = facts["rows"], facts["varied"]
 
-    def draw(palette: Palette) -> Figure:
+    def draw(drawn: Figure, palette: Palette) -> None:
         from matplotlib.colors import to_rgba
 
         columns = [_scale([rows[i].point.get(key) for i in scored]) for key in varied]
         scores = [100 * rows[i].chosen for i in scored]
         low, high = min(scores), max(scores)
         heights = [(score - low) / (high - low) if high > low else 0.5 for score in scores]
-        drawn = figure(5.2, 3.8)
         axes = drawn.subplots()
         last = len(varied)
         behind = {"facecolor": palette.paper, "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
@@ -118,13 +116,13 @@ def _parallel(facts: Facts, scored: Sequence[int]) -> Chart:
         axes.set_ylim(-0.08, 1.08)
         axes.spines["bottom"].set_visible(False)
         plain_axes(axes, palette, grid="")
-        return drawn
 
     return Chart(
         "parallel",
         "The axes side by side",
         f"One line a trial over {', '.join(varied)} and the chosen score; green lines are not distinguishable from the best.",
         draw,
+        height=3.8,
     )
 
 
@@ -152,8 +150,7 @@ def _scale(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]
 def _cost(facts: Facts, scored: Sequence[int]) -> Chart:
     rows, costs = facts["rows"], facts["derived"]["cost"]
 
-    def draw(palette: Palette) -> Figure:
-        drawn = figure(5.2, 3.3)
+    def draw(drawn: Figure, palette: Palette) -> None:
         axes = drawn.subplots()
         for best, colour, name in (
             (False, palette.first, "others"),
@@ -172,6 +169,5 @@ def _cost(facts: Facts, scored: Sequence[int]) -> Chart:
         axes.margins(0.08)
         plain_axes(axes, palette)
         legend(axes, palette, ncols=2)
-        return drawn
 
-    return Chart("cost", "Cost against score", "Each dot is a trial: its time and its chosen score.", draw)
+    return Chart("cost", "Cost against score", "Each dot is a trial: its time and its chosen score.", draw, height=3.3)
