@@ -115,6 +115,17 @@ def test_coming_going_and_replaced(folders, alone):
         many.predict(TEXTS, ["two"])
 
 
+def test_a_base_that_nobody_is_on_goes_when_another_comes(folders):
+    many = rankwise.load_many({"one": folders["lora"]}, precision="fp32")
+    many.remove("one")
+    many.add("one", folders["upper"])
+    (first,) = many._trunks.values()
+    assert many.get("one").trunk is first[0]  # and not loaded once more
+    many.remove("one")
+    many.add("two", folders["pooled"])
+    assert [trunk for trunk, _ in many._trunks.values()] == [many.get("two").trunk]
+
+
 def test_bad_input(folders):
     with pytest.raises(UserError, match="have one name, 'lora'"):
         rankwise.load_many([folders["lora"], folders["lora"]])

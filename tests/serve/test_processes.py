@@ -145,3 +145,22 @@ def test_workers_compute_with_one_thread(folders, capsys):
     assert main(["serve", str(folders["moods"]), "--workers", "2", "--threads", "4"]) == 2
     assert "one thread each" in capsys.readouterr().err
     assert main(["serve", str(folders["moods"]), "--workers", "0"]) == 2
+
+
+@pytest.mark.parametrize("words", [("--port", "70000"), ("--port", "-1"), ("--threads", "0")])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_numbers_that_are_none(words, workers, folders, capsys):
+    from rankwise.cli import main
+
+    assert main(["serve", str(folders["moods"]), "--workers", workers, *words]) == 2
+    assert f"{words[0]} is {words[1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken(workers, folders, capsys):
+    from rankwise.cli import main
+
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", str(folders["moods"]), "--host", "::1", "--port", port, "--workers", workers]) == 2
+    assert f"cannot listen at [::1]:{port}" in capsys.readouterr().err

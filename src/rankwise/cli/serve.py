@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that answer, of one thread each, sharing the memory of the classifiers (default: one process, whose "
         "threads share the work of a batch)",
     )
-    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], help="default: that of the training")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "int8"], help="default: that of the training")
     parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperatures fitted by rankwise calibrate"
     )
@@ -49,11 +49,16 @@ def run(args: argparse.Namespace) -> int:
             raise missing_extra(package, "serve")
     if args.workers < 1:
         raise UserError(f"--workers is {args.workers}, expected 1 or more")
-    from rankwise.serve.running import Serving, server_of, workers_of
+    if not 0 < args.port < 65_536:
+        raise UserError(f"--port is {args.port}, expected 1 to 65535")
+    if args.threads is not None and args.threads < 1:
+        raise UserError(f"--threads is {args.threads}, expected 1 or more")
+    from rankwise.serve.running import Serving, place_of, server_of, workers_of
 
     named = _named(args.runs)
     if not named and not args.models_folder:
         raise UserError("nothing to serve: name a run, or --models-folder")
+    place = place_of(args.host, args.port)
     how = Serving(
         host=args.host,
         port=args.port,
@@ -65,22 +70,20 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.workers > 1:
         workers = workers_of(named, how, args.workers)
-        _say(named, args, f", {args.workers} workers")
+        _say(named, place, f", {args.workers} workers")
         workers.run()
         return 0
     server = server_of(named, how)
-    _say(named, args)
+    _say(named, place)
     try:
         server.run()
     except SystemExit as error:
-        raise UserError(f"the server cannot listen at {args.host}:{args.port}: is the port taken?") from error
+        raise UserError(f"the server cannot listen at {place}: is the port taken?") from error
     return 0
 
 
-def _say(named: dict[str, str], args: argparse.Namespace, more: str = "") -> None:
-    print(
-        f"{len(named)} classifier{'s' if len(named) != 1 else ''} at http://{args.host}:{args.port}/{more}", flush=True
-    )
+def _say(named: dict[str, str], place: str, more: str = "") -> None:
+    print(f"{len(named)} classifier{'s' if len(named) != 1 else ''} at http://{place}/{more}", flush=True)
 
 
 def _named(words: list[str]) -> dict[str, str]:

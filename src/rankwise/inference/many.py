@@ -131,7 +131,7 @@ class ManyPredictors:
         return loaded
 
     def remove(self, name: str) -> None:
-        """Forget a classifier; its base stays while others or later ones need it."""
+        """Forget a classifier; its base stays until another is loaded and no classifier is on it."""
         with self._lock:
             self.get(name)
             self.loaded = {other: loaded for other, loaded in self.loaded.items() if other != name}
@@ -158,6 +158,8 @@ class ManyPredictors:
         precision = classifier.precision_for(saved, self.precision, engine)
         key = (saved.base, saved.seed if saved.base is None else None, saved.encoder.pooling, precision)
         if key not in self._trunks:
+            used = {id(other.trunk) for other in self.loaded.values()}
+            self._trunks = {known: pair for known, pair in self._trunks.items() if id(pair[0]) in used}
             self._trunks[key] = _trunk(saved, precision), classifier.base_head(saved)
         loaded.trunk, head = self._trunks[key]
         loaded.member = loaded.trunk.member(classifier.weights_of(saved, held=head))

@@ -34,6 +34,11 @@ def check_address(host: str, token: str | None) -> None:
         )
 
 
+def place_of(host: str, port: int) -> str:
+    """An address and its port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Server(uvicorn.Server):
     """One process that answers."""
 
@@ -137,4 +142,4 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise UserError(f"the server cannot listen at {host}:{port}: {error.strerror or error}") from error
+        raise UserError(f"the server cannot listen at {place_of(host, port)}: {error.strerror or error}") from error
