@@ -45,10 +45,11 @@ LABELS = "".join(f"{label}\n" for _, label in ROWS)
         {"train.csv": TABLE, "models/first.bin": "0", "notes/todo.txt": "tidy up"},
         {**classes("news-bydate-train"), **classes("news-bydate-test", [("a", "good"), ("b", "bad")])},
         {"train/seq.in": TEXTS, "train/label": LABELS, "train/seq.out": TEXTS, "test/seq.in": "a\n", "test/label": "bad\n"},
+        {"X_train.txt": TEXTS, "y_train.txt": LABELS, "X_test.txt": "a\n", "y_test.txt": "bad\n"},
         {"train_1.csv": TABLE[: TABLE.index("a rude")], "train_2.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}", "test.csv": TABLE},
         {"part-00000-a.csv": TABLE[: TABLE.index("a rude")], "part-00001-a.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}"},
     ],
-    ids=["papers beside the folder of classes", "a repository", "folders beside a table", "20 Newsgroups", "ATIS", "shards", "Spark"],
+    ids=["papers beside the folder of classes", "a repository", "folders beside a table", "20 Newsgroups", "ATIS", "X and y", "shards", "Spark"],
 )  # fmt: skip
 def test_what_is_meant_lies_in_folders_as_they_come(tmp_path, files):
     assert pairs(read(lay(tmp_path, files))) == sorted(ROWS)

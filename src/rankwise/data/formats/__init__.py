@@ -171,7 +171,11 @@ def _files_of_role(folder: Path, names: Sequence[str]) -> list[Path]:
         path: stem for path, stem in stems.items() if set(map(str.lower, path.suffixes)) & {*SUFFIXES, *PACKED_SUFFIXES}
     }
     whole = [path for path, stem in suffixed.items() if _SHARD.sub("", stem) in names]
-    texts = [path for path, stem in suffixed.items() if stem in {f"{n}_text" for n in names}]
+    texts = [
+        path
+        for path, stem in suffixed.items()
+        if stem in {part for n in names for part in (f"{n}_text", f"x_{n}", f"{n}_x")}
+    ]
     return whole or [path for path in texts if folders.labels_beside(path)]
 
 

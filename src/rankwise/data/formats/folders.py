@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -227,6 +228,13 @@ class ClassFiles(Table):
 # --- labels in a file beside the texts ----------------------------------------------------------------
 
 
+_BESIDE = {
+    "texts?|sentences": ("labels", "label", "classes", "targets"),
+    "(?<![a-z])x(?![a-z])": ("y", "Y"),  # X_train.txt with y_train.txt
+}
+"""what the file of texts has in its name, and what that of their labels has there"""
+
+
 def labels_beside(path: Path) -> Path | None:
     """The file of labels that belongs to a file of texts: `train_labels.txt` beside `train_text.txt`."""
     for ending in (".labels", ".label"):
@@ -235,12 +243,9 @@ def labels_beside(path: Path) -> Path | None:
             return beside
     if path.name == "seq.in" and path.with_name("label").is_file():  # as sets of intents and slots are kept
         return path.with_name("label")
-    for text in ("texts", "text", "sentences"):
-        stem, found, rest = path.stem.lower().rpartition(text)
-        if not found:
-            continue
-        for word in ("labels", "label", "classes", "targets"):
-            beside = path.with_name(path.stem[: len(stem)] + word + rest + path.suffix)
+    for text, words in _BESIDE.items():
+        for word in words:
+            beside = path.with_name(re.sub(text, word, path.stem, flags=re.IGNORECASE) + path.suffix)
             if beside.is_file() and beside != path:
                 return beside
     return None

@@ -93,10 +93,6 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _as_it_is(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    return record
-
-
 def _lists_of_texts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     """The keys that hold a list of texts in every row, where none holds a text: a chatbot's intents with their examples.
 
@@ -144,8 +140,8 @@ def _are_labels_first(rows: Sequence[Mapping[str, Any]]) -> bool:
 class _Rows(Table):
     """Rows that are objects, any of whose keys may be absent."""
 
-    _row: Callable[[Mapping[str, Any]], Mapping[str, Any]] = staticmethod(_as_it_is)
-    """what makes a row of an object"""
+    _row: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """what makes a row of an object that is none"""
     _pair = _PAIR
     """the columns of rows that are lists of two"""
     _spread: str | None = None
@@ -156,10 +152,11 @@ class _Rows(Table):
 
     def _all(self) -> Iterator[Mapping[str, Any]]:
         """Every row, those of one object one after the other."""
-        for record in map(self._row, self._records()):
-            if self._spread is None:
-                yield record
-                continue
+        rows = self._records() if self._row is None else map(self._row, self._records())
+        if self._spread is None:
+            yield from rows
+            return
+        for record in rows:
             for text in record.get(self._spread) or ():
                 yield {**record, self._spread: text}
 
@@ -191,7 +188,7 @@ class _Rows(Table):
             self.facts.append(export.name)
         elif any(isinstance(cell, dict) for record in first for cell in record.values()):
             self._row = _flat
-        first = list(map(self._row, first))
+        first = list(map(self._row, first)) if self._row else first
         keys = dict.fromkeys(key for record in first for key in record)
         lists = _lists_of_texts(first, list(keys)) if reading.labelled else []  # of texts to predict a row is a row
         self._spread = _meant(self.name, lists, reading.wanted) if lists else None
