@@ -78,6 +78,9 @@ def test_what_does_not_go_together(make, tmp_path):
         merge([one], tmp_path / "out")
     with pytest.raises(UserError, match="1 numbers for 2"):
         merge([one, one], tmp_path / "out", weights=[1.0])
+    for none in ([0.0, 0.0], [1.0, -1.0]):
+        with pytest.raises(UserError, match="sum above 0"):
+            merge([one, one], tmp_path / "out", weights=none)
     with pytest.raises(UserError, match="there already"):
         merge([one, one], one)
     assert not (tmp_path / "out").exists()

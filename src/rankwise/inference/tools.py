@@ -134,6 +134,8 @@ def _check(adapters: Sequence[SavedClassifier], weights: Sequence[float]) -> Non
         raise UserError("merging takes two adapters or more")
     if len(weights) != len(adapters) or not all(math.isfinite(weight) for weight in weights):
         raise UserError(f"--weights gives {len(weights)} numbers for {len(adapters)} adapters")
+    if sum(weights) <= 0:
+        raise UserError(f"--weights sum to {sum(weights):g}: heads are averaged by them, which takes a sum above 0")
     first = adapters[0]
     for saved in adapters:
         name, config = saved.adapter.folder, saved.adapter.config
@@ -184,7 +186,7 @@ def _merged(
     config = model.peft_config["merged"]
     first = adapters[0].adapter
     whole = [one.adapter.tensors() for one in adapters]
-    total = sum(weights) or 1.0
+    total = sum(weights)
     tensors: dict[str, Tensor] = {}
     for name in first.keys:
         if name in first.updates:
