@@ -154,6 +154,7 @@ def assert_rounding_alone(backend, model_type, options):
             assert np.median([error(one.tensors()[name], right.tensors()[name]) for one, right in pairs]) < 0.1, name
 
 
+@pytest.mark.sampled(44)
 @each_fp32
 @OPTIONS
 @families
