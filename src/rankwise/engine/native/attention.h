@@ -82,9 +82,33 @@ private:
     }
 };
 
-// scale * scores + bias of one row, from a key on; the keys behind the text's end are -inf, and those out of the window.
+// The keys [from, to), in whole blocks, that some of `count` queries from `start` on see; or the queries that see such keys.
+struct Seen {
+    long from, to;
+    Seen(const Heads& h, const Place& p, long start, long count) : from(0), to(p.keys) {
+        if (!h.window || p.length <= h.window) return;
+        constexpr long STEP = std::max(Sums::COLUMNS, 2L * LANES);
+        from = std::max(start - h.window + 1, 0L) / STEP * STEP;
+        to = std::min(p.keys, up(start + count - 1 + h.window, STEP));
+    }
+    long width() const { return to - from; }
+};
+
+// sums (count, columns) = what each of `count` rows (count, depth) sees, times a panel (depth, columns).
+inline void product_of_seen(const Heads& h, const Place& p, const Number* rows, long stride, long count, const Number* panel, long depth,
+                            float* sums) {
+    const long most = h.window ? QUERIES : count;
+    for (long start = 0; start < count; start += most) {
+        const long here = std::min(most, count - start);
+        const Seen seen(h, p, start, here);
+        product(rows + start * stride + seen.from, stride, here, panel, std::min(seen.to, depth) - seen.from, h.width, sums + start * h.width,
+                false, depth, seen.from);
+    }
+}
+
+// scale * scores + bias of one row, from a key on, whose scores are at `scores`; the keys behind the text's end are -inf, and those out of the window.
 inline Vector biased(const Heads& h, const Place& p, const float* scores, long query, long key) {
-    Vector s = load(scores + key) * h.scale;
+    Vector s = load(scores) * h.scale;
     if (p.bias) s = s + load_first(p.bias + query * h.bias_query + key, p.length - key);
     if (!h.window || p.length <= h.window) return first(p.length - key, s, broadcast(-INFINITY));
     const Integers apart = lanes() + (int32_t)(key - query);
@@ -107,53 +131,60 @@ inline void attend(const Heads& h, const Place& p, const HeadMemory& m, long hea
     panel_of(h.value + p.token * h.value_stride + offset, h.value_stride, p.length, w, m.values);
     for (long start = 0; start < p.queries; start += QUERIES) {
         const long here = std::min(QUERIES, p.queries - start);
-        product(queries.at + start * queries.stride, queries.stride, here, m.keys, w, p.keys, m.scores);
-        if (relative.rows) add_relative(relative, p.length, start, here, p.keys, m.relative, m.scores);
+        const Seen seen(h, p, start, here);
+        const long width = seen.width();
+        product(queries.at + start * queries.stride, queries.stride, here, m.keys + seen.from * w, w, width, m.scores);
+        if (relative.rows) add_relative(relative, p.length, start, here, width, m.relative, m.scores);
         for (long i = 0; i < here; ++i) {
-            float* row = m.scores + i * p.keys;
+            float* row = m.scores + i * width;
             Vector most = broadcast(-INFINITY), total{};
-            for (long key = 0; key < p.keys; key += LANES) {
-                const Vector s = biased(h, p, row, start + i, key);
-                store(row + key, s);
+            for (long j = 0; j < width; j += LANES) {
+                const Vector s = biased(h, p, row + j, start + i, seen.from + j);
+                store(row + j, s);
                 most = larger(most, s);
             }
             const float top = largest(most);
-            for (long key = 0; key < p.keys; key += LANES) {
-                const Vector kept = first(p.length - key, exponential(load(row + key) - top), Vector{});
-                store(row + key, kept);
+            for (long j = 0; j < width; j += LANES) {
+                const Vector kept = first(p.length - seen.from - j, exponential(load(row + j) - top), Vector{});
+                store(row + j, kept);
                 total = total + kept;
             }
             const float all = sum(total), share = 1.0f / all;
             if (statistics) statistics[p.row + start + i] = top + std::log(all);
             const MaskRow mask(h.mask, p.row + start + i);
-            for (long key = 0; key < p.keys; key += LANES) store(m.dropped + i * p.keys + key, mask(load(row + key) * share, key));
+            for (long j = 0; j < width; j += LANES) store(m.dropped + i * width + j, mask(load(row + j) * share, seen.from + j));
         }
-        if (rows_read(here) > here) std::memset(m.dropped + here * p.keys, 0, (rows_read(here) - here) * p.keys * sizeof(Number));
-        product(m.dropped, p.keys, here, m.values, depth, w, m.sums);
+        if (rows_read(here) > here) std::memset(m.dropped + here * width, 0, (rows_read(here) - here) * width * sizeof(Number));
+        product(m.dropped, width, here, m.values, std::min(seen.to, depth) - seen.from, w, m.sums, false, depth, seen.from);
         write_rows(m.sums, here, w, context + (p.query_row + start) * context_stride + offset, context_stride);
     }
 }
 
 // What `count` rows of scores become: in `dropped` the probabilities, dropped out, and in `slopes` the scores' gradients. The
 // probabilities are computed again from each row's logarithm of summed exponentials.
-inline void slopes_of(const Heads& h, const Place& p, const HeadMemory& m, long start, long count, const float* statistics) {
+inline void slopes_of(const Heads& h, const Place& p, const HeadMemory& m, long start, long count, const Seen& seen, const float* statistics) {
+    const long width = seen.width();
     for (long i = 0; i < count; ++i) {
-        float *row = m.scores + i * p.keys, *slope = m.through + i * p.keys;
-        const long place = (start + i) * p.keys;
+        float *row = m.scores + i * width, *slope = m.through + i * width;
+        Number *dropped = m.dropped + (start + i) * p.keys, *slopes = m.slopes + (start + i) * p.keys;
+        for (Number* all : {dropped, slopes}) {
+            std::memset(all, 0, seen.from * sizeof(Number));
+            std::memset(all + seen.to, 0, (p.keys - seen.to) * sizeof(Number));
+        }
         const float norm = statistics[p.row + start + i];
         const MaskRow mask(h.mask, p.row + start + i);
         Vector total{};
-        for (long key = 0; key < p.keys; key += LANES) {
-            const Vector chance = first(p.length - key, exponential(biased(h, p, row, start + i, key) - norm), Vector{});
-            store(m.dropped + place + key, mask(chance, key));
-            const Vector s = mask(load(slope + key), key);
-            store(row + key, chance);
-            store(slope + key, s);
+        for (long j = 0; j < width; j += LANES) {
+            const long key = seen.from + j;
+            const Vector chance = first(p.length - key, exponential(biased(h, p, row + j, start + i, key) - norm), Vector{});
+            store(dropped + key, mask(chance, key));
+            const Vector s = mask(load(slope + j), key);
+            store(row + j, chance);
+            store(slope + j, s);
             total = fma(chance, s, total);
         }
         const float mean = sum(total);
-        for (long key = 0; key < p.keys; key += LANES)
-            store(m.slopes + place + key, load(row + key) * (load(slope + key) - mean) * h.scale);
+        for (long j = 0; j < width; j += LANES) store(slopes + seen.from + j, load(row + j) * (load(slope + j) - mean) * h.scale);
     }
 }
 
@@ -169,10 +200,11 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
     if (relative.rows) relative_products(relative, queries.at, queries.stride, key_rows, h.key_stride, p.length, m.relative);
     for (long start = 0; start < p.queries; start += QUERIES) {
         const long here = std::min(QUERIES, p.queries - start);
-        product(queries.at + start * queries.stride, queries.stride, here, m.keys, w, p.keys, m.scores);
-        if (relative.rows) add_relative(relative, p.length, start, here, p.keys, m.relative, m.scores);
-        product(above.at + start * above.stride, above.stride, here, m.values, w, p.keys, m.through);
-        slopes_of(h, p, m, start, here, statistics);
+        const Seen seen(h, p, start, here);
+        product(queries.at + start * queries.stride, queries.stride, here, m.keys + seen.from * w, w, seen.width(), m.scores);
+        if (relative.rows) add_relative(relative, p.length, start, here, seen.width(), m.relative, m.scores);
+        product(above.at + start * above.stride, above.stride, here, m.values + seen.from * w, w, seen.width(), m.through);
+        slopes_of(h, p, m, start, here, seen, statistics);
     }
     const long padded = std::max(p.depth, rows_read(p.queries));
     std::memset(m.dropped + p.queries * p.keys, 0, (padded - p.queries) * p.keys * sizeof(Number));
@@ -180,7 +212,7 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
 
     const long depth = up(p.length, Sums::DEPTH);
     panel_of(key_rows, h.key_stride, p.length, w, m.panel);
-    product(m.slopes, p.keys, p.queries, m.panel, depth, w, m.sums);
+    product_of_seen(h, p, m.slopes, p.keys, p.queries, m.panel, depth, m.sums);
     if (relative.rows) {
         relative_slopes(relative, p.length, p.keys, m.slopes, m.relative);
         if (relative.by_query) onto_rows(relative, p.length, m.relative.key_slopes, m.panel, m.relative, relative.grad_by_query);
@@ -188,18 +220,17 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
     }
     write_rows(m.sums, p.queries, w, grad_query + p.query_row * h.query_stride + offset, h.query_stride);
 
-    const long token_rows = p.length;
     panel_of(queries.at, queries.stride, p.queries, w, m.panel);
     transpose_rows(m.slopes, p.depth, p.keys, m.turned);
-    product(m.turned, p.depth, token_rows, m.panel, p.depth, w, m.sums);
+    product_of_seen(h, p, m.turned, p.depth, p.length, m.panel, p.depth, m.sums);
     if (relative.by_key) onto_rows(relative, p.length, m.relative.query_slopes, m.panel, m.relative, relative.grad_by_key);
     if (relative.by_query) onto_tokens(relative, p.length, m.relative.key_slopes, relative.by_query, relative.query_stride, m.relative, m.sums);
-    write_rows(m.sums, token_rows, w, grad_key + p.token * h.key_stride + offset, h.key_stride);
+    write_rows(m.sums, p.length, w, grad_key + p.token * h.key_stride + offset, h.key_stride);
 
     panel_of(above.at, above.stride, p.queries, w, m.panel);
     transpose_rows(m.dropped, p.depth, p.keys, m.turned);
-    product(m.turned, p.depth, token_rows, m.panel, p.depth, w, m.sums);
-    write_rows(m.sums, token_rows, w, grad_value + p.token * h.value_stride + offset, h.value_stride);
+    product_of_seen(h, p, m.turned, p.depth, p.length, m.panel, p.depth, m.sums);
+    write_rows(m.sums, p.length, w, grad_value + p.token * h.value_stride + offset, h.value_stride);
 }
 
 // `body(place, memory, head)` for every text and head of a group, shared out among the threads: a head's texts are one thread's,

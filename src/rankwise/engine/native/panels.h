@@ -81,18 +81,20 @@ inline Rows rows_of(const Number* x, long stride, long count, long width, Number
     return Rows{memory, width};
 }
 
-// to (count, columns), fp32 = rows times a panel (depth, columns), or += `onto` what is there; by one thread.
+// to (count, columns), fp32 = rows times a panel (depth, columns), or += `onto` what is there; by one thread. Of a panel that is
+// deeper, `whole`, those numbers of depth from `first` on.
 inline void product(const Number* rows, long stride, long count, const Number* panel, long depth, long columns, float* to,
-                    bool onto = false) {
+                    bool onto = false, long whole = 0, long first = 0) {
+    if (!whole) whole = depth;
     for (long column = 0; column < columns; column += Sums::COLUMNS)
         for (long row = 0; row < count; row += Sums::ROWS) {
+            const long width = std::min(Sums::COLUMNS, columns - column);
             Sums block(to + row * columns + column, columns);
             if (onto)
                 block.load();
             else
                 block.zero();
-            block.dot(rows + row * stride, stride, std::min(Sums::ROWS, count - row), panel + column * depth, depth,
-                      std::min(Sums::COLUMNS, columns - column));
+            block.dot(rows + row * stride, stride, std::min(Sums::ROWS, count - row), panel + column * whole + first * width, depth, width);
             block.spill();
         }
 }
