@@ -6,6 +6,7 @@ import pytest
 
 from rankwise import config
 from rankwise.data import sources
+from rankwise.data.streams import stream
 from rankwise.errors import UserError
 
 GOOD = [f"a warm soup on day {n}" for n in range(6)]
@@ -46,10 +47,11 @@ LABELS = "".join(f"{label}\n" for _, label in ROWS)
         {**classes("news-bydate-train"), **classes("news-bydate-test", [("a", "good"), ("b", "bad")])},
         {"train/seq.in": TEXTS, "train/label": LABELS, "train/seq.out": TEXTS, "test/seq.in": "a\n", "test/label": "bad\n"},
         {"X_train.txt": TEXTS, "y_train.txt": LABELS, "X_test.txt": "a\n", "y_test.txt": "bad\n"},
+        {"en_train.csv": TABLE, "en_test.csv": "text,label\nno,good\n", "notes.txt": "so"},
         {"train_1.csv": TABLE[: TABLE.index("a rude")], "train_2.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}", "test.csv": TABLE},
         {"part-00000-a.csv": TABLE[: TABLE.index("a rude")], "part-00001-a.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}"},
     ],
-    ids=["papers beside the folder of classes", "a repository", "folders beside a table", "20 Newsgroups", "ATIS", "X and y", "shards", "Spark"],
+    ids=["papers beside the folder of classes", "a repository", "folders beside a table", "20 Newsgroups", "ATIS", "X and y", "a role in a name", "shards", "Spark"],
 )  # fmt: skip
 def test_what_is_meant_lies_in_folders_as_they_come(tmp_path, files):
     assert pairs(read(lay(tmp_path, files))) == sorted(ROWS)
@@ -89,3 +91,11 @@ def test_a_pattern_may_be_a_whole_path(tmp_path):
         {"alpha.csv": TABLE[: TABLE.index("a rude")], "beta.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}"},
     )
     assert pairs(read(tmp_path / "*.csv")) == sorted(ROWS)
+
+
+def test_papers_are_no_texts_to_predict(tmp_path):
+    (tmp_path / "README.md").write_text("about")
+    with pytest.raises(UserError, match="is empty"):
+        stream(str(tmp_path), ["text"], 10)
+    (tmp_path / "1.md").write_text("a warm soup")
+    assert [batch.texts for batch in stream(str(tmp_path), ["text"], 10)] == [["a warm soup"]]

@@ -176,7 +176,8 @@ def _files_of_role(folder: Path, names: Sequence[str]) -> list[Path]:
         for path, stem in suffixed.items()
         if stem in {part for n in names for part in (f"{n}_text", f"x_{n}", f"{n}_x")}
     ]
-    return whole or [path for path in texts if folders.labels_beside(path)]
+    called = [path for path, stem in suffixed.items() if {_words(stem)[0], _words(stem)[-1]} & set(names)]
+    return whole or [path for path in texts if folders.labels_beside(path)] or (called if len(called) == 1 else [])
 
 
 class Joined(Table):

@@ -120,7 +120,11 @@ class FolderOfTexts(TextFiles):
     has_fixed_columns = True
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder), [(path, None) for path in text_files(folder)], folder)
+        super().__init__(
+            str(folder),
+            [(path, None) for path in text_files(folder) if not path.name.lower().startswith(_ASIDE)],
+            folder,
+        )
         self.facts = ["a file a text"]
 
 
