@@ -99,6 +99,15 @@ def test_a_damaged_byte_never_changes_another_row_silently(tmp_path, rows, place
     assert not lost or source.notes, (lost, source.line)
 
 
+def test_a_row_that_is_an_apostrophe_joins_no_other(write):
+    rows = [("';", "good"), ("'", "bad"), ("'", "good"), ("';'", "good"), ("'", "bad"), ("a", "good")]
+    path = write("rows.csv", table(rows, ";", quoting=csv.QUOTE_MINIMAL, end="\n"))
+    assert "expected 2 as in the header" in complaint(path)
+    assert pairs(read(path, quotes=True)) == rows
+    apart = [("'a", "good"), ("b'", "bad"), ("'", "good"), ("c", "bad"), ("'", "good"), ("d'", "bad")]
+    assert pairs(read(write("other.csv", table(apart, ",", quoting=csv.QUOTE_MINIMAL, end="\n")))) == apart
+
+
 def test_a_quote_too_many_is_no_row_that_ends_in_an_empty_cell(write):
     content = 'text,label\n"one","good"\n"two","bad""\n",\n;","good"\n'
     assert "row 2 (line 3) has 3 cells, expected 2" in complaint(write("rows.csv", content))

@@ -34,7 +34,7 @@ class _Fit:
 def quotes_of(file: Opener, look: Look, delimiter: str, reading: Reading, sample: Sample) -> tuple[Quotes, str | None]:
     """How quotes are meant, and a note where that is not what RFC 4180 says."""
     if reading.quotes is not False and (share := sample.single_quotes(delimiter)):
-        single = _single_quotes(file, look, delimiter, is_certain=share > _MOST)
+        single = _single_quotes(file, look, delimiter, is_certain=share > _MOST, is_said=reading.quotes is True)
         if single is not None:
             return single, None
     if reading.quotes is False or not look.has_quote:
@@ -67,16 +67,25 @@ def quotes_of(file: Opener, look: Look, delimiter: str, reading: Reading, sample
     )
 
 
-def _single_quotes(file: Opener, look: Look, delimiter: str, *, is_certain: bool) -> Quotes | None:
+def _single_quotes(
+    file: Opener, look: Look, delimiter: str, *, is_certain: bool, is_said: bool = False
+) -> Quotes | None:
     """How single quotes enclose cells; None where they are characters.
 
     is_certain
         Of most cells; of few they do where rows are equally wide by them alone.
+    is_said
+        Whether the user said that quotes enclose cells: double ones, where these fit and single ones do not.
     """
-    if not is_certain and (_fit(file, look, delimiter, "doubled").width or _literal_fit(file, look, delimiter).width):
+    plain = _fit(file, look, delimiter, "doubled")
+    if not is_certain and (plain.width or _literal_fit(file, look, delimiter).width):
         return None
-    fitting = [quotes for quotes in SINGLE if _fit(file, look, delimiter, quotes).width]
-    return next(iter(fitting), "single" if is_certain else None)  # which says where it fails, if it does
+    for quotes in SINGLE:
+        fit = _fit(file, look, delimiter, quotes)
+        # Apostrophes that open one row and close the next would join them, where each is a row without.
+        if fit.width and not (plain.width == fit.width and plain.rows == plain.lines and fit.rows < fit.lines):
+            return quotes
+    return "single" if is_certain and not (is_said and plain.width) else None  # which says where it fails, if it does
 
 
 def _fit(file: Opener, look: Look, delimiter: str, quotes: Quotes) -> _Fit:
