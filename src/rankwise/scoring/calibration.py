@@ -97,11 +97,6 @@ class CoverageCurve:
         """Accuracy of the rows kept."""
         return self.correct / self.kept
 
-    def area(self) -> float:
-        """Mean error over all coverages: area under the risk-coverage curve (Geifman & El-Yaniv 2017)."""
-        weights = np.diff(self.kept, prepend=0) / self.rows
-        return float(((1 - self.accuracy) * weights).sum())
-
     def table(self, points: int = 100) -> list[dict[str, float]]:
         """At most about `points` entries {coverage, accuracy, threshold}, evenly spread, for a chart."""
         wanted = np.linspace(0, len(self.kept) - 1, min(points, len(self.kept))).round().astype(np.int64)
