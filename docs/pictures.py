@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import rankwise
-from rankwise.reporting.drawing import Chart, Palette, figure, legend, plain_axes, save
+from rankwise.reporting.drawing import Chart, Palette, legend, plain_axes, save
 
 BUDGET = 1_000_000
 SCOPES: tuple[Any, ...] = (
@@ -33,9 +33,8 @@ def planned(scope: Any, head: str) -> rankwise.Plan:
     )
 
 
-def heads(palette: Palette) -> Any:
+def heads(drawn: Any, palette: Palette) -> None:
     """Where one million parameters go, by kind of head."""
-    drawn = figure(7.0, 2.3)
     axes = drawn.subplots()
     for place, kind in enumerate(("low_rank", "output", "full")):
         plan = planned(["value"], kind)
@@ -52,12 +51,10 @@ def heads(palette: Palette) -> Any:
     axes.set_xlabel("trainable parameters, roberta-base, scope value, largest rank")
     plain_axes(axes, palette, grid="x")
     legend(axes, palette)
-    return drawn
 
 
-def ranks(palette: Palette) -> Any:
+def ranks(drawn: Any, palette: Palette) -> None:
     """The largest rank by scope, for two kinds of head."""
-    drawn = figure(7.0, 3.4)
     axes = drawn.subplots()
     for offset, kind, colour in ((0.2, "full", palette.second), (-0.2, "output", palette.first)):
         for place, scope in enumerate(reversed(SCOPES)):
@@ -69,7 +66,6 @@ def ranks(palette: Palette) -> Any:
     axes.set_xlabel("largest rank within 1,000,000 trainable parameters, roberta-base")
     plain_axes(axes, palette, grid="x")
     legend(axes, palette)
-    return drawn
 
 
 def words(scope: Sequence[str] | str) -> str:
@@ -78,8 +74,8 @@ def words(scope: Sequence[str] | str) -> str:
 
 
 CHARTS = [
-    Chart("budget-head", "Where one million parameters go", "", heads),
-    Chart("budget-ranks", "The largest rank that fits", "", ranks),
+    Chart("budget-head", "Where one million parameters go", "", heads, 7.0, 2.3),
+    Chart("budget-ranks", "The largest rank that fits", "", ranks, 7.0, 3.4),
 ]
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Chart:
 
     draw
         Fills an empty figure.
-    height
+    width, height
         In inches.
     """
 
@@ -56,13 +56,14 @@ class Chart:
     title: str
     description: str
     draw: Drawer
+    width: float = 5.2
     height: float = 3.2
 
     def figure(self, palette: Palette) -> Figure:
         """Drawn; text of 11 points stays readable when a phone shrinks it."""
         from matplotlib.figure import Figure
 
-        drawn = Figure(figsize=(5.2, self.height), layout="constrained")
+        drawn = Figure(figsize=(self.width, self.height), layout="constrained")
         self.draw(drawn, palette)
         return drawn
 
