@@ -50,7 +50,7 @@ def main() -> None:
         return
     rows, classifier = rows_of(args.run, args.test), saved.read(args.run)
     contestants: dict[str, Logits] = {}
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "int8"):
         contestants[f"engine, {precision}"] = rankwise.load(args.run, precision=precision).logits
     for target in TARGETS:
         if (args.folder / target / "predict.py").is_file():

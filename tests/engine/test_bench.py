@@ -48,7 +48,9 @@ def test_variants_take_turns_and_the_file_adds_up(tmp_path, data, tiny_model, ta
         assert row["peak_mb"] > 50
     if "products-scalar" in rows:
         bound, row = rows["products-scalar"], rows["engine-scalar"]
-        assert row["share_of_products"] == pytest.approx(bound["step_s"] / row["step_s"], rel=0.01)
+        assert row["share_of_products"] == pytest.approx(
+            bound["step_s"] / row["step_s"], rel=0.01, abs=0.0005
+        )  # rounded to thousandths
     if "papers" in rows:
         ours, theirs = rows["engine"], rows["papers"]
         assert ours["times_baseline"] == pytest.approx(median(theirs["seconds"]) / median(ours["seconds"]), rel=0.05)
