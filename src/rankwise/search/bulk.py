@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rankwise.data.formats import open_file
+from rankwise.data.table import Reading
 from rankwise.errors import UserError
 from rankwise.inference import saved
 from rankwise.search.ray_workers import connect
@@ -51,13 +53,18 @@ def predict(
         raise UserError(f"{source}: expected {', '.join(_READERS)} files")
     ray = connect(address)
     import ray.data as reading
+    from pyarrow.dataset import dataset
     from ray.data import ActorPoolStrategy
 
     rows: Any = getattr(reading, _READERS[suffix])(paths)
     columns = [text] if isinstance(text, str) else text or saved.read(run, base=base).text
-    missing = [column for column in columns if column not in rows.schema().names]
+    # Ray would start workers to learn the names.
+    names = (
+        rows.schema().names if "://" in paths[0] else open_file(Path(paths[0]), None, Reading(labelled=False)).columns
+    )
+    missing = [column for column in columns if column not in names]
     if missing:
-        raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(rows.schema().names)}")
+        raise UserError(f"{source} has no column '{missing[0]}'; its columns are {', '.join(names)}")
     # A reader needs a cpu beside the predictors, or a cluster of one would wait for itself.
     cpus = int(ray.cluster_resources().get("CPU", 1))
     count = workers or max(1, cpus - 1)
@@ -76,7 +83,7 @@ def predict(
         if not told:
             raise
         raise UserError(told[-1].partition("UserError: ")[2]) from error
-    written: int = reading.read_parquet(target).count()
+    written: int = dataset(target, format="parquet").count_rows()
     return written
 
 
