@@ -72,9 +72,11 @@ def test_a_clock_takes_as_many_rows_as_it_has_time_for(monkeypatch):
         with one.measuring("words", 100):
             pass
     assert 2_000 <= clock.rows(["words"], 10**6) < 3600 * 100 / 10, "a tenth of a second a row, and not all of the hour"
-    assert clock.has_room(["words"], 5_000)
-    assert not clock.has_room(["words"], 10**6)
-    assert not clock.has_room(["words", "characters"], 10), "a kind that was not timed"
+    half = clock.part(0.5)
+    assert half.room(["words"], 4_000) == 1
+    assert 0 < half.room(["words"], 10**6) < 0.01
+    assert half.room(["words", "characters"], 10) == 0, "a kind that was not timed"
+    assert endless.part(0.5).room(["words"], 10**6) == 1
     assert endless.rows(["words"], 10**6) == 10**6
 
 
@@ -84,9 +86,20 @@ def test_a_clock_takes_as_many_rows_as_it_has_time_for(monkeypatch):
 )
 def test_all_rows_by_plainer_grams_come_before_fewer_by_richer_ones(monkeypatch, slow, kinds):
     texts, labels = endings(3_000)
-    monkeypatch.setattr(timed.Clock, "_room", lambda clock, which: 2_500 if set(which) & set(slow) else 10**6)
+    monkeypatch.setattr(timed.Clock, "_room", lambda clock, which, seconds: 500 if set(which) & set(slow) else 10**6)
     found = words.fit(texts, labels, ["a", "b"], until=time.time() + 3600)
     assert (found.kinds, found.fitted_on) == (kinds, 3_000)
+
+
+@pytest.mark.parametrize(("most", "kinds"), [(1_500, "words and characters"), (500, "words")])
+def test_richer_grams_of_a_share_of_the_rows_are_judged_by_as_small_a_share(monkeypatch, most, kinds):
+    texts, labels = endings(3_000)
+    shares, held_out = [], words._held_out
+    monkeypatch.setattr(timed.Clock, "_room", lambda clock, which, seconds: most if "characters" in which else 10**6)
+    monkeypatch.setattr(words, "_held_out", lambda *given: (shares.append(given[7:]), held_out(*given))[1])
+    found = words.fit(texts, labels, ["a", "b"], until=time.time() + 3600)
+    assert (found.kinds, found.fitted_on) == (kinds, 2_000 if most == 1_500 else 3_000)
+    assert shares == ([(), (0.5,)] if most == 1_500 else [()])
 
 
 def test_choosing_leaves_time_for_all_rows(monkeypatch):

@@ -29,12 +29,16 @@ class Clock:
 
     def __init__(self, until: float | None) -> None:
         self.until = until
+        self.kept_s = math.inf
         self._row_s: dict[str, float] = {}
 
     def part(self, share: float) -> Clock:
-        """A clock that ends after a share of what is left."""
-        part = Clock(None if self.until is None else time.time() + share * max(0.0, self.until - time.time()))
-        part._row_s = self._row_s
+        """A clock that ends after a share of what is left, and keeps the rest."""
+        if self.until is None:
+            return self
+        left = max(0.0, self.until - time.time())
+        part = Clock(time.time() + share * left)
+        part._row_s, part.kept_s = self._row_s, (1 - share) * left
         return part
 
     def is_over(self) -> bool:
@@ -48,19 +52,19 @@ class Clock:
         yield
         self._row_s[kind] = (time.perf_counter() - started) / max(1, rows)
 
-    def has_room(self, kinds: Sequence[str], count: int) -> bool:
-        """Whether there is time to count these kinds in so many rows."""
-        return count <= self._room(kinds)
+    def room(self, kinds: Sequence[str], count: int) -> float:
+        """The share of so many rows that there is time to count these kinds in, in what a part of the clock keeps."""
+        return min(1.0, self._room(kinds, self.kept_s) / count)
 
     def rows(self, kinds: Sequence[str], count: int) -> int:
         """How many of so many rows to count these kinds in: a few at least."""
-        return int(min(count, max(_FEWEST_ROWS, self._room(kinds))))
+        left = math.inf if self.until is None else self.until - time.time()
+        return int(min(count, max(_FEWEST_ROWS, self._room(kinds, left))))
 
-    def _room(self, kinds: Sequence[str]) -> float:
-        if self.until is None:
+    def _room(self, kinds: Sequence[str], seconds: float) -> float:
+        if seconds == math.inf:
             return math.inf
-        row_s = sum(self._row_s.get(kind, math.inf) for kind in kinds)
-        return _OF_VECTORS * (self.until - time.time()) / (_SLOWER * row_s)
+        return _OF_VECTORS * seconds / (_SLOWER * sum(self._row_s.get(kind, math.inf) for kind in kinds))
 
     def solved(self, vectors: Any, labels: np.ndarray, strength: float, before: Any = None) -> Any:
         """A model at a strength (C), of a few iterations at least.
