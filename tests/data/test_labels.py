@@ -111,7 +111,7 @@ def test_of_objects_of_texts_the_first_is_the_text(tmp_path):
     [
         ("rows.arff", b"@relation r\n@data\n", "ARFF"),
         ("rows.sav", b"$FL2@(#)\0\0", "SPSS"),
-        ("rows.rds", gzip.compress(b"X\n\0\0\0\3"), "a file of R"),
+        ("rows.rds", gzip.compress(b"X\n\0\0\0\3", mtime=0), "a file of R"),
         ("nlu.yml", b"nlu:\n- intent: a\n", "YML and no table"),
         ("rows.csv.lz4", b"\x04\x22\x4d\x18\0\0", "LZ4"),
     ],
