@@ -13,6 +13,17 @@ def weights(run):
     return load_file(run.adapter / "adapter_model.safetensors")
 
 
+def small(tiny_model, news, **train):
+    """A run of a few steps on the tiny encoder, in plain torch."""
+    return {
+        "model": {"name": str(tiny_model)},
+        "adapter": {"scope": ["query", "value"], "rank": 4, "dropout": 0.1},
+        "data": {"train": str(news["train"]), "validation": str(news["validation"]), "max_length": 32},
+        "train": {"batch_size": 8, "learning_rate": 5e-3, "seed": 3, **train},
+        "engine": "reference",
+    }
+
+
 def equal(one, other) -> bool:
     first, second = weights(one), weights(other)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

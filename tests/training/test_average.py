@@ -5,25 +5,12 @@ import pytest
 
 import rankwise
 from rankwise.errors import UserError
-from training.runs import equal, weights, with_keys
+from training.runs import equal, small, weights, with_keys
 
 
 @pytest.fixture(scope="module")
 def tree(tiny_model, news):
-    return {
-        "model": {"name": str(tiny_model)},
-        "adapter": {"scope": ["query", "value"], "rank": 4, "dropout": 0.1},
-        "data": {"train": str(news["train"]), "validation": str(news["validation"]), "max_length": 32},
-        "train": {
-            "steps": 4,
-            "batch_size": 8,
-            "learning_rate": 5e-3,
-            "schedule": "constant",
-            "eval_every": 2,
-            "seed": 3,
-        },
-        "engine": "reference",
-    }
+    return small(tiny_model, news, steps=4, schedule="constant", eval_every=2)
 
 
 @pytest.fixture(scope="module")

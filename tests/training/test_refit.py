@@ -10,18 +10,12 @@ from rankwise.errors import UserError
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.training import refit
-from training.runs import equal, with_keys
+from training.runs import equal, small, with_keys
 
 
 @pytest.fixture(scope="module")
 def tree(tiny_model, news):
-    return {
-        "model": {"name": str(tiny_model)},
-        "adapter": {"scope": ["query", "value"], "rank": 4, "dropout": 0.1},
-        "data": {"train": str(news["train"]), "validation": str(news["validation"]), "max_length": 32},
-        "train": {"steps": 12, "batch_size": 8, "learning_rate": 5e-3, "eval_every": 6, "seed": 3},
-        "engine": "reference",
-    }
+    return small(tiny_model, news, steps=12, eval_every=6)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from rankwise.engine.fused import ACTIVATIONS, Kernels, Lookup, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.native.backend import Backend, BackendKernels, Choice, choose
 from rankwise.engine.native.layer import NativeLayer, NativePass
-from rankwise.engine.native.several import Owners
+from rankwise.engine.native.several import PassOwners
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer
 from rankwise.engine.weights import (
@@ -252,14 +252,9 @@ class FastClassifier(nn.Module):
         return both
 
     def _through(
-        self,
-        layers: Iterable[nn.Module],
-        x: Tensor,
-        low: Tensor,
-        shared: Pass,
-        owners: tuple[Owners, Owners] | None = None,
+        self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass, owners: PassOwners | None = None
     ) -> tuple[Tensor, Tensor]:
-        """owners: of tokens, and of texts, where they are several classifiers' and a backend computes"""
+        """owners: where rows are several classifiers' and a backend computes"""
         if self.backend is None or not isinstance(shared.kernels, BackendKernels):
             for layer in layers:
                 x, low = layer(x, low, shared)

@@ -18,14 +18,14 @@ from rankwise.engine.layer import EncoderLayer, Norm, Pass
 from rankwise.engine.linear import Sites
 from rankwise.engine.native import structures
 from rankwise.engine.native.backend import Backend, address, place_of, where
-from rankwise.engine.native.several import Owners
+from rankwise.engine.native.several import PassOwners
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
 
 
 class NativePass:
     """What all layers of one forward pass share, as the kernels take it."""
 
-    def __init__(self, shared: Pass, owners: tuple[Owners, Owners] | None = None) -> None:
+    def __init__(self, shared: Pass, owners: PassOwners | None = None) -> None:
         """owners: of tokens and of texts, where they are several classifiers'"""
         batch, biases, stream = shared.batch, shared.biases, shared.stream
         self.shared = shared
