@@ -325,6 +325,7 @@ def test_merged_cells_hold_their_value_in_every_row_and_sheets_are_known_by_thei
         (("Day", "Speaker", "Notes"), ("time", "d", "string"), ("", "class", "meta include=True")),
         (("Content", "Speaker", "Notes"), ("string", "ann bob", "s"), ("ignore", "c", "include=True title=True")),
         (("Day", "Speaker", "Text"), ("", "discrete", "string"), ("", "class", "")),
+        (("Day", "Speaker", "Text"), ("", "Discrete", "String"), ("", "Class", "")),
     ],
 )
 def test_orange_declares_columns_in_two_rows_below_the_names(write, names, types, roles):

@@ -19,13 +19,13 @@ def declared(names: Sequence[str], below: Sequence[Sequence[str]]) -> tuple[tupl
     """
     if len(below) < 2:
         return None
-    types, roles = ([cell.strip() for cell in row] + [""] * (len(names) - len(row)) for row in below[:2])
+    types, roles = ([cell.strip().lower() for cell in row] + [""] * (len(names) - len(row)) for row in below[:2])
     words = [role.split() for role in roles]
-    if not any(types) or not all(kind.lower() in _TYPES or _lists_values(kind) for kind in types):
+    if not any(types) or not all(kind in _TYPES or _lists_values(kind) for kind in types):
         return None
     if not any(roles) or not all(word in _ROLES or "=" in word for role in words for word in role):
         return None
-    texts = tuple(name for name, role in zip(names, words, strict=False) if "include=True" in role)
+    texts = tuple(name for name, role in zip(names, words, strict=False) if "include=true" in role)
     labels = [name for name, role in zip(names, words, strict=False) if {"class", "c"} & set(role)]
     return texts, labels[0] if len(labels) == 1 else None
 
