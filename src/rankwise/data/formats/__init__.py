@@ -114,9 +114,10 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
         return Joined([open_file(path, part, reading) for path in of_role], str(folder))
     inside = [p for p in folders.visible(folder) if p.is_dir()]
     roles = {path: _words(path.name)[-1] for path in inside}
-    splits = [name for split in json_shapes.SPLITS.values() for name in split]
     own = next((path for path, role in roles.items() if role in names), None)
-    are_roles = set(roles.values()) <= {*splits, *folders.UNLABELLED} and len(set(roles.values())) == len(roles)
+    are_roles = set(roles.values()) <= {*json_shapes.SPLIT_NAMES, *folders.UNLABELLED} and len(
+        set(roles.values())
+    ) == len(roles)
     if own is not None and are_roles:
         return open_folder(own, part, reading, exclude)
     if len(inside) == 1 and any(p.is_dir() or _is_table(p) for p in folders.visible(inside[0])):

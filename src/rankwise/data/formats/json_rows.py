@@ -19,7 +19,7 @@ from rankwise.data import encoding
 from rankwise.data.columns import TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.encoding import Look
 from rankwise.data.formats.json_exports import export_of
-from rankwise.data.formats.json_shapes import SPLITS, Outline, Shape, outline, rows_of, shape_of
+from rankwise.data.formats.json_shapes import SPLIT_NAMES, SPLITS, Outline, Shape, outline, rows_of, shape_of
 from rankwise.data.formats.json_walk import Walk
 from rankwise.data.formats.reader import text_of
 from rankwise.data.opening import MAX_LINE_CHARS, Opener
@@ -249,8 +249,7 @@ class JsonDocument(_Rows):
         self._shape = self._found(file.part, reading)
         if self._shape.path:
             key = self._shape.path[-1]
-            is_split = any(key in names for names in SPLITS.values())
-            self.facts.append(f"split '{key}'" if is_split else f"under '{key}'")
+            self.facts.append(f"split '{key}'" if key in SPLIT_NAMES else f"under '{key}'")
         self.columns = self._columns(reading)
         if not self.columns:
             raise UserError(f"{self.name} is empty: it has no rows")
