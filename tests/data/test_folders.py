@@ -45,13 +45,14 @@ LABELS = "".join(f"{label}\n" for _, label in ROWS)
         {"README.md": "---", "data/train.csv": TABLE, "data/test.csv": "text,label\nno,good\n"},
         {"train.csv": TABLE, "models/first.bin": "0", "notes/todo.txt": "tidy up"},
         {**classes("news-bydate-train"), **classes("news-bydate-test", [("a", "good"), ("b", "bad")])},
+        {**classes("train_set"), **classes("test_set", [("a", "good"), ("b", "bad")])},
         {"train/seq.in": TEXTS, "train/label": LABELS, "train/seq.out": TEXTS, "test/seq.in": "a\n", "test/label": "bad\n"},
         {"X_train.txt": TEXTS, "y_train.txt": LABELS, "X_test.txt": "a\n", "y_test.txt": "bad\n"},
         {"en_train.csv": TABLE, "en_test.csv": "text,label\nno,good\n", "notes.txt": "so"},
         {"train_1.csv": TABLE[: TABLE.index("a rude")], "train_2.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}", "test.csv": TABLE},
         {"part-00000-a.csv": TABLE[: TABLE.index("a rude")], "part-00001-a.csv": f"text,label\n{TABLE[TABLE.index('a rude') :]}"},
     ],
-    ids=["papers beside the folder of classes", "a repository", "folders beside a table", "20 Newsgroups", "ATIS", "X and y", "a role in a name", "shards", "Spark"],
+    ids=["papers beside the folder of classes", "a repository", "folders beside a table", "20 Newsgroups", "a role that comes first", "ATIS", "X and y", "a role in a name", "shards", "Spark"],
 )  # fmt: skip
 def test_what_is_meant_lies_in_folders_as_they_come(tmp_path, files):
     assert pairs(read(lay(tmp_path, files))) == sorted(ROWS)

@@ -113,7 +113,7 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
     if of_role:
         return Joined([open_file(path, part, reading) for path in of_role], str(folder))
     inside = [p for p in folders.visible(folder) if p.is_dir()]
-    roles = {path: _words(path.name)[-1] for path in inside}
+    roles = {path: _role_in(path.name) for path in inside}
     own = next((path for path, role in roles.items() if role in names), None)
     are_roles = set(roles.values()) <= {*json_shapes.SPLIT_NAMES, *folders.UNLABELLED} and len(
         set(roles.values())
@@ -144,9 +144,10 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
     return folders.ClassFolders(folder, exclude, tables=SUFFIXES)  # which says what is missing
 
 
-def _words(name: str) -> list[str]:
-    """The words of a name, the last of which may be a role: `20news-bydate-train`."""
-    return re.split(r"[-_. ]", name.lower())
+def _role_in(name: str) -> str:
+    """The last word of a name, or the first where that alone is a role: `20news-bydate-train`, `train_set`."""
+    words = re.split(r"[-_. ]", name.lower())
+    return words[0] if words[-1] not in json_shapes.SPLIT_NAMES and words[0] in json_shapes.SPLIT_NAMES else words[-1]
 
 
 def _is_table(path: Path) -> bool:
@@ -177,7 +178,7 @@ def _files_of_role(folder: Path, names: Sequence[str]) -> list[Path]:
         for path, stem in suffixed.items()
         if stem in {part for n in names for part in (f"{n}_text", f"x_{n}", f"{n}_x")}
     ]
-    called = [path for path, stem in suffixed.items() if {_words(stem)[0], _words(stem)[-1]} & set(names)]
+    called = [path for path, stem in suffixed.items() if _role_in(stem) in names]
     return whole or [path for path in texts if folders.labels_beside(path)] or (called if len(called) == 1 else [])
 
 
