@@ -36,11 +36,14 @@ def chat(text, label, key="messages", role="role", content="content", names=("us
 
 RECORDS = {
     "Label Studio": label_studio,
+    "Label Studio before 1.0": lambda text, label: {"data": {"text": text}, "completions": label_studio(text, label)["annotations"]},
     "Prodigy": lambda text, label: {"text": text, "options": [{"id": "good"}, {"id": "bad"}], "accept": [label], "answer": "accept", "_task_hash": 1},
     "spaCy": lambda text, label: {"text": text, "cats": {"good": float(label == "good"), "bad": float(label == "bad")}},
     "spaCy's pairs": lambda text, label: [text, {"cats": {"good": label == "good", "bad": label == "bad"}}],
     "doccano": lambda text, label: {"text": text, "annotations": [{"label": label, "user": 1}], "meta": {}},
     "Argilla": lambda text, label: {"text": text, "label": [{"user_id": "a", "value": label, "status": "submitted"}]},
+    "Argilla 2": lambda text, label: {"id": "a", "fields": {"text": text}, "metadata": {}, "responses": {"mood": [{"value": "odd", "status": "discarded"}, {"value": label, "status": "submitted"}]}},
+    "LightTag": lambda text, label: {"content": text, "classifications": [{"classname": label, "classification_id": "a"}]},
     "a chat": lambda text, label: {"messages": [{"role": "system", "content": "Judge."}, *chat(text, label)["messages"]]},
     "a chat of parts": lambda text, label: chat([{"type": "text", "text": text}], label),
     "ShareGPT": lambda text, label: chat(text, label, "conversations", "from", "value", ("human", "gpt")),
@@ -61,8 +64,17 @@ def test_an_export_is_read_as_texts_and_labels(tmp_path, kind, as_lines):
     assert pairs(read(path)) == ROWS
 
 
-def test_tasks_that_nobody_labelled_are_left_out_and_counted(tmp_path):
-    records = [label_studio(*row) for row in ROWS] + [{**label_studio("later", ""), "annotations": []}] * 3
+@pytest.mark.parametrize(
+    ("record", "empty"),
+    [
+        (label_studio, {"annotations": []}),
+        (label_studio, {"annotations": [{"result": None}]}),
+        (RECORDS["spaCy"], {"cats": {"good": None, "bad": 0.0}}),
+        (RECORDS["Argilla 2"], {"responses": {}}),
+    ],
+)
+def test_tasks_that_nobody_labelled_are_left_out_and_counted(tmp_path, record, empty):
+    records = [record(*row) for row in ROWS] + [{**record("later", ""), **empty}] * 3
     (tmp_path / "tasks.json").write_text(json.dumps(records))
     source = read(tmp_path / "tasks.json")
     assert pairs(source) == ROWS
@@ -80,6 +92,16 @@ def test_what_was_rejected_is_not_the_label(tmp_path, labels):
     source = read(tmp_path / "rows.jsonl")
     known = [r for r in records if r["answer"] == "accept" or (r["answer"] == "reject" and len(labels) == 1)]
     assert pairs(source) == [(r["text"], r["label"] if r["answer"] == "accept" else f"not {r['label']}") for r in known]
+
+
+def test_a_class_of_a_taxonomy_is_its_path(tmp_path):
+    results = [{"from_name": "mood", "value": {"taxonomy": [["food", label]]}} for _, label in ROWS]
+    records = [
+        {"data": {"text": text}, "annotations": [{"result": [result]}]}
+        for (text, _), result in zip(ROWS, results, strict=True)
+    ]
+    (tmp_path / "tasks.json").write_text(json.dumps(records))
+    assert pairs(read(tmp_path / "tasks.json")) == [(text, f"food/{label}") for text, label in ROWS]
 
 
 @pytest.mark.parametrize("around", [False, True], ids=["alone", "under a key"])

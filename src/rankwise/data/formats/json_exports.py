@@ -1,7 +1,7 @@
 """Rows of JSON as annotation tools and chat services export them, brought to a text and a label.
 
-Each kind is known by its own keys in every row at the file's start: Label Studio, Prodigy, spaCy, doccano and Argilla, and the
-messages of a chat whose one answer is the class.
+Each kind is known by its own keys in every row at the file's start: Label Studio, Prodigy, spaCy, doccano, Argilla and
+LightTag, and the messages of a chat whose one answer is the class.
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ def export_of(records: Sequence[Record]) -> Export | None:
 # --- tools that label texts ---------------------------------------------------------------------------
 
 
+def _annotations(record: Record) -> Any:
+    return record.get("annotations", record.get("completions"))  # as versions before 1.0 call them
+
+
 def _is_label_studio(record: Record) -> bool:
-    return isinstance(record.get("data"), dict) and isinstance(record.get("annotations"), list)
+    return isinstance(record.get("data"), dict) and isinstance(_annotations(record), list)
 
 
 def _label_studio(record: Record) -> Record:
     """A task with the choices of its first annotation that was not cancelled, under the name of their control."""
     row = {"id": record.get("id"), **record["data"]}
-    done = [made for made in record["annotations"] if not made.get("was_cancelled")]
-    for result in done[0].get("result", []) if done else []:
+    done = [made for made in _annotations(record) if not made.get("was_cancelled")]
+    for result in (done[0].get("result") or []) if done else []:
         value = result.get("value", {})
-        chosen = value.get("choices", value.get("rating"))
+        paths = ["/".join(path) for path in value.get("taxonomy", [])]
+        chosen = paths or value.get("choices", value.get("rating"))
         if chosen is not None:
             row[result.get("from_name", "label")] = chosen
     return row
@@ -79,26 +84,42 @@ def _categories(record: Record) -> Any:
 
 
 def _spacy(record: Record) -> Record:
-    chosen = [name for name, score in _categories(record).items() if score >= 0.5]
+    chosen = [name for name, score in _categories(record).items() if (score or 0) >= 0.5]
     return {name: cell for name, cell in record.items() if name != "cats"} | {"label": chosen}
+
+
+def _is_argilla(record: Record) -> bool:
+    return isinstance(record.get("fields"), dict) and isinstance(record.get("responses"), dict)
+
+
+def _argilla(record: Record) -> Record:
+    """A record of version 2 with the first answer to each question that was not discarded."""
+    said = {
+        question: next((one.get("value") for one in given if one.get("status") != "discarded"), None)
+        for question, given in record["responses"].items()
+    }
+    return {"id": record.get("id"), **record["fields"], **said}
+
+
+_NAMES = ("label", "value", "classname")
+"""what the name of a label is called in its details: by doccano, Argilla 1 and LightTag"""
 
 
 def _are_labels(cell: Any) -> bool:
     """Whether a cell lists labels with their details, and no spans of a text."""
     return isinstance(cell, list) and all(
-        isinstance(item, dict) and {"label", "value"} & set(item) and not any("start" in key for key in item)
-        for item in cell
+        isinstance(item, dict) and set(_NAMES) & set(item) and not any("start" in key for key in item) for item in cell
     )
 
 
 def _key_of_labels(record: Record) -> str | None:
-    return next((key for key in ("annotations", *LABEL_NAMES) if _are_labels(record.get(key))), None)
+    return next((key for key in ("annotations", "classifications", *LABEL_NAMES) if _are_labels(record.get(key))), None)
 
 
 def _details(record: Record) -> Record:
-    """doccano's annotations and Argilla's responses: their labels alone."""
+    """doccano's annotations, Argilla's responses and LightTag's classifications: their labels alone."""
     key = _key_of_labels(record) or ""
-    labels = [item.get("label", item.get("value")) for item in record[key]]
+    labels = [next(item[name] for name in _NAMES if name in item) for item in record[key]]
     return {name: cell for name, cell in record.items() if name != key} | {"label": labels}
 
 
@@ -144,6 +165,7 @@ _KINDS: tuple[tuple[str, Callable[[Record], bool], Callable[[Sequence[Record]], 
     ("Label Studio's tasks", _is_label_studio, _each(_label_studio)),
     ("Prodigy's answers", _is_prodigy, _prodigy),
     ("spaCy's categories", _is_spacy, _each(_spacy)),
+    ("Argilla's records", _is_argilla, _each(_argilla)),
     ("labels with their details", lambda record: _key_of_labels(record) is not None, _each(_details)),
     ("messages of a chat", _is_chat, _each(_chat)),
 )
