@@ -22,6 +22,7 @@ def test_every_class_has_two_texts_of_its_name():
     ]
     assert given.labels.tolist() == [1, 0, 0, 1, 0, 1]
     assert len(given.ids) == 6
+    assert with_names(rows_of([1, 0]), ["ПолитикаМира", "αθλητικά_νέα"]).texts[2:4] == ["Политика Мира", "αθλητικά νέα"]
     several = with_names(rows_of([[1.0, 1.0], [0.0, 1.0]]), ["x", "y"])
     assert several.labels[2:].tolist() == [[1, 0], [0, 1]] * 2
 

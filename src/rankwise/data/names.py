@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from rankwise.data.rows import Rows
 
 _SENTENCE = "This text is about {}."
-_BETWEEN_WORDS = re.compile(r"[_\s]+|(?<=[a-z])(?=[A-Z])")
 
 
 def are_words(names: Sequence[str]) -> bool:
@@ -26,9 +25,15 @@ def with_names(rows: Rows, names: Sequence[str]) -> Rows:
     names
         Of the classes, in the order of their numbers.
     """
-    words = [" ".join(_BETWEEN_WORDS.split(name)).strip() for name in names]
+    words = [_as_words(name) for name in names]
     texts = [*words, *(_SENTENCE.format(word) for word in words)]
     numbers = np.arange(len(names))
     labels = np.eye(len(names), dtype=rows.labels.dtype)[numbers] if rows.labels.ndim > 1 else numbers
     ids = [*rows.ids, *(f"name {number}" for number in range(len(texts)))]
     return replace(rows, texts=[*rows.texts, *texts], labels=np.concatenate([rows.labels, labels, labels]), ids=ids)
+
+
+def _as_words(name: str) -> str:
+    """A name with spaces for underscores, and between small letters and capitals of any alphabet."""
+    marked = (f" {after}" if before.islower() and after.isupper() else after for before, after in pairwise(f" {name}"))
+    return " ".join("".join(marked).replace("_", " ").split())
