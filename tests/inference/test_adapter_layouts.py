@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import peft
 import pytest
 import torch
 from peft import (
@@ -69,6 +70,11 @@ AS_PEFT = {
     "shira": {"kind": ShiraConfig, "r": 4, "target_modules": ["query", "value"]},
     "prompt": {"kind": PromptTuningConfig, "num_virtual_tokens": 3},
     "prefix": {"kind": PrefixTuningConfig, "num_virtual_tokens": 3},
+}
+AS_PEFT |= {  # of kinds that the oldest PEFT read here has not
+    name: {"kind": getattr(peft, name), "target_modules": ["query", "value"]}
+    for name in ("PveraConfig", "TinyLoraConfig", "UniLoraConfig", "FrodConfig")
+    if hasattr(peft, name)
 }
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+PROMPT = "prompt_embeddings"
+"""which peft loads beside the rest"""
 PROMPTS = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING")
 """kinds whose file names the model's own modules without `model.`"""
 _TASKS = {
@@ -37,11 +39,9 @@ _TASKS = {
     "CAUSAL_LM": "writes text, it has no classes",
     "SEQ_2_SEQ_LM": "writes text, it has no classes",
 }
-SHARED = ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank")
-"""tensors that all modules share, in the file beside the model"""
 _COUNTERS = (".position_ids", ".token_type_ids")
 """of embeddings that older versions saved: 0, 1, 2, ..."""
-_PLACES = ".shira_indices"
+_PLACES = re.compile(r"\.shira_indices$|^frod_s_(indices|size)\.")
 """of the numbers of a sparse update: whole, and rightly so"""
 _UPDATE = r"lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|lora_E|ia3_l|vera_lambda_[bd]"
 _NAMED = re.compile(rf"\.({_UPDATE})\.(?!weight$|bias$)[^.]+(\.weight|\.bias)?$")
@@ -78,7 +78,7 @@ class AdapterFiles:
                 piece = file.get_slice(key)
                 shapes[key], types[key] = tuple(piece.get_shape()), piece.get_dtype()
         keys = _by_name(shapes)
-        numbers = [key for name, key in keys.items() if not name.endswith(_PLACES)]
+        numbers = [key for name, key in keys.items() if not _PLACES.search(name)]
         whole = next((key for key in numbers if "F" not in types[key]), None)  # F32, BF16, F8_E4M3, ...
         if whole is not None:
             raise UserError(
@@ -106,9 +106,13 @@ class AdapterFiles:
 
     def file_key(self, name: str) -> str:
         """The key that PEFT gives a name."""
-        if name == "prompt_embeddings":
+        if name == PROMPT:
             return name
-        return f"base_model.{name}" if self.kind in PROMPTS or name in SHARED else f"{PREFIX}{name}"
+        return f"base_model.{name}" if self.kind in PROMPTS or self.is_shared(name) else f"{PREFIX}{name}"
+
+    def is_shared(self, name: str) -> bool:
+        """Whether all modules share a tensor: it stands beside the model, called by the kind."""
+        return self.kind not in ("LORA", "IA3") and name.startswith(f"{self.kind.lower()}_")
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, fp32 on the CPU; in memory of their own, since one that is kept would keep the file mapped.

@@ -13,11 +13,8 @@ from rankwise.encoders import Encoder
 from rankwise.errors import UserError
 from rankwise.files import weight_files
 from rankwise.inference import matching
-from rankwise.inference.adapter import SHARED, AdapterFiles, Shape
+from rankwise.inference.adapter import PROMPT, AdapterFiles, Shape
 from rankwise.models.layout import CONFIG
-
-_OUTSIDE = ("prompt_embeddings", *SHARED)
-"""names that are of no module"""
 
 
 def shapes_of(base: Path) -> dict[str, Shape]:
@@ -88,7 +85,7 @@ def _check_places(adapter: AdapterFiles, encoder: Encoder, tensors: Mapping[str,
             rows_may_differ = plain == _embedding_of(encoder) and shape[1:] == tensors[plain][1:]
             if shape != tensors[plain] and not rows_may_differ:
                 raise _other_base(adapter, encoder, name, f"of shape {shape}, the base's is {tensors[plain]}")
-        elif not _changes(adapter, name, modules) and name not in _OUTSIDE:
+        elif not (name == PROMPT or adapter.is_shared(name) or _changes(adapter, name, modules)):
             raise _other_base(adapter, encoder, name, "which matches nothing there")
 
 

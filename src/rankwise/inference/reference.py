@@ -11,15 +11,13 @@ import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, get_peft_model, set_peft_model_state_dict
 
 from rankwise.errors import UserError
-from rankwise.inference.adapter import AdapterFiles
+from rankwise.inference.adapter import PROMPT, AdapterFiles
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.base import base_model, quiet
 from rankwise.models.layout import CONFIG
 
-_PROMPT = "prompt_embeddings"
-"""which peft loads beside the rest"""
-_NEVER_SAVED = re.compile(r"^prompt_encoder\.|\.ranknum\.|\.vblora_vector_bank\.")
-"""prompts and VB-LoRA's bank by the names of modules that hold them, and AdaLoRA's counts of its own ranks"""
+_NEVER_SAVED = re.compile(r"^prompt_encoder\.|\.ranknum\.")
+"""prompts by the name of their module, and AdaLoRA's counts of its own ranks"""
 
 
 def base_of(saved: SavedClassifier) -> Any:
@@ -60,10 +58,14 @@ def peft_model(saved: SavedClassifier) -> Any:
 
 def _check(report: Any, model: Any, adapter: AdapterFiles) -> None:
     """PEFT's own report: nothing in the file is left over, nothing of the adapter is left as it was made."""
-    left_over = [key for key in report.unexpected_keys if key != _PROMPT]
+    left_over = [key for key in report.unexpected_keys if key != PROMPT]
     if left_over:
         raise UserError(f"{adapter.path} holds '{left_over[0]}', which peft finds no place for")
     own = {name for name, _ in model.named_parameters() if ".default" in name and not _NEVER_SAVED.search(name)}
-    lacking = sorted(own.intersection(report.missing_keys))
+    missing = (name.replace(".default", "") for name in own.intersection(report.missing_keys))
+    shared = tuple(
+        f".{name}" for name in adapter.keys if adapter.is_shared(name)
+    )  # by names of modules that hold them, too
+    lacking = sorted(name for name in missing if not name.endswith(shared))
     if lacking:
-        raise UserError(f"{adapter.path} lacks '{lacking[0].replace('.default', '')}', which peft expects there")
+        raise UserError(f"{adapter.path} lacks '{lacking[0]}', which peft expects there")
