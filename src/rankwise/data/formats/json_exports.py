@@ -119,7 +119,8 @@ def _key_of_labels(record: Record) -> str | None:
 def _details(record: Record) -> Record:
     """doccano's annotations, Argilla's responses and LightTag's classifications: their labels alone."""
     key = _key_of_labels(record) or ""
-    labels = [next(item[name] for name in _NAMES if name in item) for item in record[key]]
+    said = [next(item[name] for name in _NAMES if name in item) for item in record[key]]
+    labels = [label for place, label in enumerate(said) if label not in said[:place]]  # which several people may give
     return {name: cell for name, cell in record.items() if name != key} | {"label": labels}
 
 
@@ -132,6 +133,8 @@ _ANSWERS = ("assistant", "gpt", "model", "bot")
 def _turns(record: Record, roles: Sequence[str]) -> list[str]:
     """What some roles say in the messages of a chat."""
     messages = next((record[key] for key in ("messages", "conversations", "contents") if key in record), None)
+    if isinstance(record.get("prompt"), list) and isinstance(record.get("completion"), list):
+        messages = [*record["prompt"], *record["completion"]]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return []
     said = [message for message in messages if message.get("role", message.get("from")) in roles]
