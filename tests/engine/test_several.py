@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from engine.parity import texts, tiny
+from engine.test_native import there
 from rankwise.encoders import FAMILIES
 from rankwise.engine import FastClassifier
 from rankwise.engine.many import ManyClassifier
 from rankwise.engine.native import backend as backends
-from rankwise.engine.native import library
 from rankwise.engine.weights import SavedWeights
 from rankwise.machine.isa import ISAS
 
@@ -32,14 +32,6 @@ OF_FAMILY = {
     "modernbert": ["base", "query and value", "a wide rank", "dora"],
     "deberta-v2": ["base", "value", "a wide rank", "dora off distances"],
 }
-
-
-def there(name):
-    """Whether a unit runs here."""
-    try:
-        return ISAS[name].missing() is None and backends.named(name) is not None
-    except library.UnavailableError:
-        return False
 
 
 @pytest.fixture(scope="module")
