@@ -93,7 +93,7 @@ class ManyClassifier(nn.Module):
     def every(self, texts: Sequence[np.ndarray], members: Sequence[Member]) -> list[np.ndarray]:
         """The logits of all texts by every member, fp32. Shape of each: (texts, classes), one a member"""
         layers, count = self.trunk.layers, len(texts)
-        lowest = min((member.lowest for member in members), default=0)
+        lowest = min(member.lowest for member in members)
         below = max(0, min(lowest, len(layers) - 1))
         shared = Rows(self.trunk.collate(texts), [])
         x, low = self._run(layers[:below], shared)
@@ -102,7 +102,7 @@ class ManyClassifier(nn.Module):
         wide = x.index_select(0, again)
         x, _ = self._run(layers[below:], rows, (wide, wide if low is x else low.index_select(0, again)))
         logits = self._heads(x, rows)
-        return [np.stack(logits[start : start + count]) for start in range(0, len(logits), count or 1)]
+        return [np.stack(logits[start : start + count]) for start in range(0, len(logits), count)]
 
     def _run(
         self, layers: Iterable[nn.Module], rows: Rows, both: tuple[Tensor, Tensor] | None = None
