@@ -126,7 +126,8 @@ inline void complete_of_several(const Product& p, const PartMemory& m, const Blo
 // x with each row times its classifier's `inlet`; in `memory`, where any has one.
 inline const Number* let_in(const Sites& s, const Owners& owners, const Number* x, long count, Buffer<Number>& memory) {
     bool any = false;
-    for (long i = 0; i < owners.count && !any; ++i) any = owners.members[i] && owners.change(i, s.number)->inlet;
+    for (long i = 0; i < owners.count && !any; ++i)
+        if (const Change* change = owners.change(i, s.number)) any = change->inlet;
     if (!any) return x;
     const long width = s.d_in();
     memory = Buffer<Number>(count * width);
