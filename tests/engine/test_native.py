@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -210,7 +212,7 @@ def test_the_unit_for_matrix_units_takes_any_number_of_tokens(lengths, matrix_un
 
 
 @pytest.mark.parametrize("unit", building.MACHINES["x86_64"])
-def test_every_unit_compiles_without_a_warning(unit, tmp_path):
+def test_every_unit_compiles_without_a_warning_and_shares_no_variable(unit, tmp_path):
     if (
         building.compiler() is None
         or not building.is_known_system()
@@ -218,6 +220,11 @@ def test_every_unit_compiles_without_a_warning(unit, tmp_path):
     ):
         pytest.skip("no compiler for it here")
     building.build(building.compiler(), unit, tmp_path / "unit.so", flags=["-O0", "-Wall", "-Wextra", "-Werror"])
+    if shutil.which("nm"):  # a variable that units share by name has the value of the one that was loaded first
+        command = ["nm", "-D", "--defined-only", tmp_path / "unit.so"]
+        named = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "forward_pass" in named
+        assert " u " not in named
 
 
 @each

@@ -22,8 +22,8 @@ FLAGS = (
     # Products and sums in one rounding where the processor has it; panels are read as words.
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing"),
     *("-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),
-    # Its own functions are its own, whoever else has one of that name.
-    "-Wl,-Bsymbolic",
+    # Its own functions and variables are its own, whoever else has one of that name.
+    *("-Wl,-Bsymbolic", "-fvisibility=hidden"),
 )
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma")
 UNITS: dict[str, tuple[str, ...]] = {

@@ -23,6 +23,7 @@ int guarded(long threads, const Body& body) {
     }
 }
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // Ask the system for what the unit needs. Returns: 0 when it may be used.
@@ -112,3 +113,4 @@ int backward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers
     });
 }
 }
+#pragma GCC visibility pop
