@@ -113,11 +113,14 @@ def test_each_is_as_alone_by_matrix_units(base, matrix_units):
 
 
 @pytest.mark.parametrize("name", [name for name in ISAS if ISAS[name].precision == "fp32" and there(name)])
-def test_scaled_inputs_and_outputs_are_as_torch_has_them(name, base):
+@pytest.mark.parametrize("family", list(OF_FAMILY))
+def test_scaled_inputs_and_outputs_are_as_torch_has_them(name, family):
     """IA3, which no classifier of the engine has alone."""
-    weights = [saved(base, KINDS["query and value"], 1), saved(base, {}, 2)]
-    for path, inlet in ((SITES["key"], False), (SITES["value"], False), (SITES["ffn_out"], True)):
-        where = f"bert.encoder.layer.1.{path}"
+    base, found = base_of(family), FAMILIES[family]
+    weights = [saved(base, KINDS["value"], 1), saved(base, {}, 2)]
+    outputs = {found.sites[word] for word in ("key", "value") if word not in found.relative_words}
+    for path in (*outputs, found.sites["ffn_out"]):
+        where, inlet = f"{found.layer.format(1)}.{path}", path not in outputs
         shape = base[0][f"{where}.weight"].shape
         scaling = torch.linspace(0.3, 2, shape[1] if inlet else shape[0])
         weights[1]._adapter[f"{where}.ia3_l"] = scaling[None] if inlet else scaling[:, None]
