@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import rankwise
 from bases import SHAPES
@@ -175,3 +176,17 @@ def test_every_family_shares_what_it_can(family, bases, adapter_of, tmp_path):
     assert {kind for kind in places if many.loaded[kind].trunk is None} == {
         kind for name, kind in APART if name == family
     }
+
+
+def test_a_bias_that_distances_read_alone_is_not_shared(bases, adapter_of):
+    place = adapter_of(bases["deberta-v2"], *FAMILY_KINDS["off the distances"], name="query bias")
+    file = next(place.rglob("adapter_model.safetensors"))
+    tensors = load_file(file)
+    layer = next(name for name in tensors if ".layer.0.attention.self.value_proj." in name).partition("value_proj")[0]
+    width = next(tensor.shape[1] for name, tensor in tensors.items() if name.endswith("value_proj.lora_A.weight"))
+    save_file(tensors | {f"{layer}query_proj.bias": torch.linspace(-2, 2, width)}, file, {"format": "pt"})
+    many = rankwise.load_many({"one": place}, precision="fp32")
+    assert many.loaded["one"].trunk is None
+    np.testing.assert_allclose(
+        many.logits(TEXTS)["one"], rankwise.load(place, precision="fp32").logits(TEXTS), atol=3e-5
+    )

@@ -279,7 +279,11 @@ def shares(saved: SavedClassifier) -> bool:
 
     encoder = saved.encoder
     family, adapter = encoder.family, saved.adapter
-    adapted = {word for site in encoder.sites if site.module in adapter.updates.values() for word in site.words}
+    changed = {
+        *adapter.updates.values(),
+        *(name.removesuffix(".bias").removesuffix(".base_layer") for name in adapter.keys),
+    }
+    adapted = {word for site in encoder.sites if site.module in changed for word in site.words}
     if not adapted.isdisjoint(family.relative_words):  # these layers also read distances, which rows would share
         return False
     if adapter.kind == "IA3":
