@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,11 +34,22 @@ def test_compiled_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """Kernels made with a umask that leaves groups the right to write."""
+    path = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    before = os.umask(0o002)
+    try:
+        building.build(building.compiler(), "scalar", path, flags=["-O0"])
+    finally:
+        os.umask(before)
+    return path
+
+
 @needs_kernels
-def test_kernels_that_others_may_write_are_not_loaded(tmp_path):
+def test_kernels_that_others_may_write_are_not_loaded(kernels, tmp_path):
     tmp_path.chmod(0o755)
-    path = tmp_path / "kernels.so"
-    building.build(building.compiler(), "scalar", path, flags=["-O0"])
+    path = shutil.copy(kernels, tmp_path / "kernels.so")
     path.chmod(0o755)
     assert library.load(path).start() == 0
     for place in (path, tmp_path):
@@ -43,6 +57,29 @@ def test_kernels_that_others_may_write_are_not_loaded(tmp_path):
         with pytest.raises(library.UnavailableError, match="written by others"):
             library.load(path)
         place.chmod(0o755)
+
+
+@needs_kernels
+def test_kernels_made_where_groups_may_write_are_loaded(kernels):
+    """With a umask of 002, many systems' default, they were compiled and then refused: torch computed, without a word."""
+    kernels.parent.chmod(0o700)
+    assert library.load(kernels).start() == 0
+
+
+@needs_kernels
+@pytest.mark.parametrize(("name", "members", "loaded"), [("me", [], True), ("me", ["you"], False), ("us", [], False)])
+def test_a_group_of_the_user_alone_may_write_kernels(kernels, tmp_path, monkeypatch, name, members, loaded):
+    """As `pip install` unpacks a wheel there."""
+    path = shutil.copy(kernels, tmp_path / "kernels.so")
+    monkeypatch.setattr("pwd.getpwuid", lambda user: SimpleNamespace(pw_name="me"))
+    monkeypatch.setattr("grp.getgrgid", lambda group: SimpleNamespace(gr_name=name, gr_mem=members))
+    for place, mode in ((path, 0o775), (tmp_path, 0o770)):
+        place.chmod(mode)
+    if loaded:
+        assert library.load(path).start() == 0
+    else:
+        with pytest.raises(library.UnavailableError, match="written by others"):
+            library.load(path)
 
 
 @needs_kernels

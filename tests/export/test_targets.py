@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 
 import rankwise
 from bases import LABELS, SHAPES
@@ -205,7 +206,10 @@ def test_int8_of_an_adapter_alone_cannot_be_judged(bases, adapter_of, tmp_path):
 
 
 def test_static_learns_the_run_and_needs_numpy_alone(trained, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
     outcome = export(trained, "static", tmp_path / "out")
+    assert torch.equal(torch.get_rng_state(), before), "the host's generator"
     (judgement,) = outcome["tried"]
     assert judgement["agreement"] > 0.9, judgement
     assert judgement["points_ci95"][0] <= judgement["points"] <= judgement["points_ci95"][1]

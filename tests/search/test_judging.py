@@ -19,6 +19,18 @@ class Killed(Exception):
     pass
 
 
+def test_a_search_leaves_the_hosts_optuna_as_talkative_as_it_was(sweep, tmp_path, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    before = optuna.logging.get_verbosity()
+    try:
+        optuna.logging.set_verbosity(optuna.logging.DEBUG)
+        run(sweep, tmp_path / "s")
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 @pytest.mark.parametrize(("rates", "note"), [([1e-3, 2e-3], "0.002 is the highest tried"), ([1e-3, 5e-3, 1e-2], "")])
 def test_an_optimum_at_the_edge_of_its_range_is_said_so(sweep, tmp_path, monkeypatch, rates, note):
     monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)

@@ -23,6 +23,7 @@ from rankwise.export import alone, beside
 from rankwise.export.judge import judge
 from rankwise.export.subject import Floats, Subject
 from rankwise.export.targets import Options, Written
+from rankwise.machine.seeds import own_generators
 
 WEIGHTS = "model.npz"
 _WIDTH = 256
@@ -161,8 +162,8 @@ def _vectors(subject: Subject) -> Tensor:
 
 def _taught(vectors: Tensor, tokens: Sequence[Any], taught: Floats, multi_label: bool) -> Student:
     """The student with the least loss on the held-out texts."""
-    torch.manual_seed(0)
-    student = Student(vectors, taught.shape[1])
+    with own_generators(0):
+        student = Student(vectors, taught.shape[1])
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.SparseAdam(list(student.vectors.parameters()), lr=_RATE),
         torch.optim.Adam([*student.hidden.parameters(), *student.out.parameters()], lr=_RATE),

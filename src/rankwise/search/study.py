@@ -124,7 +124,6 @@ class Study:
             import optuna
         except ImportError:
             raise missing_extra("optuna", "search") from None
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = space
         self.minimise = goal_of(metric).lower_is_better
         self.metric = metric
@@ -215,11 +214,13 @@ def _create(optuna: Any, storage: str, name: str, minimise: bool) -> Any:
 
     Raises: UserError when the storage cannot be opened.
     """
+    level = optuna.logging.get_verbosity()  # the host's
     try:
         if storage.endswith(".journal"):
             backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))
         else:
             backend = optuna.storages.RDBStorage(storage)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # a notice that it is made
         return optuna.create_study(
             study_name=name,
             storage=backend,
@@ -229,3 +230,5 @@ def _create(optuna: Any, storage: str, name: str, minimise: bool) -> Any:
     except Exception as error:  # SQLAlchemy's, the driver's and OS errors, for one and the same refusal
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"storage '{storage}' cannot be opened: {reason}") from error
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -94,4 +94,5 @@ def build(compiler: str, unit: str, target: Path, flags: Sequence[str] = ()) -> 
         linked = Path(made) / target.name
         command = [compiler, *FLAGS, *UNITS[unit], *flags, str(HERE / f"{unit}.cpp"), "-o", str(linked)]
         subprocess.run(command, capture_output=True, check=True, text=True)
+        linked.chmod(0o755)  # whatever the umask: what others may write is not loaded
         linked.replace(target)

@@ -41,8 +41,7 @@ def load(path: Path) -> ctypes.CDLL:
     if not path.exists():
         raise UnavailableError(f"there is no {path}")
     for place in (path, path.parent):
-        status = place.stat()
-        if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+        if _others_may_write(place.stat()):
             raise UnavailableError(
                 f"{place} may be written by others than its user: chmod go-w it, or name another RANKWISE_CACHE"
             )
@@ -53,6 +52,25 @@ def load(path: Path) -> ctypes.CDLL:
     if loaded.start() != 0:
         raise UnavailableError("the system does not allow the processor's matrix units")
     return loaded
+
+
+def _others_may_write(status: os.stat_result) -> bool:
+    """Whether more than its user and root may. Where the umask leaves it to groups, each user's has nobody else in it."""
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o002:
+        return True
+    return bool(status.st_mode & 0o020) and not _is_users_own(status.st_gid, status.st_uid)
+
+
+def _is_users_own(group: int, user: int) -> bool:
+    """Whether a group is the one that systems make for each user: of the user's name, without other members."""
+    import grp
+    import pwd
+
+    try:
+        name, found = pwd.getpwuid(user).pw_name, grp.getgrgid(group)
+    except KeyError:  # of a container: numbers without names
+        return False
+    return found.gr_name == name and set(found.gr_mem) <= {name}
 
 
 def _compiled(unit: str) -> Path:
