@@ -2,6 +2,7 @@
 
 import datetime
 import gc
+import itertools
 import os
 import random
 from pathlib import Path
@@ -39,7 +40,7 @@ def _day() -> str:
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of a family marked `sampled` keep as many as it says, others on another day; begin with what takes longest.
+    """Of a family marked `sampled` keep as many as it says, others on another day; begin with what is slow.
 
     A family is the cases of one test, or the tests that say `of` the same.
     """
@@ -55,7 +56,23 @@ def pytest_collection_modifyitems(config, items):
             dropped |= set(group) - set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])
         items[:] = [item for item in items if item not in dropped]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items[:] = _slow_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _slow_first(items, workers):
+    """The items so ordered that every worker begins with its part of the slow ones.
+
+    `--dist worksteal` cuts the list into a share a worker. With all slow tests in the first share one worker is at them to
+    the end, and the others at what they leave.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    ordered = []
+    for worker in range(workers):
+        share = (len(items) - len(ordered)) // (workers - worker)
+        own = slow[worker::workers]
+        ordered += [*own, *itertools.islice(others, max(0, share - len(own)))]
+    return [*ordered, *others]
 
 
 @pytest.fixture(autouse=True, scope="session")
