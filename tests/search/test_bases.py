@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import rankwise
+from rankwise import packaged
 from rankwise.cli import main
 from rankwise.errors import UserError
+from rankwise.machine import caches
 from rankwise.search import bases
 from rankwise.search.clock import ClockPlan
 from rankwise.search.speed import Speed
@@ -15,18 +17,6 @@ from rankwise.search.trial import load_data
 from support import scores_of
 
 PLENTY = ClockPlan(1, 4_000, 5.0, 100, 60.0, 10.0)
-
-
-@pytest.fixture(scope="module")
-def larger(tiny_model, tmp_path_factory):
-    """The tiny encoder with another layer."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    folder, config = tmp_path_factory.mktemp("larger"), AutoConfig.from_pretrained(tiny_model)
-    config.num_hidden_layers += 1
-    AutoModel.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -80,8 +70,12 @@ def test_features_are_those_of_the_base(config, larger):
     assert bases._frozen(base, roles, np.arange(120)).examples == 40
 
 
-def test_names_are_the_users_or_the_packaged_one():
-    assert bases.named(None, set()) == ["packaged:all-MiniLM-L6-v2"]
+def test_names_are_the_users_or_the_packaged_ones_that_are_at_hand(monkeypatch, tmp_path):
+    monkeypatch.setattr(caches, "cache", lambda kind: tmp_path)
+    assert bases.named(None, set()) == ["packaged:all-MiniLM-L6-v2"], "nothing is fetched for this"
+    kept = packaged.ASSETS["all-mpnet-base-v2"].sha256[:12]
+    (tmp_path / f"all-mpnet-base-v2-{kept}").mkdir()
+    assert bases.named(None, set()) == ["packaged:all-MiniLM-L6-v2", "packaged:all-mpnet-base-v2"]
     assert bases.named(None, {"model.name"}) == []
     assert bases.named("a, b,a", set()) == ["a", "b"]
     with pytest.raises(UserError, match="names no base"):

@@ -1,6 +1,7 @@
 """Where rows are few, folds choose and all rows are fitted."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,6 +62,32 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
     assert judged.contender.steps == 24
     assert judged.record().steps == 24
     assert judged.scores.accuracy == 1.0
+
+
+def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_time(
+    tiny_model, larger, news, monkeypatch
+):
+    """Judged by the same folds, after all that costs less; its head is held back by its own width."""
+    tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k")
+    rows = load_data(rankwise.config.from_dict(tree).data, ["train"]).train.take(np.arange(40))
+    judged_with = []
+
+    def answers(contender, tree, kept, out, names, deadline):
+        judged_with.append(few_rows._configured(tree, contender.design, 64) if contender.design else None)
+        return [np.eye(len(names), dtype=np.float32)[out.labels]] * max(len(contender.lengths), 1)
+
+    monkeypatch.setattr(few_rows, "_answers", answers)
+    names = [str(name) for name in range(rows.labels.max() + 1)]
+    found = few_rows.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
+    titles = [one.contender.title for one in found]
+    assert titles[0] == "contrastive steps, then logistic regression"
+    assert f"contrastive steps, then logistic regression, on {larger}" in titles
+    (of_larger,) = {own["head"]["penalty"] for own in judged_with if own and own["model"]["name"] == str(larger)}
+    config = rankwise.config.load({"model": {"name": str(larger)}})
+    assert of_larger == rankwise.planning.encoder_of(config.model).pooled_width
+    monkeypatch.setattr(few_rows.bases, "times_as_slow", lambda *_: 1e9)
+    found = few_rows.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
+    assert [one.contender.title for one in found] == [title for title in titles if str(larger) not in title]
 
 
 def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):

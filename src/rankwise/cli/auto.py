@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         metavar="A,B",
-        help="bases that compete, such as packaged:all-MiniLM-L6-v2,packaged:all-mpnet-base-v2 (default: the first alone)",
+        help="bases that compete (default: packaged:all-MiniLM-L6-v2, and packaged:all-mpnet-base-v2 once it has been fetched)",
     )
     parser.add_argument(
         "--goal",

@@ -77,7 +77,7 @@ def auto(
         cost:FILE (`scoring.goals`).
     models
         Bases that compete, of which the larger is taken where the clock has the steps for it and its frozen features say
-        more; by default the packaged MiniLM alone.
+        more; by default the packaged MiniLM, and mpnet where it has been fetched before.
     max_mb
         Megabytes (a million bytes) of what is shipped: adapter and head, or the folder of TF-IDF; the base is not counted.
     max_ms
@@ -175,7 +175,7 @@ def _chosen(
         return _floor_alone(quick, config, roles, folder, console, max_minutes, started, single, why=str(error))
     config = configuration.from_dict(tree)
     if few_rows.are_few(roles, config, fixed):
-        return _of_few_rows(tree, fixed, folder, console, max_minutes, started, stop, single)
+        return _of_few_rows(tree, fixed, names[1:], folder, console, max_minutes, started, stop, single)
     labels = len(roles.label_names)
 
     def available_of(config: Config) -> Callable[[int], int]:
@@ -262,6 +262,7 @@ def _chosen(
 def _of_few_rows(
     tree: Tree,
     fixed: set[str],
+    others: Sequence[str],
     folder: Path,
     console: Console,
     max_minutes: float,
@@ -269,11 +270,15 @@ def _of_few_rows(
     stop: StopRequest,
     single: SingleText,
 ) -> SearchRecord:
-    """The record where rows are too few to hold some of them out."""
+    """The record where rows are too few to hold some of them out.
+
+    others
+        Bases that compete beside the tree's own, where the clock has the time.
+    """
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
     ends = started + 60 * max_minutes
-    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, ends, 60 * max_minutes)
+    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, ends, 60 * max_minutes, others)
     if not found and stop.requested:
         raise KeyboardInterrupt
     if not found:
@@ -282,7 +287,7 @@ def _of_few_rows(
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
     winner = few_rows.fit_on_all(standing, tree, folder, ends - max(_END_S, _END_SHARE * 60 * max_minutes))
-    lines = [*rows_lines(config, roles, standing.folds), *folds_lines(found, standing)]
+    lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *folds_lines(found, standing)]
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
     record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single)
     return _interrupted(record, folder) if stopped else record

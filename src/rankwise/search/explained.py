@@ -27,11 +27,11 @@ def data_lines(config: Config, roles: Any) -> list[str]:
     ]
 
 
-def rows_lines(config: Config, roles: Any, folds: int) -> list[str]:
-    """What there is to learn from where no rows are held out to choose by."""
+def rows_lines(bases: Sequence[str], roles: Any, folds: int) -> list[str]:
+    """What there is to learn from where no rows are held out to choose by, and what may learn."""
     return [
         f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {folds} of {FOLDS} folds choose",
-        f"model     {config.model.name}",
+        f"model     {bases[0]}" + "".join(f"; {other} where the clock has its folds too" for other in bases[1:]),
     ]
 
 

@@ -8,6 +8,7 @@ is judged before it, so that there is an answer whatever the clock leaves.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from rankwise.scoring import metrics
 from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import PLAIN, Goal
 from rankwise.scoring.paired import mcnemar
+from rankwise.search import bases
 from rankwise.search.designs import ALL, FITTED, usual_rate
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.trial import load_data
@@ -68,6 +70,7 @@ _CONTRASTIVE: Keys = {
     "train.average_from": _WARMUP,
     "head.directions": True,  # which is what the loss compares
 }
+_PAIRS = "contrastive steps, then logistic regression"
 _DIRECTIONS = "directions of frozen features and logistic regression"
 _WITH_NAMES = "directions of frozen features, names of classes as texts, and logistic regression"
 _NAMES: Keys = {"data.name_texts": True}
@@ -168,11 +171,15 @@ def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
     return not named and len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
 
 
-def contenders(config: Config, fixed: set[str], rows: int, names: Sequence[str] = ()) -> list[Contender]:
+def contenders(
+    config: Config, fixed: set[str], rows: int, names: Sequence[str] = (), others: Sequence[str] = ()
+) -> list[Contender]:
     """The likeliest first, without what the user has fixed.
 
     names
         Of the classes, which are texts too where they are words.
+    others
+        Bases beside the configuration's own.
     """
     steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
     lengths = _lengths(config, rows)
@@ -180,7 +187,7 @@ def contenders(config: Config, fixed: set[str], rows: int, names: Sequence[str] 
     if not fixed & {"train.warmup_steps", "train.warmup_ratio"}:
         pairs |= {"train.warmup_steps": min(_WARMUP, lengths[0] - 1), "train.warmup_ratio": None}
     designs: dict[str, Keys | None] = {
-        "contrastive steps, then logistic regression": pairs,
+        _PAIRS: pairs,
         _DIRECTIONS: {"adapter.method": "probe", "head.directions": True},
         _WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **_NAMES},
         "frozen features and logistic regression": {"adapter.method": "probe"},
@@ -189,6 +196,7 @@ def contenders(config: Config, fixed: set[str], rows: int, names: Sequence[str] 
             "head.pooling": "both",
         },
         "TF-IDF and logistic regression": None,
+        **{f"{_PAIRS}, on {name}": {**pairs, "model.name": name} for name in others},
         "LoRA from a fitted head": {
             **ALL,
             **FITTED,
@@ -217,7 +225,13 @@ def _lengths(config: Config, rows: int) -> tuple[int, ...]:
 
 
 def judged(
-    tree: Tree, fixed: set[str], rows: Rows, names: Sequence[str], ends: float, clock_s: float
+    tree: Tree,
+    fixed: set[str],
+    rows: Rows,
+    names: Sequence[str],
+    ends: float,
+    clock_s: float,
+    others: Sequence[str] = (),
 ) -> list[Standing]:
     """Every contender's standing, those that the clock or the budget has room for.
 
@@ -225,19 +239,24 @@ def judged(
         The configuration that all share.
     rows
         All labelled rows but the test's.
+    others
+        `contenders`'s.
     """
     config = configuration.from_dict(tree)
     parts = splits(rows.labels, FOLDS, config.data.split_seed)
     until = ends - (1 - _CHOOSING) * clock_s
-    likeliest, *others = contenders(config, fixed, len(rows), names)
-    quick, slow = ([one for one in others if one.is_quick is wanted] for wanted in (True, False))
+    likeliest, *rest = contenders(config, fixed, len(rows), names, others)
+    quick, slow = ([one for one in rest if one.is_quick is wanted] for wanted in (True, False))
     standings: dict[str, Standing] = {}
     for contender in [*quick, likeliest, *slow]:
         left = until - time.time()
         if requested() or (standings and left <= 0):
             break
-        if contender.title == likeliest.title:
-            contender = likeliest = _with_names_that_help(likeliest, standings)
+        if contender.lengths:
+            is_likeliest, contender = contender is likeliest, _with_names_that_help(contender, standings)
+            likeliest = contender if is_likeliest else likeliest
+        if left < _forecast_s(contender, standings.get(likeliest.title), tree):
+            continue
         share = _OF_THE_FIRST if contender is likeliest else 1.0
         standing = _judged(contender, tree, rows, names, parts, time.time() + share * left)
         if standing is None:
@@ -248,18 +267,28 @@ def judged(
             continue  # what has no time for the folds of the likeliest shall not take rows from the comparison
         standings[contender.title] = standing
     compared = min((one.folds for one in standings.values()), default=0)
-    return [standings[one.title].over(compared) for one in (likeliest, *others) if one.title in standings]
+    first = [likeliest.title] if likeliest.title in standings else []
+    return [standings[title].over(compared) for title in dict.fromkeys([*first, *standings])]
 
 
-def _with_names_that_help(likeliest: Contender, standings: Mapping[str, Standing]) -> Contender:
-    """The likeliest, which takes names of classes as texts where frozen features know more by them."""
+def _with_names_that_help(contender: Contender, standings: Mapping[str, Standing]) -> Contender:
+    """It, with names of classes as texts where frozen features know more by them."""
     without, by_names = standings.get(_DIRECTIONS), standings.get(_WITH_NAMES)
-    if without is None or by_names is None or likeliest.design is None:
-        return likeliest
+    if without is None or by_names is None or contender.design is None:
+        return contender
     folds = min(without.folds, by_names.folds)
     if by_names.over(folds).calibrated_loss >= without.over(folds).calibrated_loss:
-        return likeliest
-    return replace(likeliest, title=f"{likeliest.title}, names as texts", design={**likeliest.design, **_NAMES})
+        return contender
+    return replace(contender, title=f"{contender.title}, names as texts", design={**contender.design, **_NAMES})
+
+
+def _forecast_s(contender: Contender, likeliest: Standing | None, tree: Tree) -> float:
+    """Seconds at least that another base takes for the folds of the likeliest, without which it is not begun; none where the
+    base is the same."""
+    name = (contender.design or {}).get("model.name")
+    if name is None:
+        return 0.0
+    return math.inf if likeliest is None else bases.times_as_slow(tree, name) * likeliest.seconds
 
 
 def choose(found: Sequence[Standing], goal: Goal) -> Standing:
@@ -372,13 +401,13 @@ def _answers(
 
 
 def _configured(tree: Tree, design: Keys, rows: int) -> Tree:
-    config = configuration.from_dict(tree)
-    own = configuration.to_dict(config)
-    if own["head"]["penalty"] == "auto":  # features of deviation 1 are as long as the root of their number
-        own["head"]["penalty"] = encoder_of(config.model).pooled_width * _ROWS_OF_C_1 / rows
+    own = configuration.to_dict(configuration.from_dict(tree))
     own["train"] |= {"steps": 1, "epochs": None}
     if "adapter.method" in design:
         own["adapter"] = {}
     for key, value in design.items():
         configuration.set_key(own, key, value)
+    if own["head"]["penalty"] == "auto":  # features of deviation 1 are as long as the root of their number
+        width = encoder_of(configuration.from_dict(own).model).pooled_width
+        own["head"]["penalty"] = width * _ROWS_OF_C_1 / rows
     return own

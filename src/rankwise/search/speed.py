@@ -29,7 +29,7 @@ class Speed:
     tokens_s: float = 0.0
 
     def at(self, share: float) -> Speed:
-        """About how fast it would be on a share of the tokens."""
+        """About how fast it would be with a share of the arithmetic, such as that of fewer tokens."""
         return Speed(share * self.step_s, share * self.score_s, self.setup_s, self.tokens_s)
 
 
