@@ -48,6 +48,43 @@ def test_what_kernels_cannot_read_is_refused(name):
 
 
 @each
+def test_shapes_that_kernels_would_read_beyond_are_refused(name):
+    """They were read and written beyond their ends: the process ended, or the answer was of other memory."""
+    backend = backends.named(name)
+    weight = torch.zeros(64, 64, dtype=backend.precision)
+    matrix = backend.matrix([weight])
+    packed = backend.pack([weight])
+    if backend.packs:
+        matrix.panel = packed.data_ptr()
+    x = torch.ones(3, 64, dtype=backend.precision)
+    calls = {
+        "too narrow": lambda: backend.product(matrix, x[:, :32], None, transposed=False),
+        "one row as a vector": lambda: backend.product(matrix, x[0], None, transposed=False),
+        "elsewhere": lambda: backend.product(matrix, x.to("meta"), None, transposed=False),
+        "a short bias": lambda: backend.product(matrix, x, torch.zeros(2), transposed=False),
+        "two depths": lambda: backend.matrix([weight, weight[:, :32].contiguous()]),
+        "33 rows": lambda: backend.pack([torch.zeros(33, 64, dtype=backend.precision)]),
+        "a part of what was packed": lambda: backend.unpack(packed[:10], 64, 64),
+        "seven columns": lambda: backend.gelu(x[:, :7].contiguous()),
+    }
+    for said, call in calls.items():
+        with pytest.raises(ValueError, match="the kernels read"):
+            pytest.fail(f"{said}: {call()}")
+    assert backend.product(matrix, x[:0], None, transposed=False).shape == (0, 64)
+    apart = torch.zeros(128)[::2]
+    assert torch.equal(backend.product(matrix, x, apart, transposed=False), torch.zeros_like(x))
+
+
+@each
+def test_a_trained_tensor_of_another_shape_is_refused(name):
+    classifier = made(adapted_wide("bert"), name)
+    chosen = next(value for key, value in classifier.named_parameters() if key.endswith("lora_A"))
+    chosen.data = torch.zeros(1, chosen.shape[1])
+    with pytest.raises(ValueError, match="of shape"):
+        classifier(classifier.collate(texts()))
+
+
+@each
 def test_memory_that_is_not_given_is_an_error_of_python(name):
     backend = backends.named(name)
     x = torch.zeros(4, 64, dtype=backend.precision)

@@ -86,22 +86,31 @@ class Backend:
         Shape: (d_out, d_in)
         """
         matrix = torch.empty(d_out, d_in, dtype=self.precision)
+        place_of(packed, torch.uint8, (self._functions["packed_size"](d_in, d_out),))
         self._functions["unpack"](packed.data_ptr(), d_in, d_out, matrix.data_ptr())
         return matrix
 
     def matrix(self, weights: Sequence[Tensor]) -> Matrix:
-        """Up to three matrices, one upon another, where they are. Shape of each: (d_out, d_in)"""
+        """Up to three matrices, one upon another, where they are. Shape of each: (d_out, d_in)
+
+        Raises: ValueError for what the kernels cannot read.
+        """
+        _check_widths("a matrix", *{weight.shape[-1] for weight in weights}, *map(len, weights))
         made = Matrix(d_in=weights[0].shape[1], d_out=sum(map(len, weights)), count=len(weights))
         for number, weight in enumerate(weights):
-            made.parts[number], made.rows[number] = place_of(weight, self.precision), len(weight)
+            shape = (len(weight), made.d_in)
+            made.parts[number], made.rows[number] = place_of(weight, self.precision, shape), len(weight)
         return made
 
     def product(self, matrix: Matrix, x: Tensor, bias: Tensor | None, *, transposed: bool) -> Tensor:
         """x W^T + bias, or x W. Shape: x (tokens, depth), fp32 bias (columns,), result (tokens, columns)"""
+        depth, columns = (matrix.d_out, matrix.d_in) if transposed else (matrix.d_in, matrix.d_out)
         x = x if x.stride(-1) == 1 and x.dtype == self.precision else x.to(self.precision).contiguous()
-        y = x.new_empty(x.shape[0], matrix.d_in if transposed else matrix.d_out)
-        bias = None if bias is None else bias.float()
-        self.call("product_of", byref(matrix), transposed, x.data_ptr(), x.stride(0), len(x), address(bias), address(y))
+        place_of(x[:1], self.precision, (min(len(x), 1), depth))  # rows may lie apart
+        y = x.new_empty(len(x), columns)
+        bias = None if bias is None else bias.float().contiguous()
+        rows = (x.data_ptr(), x.stride(0), len(x))
+        self.call("product_of", byref(matrix), transposed, *rows, where(bias, (columns,)), address(y))
         return y
 
     # --- the rest ---------------------------------------------------------------------------------------------
@@ -119,20 +128,32 @@ class Backend:
         shape = (len(lookup.places[0]), lookup.tables[0].shape[1])
         x = lookup.weight.new_empty(shape)
         low = x.new_empty(shape, dtype=self.precision) if self.packs else None
-        words, positions = lookup.tables
         self.call(
             "embedding",
-            *(place_of(words), len(words), place_of(positions), len(positions)),
-            *(place_of(places, torch.int64) for places in lookup.places),
-            *(byref(_mask(mask)), place_of(lookup.weight), where(lookup.bias), lookup.epsilon),
+            *(of for table in lookup.tables for of in (place_of(table, shape=(len(table), shape[1])), len(table))),
+            *(place_of(places, torch.int64, shape[:1]) for places in lookup.places),
+            *(
+                byref(_mask(mask)),
+                place_of(lookup.weight, shape=shape[1:]),
+                where(lookup.bias, shape[1:]),
+                lookup.epsilon,
+            ),
             *(*shape, x.data_ptr(), address(low)),
         )
         return x, x if low is None else low
 
     def gelu(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """gelu and its slope. Shape of all: (rows, columns)"""
+        _check_widths("an activation", x.shape[-1])
         y, slope = torch.empty_like(x), torch.empty_like(x)
-        self.call("gelu_of_all", place_of(x, self.precision), *x.shape, y.data_ptr(), slope.data_ptr())
+        self.call(
+            "gelu_of_all",
+            place_of(x, self.precision),
+            x.numel() // x.shape[-1],
+            x.shape[-1],
+            address(y),
+            address(slope),
+        )
         return y, slope
 
     def layer_sizes(self, layer: Layer, batch: Batch) -> tuple[int, int]:
@@ -212,7 +233,7 @@ def choose(precision: str, *widths: int) -> Choice:
     )
 
 
-def place_of(tensor: Tensor, dtype: torch.dtype = torch.float32) -> int:
+def place_of(tensor: Tensor, dtype: torch.dtype = torch.float32, shape: Sequence[int] | None = None) -> int:
     """Where the numbers of a tensor are that the kernels read one after the other.
 
     Raises: ValueError when they would read something else.
@@ -220,12 +241,19 @@ def place_of(tensor: Tensor, dtype: torch.dtype = torch.float32) -> int:
     if tensor.dtype != dtype or not tensor.is_contiguous() or tensor.device.type != "cpu":
         layout = "" if tensor.is_contiguous() else " with gaps"
         raise ValueError(f"the kernels read {dtype} on the processor, not {tensor.dtype} on {tensor.device}{layout}")
+    if shape is not None and tensor.shape != tuple(shape):
+        raise ValueError(f"the kernels read a tensor of shape {tuple(shape)}, not {tuple(tensor.shape)}")
     return tensor.data_ptr()
 
 
-def where(tensor: Tensor | None) -> int | None:
+def where(tensor: Tensor | None, shape: Sequence[int] | None = None) -> int | None:
     """Where the fp32 numbers of a tensor are, if there is one."""
-    return None if tensor is None else place_of(tensor)
+    return None if tensor is None else place_of(tensor, shape=shape)
+
+
+def _check_widths(of: str, *widths: int) -> None:
+    if any(width % WIDTH_STEP for width in widths):
+        raise ValueError(f"the kernels read {of} of widths that are multiples of {WIDTH_STEP}, not {widths}")
 
 
 def address(tensor: Tensor | None) -> int | None:

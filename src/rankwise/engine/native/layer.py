@@ -99,8 +99,8 @@ class NativeLayer:
             )
         self._nothing = torch.zeros(self.hidden)
         """the bias of norms that have none"""
-        self._trained: list[tuple[nn.Module, Any, str]] = []
-        """of every tensor that may train its module, the structure that points to it and its gradient, and its name"""
+        self._trained: list[tuple[nn.Module, Any, str, tuple[int, ...]]] = []
+        """of every tensor that may train its module, the structure that points to it and its gradient, its name and its shape"""
         self._joint_biases: list[tuple[structures.Sites, Sites]] = []
         """those whose bias may train"""
         for made, sites in zip(self.structure.sources, layer.sources, strict=False):
@@ -112,7 +112,7 @@ class NativeLayer:
 
     def __call__(self, x: Tensor, low: Tensor, shared: NativePass) -> tuple[Tensor, Tensor]:
         """See `layer.EncoderLayer.forward`. In fp32 x and low are one, before and after, and where norms come first."""
-        trained = [getattr(module, name) for module, _, name in self._trained]
+        trained = [getattr(module, name) for module, _, name, _ in self._trained]
         low = low if self.both else x
         if self.relative is not None:
             trained.append(shared.distances(self.relative).rows)
@@ -136,9 +136,9 @@ class NativeLayer:
             made, places = self.structure.distances, shared.distances(self.relative).places
             made.rows, made.places, made.count = where(rows), place_of(places, torch.int32), len(rows)
             made.longest = (len(places) + 1) // 2
-        for (_, place, name), tensor in zip(self._trained, trained, strict=True):
+        for (_, place, name, shape), tensor in zip(self._trained, trained, strict=True):
             if name != "bias" or isinstance(place, structures.Norm):  # a site's is part of its joint one
-                setattr(place, name, where(tensor))
+                setattr(place, name, where(tensor, shape))
         joined = [sites.bias() for _, sites in self._joint_biases]
         for (made, _), bias in zip(self._joint_biases, joined, strict=True):
             made.bias = where(bias)
@@ -149,7 +149,7 @@ class NativeLayer:
         if self.relative is not None:
             *gradients, of_rows = gradients
             self.structure.distances.grad_rows = address(of_rows)
-        for (_, place, name), gradient in zip(self._trained, gradients, strict=True):
+        for (_, place, name, _), gradient in zip(self._trained, gradients, strict=True):
             setattr(place, f"grad_{name}", address(gradient))
 
     def _set_sites(self, made: structures.Sites, sites: Sites) -> None:
@@ -157,33 +157,35 @@ class NativeLayer:
         if sites.frozen_bias is None:
             self._joint_biases.append((made, sites))
         else:
-            made.bias = where(sites.frozen_bias)
+            made.bias = where(sites.frozen_bias, (made.matrix.d_out,))
         for part, site in zip(made.parts, sites.parts, strict=False):
             part.d_out = site.columns.stop - site.columns.start
             part.scale, part.dropout = site.scale, _dropout(site.dropout)
             part.rank = 0 if site.lora_A is None else len(site.lora_A)
-            part.squared_norms = where(site.squared_norms)
-            for name in ("lora_A", "lora_B", "magnitude", "bias"):
-                self._set(part, site, name)
+            part.squared_norms = where(site.squared_norms, (part.d_out,))
+            self._set(part, site, "lora_A", (part.rank, sites.d_in))
+            self._set(part, site, "lora_B", (part.d_out, part.rank))
+            for name in ("magnitude", "bias"):
+                self._set(part, site, name, (part.d_out,))
 
     def _set_norm(self, made: structures.Norm, norm: Norm | PlainNorm | None, dropout: float) -> None:
         made.dropout = _dropout(dropout)
         if norm is None:
             return
-        made.weight, made.epsilon = where(norm.weight), norm.epsilon
+        made.weight, made.epsilon = where(norm.weight, (self.hidden,)), norm.epsilon
         if isinstance(norm, Norm):
             made.number = norm.number
         if norm.bias is None:
             made.bias = where(self._nothing)
         else:
-            self._set(made, norm, "bias")
+            self._set(made, norm, "bias", (self.hidden,))
 
-    def _set(self, place: Any, module: nn.Module, name: str) -> None:
+    def _set(self, place: Any, module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
         tensor = getattr(module, name)
         if isinstance(tensor, nn.Parameter):
-            self._trained.append((module, place, name))
+            self._trained.append((module, place, name, shape))
         if name != "bias" or isinstance(place, structures.Norm):
-            setattr(place, name, where(tensor))
+            setattr(place, name, where(tensor, shape))
 
 
 class Through(torch.autograd.Function):
@@ -209,8 +211,8 @@ class Through(torch.autograd.Function):
                     byref(layer.structure),
                     byref(shared.structure),
                     address(drawn),
-                    place_of(x),
-                    None if low is None else place_of(low, backend.precision),
+                    place_of(x, shape=(shared.tokens, layer.hidden)),
+                    None if low is None else place_of(low, backend.precision, (shared.tokens, layer.hidden)),
                 ),
                 *(address(kept), address(out), address(out_low)),
             )
