@@ -118,7 +118,7 @@ print("all equal")
 """
 
 
-@pytest.mark.sampled(2, of="kernels built apart")
+@pytest.mark.sampled(1, of="kernels built apart")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("library_of", "flags", "complaint"),

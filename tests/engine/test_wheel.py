@@ -39,7 +39,7 @@ def no_compiler(tmp_path) -> dict[str, str]:
 
 
 @needs_compiler
-@pytest.mark.sampled(2, of="kernels built apart")
+@pytest.mark.sampled(1, of="kernels built apart")
 @pytest.mark.slow
 def test_a_wheel_has_the_kernels_and_needs_no_compiler(tmp_path, no_compiler):
     made = wheel(tmp_path / "dist")
