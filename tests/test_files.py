@@ -91,6 +91,21 @@ def test_a_link_is_replaced_and_what_it_points_to_left_alone(tmp_path):
     assert (tmp_path / "ours").read_text() == "new"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_and_a_stream_are_not_replaced(tmp_path):
+    """A pipe's reader waited for ever beside a file of its name; root's /dev/stdout became a file for all processes."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(UserError, match="a pipe or a stream"):
+            files.write_text(tmp_path / name, "x")
+        with pytest.raises(UserError, match="a pipe or a stream"), files.new_folder(tmp_path / name):
+            pass
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    with pytest.raises(UserError, match="a pipe or a stream"):
+        files._check_is_place(files.Path("/dev/stdout"))  # whatever it stands for just now
+
+
 def test_no_name_of_a_file_being_written_can_be_planted(tmp_path):
     """A link at the name that the writer's process number gives once caught what was written."""
     (tmp_path / "theirs").write_text("precious")

@@ -32,6 +32,7 @@ _PREFIX = ".rankwise-part-"
 _NEW_S = 60.0
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | getattr(os, "O_BINARY", 0)
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
 _HERE = -100
 """AT_FDCWD: names are relative to the working folder"""
 _cleared: set[Path] = set()
@@ -63,6 +64,7 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder, expected the name of a file to write")
+    _check_is_place(path)
     with writing(path):
         part = _unused(path.parent)
         handle = open(part, "w+b", opener=lambda name, _: os.open(name, _NEW, mode))  # noqa: SIM115
@@ -120,6 +122,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     A folder that stands there already is there until this one is, and is removed afterwards.
     """
+    _check_is_place(path)
     with writing(path):
         temporary = _unused(path.parent)
         temporary.mkdir()
@@ -136,6 +139,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         if held is not None:
             os.close(held)
         shutil.rmtree(temporary, ignore_errors=True)  # what failed, or what stood there before
+
+
+def _check_is_place(path: Path) -> None:
+    """Refuse to replace what is no file: a device, a pipe that somebody reads from, the system's own names of streams."""
+    special = path.exists() and not path.is_dir() and not path.is_file()
+    if special or str(path.absolute().parent) in _STREAMS:
+        raise UserError(
+            f"{path} is a device, a pipe or a stream, which no file may replace: write a file, and copy it there"
+        )
 
 
 def _take_place(temporary: Path, path: Path) -> None:
