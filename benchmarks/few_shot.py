@@ -40,7 +40,7 @@ def main() -> None:
         "--first", type=int, default=0, help="the first draw's seed: others than those looked at before"
     )
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--model", default="packaged:all-MiniLM-L6-v2")
+    parser.add_argument("--model", default="packaged:all-MiniLM-L6-v2", help="auto: those that compete by default")
     args = parser.parse_args()
     short = args.model.rstrip("/").rpartition("/")[2].removeprefix("packaged:")
     draws_of = f"-from-{args.first}" if args.first else ""
@@ -67,7 +67,8 @@ def measured(rows: pa.Table, args: argparse.Namespace) -> dict[str, Any]:
     """`rankwise auto` on these rows: test accuracy, the design and the seconds of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(rows, f"{folder}/rows.parquet")
-        words = [f"{folder}/rows.parquet", f"data.test={args.test}", f"model.name={args.model}", "--json"]
+        words = [f"{folder}/rows.parquet", f"data.test={args.test}", "--json"]
+        words += [] if args.model == "auto" else [f"model.name={args.model}"]
         command = [sys.executable, "-m", "rankwise", "auto", *words, "--out", f"{folder}/auto"]
         started = time.time()
         ended = subprocess.run([*command, "--max-minutes", str(args.minutes)], capture_output=True, text=True)
@@ -75,7 +76,7 @@ def measured(rows: pa.Table, args: argparse.Namespace) -> dict[str, Any]:
     if ended.returncode:
         raise SystemExit(ended.stderr)
     record = json.loads(ended.stdout)
-    winner = record["winner"]
+    winner, base = record["winner"], [line for line in record["auto"]["explanation"] if line.startswith("base ")]
     folds = (
         record["auto"].get("folds") or []
     )  # none where rows are held out: from 500 on, unless classes have under ten
@@ -83,6 +84,7 @@ def measured(rows: pa.Table, args: argparse.Namespace) -> dict[str, Any]:
         "accuracy": winner["test"]["accuracy"],
         "seconds": round(seconds, 1),
         "design": winner["point"]["design"],
+        "bases": base,
         "steps": next((one.get("steps") for one in folds if one["design"] == winner["point"]["design"]), None),
         "by_folds": {one["design"]: round(one["accuracy"], 4) for one in folds},
         "trainable": winner["trainable"],

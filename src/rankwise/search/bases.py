@@ -23,6 +23,7 @@ from rankwise.records.record import Tree
 from rankwise.scoring import metrics
 from rankwise.scoring.goals import PLAIN, goal_of
 from rankwise.search.clock import ClockPlan, fit_clock, plan_clock
+from rankwise.search.floors import probe_tree
 from rankwise.search.speed import Speed
 from rankwise.training.held_out import logits_of_held_out
 
@@ -159,12 +160,7 @@ def _sample(roles: Any, clock_s: float, *speeds: Speed) -> np.ndarray:
 
 def _frozen(base: Measured, roles: Any, rows: np.ndarray) -> Scores:
     """Scores of a head on frozen features, of the sample's last third."""
-    tree = configuration.to_dict(base.config)
-    tree["adapter"], tree["budget"] = {"method": "probe"}, {}
-    tree["head"] |= {"kind": "full", "penalty": "auto", "probe_first": False}
-    tree["train"] |= {"steps": 1, "epochs": None, "early_stopping": None, "eval_every": None, "warmup_steps": None}
-    tree["train"] |= {"prefix_cache_mb": None, "loraplus_ratio": None}
-    tree["data"]["augment"] = {}
+    tree = {**probe_tree(base.config), "budget": {}}
     kept, out = np.split(rows, [int(_OF_SAMPLE * len(rows))])
     *_, logits = logits_of_held_out(
         configuration.from_dict(tree), roles.train.take(kept), roles.train.take(out), roles.label_names

@@ -133,15 +133,20 @@ def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
     return max(found, key=lambda one: (goal.better(one.reached), -one.scores.loss), default=None)
 
 
-def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor | None:
-    """A `probe` run; None where the budget has no room for its head."""
-    started = time.time()
-    own = configuration.to_dict(configuration.from_dict(tree))
+def probe_tree(config: Config) -> Tree:
+    """Its head alone on frozen features, fitted at once under a cross-validated penalty."""
+    own = configuration.to_dict(config)
     own["adapter"] = {"method": "probe"}
     own["head"] |= {"kind": "full", "probe_first": False, "penalty": "auto"}
     own["train"] |= {"steps": 1, "epochs": None, "early_stopping": None, "eval_every": None, "prefix_cache_mb": None}
     own["train"] |= {"loraplus_ratio": None, "warmup_steps": None}
     own["data"]["augment"] = {}
+    return own
+
+
+def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor | None:
+    """A `probe` run; None where the budget has no room for its head."""
+    started, own = time.time(), probe_tree(configuration.from_dict(tree))
     if "head.pooling" not in fixed:
         own["head"]["pooling"] = pooling
     try:
