@@ -66,11 +66,13 @@ class WordClassifier:
     """fitted for a goal"""
     fitted_on: int | None = None
     """training rows; fewer than there were where a clock had no room for all"""
+    weight: float = 1.0
+    """of its logits, where they are added to an encoder's"""
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores of cleaned texts, float32. Shape: (texts, classes)"""
         found: np.ndarray = np.asarray(_vectors(self.vectorizers, texts) @ self.coefficients.T + self.offsets)
-        return found.astype(np.float32)
+        return (self.weight * found).astype(np.float32)
 
     @property
     def trainable(self) -> int:
@@ -110,6 +112,7 @@ class WordClassifier:
                 strength=self.strength,
                 ngrams=grams,
                 decision=self.decision,
+                weight=self.weight,
             )
             write(temporary / DETAILS, details)
 
@@ -146,6 +149,7 @@ class WordClassifier:
                 details.strength,
                 details.label,
                 details.decision,
+                weight=details.weight,
             )
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise UserError(f"{folder} holds no whole classifier of words: {error}; copy it again") from error
@@ -219,11 +223,22 @@ def fit(
 
 
 def fit_again(
-    classifier: WordClassifier, texts: Sequence[str], labels: np.ndarray, until: float | None = None
+    classifier: WordClassifier,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    until: float | None = None,
+    *,
+    most: int | None = None,
 ) -> WordClassifier:
-    """The same kinds of n-grams, as many of them, at the same strength, of other rows."""
+    """The same kinds of n-grams, at most as many of them, at the same strength, of other rows.
+
+    most
+        Numbers that may be fitted.
+    """
     kinds, width = tuple(classifier.vectorizers), classifier.coefficients.shape[1]
     classes = len(classifier.label_names)
+    if most is not None:
+        width = max(1, min(width, most // _rows(labels, classes) - 1))
     solved = _solved(texts, labels, classes, kinds, classifier.strength, width, Clock(until))
     vectorizers, coefficients, offsets = solved
     return replace(

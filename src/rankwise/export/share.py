@@ -29,7 +29,9 @@ def share(path: str | Path, name: str, *, dry_run: bool = False, private: bool =
     saved = saving.read(path)
     folder = saved.adapter.folder
     files = {
-        file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file() and file.name[0] != "."
+        file.relative_to(folder).as_posix(): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name[0] != "."
     }
     notes = []
     if Path(saved.model.name or "").is_dir() or (saved.model.name or "").startswith("packaged:"):

@@ -117,6 +117,7 @@ def subject_of(path: str | Path) -> Subject:
     Raises: UserError when the folder is none of these, or merging changes its answers.
     """
     saved, run = saving.read(path), _run_of(path)
+    saved.require_no_words("an export")
     model = peft_model(saved)
     rows = _rows(run, "validation")
     texts = _proof_texts(saved) + ([] if rows is None else rows.texts[:PROOF_ROWS])

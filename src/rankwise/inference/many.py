@@ -277,6 +277,8 @@ def shares(saved: SavedClassifier) -> bool:
     """Whether a classifier can share its base: of that it changes linear layers, their biases and those of norms alone."""
     from rankwise.inference.classifier import head_names, why_not_fast
 
+    if saved.words is not None:
+        return False
     encoder = saved.encoder
     family, adapter = encoder.family, saved.adapter
     changed = {

@@ -35,6 +35,8 @@ class Predictor:
         What a reader of its answers should know.
     decision
         How probabilities become answers, where that was fitted for a goal; None: the most probable label.
+    words
+        Whose logits are added to the network's, or are all where there is no network.
     """
 
     classifier: Any
@@ -48,6 +50,7 @@ class Predictor:
     threads: int | None = None
     notes: tuple[str, ...] = ()
     decision: Decision | None = None
+    words: WordClassifier | None = None
     again: Callable[[], Predictor] | None = None
     """loads it anew"""
     _process: int = field(default_factory=os.getpid, repr=False)
@@ -101,8 +104,12 @@ class Predictor:
 
         if not texts:
             return np.zeros((0, len(self.label_names)), dtype=np.float32)
+        if self.classifier is None:
+            assert self.words is not None
+            return self.words.logits(texts)
         with own_settings(), limited_to(self._threads()):
-            return logits_of(self.classifier, encode(texts, self.tokenizer, self.max_length), EVAL_BATCH)
+            found = logits_of(self.classifier, encode(texts, self.tokenizer, self.max_length), EVAL_BATCH)
+        return found if self.words is None else found + self.words.logits(texts)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities, float64. Shape: (texts, classes)"""
@@ -148,20 +155,6 @@ class Predictor:
         if self.again is None:
             raise UserError("this predictor was not loaded from a folder, so it has no pickle: use rankwise.load")
         return _again, (self.again,)
-
-
-@dataclass
-class WordPredictor(Predictor):
-    """`Predictor` of a `WordClassifier`."""
-
-    words: WordClassifier | None = field(default=None)
-
-    def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
-        """Shape: (texts, classes)"""
-        assert self.words is not None
-        if not texts:
-            return np.zeros((0, len(self.label_names)), dtype=np.float32)
-        return self.words.logits(list(texts))
 
 
 def _again(load_anew: Callable[[], Predictor]) -> Predictor:
@@ -243,6 +236,7 @@ def predictor_of(
         threads=threads,
         notes=saved.notes,
         decision=saved.decision,
+        words=None if saved.words is None else WordClassifier.load(saved.words),
         again=again,
     )
 
@@ -257,7 +251,7 @@ def words_predictor(
     if calibrated:
         raise UserError(f"{folder} has no temperature: classifiers of words are not calibrated")
     found = WordClassifier.load(folder)
-    return WordPredictor(
+    return Predictor(
         classifier=None,
         tokenizer=None,
         label_names=found.label_names,

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rankwise.baselines import words
 from rankwise.config import Model
 from rankwise.encoders import Encoder, encoder_of
 from rankwise.encoders.encoder import encoder_from, read_config
@@ -16,8 +17,10 @@ from rankwise.inference.adapter import PROMPTS, AdapterFiles
 from rankwise.inference.folders import adapter_folder
 from rankwise.models import holds_tokenizer, sources, tokenizer_of
 from rankwise.models.layout import CONFIG
+from rankwise.records import record
 from rankwise.records.adapter import AdapterRecord, read_adapter
 from rankwise.records.result import Decision
+from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
 from rankwise.scoring.writer import LABEL_SEPARATOR
 
@@ -55,8 +58,18 @@ class SavedClassifier:
     seed: int
     decision: Decision | None = None
     """how probabilities become answers, fitted for a goal"""
+    words: Path | None = None
+    """folder of the classifier of words whose logits are added to the encoder's"""
     notes: tuple[str, ...] = ()
     """what a reader of its answers should know"""
+
+    def require_no_words(self, what: str) -> None:
+        """Raises: UserError where words answer beside the encoder, which `what` has no place for."""
+        if self.words is not None:
+            raise UserError(
+                f"{what} cannot hold {self.adapter.folder}: TF-IDF of words answers beside its encoder; name the run without "
+                "words, which is among the trials of its search"
+            )
 
     @property
     def embedding_rows(self) -> int:
@@ -110,8 +123,19 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         precision=trained.model.precision,
         seed=trained.train.seed,
         decision=known.decision,
+        words=_words(adapter.folder, names) if known.words else None,
         notes=notes,
     )
+
+
+def _words(folder: Path, label_names: list[str]) -> Path:
+    """The words beside an adapter. Raises: UserError where they are missing, or another classifier's."""
+    place = folder / words.FOLDER
+    if not (place / words.DETAILS).is_file():
+        raise UserError(f"{folder} lacks its folder {words.FOLDER}, which answers beside the encoder: copy it whole")
+    if record.read(place / words.DETAILS, WordsRecord).labels != label_names:
+        raise UserError(f"{place} names other classes than {folder}: they do not belong together")
+    return place
 
 
 def _base_of(adapter: AdapterFiles, known: AdapterRecord, base: str | Path | None) -> Model:

@@ -105,6 +105,8 @@ def merge(
     if not 0 < density <= 1:
         raise UserError(f"--density is {density}, expected a share above 0 and at most 1")
     adapters = [saving.read(path) for path in paths]
+    for one in adapters:
+        one.require_no_words("a merged adapter")
     shares = list(weights) if weights is not None else [1 / len(adapters)] * len(adapters)
     _check(adapters, shares)
     place = Path(out)

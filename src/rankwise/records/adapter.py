@@ -71,9 +71,11 @@ class AdapterRecord(Record, kw_only=True):
 
     labels
         The classes, in the order of the logits; None where nothing says them.
+    words
+        Whether the logits of the classifier of words in its folder `words` are added to the encoder's.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("labels", "calibration", "decision")
+    OMITTED: ClassVar[tuple[str, ...]] = ("labels", "calibration", "decision", "words")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = (_numbered,)
 
     version: int = 2
@@ -81,6 +83,7 @@ class AdapterRecord(Record, kw_only=True):
     config: Trained = msgspec.field(default_factory=Trained)
     calibration: Calibration | None = None
     decision: Decision | None = None
+    words: bool = False
 
     @classmethod
     def of(cls, labels: list[str], config: Tree) -> AdapterRecord:

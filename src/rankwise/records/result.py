@@ -131,9 +131,9 @@ class Metrics(Record, kw_only=True):
 
 
 class Parameters(Record, kw_only=True):
-    """Counts of the plan. `encoder` is what full fine-tuning trains."""
+    """Counts of the plan. `encoder` is what full fine-tuning trains, `words` what TF-IDF beside the encoder has fitted."""
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("encoder",)
+    OMITTED: ClassVar[tuple[str, ...]] = ("encoder", "words")
 
     trainable: int = 0
     budget: int | None = None
@@ -142,6 +142,7 @@ class Parameters(Record, kw_only=True):
     bias: int = 0
     head: int = 0
     encoder: int | None = None
+    words: int | None = None
     frozen: int = 0
     adapter_bytes: int = 0
 
@@ -287,22 +288,24 @@ def _set_apart(tree: Tree) -> None:
 
 class Refit(Record, kw_only=True):
     """Steps on training and validation rows together, after the scores: of how many rows, at which peak rate, and the largest
-    difference between the logits of the live model and of the saved one after them."""
+    difference between the logits of the live model and of the saved one after them. `words`: of those beside an encoder alone."""
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("learning_rate",)
+    OMITTED: ClassVar[tuple[str, ...]] = ("learning_rate", "words")
 
     rows: int = 0
     steps: int = 0
     learning_rate: float | None = None
+    words: bool = False
     seconds: float = 0.0
     max_logit_difference: float = 0.0
 
     @property
     def note(self) -> str:
         """What a reader of the scores should know."""
+        what = "TF-IDF beside it" if self.words else "it"
         how = f"trained {self.steps:,} steps more" if self.steps else "fitted once more"
         return (
-            f"once scored, it was {how} on all {self.rows:,} training and validation rows: the scores, thresholds and "
+            f"once scored, {what} was {how} on all {self.rows:,} training and validation rows: the scores, thresholds and "
             "temperature are those of the weights before, which had not seen validation"
         )
 

@@ -17,9 +17,11 @@ class WordsRecord(Record, kw_only=True):
         C of scikit-learn's logistic regression.
     ngrams
         What is counted, by kind, in the order of the columns.
+    weight
+        Of its logits, where they are added to an encoder's.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("decision",)
+    OMITTED: ClassVar[tuple[str, ...]] = ("decision", "weight")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = ()
 
     version: int = 1
@@ -31,3 +33,4 @@ class WordsRecord(Record, kw_only=True):
     strength: float = 0.0
     ngrams: dict[str, list[str]]
     decision: Decision | None = None
+    weight: float = 1.0

@@ -20,7 +20,7 @@ from rankwise.scoring import calibration, looks, predictions
 from rankwise.scoring.predictions import Predictions
 
 ROLES = ("test", "validation")
-GROUPS = ("adapter", "dora", "bias", "head", "encoder")
+GROUPS = ("adapter", "dora", "bias", "head", "encoder", "words")
 MISTAKES = 12
 # A confusion matrix or a chart with a bar a class is readable up to here.
 MOST_CLASSES = 25

@@ -20,6 +20,7 @@ GROUPS = (
     ("bias", "biases"),
     ("head", "head"),
     ("encoder", "encoder"),
+    ("words", "TF-IDF of words"),
 )
 # A class table longer than this belongs into a report.
 _MOST_CLASSES = 40

@@ -1,4 +1,5 @@
-"""A floor that wins, fitted once more on all rows: what was held out has chosen and scored, and is spent last.
+"""What is solved at once fitted once more on all rows, a floor that wins or words beside an encoder: what was held out has chosen
+and scored, and is spent last.
 
 Its folder is copied, so that it stays as it was judged; the copy is shipped. A trained winner is left as it is: a tenth of its steps
 more on all rows, or all of its steps on them, were not told apart from it (LOG.md); `train.refit_steps` does that where it is asked for.
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from rankwise.methods import method_of
 from rankwise.records import Winner
 from rankwise.records.result import Refit
 from rankwise.runs.folder import Run
+from rankwise.search.driver import FLOORS
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import requested
 from rankwise.training.job import train
@@ -39,12 +40,13 @@ def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
         `time.time()` at which all of it must have ended.
     """
     before, run = Run(folder / winner.run), Run(folder / FOLDER)
-    of_words = (before.path / words.FOLDER).is_dir()
-    solved_at_once = of_words or method_of(before.config).solved_at_once
-    if requested() or not solved_at_once or until - time.time() < _SLOWER * before.record.timing.total_s:
+    counted = next((place for place in (before.path, before.adapter) if (place / words.FOLDER).is_dir()), None)
+    solved_at_once = counted is not None or method_of(before.config).solved_at_once
+    took = (Run(folder / FLOORS / "words") if counted == before.adapter else before).record.timing.total_s
+    if requested() or not solved_at_once or until - time.time() < _SLOWER * took:
         return winner
     try:
-        done = (_words if of_words else _features)(before, run, until)
+        done = _features(before, run, until) if counted is None else _words(before, run, until, counted / words.FOLDER)
     except KeyboardInterrupt:
         if not requested():
             raise
@@ -56,7 +58,7 @@ def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
 
 def _features(before: Run, run: Run, until: float) -> Refit | None:
     """A head on frozen features; its deadline is that of whoever asked."""
-    _copied(before, run)
+    copied(before, run)
     tree = configuration.to_dict(before.config)
     tree["train"]["refit_steps"] = 1
     run.write_config(configuration.from_dict(tree))
@@ -66,23 +68,24 @@ def _features(before: Run, run: Run, until: float) -> Refit | None:
     return run.record.refit
 
 
-def _words(before: Run, run: Run, until: float) -> Refit | None:
+def _words(before: Run, run: Run, until: float, place: Path) -> Refit | None:
     started = time.time()
     roles = load_data(before.config.data, ["train", "validation", "test"])
     if roles.validation is None:
         return None
-    classifier, rows = words.WordClassifier.load(before.path / words.FOLDER), together(roles.train, roles.validation)
+    classifier, rows = words.WordClassifier.load(place), together(roles.train, roles.validation)
     again = words.fit_again(classifier, rows.texts, rows.labels, until)
-    _copied(before, run)
-    replace(again, decision=classifier.decision).save(run.path / words.FOLDER)
-    done = Refit(rows=len(rows), seconds=round(time.time() - started, 3))
+    copied(before, run)
+    again.save(run.path / place.relative_to(before.path))
+    beside = place.parent == before.adapter
+    done = Refit(rows=len(rows), words=beside, seconds=round(time.time() - started, 3))
     with run.changing() as result:
         result.refit = done
         result.notes.append(done.note)
     return done
 
 
-def _copied(before: Run, run: Run) -> None:
+def copied(before: Run, run: Run) -> None:
     """A copy of a run's folder, in place of one that a stopped session left."""
     shutil.rmtree(run.path, ignore_errors=True)
     shutil.copytree(before.path, run.path, ignore=shutil.ignore_patterns(".*", "*.lock"))

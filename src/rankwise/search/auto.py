@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rankwise.records.record import Tree, changing
 from rankwise.records.search import SearchTiming
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search import bases, few_rows
+from rankwise.search import bases, beside, few_rows
 from rankwise.search.all_rows import on_all_rows
 from rankwise.search.clock import HALVING, ClockPlan, plan_clock
 from rankwise.search.curve import labels_in_words, more_line, of_heads
@@ -197,12 +198,20 @@ def _chosen(
         tree["head"]["pooling"] = start.pooling
         config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
     labels_line = labels_in_words(of_heads(solved, folder, 60 * max_minutes))
+    shared, end_s = beside.prepared(tree, roles, solved, folder)
+    try:
+        available_of(configuration.from_dict(shared))(1)
+    except UserError:  # nothing that is trained has room beside words
+        shared, end_s = tree, 0.0
+    tree, budget = shared, configuration.from_dict(shared).budget
+    config = msgspec.structs.replace(config, budget=budget)
+    available = available_of(config)
     try:
         fits = plan_clock(
             speed,
             roles,
             config.train.batch_size,
-            ends - time.time(),
+            ends - end_s - time.time(),
             60 * max_minutes,
             steps=config.train.steps,
             fitted=start is not None,
@@ -212,6 +221,7 @@ def _chosen(
         if not solved:
             raise
         return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single)
+    fits = replace(fits, reserve_s=fits.reserve_s + end_s)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     minutes, peak_mb = of_auto(
         fits, speed, len(roles.train), len(roles.validation), time.time() - started, 60 * max_minutes
@@ -222,7 +232,8 @@ def _chosen(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def rivals(winner: Winner) -> Winner | None:
-        return None if fits.steps_given else longer(winner, folder, ends - fits.reserve_s)
+        again = None if fits.steps_given else longer(winner, folder, ends - fits.reserve_s)
+        return beside.with_words(again or winner, folder, single.is_quick) or again
 
     def ending(winner: Winner) -> Winner:
         return on_all_rows(winner, folder, ends - fits.end_s)

@@ -86,7 +86,8 @@ def _by_goal(accuracy: float, value: float | None) -> str:
 
 def _refitted(done: Refit) -> str:
     """That the score is of the weights before."""
-    what = f"{done.steps:,} steps more" if done.steps else "it was fitted once more"
+    again = "TF-IDF was fitted once more" if done.words else "it was fitted once more"
+    what = f"{done.steps:,} steps more" if done.steps else again
     return f"; scored before {what} on all {done.rows:,} rows"
 
 

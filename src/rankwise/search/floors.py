@@ -59,6 +59,8 @@ class Floor:
     scores: Scores
     trainable: int
     seconds: float
+    fitted_on: int | None = None
+    """training rows, of words"""
     value: float | None = None
     """what the goal came to on validation, where it is not the accuracy"""
 
@@ -163,7 +165,7 @@ def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor
         result.metrics.validation,
         result.parameters.trainable,
         time.time() - started,
-        validation_value(result, run.config.train.select.metric),
+        value=validation_value(result, run.config.train.select.metric),
     )
 
 
@@ -188,7 +190,8 @@ def of_words(tree: Tree, roles: Any, path: Path, seconds: float | None = None) -
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
     if classifier.fitted_on is not None and classifier.fitted_on < len(roles.train):
         title += f", on {classifier.fitted_on:,} rows"
-    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
+    seconds, fitted_on = time.time() - started, classifier.fitted_on
+    return Floor(title, _inside(path), None, scores, classifier.trainable, seconds, fitted_on, value)
 
 
 def fit_words(

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from rankwise import records
 from rankwise.errors import UserError
-from rankwise.records import SearchRecord
+from rankwise.records import SearchRecord, Winner
 from rankwise.records.record import changing
 from rankwise.runs.folder import Run
+from rankwise.search import beside
 from rankwise.search.all_rows import on_all_rows
 from rankwise.search.curve import more_line
 from rankwise.search.driver import COPY, RECORD, search
@@ -42,20 +43,28 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
     ends = started + max(0.0, clock_s - 60 * used)
     deadline, end_s = ends - reserve_s, float(origin.schedule.get("end_s", reserve_s))
     steps_given = origin.schedule.get("steps_given", False)
+
+    def single(winner: Winner) -> SingleText:
+        config = Run(folder / winner.run).config
+        rows = load_data(config.data, ["train", "validation", "test"]).train
+        return SingleText(origin.max_ms, config.budget.ms_percentile, rows)
+
+    def rivals(winner: Winner) -> Winner | None:
+        again = None if steps_given else longer(winner, folder, deadline)
+        return beside.with_words(again or winner, folder, single(winner).is_quick) or again
+
     search(
         None,
         out=folder,
         resume=True,
         console=console,
         deadline=deadline,
-        rivals=lambda winner: None if steps_given else longer(winner, folder, deadline),
+        rivals=rivals,
         ending=lambda winner: on_all_rows(winner, folder, ends - end_s),
     )
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None
-        config = Run(folder / record.winner.run).config
-        rows = load_data(config.data, ["train", "validation", "test"]).train
-        timed = SingleText(origin.max_ms, config.budget.ms_percentile, rows).line(record.winner, folder)
+        timed = single(record.winner).line(record.winner, folder)
         seconds = 60 * used + time.time() - started
         origin.minutes = round(seconds / 60, 2)
         lines = origin.explanation[: origin.planned_lines]

@@ -1,0 +1,155 @@
+"""TF-IDF beside a trained encoder: the logits of both added, where validation says that together they answer better.
+
+They are wrong about other rows, and words need a tenth of the budget alone: what they add is nearly all there with the most
+frequent thousand n-grams (LOG.md). The trial stays as it was judged; what is shipped is a copy with the words in its adapter's
+folder, where whatever loads it finds them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from rankwise import config as configuration
+from rankwise.baselines import words
+from rankwise.inference.predictor import load
+from rankwise.models.layout import RECORD
+from rankwise.planning.steps import PROVEN_ROWS
+from rankwise.records import AdapterRecord, Decision, Scores, Winner
+from rankwise.records.record import Tree, changing
+from rankwise.runs import card
+from rankwise.runs.folder import Run
+from rankwise.scoring import judged, predictions
+from rankwise.scoring.calibration import fit_temperature
+from rankwise.scoring.goals import goal_of
+from rankwise.search.all_rows import copied
+from rankwise.search.driver import FLOORS
+from rankwise.search.floors import Floor
+from rankwise.search.trial import load_data
+from rankwise.training.interrupt import requested
+from rankwise.training.proof import prove_equal
+
+FOLDER = "with-words"
+_PLACE = f"{FLOORS}/beside"
+_SHARE = 0.1
+"""of the budgets of numbers and megabytes"""
+_WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0)
+"""of the words' logits, where the encoder's are 1"""
+_MORE_FITS = 3.0
+"""times that fitting them takes, to be kept for the end: once more on all rows, on a machine that may have slowed down"""
+_NOTE = (
+    "its logits are the encoder's and those of TF-IDF of words added (the adapter's folder words): plain transformers and peft "
+    "read the encoder alone"
+)
+
+
+def prepared(tree: Tree, roles: Any, solved: Sequence[Floor], folder: Path) -> tuple[Tree, float]:
+    """Fit words that are small enough to stand beside what is trained, and take them out of its budgets.
+
+    solved
+        The floors, of which words say what is counted. Where they had no time for all rows there are none beside.
+
+    Returns: the tree with what is left of the budgets, and seconds to be kept for the end; the tree itself and 0 without words.
+    """
+    floor = next((one for one in solved if one.pooling is None), None)
+    if floor is None or floor.fitted_on != len(roles.train):
+        return tree, 0.0
+    started, config = time.time(), configuration.from_dict(tree)
+    found = words.WordClassifier.load(folder / floor.run / words.FOLDER)
+    most, limit = configuration.max_trainable(config), configuration.max_bytes(config)
+    numbers = found.trainable if most is None else min(found.trainable, int(_SHARE * most))
+    if limit is not None:
+        numbers = min(numbers, int(_SHARE * limit * found.trainable / found.shipped_bytes))
+    if numbers < found.trainable:
+        until = started + floor.seconds
+        found = words.fit_again(found, roles.train.texts, roles.train.labels, until, most=numbers)
+    if numbers < found.trainable or (limit is not None and found.shipped_bytes > 2 * _SHARE * limit):
+        return tree, 0.0
+    found.save(folder / _PLACE)
+    left: Tree = msgspec.to_builtins(tree)
+    if most is not None:
+        configuration.set_key(left, "budget.max_trainable", most - found.trainable)
+    if limit is not None:
+        configuration.set_key(left, "budget.max_mb", (limit - found.shipped_bytes) / 1e6)
+    return left, _MORE_FITS * (time.time() - started)
+
+
+def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> Winner | None:
+    """The winner of the trials with words beside it; None where there are none, or they make it no better.
+
+    quick
+        Whether what a run's folder holds keeps the limit of milliseconds.
+    """
+    before, place = Run(folder / winner.run), folder / _PLACE
+    if requested() or not (place / words.DETAILS).is_file():
+        return None
+    read, found = predictions.read(before.path, "validation"), words.WordClassifier.load(place)
+    rows = load_data(before.config.data, ["train", "validation", "test"]).validation
+    if rows is None or rows.sha256 != read.rows_sha256:
+        return None
+    said, goal = found.logits(rows.texts), goal_of(before.config.train.select.metric)
+    found = replace(found, weight=_weight(read.logits, said, read.labels), decision=None)
+    logits = (read.logits + found.weight * said).astype(np.float32)
+    decision = goal.decision(logits, read.labels, read.label_names)
+    alone = before.record.metrics.validation
+    assert alone is not None
+    scores, predicted = judged.judge(decision, logits, read.labels, read.label_names, step=alone.step)
+    value = goal.value(scores, logits, read.labels, read.label_names)
+    mean = float("nan") if winner.mean is None else winner.mean
+    if (goal.better(value), -scores.loss) <= (goal.better(mean), -alone.loss):
+        return None
+    run = Run(folder / FOLDER)
+    _write(before, run, found, scores, decision)
+    predictions.write_logits(run.path, "validation", read.label_names, rows, logits, predicted)
+    _prove(before, run, found, rows.texts[:PROVEN_ROWS])
+    if not quick(run.path):
+        shutil.rmtree(run.path)
+        return None
+    return msgspec.structs.replace(
+        winner,
+        run=FOLDER,
+        point={**winner.point, "design": f"{winner.point['design']}, TF-IDF of {found.kinds} beside it"},
+        trainable=run.record.parameters.trainable,
+        peak=max(winner.peak, scores.accuracy),
+        chosen=scores.accuracy,
+        chosen_ci95=scores.accuracy_ci95,
+        mean=value,
+    )
+
+
+def _weight(own: np.ndarray, said: np.ndarray, labels: np.ndarray) -> float:
+    """The weight of the words with which validation is least surprised, at the temperature that is best for it.
+
+    own, said
+        Logits of the encoder and of words. Shape of each: (rows, classes)
+    """
+    return min(_WEIGHTS, key=lambda weight: fit_temperature(own + weight * said, labels).loss_after)
+
+
+def _write(before: Run, run: Run, found: words.WordClassifier, scores: Scores, decision: Decision | None) -> None:
+    """A copy of a run's folder with words in its adapter's."""
+    copied(before, run)
+    found.save(run.adapter / words.FOLDER)
+    with changing(run.adapter / RECORD, AdapterRecord) as adapter:
+        adapter.words, adapter.decision = True, decision
+    with run.changing() as result:
+        counts = result.parameters
+        counts.words = found.trainable
+        counts.trainable += found.trainable
+        counts.budget = None if counts.budget is None else counts.budget + found.trainable
+        result.metrics.validation, result.decision = scores, decision
+        result.notes.append(_NOTE)
+    card.write(run)
+
+
+def _prove(before: Run, run: Run, found: words.WordClassifier, texts: Sequence[str]) -> None:
+    """Raises: RuntimeError where the folder as it is loaded does not answer as encoder and words together do."""
+    live = load(before).logits_of_cleaned(texts) + found.logits(texts)
+    prove_equal(live, load(run).logits_of_cleaned(texts))

@@ -1,0 +1,152 @@
+"""TF-IDF beside a trained encoder: both answer in one, wherever the adapter is loaded, and what cannot hold both says so."""
+
+import shutil
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import rankwise
+from rankwise.baselines.words import WordClassifier
+from rankwise.config import from_dict
+from rankwise.errors import UserError
+from rankwise.records import Winner
+from rankwise.runs.folder import Run
+from rankwise.scoring import predictions
+from rankwise.search import beside, floors
+from rankwise.search.all_rows import on_all_rows
+from rankwise.search.trial import load_data
+
+
+def loaded(config):
+    config = from_dict(config) if isinstance(config, dict) else config
+    return load_data(config.data, ["train", "validation", "test"])
+
+
+@pytest.fixture
+def search(config, tmp_path):
+    """A trial of a few steps and the floor of words, in a search's folder."""
+    config["train"] |= {"steps": 6, "eval_every": 6}
+    rankwise.train(config, out=tmp_path / "trial")
+    floor = floors.of_words(config, loaded(config), tmp_path / "floors" / "words")
+    return config, tmp_path, floor
+
+
+def trial(folder, **others):
+    scores = Run(folder / "trial").record.metrics.validation
+    accuracy = scores.accuracy
+    known = {"run": "trial", "point": {"design": "one"}, "peak": accuracy, "chosen": accuracy, "mean": accuracy}
+    return Winner(**known | {"chosen_ci95": scores.accuracy_ci95, "final": accuracy} | others)
+
+
+@pytest.fixture
+def both(search):
+    config, folder, floor = search
+    beside.prepared(config, loaded(config), [floor], folder)
+    found = beside.with_words(trial(folder), folder, lambda path: True)
+    assert found is not None
+    return folder, found
+
+
+def test_words_share_the_budgets_with_what_is_trained(search):
+    config, folder, floor = search
+    config["budget"]["max_mb"] = 2.0
+    left, seconds = beside.prepared(config, loaded(config), [floor], folder)
+    kept = WordClassifier.load(folder / "floors" / "beside")
+    assert 0 < kept.trainable <= 2_000
+    assert left["budget"]["max_trainable"] == 20_000 - kept.trainable
+    assert left["budget"]["max_mb"] == pytest.approx(2.0 - kept.shipped_bytes / 1e6)
+    assert seconds > 0
+    partly = replace(floor, fitted_on=floor.fitted_on - 1)
+    assert beside.prepared(config, loaded(config), [partly], folder) == (config, 0.0)
+
+
+def test_both_answer_in_one_and_the_trial_stays_as_it_was(both, news):
+    folder, found = both
+    before, run = Run(folder / "trial"), Run(folder / found.run)
+    words = WordClassifier.load(run.adapter / "words")
+    texts = loaded(run.config).validation.texts
+    alone, together = rankwise.load(before), rankwise.load(run)
+    assert words.weight > 0
+    expected = alone.logits(texts) + words.logits(texts)
+    np.testing.assert_allclose(together.logits(texts), expected, atol=1e-5)
+    assert not np.allclose(together.logits(texts), alone.logits(texts), atol=1e-2)
+    kept = predictions.read(run.path, "validation")
+    np.testing.assert_allclose(kept.logits, expected, atol=1e-4)
+    assert found.chosen == kept.correct.mean() == run.record.metrics.validation.accuracy
+    assert found.chosen > before.record.metrics.validation.accuracy
+    shared = rankwise.load_many([run.path, before.path])
+    np.testing.assert_allclose(shared.logits(texts)[beside.FOLDER], expected, atol=1e-4)
+    counts = run.record.parameters
+    assert counts.trainable == before.record.parameters.trainable + words.trainable == found.trainable
+    roles = load_data(from_dict({"data": {"train": str(news["train"]), "test": str(news["test"])}}).data, ["train", "test"])
+    right = (together.logits(roles.test.texts).argmax(1) == roles.test.labels).mean()
+    assert rankwise.evaluate(run, [f"data.test={news['test']}"])["accuracy"] == pytest.approx(right)
+    assert "plain transformers and peft read the encoder alone" in (run.adapter / "README.md").read_text()
+
+
+
+def test_words_that_add_nothing_are_left_out(search):
+    config, folder, floor = search
+    beside.prepared(config, loaded(config), [floor], folder)
+    place = folder / "floors" / "beside"
+    words = WordClassifier.load(place)
+    replace(words, coefficients=0 * words.coefficients, offsets=0 * words.offsets).save(place)
+    assert beside.with_words(trial(folder), folder, lambda path: True) is None
+    assert not (folder / beside.FOLDER).exists()
+
+
+def test_what_is_too_slow_with_words_is_not_shipped(search):
+    config, folder, floor = search
+    beside.prepared(config, loaded(config), [floor], folder)
+    assert beside.with_words(trial(folder), folder, lambda path: False) is None
+    assert not (folder / beside.FOLDER).exists()
+
+
+def test_words_are_fitted_on_all_rows_and_the_encoder_stays(both):
+    folder, found = both
+    again = on_all_rows(found, folder, time.time() + 600)
+    before, after = Run(folder / found.run), Run(folder / again.run)
+    old, new = (WordClassifier.load(run.adapter / "words") for run in (before, after))
+    assert again.refit.words
+    assert after.record.metrics.validation == before.record.metrics.validation
+    assert "TF-IDF beside it was fitted once more on all" in after.record.refit.note
+    assert new.weight == old.weight
+    texts = ["a text of two words", "match"]
+    assert not np.array_equal(new.logits(texts), old.logits(texts))
+    name = "adapter_model.safetensors"
+    assert (after.adapter / name).read_bytes() == (before.adapter / name).read_bytes()
+
+
+def test_words_that_are_lost_or_of_others_are_told(both):
+    folder, found = both
+    adapter = Run(folder / found.run).adapter
+    details = adapter / "words" / "words.json"
+    whole = details.read_text()
+    first = rankwise.load(adapter).label_names[0]
+    details.write_text(whole.replace(f'"{first}"', '"another"', 1))
+    with pytest.raises(UserError, match="names other classes"):
+        rankwise.load(adapter)
+    shutil.rmtree(adapter / "words")
+    with pytest.raises(UserError, match="lacks its folder words"):
+        rankwise.load(adapter)
+
+
+def test_an_export_and_a_merge_say_that_they_cannot_hold_words(both, tmp_path):
+    from rankwise.export.subject import subject_of
+    from rankwise.inference.tools import merge
+
+    folder, found = both
+    with pytest.raises(UserError, match="an export cannot hold .* TF-IDF of words answers beside"):
+        subject_of(folder / found.run)
+    with pytest.raises(UserError, match="a merged adapter cannot hold"):
+        merge([folder / found.run, folder / "trial"], tmp_path / "merged")
+
+
+def test_what_is_shared_holds_the_words(both):
+    from rankwise.export.share import share
+
+    folder, found = both
+    files = share(folder / found.run, "someone/something", dry_run=True)["files"]
+    assert {"words/words.json", "words/words.safetensors"} <= set(files)
