@@ -58,8 +58,18 @@ def test_words_share_the_budgets_with_what_is_trained(search):
     assert left["budget"]["max_trainable"] == 20_000 - kept.trainable
     assert left["budget"]["max_mb"] == pytest.approx(2.0 - kept.shipped_bytes / 1e6)
     assert seconds > 0
-    partly = replace(floor, fitted_on=floor.fitted_on - 1)
-    assert beside.prepared(config, loaded(config), [partly], folder) == (config, 0.0)
+    assert beside.prepared(config, loaded(config), [], folder) == (config, 0.0)
+
+
+def test_words_of_some_rows_stand_beside_as_they_were_counted_and_wait_for_time_for_all(search):
+    config, folder, floor = search
+    place = folder / "floors" / "words" / "words"
+    replace(WordClassifier.load(place), fitted_on=100).save(place)
+    beside.prepared(config, loaded(config), [floor], folder)
+    assert WordClassifier.load(folder / "floors" / "beside").fitted_on == 100
+    found = beside.with_words(trial(folder), folder, lambda path: True)
+    took = Run(folder / "floors" / "words").record.timing.total_s
+    assert on_all_rows(found, folder, time.time() + 2 * took) is found
 
 
 def test_both_answer_in_one_and_the_trial_stays_as_it_was(both, news):
@@ -80,11 +90,12 @@ def test_both_answer_in_one_and_the_trial_stays_as_it_was(both, news):
     np.testing.assert_allclose(shared.logits(texts)[beside.FOLDER], expected, atol=1e-4)
     counts = run.record.parameters
     assert counts.trainable == before.record.parameters.trainable + words.trainable == found.trainable
-    roles = load_data(from_dict({"data": {"train": str(news["train"]), "test": str(news["test"])}}).data, ["train", "test"])
+    roles = load_data(
+        from_dict({"data": {"train": str(news["train"]), "test": str(news["test"])}}).data, ["train", "test"]
+    )
     right = (together.logits(roles.test.texts).argmax(1) == roles.test.labels).mean()
     assert rankwise.evaluate(run, [f"data.test={news['test']}"])["accuracy"] == pytest.approx(right)
     assert "plain transformers and peft read the encoder alone" in (run.adapter / "README.md").read_text()
-
 
 
 def test_words_that_add_nothing_are_left_out(search):

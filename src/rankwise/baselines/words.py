@@ -112,6 +112,7 @@ class WordClassifier:
                 strength=self.strength,
                 ngrams=grams,
                 decision=self.decision,
+                fitted_on=self.fitted_on,
                 weight=self.weight,
             )
             write(temporary / DETAILS, details)
@@ -149,6 +150,7 @@ class WordClassifier:
                 details.strength,
                 details.label,
                 details.decision,
+                details.fitted_on,
                 weight=details.weight,
             )
         except (OSError, KeyError, ValueError, TypeError) as error:

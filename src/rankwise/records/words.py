@@ -17,11 +17,13 @@ class WordsRecord(Record, kw_only=True):
         C of scikit-learn's logistic regression.
     ngrams
         What is counted, by kind, in the order of the columns.
+    fitted_on
+        Training rows.
     weight
         Of its logits, where they are added to an encoder's.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("decision", "weight")
+    OMITTED: ClassVar[tuple[str, ...]] = ("decision", "fitted_on", "weight")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = ()
 
     version: int = 1
@@ -33,4 +35,5 @@ class WordsRecord(Record, kw_only=True):
     strength: float = 0.0
     ngrams: dict[str, list[str]]
     decision: Decision | None = None
+    fitted_on: int | None = None
     weight: float = 1.0

@@ -18,8 +18,9 @@ from rankwise import config as configuration
 from rankwise.baselines import words
 from rankwise.errors import UserError
 from rankwise.methods import method_of
-from rankwise.records import Winner
+from rankwise.records import Winner, read
 from rankwise.records.result import Refit
+from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
 from rankwise.search.driver import FLOORS
 from rankwise.search.trial import load_data
@@ -43,6 +44,10 @@ def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
     counted = next((place for place in (before.path, before.adapter) if (place / words.FOLDER).is_dir()), None)
     solved_at_once = counted is not None or method_of(before.config).solved_at_once
     took = (Run(folder / FLOORS / "words") if counted == before.adapter else before).record.timing.total_s
+    if counted is not None:
+        took *= before.record.data["train"].rows / (
+            read(counted / words.FOLDER / words.DETAILS, WordsRecord).fitted_on or 1
+        )
     if requested() or not solved_at_once or until - time.time() < _SLOWER * took:
         return winner
     try:

@@ -54,12 +54,12 @@ def prepared(tree: Tree, roles: Any, solved: Sequence[Floor], folder: Path) -> t
     """Fit words that are small enough to stand beside what is trained, and take them out of its budgets.
 
     solved
-        The floors, of which words say what is counted. Where they had no time for all rows there are none beside.
+        The floors, of which words say what is counted, and in how many rows there was time to.
 
     Returns: the tree with what is left of the budgets, and seconds to be kept for the end; the tree itself and 0 without words.
     """
     floor = next((one for one in solved if one.pooling is None), None)
-    if floor is None or floor.fitted_on != len(roles.train):
+    if floor is None:
         return tree, 0.0
     started, config = time.time(), configuration.from_dict(tree)
     found = words.WordClassifier.load(folder / floor.run / words.FOLDER)
@@ -68,8 +68,9 @@ def prepared(tree: Tree, roles: Any, solved: Sequence[Floor], folder: Path) -> t
     if limit is not None:
         numbers = min(numbers, int(_SHARE * limit * found.trainable / found.shipped_bytes))
     if numbers < found.trainable:
-        until = started + floor.seconds
-        found = words.fit_again(found, roles.train.texts, roles.train.labels, until, most=numbers)
+        drawn = np.random.default_rng(config.train.seed).permutation(len(roles.train))[: found.fitted_on]
+        rows = roles.train.take(np.sort(drawn))
+        found = words.fit_again(found, rows.texts, rows.labels, started + floor.seconds, most=numbers)
     if numbers < found.trainable or (limit is not None and found.shipped_bytes > 2 * _SHARE * limit):
         return tree, 0.0
     found.save(folder / _PLACE)

@@ -59,8 +59,6 @@ class Floor:
     scores: Scores
     trainable: int
     seconds: float
-    fitted_on: int | None = None
-    """training rows, of words"""
     value: float | None = None
     """what the goal came to on validation, where it is not the accuracy"""
 
@@ -165,7 +163,7 @@ def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor
         result.metrics.validation,
         result.parameters.trainable,
         time.time() - started,
-        value=validation_value(result, run.config.train.select.metric),
+        validation_value(result, run.config.train.select.metric),
     )
 
 
@@ -190,8 +188,7 @@ def of_words(tree: Tree, roles: Any, path: Path, seconds: float | None = None) -
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
     if classifier.fitted_on is not None and classifier.fitted_on < len(roles.train):
         title += f", on {classifier.fitted_on:,} rows"
-    seconds, fitted_on = time.time() - started, classifier.fitted_on
-    return Floor(title, _inside(path), None, scores, classifier.trainable, seconds, fitted_on, value)
+    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
 
 
 def fit_words(
