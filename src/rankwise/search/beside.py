@@ -30,6 +30,7 @@ from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import goal_of
 from rankwise.search.all_rows import copied
+from rankwise.search.contest import Contestant, winner_of
 from rankwise.search.driver import FLOORS
 from rankwise.search.floors import Floor
 from rankwise.search.trial import load_data
@@ -99,12 +100,14 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> W
     found = replace(found, weight=_weight(read.logits, said, read.labels), decision=None)
     logits = (read.logits + found.weight * said).astype(np.float32)
     decision = goal.decision(logits, read.labels, read.label_names)
-    alone = before.record.metrics.validation
-    assert alone is not None
-    scores, predicted = judged.judge(decision, logits, read.labels, read.label_names, step=alone.step)
+    scored = before.record.metrics.validation
+    scores, predicted = judged.judge(
+        decision, logits, read.labels, read.label_names, step=None if scored is None else scored.step
+    )
     value = goal.value(scores, logits, read.labels, read.label_names)
     mean = float("nan") if winner.mean is None else winner.mean
-    if (goal.better(value), -scores.loss) <= (goal.better(mean), -alone.loss):
+    both = Contestant(value, _right(predicted, read.labels), fit_temperature(logits, read.labels).loss_after)
+    if winner_of([Contestant.of_run(before.path, mean), both], goal) == 0:
         return None
     run = Run(folder / FOLDER)
     _write(before, run, found, scores, decision)
@@ -123,6 +126,12 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> W
         chosen_ci95=scores.accuracy_ci95,
         mean=value,
     )
+
+
+def _right(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Shape of each: (rows,) or (rows, classes); returns (rows,)"""
+    same = predicted == labels
+    return np.asarray(same.all(axis=1)) if labels.ndim == 2 else same
 
 
 def _weight(own: np.ndarray, said: np.ndarray, labels: np.ndarray) -> float:

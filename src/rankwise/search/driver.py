@@ -28,6 +28,7 @@ from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import constraints
 from rankwise.search import spec as specs
+from rankwise.search.contest import Contestant, winner_of
 from rankwise.search.progress import Progress
 from rankwise.search.space import Point, Space
 from rankwise.search.spec import Halving
@@ -468,19 +469,17 @@ class Sweep:
     # --- the end --------------------------------------------------------------------------------------
 
     def _or_floor(self, winner: Winner) -> Winner:
-        """The winner, or the floor of `auto` that is better by the goal, of equals by the loss."""
+        """The winner, or the floor of `auto` that validation prefers to it."""
         lowest = self._best_floor()
-        return winner if lowest is None or self._by_goal(lowest) <= self._by_goal(winner) else lowest
+        return winner if lowest is None else self._preferred([winner, lowest])
 
     def _best_floor(self) -> Winner | None:
         floors = self.origin.floors if self.origin is not None else []
-        return msgspec.structs.replace(max(floors, key=self._by_goal)) if floors else None
+        return msgspec.structs.replace(self._preferred(floors)) if floors else None
 
-    def _by_goal(self, one: Winner) -> tuple[float, float]:
-        """The higher the better: the goal, then the loss."""
-        scores = Run(self.folder / one.run).record.metrics.validation
-        assert scores is not None
-        return goal_of(self.spec.metric).better(math.nan if one.mean is None else one.mean), -scores.loss
+    def _preferred(self, found: Sequence[Winner]) -> Winner:
+        read = [Contestant.of_run(self.folder / one.run, math.nan if one.mean is None else one.mean) for one in found]
+        return found[winner_of(read, goal_of(self.spec.metric))]
 
 
 def _check_evaluates(config: Config) -> None:

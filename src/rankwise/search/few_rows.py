@@ -36,6 +36,7 @@ from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import PLAIN, Goal
 from rankwise.scoring.paired import mcnemar
 from rankwise.search import bases
+from rankwise.search.contest import CHANCE
 from rankwise.search.designs import ALL, FITTED, usual_rate
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.trial import load_data
@@ -53,8 +54,6 @@ _FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
 _OF_A_FOLD = 0.3
 """of a contender's time, for its first fold, which ends a little later than it is told to"""
-_CHANCE = 0.05
-"""that a split of rows as uneven comes about where two are equal"""
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
 _LENGTHS, _SURE_LENGTH = (16, 24, 32, 48, 72, 108, 160), 72
 """of contrastive runs, in steps, of which the folds choose: pairs are learnt by heart, on some data after a third of the steps
@@ -300,7 +299,7 @@ def choose(found: Sequence[Standing], goal: Goal) -> Standing:
     first = found[0]
     best = max(found, key=lambda one: (goal.better(one.scores.value(goal.text)), -one.scores.loss))
     gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
-    return best if gained > lost and mcnemar(gained, lost) < _CHANCE else first
+    return best if gained > lost and mcnemar(gained, lost) < CHANCE else first
 
 
 def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
