@@ -48,6 +48,7 @@ def test_the_larger_is_taken_where_its_features_say_more(choose, larger):
     assert name == str(larger)
     assert measured[-1] == str(larger)
     assert "frozen features" in lines[0]
+    assert "is taken, which takes 1.0 times as long a text; model.name=" in lines[1]
 
 
 @pytest.mark.parametrize("features", [(0.8, 0.4), (0.9, 0.6)])
