@@ -5,6 +5,7 @@ import gc
 import itertools
 import os
 import random
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -75,6 +76,19 @@ def _slow_first(items, workers):
     return [*ordered, *others]
 
 
+_imported = 0
+"""modules there were when objects were last set apart"""
+
+
+def pytest_runtest_logfinish():
+    """Set what a test has imported apart: every run collects what it leaves, and need not walk through half a million objects."""
+    global _imported
+    if len(sys.modules) > _imported + 50:
+        gc.collect()
+        gc.freeze()
+        _imported = len(sys.modules)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
     """Token files of the tests go to a folder of their own; packages that were fetched and kernels that were compiled, named by
@@ -128,8 +142,6 @@ def tiny_model(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    gc.collect()
-    gc.freeze()  # every run collects what it leaves: it need not walk through what has been imported
     return folder
 
 

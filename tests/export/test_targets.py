@@ -45,6 +45,7 @@ def graph_logits(made: subject.Subject, folder) -> np.ndarray:
 
 
 @needs_onnx
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", SHAPES)
 def test_every_family_as_a_graph(family, bases, adapter_of, tmp_path):
@@ -53,6 +54,7 @@ def test_every_family_as_a_graph(family, bases, adapter_of, tmp_path):
 
 
 @needs_onnx
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("case", METHODS)
 def test_every_method_as_a_graph(case, bases, adapter_of, tmp_path):

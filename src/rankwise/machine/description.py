@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -49,6 +50,7 @@ def peak_mb() -> float:
     return round(used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6, 1)
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -56,6 +58,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def cpu() -> str:
     """The processor's name."""
     info = Path("/proc/cpuinfo")
@@ -66,8 +69,9 @@ def cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def _commit() -> str | None:
-    """The commit of Rankwise itself when it runs from a checkout."""
+    """The commit of Rankwise itself when it runs from a checkout: as it was when this process first asked."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None

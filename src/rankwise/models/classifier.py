@@ -67,7 +67,12 @@ class ReferenceClassifier(nn.Module):
 
     def set_step(self, step: int) -> None:
         """Seed torch's generators from (seed, step); torch mixes the bits of neighbouring seeds well."""
-        torch.manual_seed((self.seed << 32) + step)
+        seed = (self.seed << 32) + step
+        # torch.manual_seed traces the stack for every kind of accelerator that is not there.
+        if next(self.model.parameters()).device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Shape: (texts, classes)"""

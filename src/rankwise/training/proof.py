@@ -59,8 +59,10 @@ class Live:
 
         Raises: RuntimeError when it has not.
         """
-        live = self._built_anew() if self._logits is None else self._logits
-        gc.collect()  # a PEFT model and its assembly know each other
+        live = self._logits
+        if live is None:
+            live = self._built_anew()
+            gc.collect()  # a PEFT model and its assembly know each other
         saved, job = saving.read(self._job.run.adapter), self._job
 
         precision, engine = self._compared.model.precision, job.plan.engine
