@@ -117,6 +117,9 @@ def test_auto_stopped_ends_with_the_best_so_far_and_goes_on(tiny_model, news, tm
     record = json.loads((out / "search.json").read_text())
     assert record["status"] == "finished"
     assert record["winner"]["mean"] >= before
+    runs = [rankwise.Run(path.parent) for path in out.glob("**/trials/*/config.yaml")]
+    assert {run.config.train.steps for run in runs} == {100}, "steps that the user named, after a resume too"
+    assert not (out / "again").exists()
 
 
 @pytest.mark.sampled(2, of="searches that are stopped")
