@@ -116,8 +116,22 @@ def test_threads_are_the_predictors_own(adapt, texts, monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: predictor.logits(texts), range(16)))
         assert torch.get_num_threads() == before
-    with pytest.raises(UserError, match="threads is 0"):
-        rankwise.load(adapt("other"), threads=0)
+    folder = adapt("other")
+    for number in (0, -1, 10**6, 1.5, "2", True):  # a million once ended in a panic of the tokenizer's pool
+        with pytest.raises(UserError, match=f"threads is {number!r}, expected"):
+            rankwise.load(folder, threads=number)
+        with pytest.raises(UserError, match=f"threads is {number!r}, expected"):
+            rankwise.load_many([folder], threads=number)
+
+
+def test_a_pickle_of_several_loads_them_again(adapt, texts, tmp_path, monkeypatch):
+    many = rankwise.load_many({"one": adapt("a"), "two": adapt("b")}, precision="fp32", threads=1)
+    kept = pickle.dumps(many)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(kept)
+    assert (again.names, again.threads, again.precision) == (["one", "two"], 1, "fp32")
+    for name, logits in many.logits(texts).items():
+        assert np.array_equal(again.logits(texts)[name], logits)
 
 
 _FAULTS = """

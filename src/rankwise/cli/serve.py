@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--workers is {args.workers}, expected 1 or more")
     if not 0 < args.port < 65_536:
         raise UserError(f"--port is {args.port}, expected 1 to 65535")
-    if args.threads is not None and args.threads < 1:
-        raise UserError(f"--threads is {args.threads}, expected 1 or more")
+    from rankwise.machine.threads import check
     from rankwise.serve.running import Serving, place_of, server_of, workers_of
 
+    check(args.threads, "--threads")
     named = _named(args.runs)
     if not named and not args.models_folder:
         raise UserError("nothing to serve: name a run, or --models-folder")

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,12 @@ class ManyPredictors:
     def names(self) -> list[str]:
         """Of the classifiers, in the order they were added."""
         return list(self.loaded)
+
+    def __reduce__(self) -> Any:
+        """Its pickle is the paths that it was loaded from, as a predictor's is."""
+        runs = {name: loaded.saved.adapter.folder.resolve() for name, loaded in self.loaded.items()}
+        options = {name: getattr(self, name) for name in ("base", "precision", "engine", "threads", "calibrated")}
+        return partial(load_many, runs, **options), ()
 
     # --- coming and going -----------------------------------------------------------------------------
 
@@ -260,6 +267,9 @@ def load_many(
 
     Raises: UserError when one of them cannot be loaded, or two have one name.
     """
+    from rankwise.machine.threads import check
+
+    check(threads)
     many = ManyPredictors(precision, engine, threads, calibrated, base)
     named = dict(runs) if isinstance(runs, Mapping) else _named(runs)
     for name, path in named.items():

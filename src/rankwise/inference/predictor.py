@@ -219,9 +219,9 @@ def predictor_of(
 ) -> Predictor:
     """`load` of what has been read already."""
     from rankwise.inference.classifier import load_classifier
+    from rankwise.machine.threads import check
 
-    if threads is not None and threads < 1:
-        raise UserError(f"threads is {threads}, expected 1 or more")
+    check(threads)
     if calibrated and saved.temperature is None:
         raise UserError(f"{saved.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run")
     return Predictor(

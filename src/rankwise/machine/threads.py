@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from rankwise.errors import UserError
+
+_A_PROCESSOR = 16
+"""threads at most: more of them only wait for their turn, and a system that gives no more ends the process"""
 _lock = threading.Lock()
 _inside = 0
 _of_host = 0
+
+
+def check(threads: object, called: str = "threads") -> None:
+    """Refuse what is no number of threads; None is the host's.
+
+    Raises: UserError.
+    """
+    most = _A_PROCESSOR * (os.cpu_count() or 1)
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= most):
+        raise UserError(f"{called} is {threads!r}, expected a whole number from 1 to {most}")
 
 
 @contextmanager
