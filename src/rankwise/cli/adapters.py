@@ -9,7 +9,7 @@ rankwise adapters convert DIR    make adapter_model.safetensors of an adapter_mo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rankwise.cli import common
@@ -74,7 +74,7 @@ def _info(args: argparse.Namespace) -> None:
         print(f"it does not fit its base: {told['reason']}")
 
 
-def _line(told: dict[str, Any]) -> str:
+def _line(told: Mapping[str, Any]) -> str:
     kind = "DORA" if told["dora"] else told["kind"]
     rank = f" of rank {told['rank']}" if told["rank"] else ""
     classes = f", {told['classes']} classes" if told["classes"] else ""

@@ -8,7 +8,7 @@ probabilities on the training texts (Hinton et al. 2015).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
     )
 
 
-def _judged(subject: Subject, weights: dict[str, Any], folder: Path) -> tuple[list[str], dict[str, Any]]:
+def _judged(subject: Subject, weights: Mapping[str, Any], folder: Path) -> tuple[list[str], dict[str, Any]]:
     rows = subject.validation
     if rows is None:
         return ["Unjudged: the validation rows cannot be read again."], {"tried": []}
@@ -115,7 +115,7 @@ def _judged(subject: Subject, weights: dict[str, Any], folder: Path) -> tuple[li
     return [judgement.told()], {"tried": [judgement.to_dict()]}
 
 
-def _answer(weights: dict[str, Any], subject: Subject, texts: Sequence[str]) -> Floats:
+def _answer(weights: Mapping[str, Any], subject: Subject, texts: Sequence[str]) -> Floats:
     """The logits by numpy, as `predict.py` computes them. Shape: (texts, classes)"""
     tokens = encode(list(texts), subject.saved.tokenizer, subject.saved.max_length)
     vectors = weights["vectors"].astype(np.float32)

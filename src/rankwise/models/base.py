@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,13 @@ def base_model(
     return with_pooled_head(base, encoder).float()
 
 
-def _shape_config(encoder: Encoder, labels: dict[str, Any]) -> Any:
+def _shape_config(encoder: Encoder, labels: Mapping[str, Any]) -> Any:
     """The transformers configuration of an encoder whose weights are not wanted."""
     shape = {k: v for k, v in encoder.hf_config.items() if k not in ("model_type", "architectures", "auto_map")}
     return AutoConfig.for_model(encoder.model_type, **{**shape, **labels})
 
 
-def _check_report(report: dict[str, Any], encoder: Encoder, folder: Path) -> None:
+def _check_report(report: Mapping[str, Any], encoder: Encoder, folder: Path) -> None:
     """Refuse weights that leave any of the encoder random: only the head may be new."""
     head = set(encoder.family.head_modules)
     mismatched = [entry[0] if isinstance(entry, (tuple, list)) else entry for entry in report["mismatched_keys"]]

@@ -131,7 +131,7 @@ def _svg(chart: Chart, palette: Palette) -> str:
     return text.getvalue()
 
 
-def _no_date(ending: str) -> dict[str, Any]:
+def _no_date(ending: str) -> dict[str, None]:
     """Equal results give equal files."""
     return {"Date": None} if ending == "svg" else {}
 

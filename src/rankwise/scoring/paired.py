@@ -19,6 +19,8 @@ from rankwise.scoring.intervals import Interval, bootstrap
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+ALPHA = 0.05
+"""the chance of even one false rejection that a family of tests may have"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def bootstrap_difference(only_a: int, only_b: int, rows: int, *, seed: int = 0) 
 def holm(p: ArrayLike) -> Floats:
     """Probabilities corrected for the number of tests made together (Holm 1979). Shape: (tests,) -> (tests,)
 
-    Rejecting those below alpha keeps the chance of even one false rejection below alpha.
+    Rejecting those below ALPHA keeps the chance of even one false rejection below it.
     """
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -116,11 +118,11 @@ def compare_all(correct: Bools, names: Sequence[str]) -> list[Pair]:
     ]
 
 
-def best_group(correct: Bools, *, best: int | None = None, alpha: float = 0.05) -> list[int]:
+def best_group(correct: Bools, *, best: int | None = None) -> list[int]:
     """The models whose accuracy is not distinguishable from the best one's, best first.
 
     The best is named by the same rows, so any model could have been it: the family corrected for is every
-    pair. The best against the rest alone would find differences among equal models more often than alpha.
+    pair. The best against the rest alone would find differences among equal models more often than ALPHA.
 
     Args:
         correct: which rows each model has right. Shape: (models, rows)
@@ -131,10 +133,10 @@ def best_group(correct: Bools, *, best: int | None = None, alpha: float = 0.05) 
     """
     only = _only(correct)
     upper = np.triu_indices(len(correct), k=1)
-    return _not_apart(correct.sum(axis=1), mcnemar(only[upper], only.T[upper]), best, alpha)
+    return _not_apart(correct.sum(axis=1), mcnemar(only[upper], only.T[upper]), best)
 
 
-def best_group_by(value: ArrayLike, redrawn: ArrayLike, *, best: int, alpha: float = 0.05) -> list[int]:
+def best_group_by(value: ArrayLike, redrawn: ArrayLike, *, best: int) -> list[int]:
     """`best_group` by any score, through its bootstrap over rows: a pair's difference against its own spread.
 
     Args:
@@ -148,10 +150,10 @@ def best_group_by(value: ArrayLike, redrawn: ArrayLike, *, best: int, alpha: flo
     i, j = np.triu_indices(len(scores), k=1)
     apart, spread = np.abs(scores[i] - scores[j]), (draws[i] - draws[j]).std(axis=1)
     ratio = np.divide(apart, spread, out=np.where(apart > 0, np.inf, 0.0), where=spread > 0)
-    return _not_apart(scores, 2.0 * ndtr(-ratio), best, alpha)
+    return _not_apart(scores, 2.0 * ndtr(-ratio), best)
 
 
-def _not_apart(scores: NDArray[Any], p: Floats, best: int | None, alpha: float) -> list[int]:
+def _not_apart(scores: NDArray[Any], p: Floats, best: int | None) -> list[int]:
     """The models that no test of a family tells apart from the best.
 
     p: of every pair, in the order of the upper triangle.
@@ -161,7 +163,7 @@ def _not_apart(scores: NDArray[Any], p: Floats, best: int | None, alpha: float) 
     corrected = np.ones((len(scores), len(scores)))
     corrected[np.triu_indices(len(scores), k=1)] = holm(p)
     corrected = np.minimum(corrected, corrected.T)
-    return [first, *(i for i in order if i != first and corrected[first, i] > alpha)]
+    return [first, *(i for i in order if i != first and corrected[first, i] > ALPHA)]
 
 
 def agreement(predicted: NDArray[Any]) -> Floats:

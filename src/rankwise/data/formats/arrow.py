@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Parquet(_Batches):
 class Arrow(_Batches):
     """One or more Arrow files, in the file or the stream format."""
 
-    def __init__(self, files: Sequence[Opener], name: str, features: dict[str, Any] | None = None) -> None:
+    def __init__(self, files: Sequence[Opener], name: str, features: Mapping[str, Any] | None = None) -> None:
         super().__init__(name)
         self._files = list(files)
         self.facts = ["Arrow"]
@@ -150,7 +150,7 @@ def class_names(metadata: bytes | None) -> dict[str, tuple[str, ...]]:
         return {}
 
 
-def _of_features(features: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def _of_features(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     inner = {
         column: feature.get("feature") or feature for column, feature in features.items() if isinstance(feature, dict)
     }
