@@ -82,6 +82,18 @@ def test_a_contrastive_run_goes_on_where_it_was_interrupted(config, tmp_path, mo
     assert equal(train(tree, out=tmp_path / "cut", resume=True), whole)
 
 
+@pytest.mark.parametrize("evaluate", [True, False])
+def test_what_is_left_of_an_interrupted_run_answers_by_a_fitted_head(config, tmp_path, monkeypatch, evaluate):
+    tree = with_keys(
+        config, train__objective="contrastive", train__steps=40, train__eval_every=40 if evaluate else None
+    )
+    tree = with_keys(tree, train__evaluate=evaluate, head__penalty="auto")
+    interrupt_after(monkeypatch, 6)
+    with pytest.raises(KeyboardInterrupt):
+        train(tree, out=tmp_path / "cut")
+    assert rankwise.load(tmp_path / "cut").predict(["the striker scored a goal"]) == ["sport"]
+
+
 def test_answers_on_the_way_are_those_of_the_shorter_run(config, news):
     keys = {"train__schedule": "constant", "train__warmup_steps": 2, "train__warmup_ratio": None}
     tree = with_keys(config, train__objective="contrastive", train__steps=8, train__learning_rate=3e-3, **keys)

@@ -301,7 +301,7 @@ def _of_few_rows(
     lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *folds_lines(found, standing)]
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
     record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single)
-    return _interrupted(record, folder) if stopped else record
+    return _interrupted(record, folder) if stopped or stop.requested else record
 
 
 def _interrupted(record: SearchRecord, folder: Path) -> SearchRecord:

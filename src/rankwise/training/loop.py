@@ -128,7 +128,7 @@ class Loop:
         self._take_steps(progress, stop, until, deadline)
         if self.average is not None and self.state.step:
             self.average.put()
-        if self.fitted_head is not None and self.validation is None and not self.asked_to_stop:
+        if self.fitted_head is not None and self.state.step and not self.state.best:  # which has a fitted one
             self.fitted_head.fit(self.state)
         return self.state
 
