@@ -81,17 +81,31 @@ private:
 
     template <int VECTORS, long COUNT>
     void block(const Number* rows, long stride, const Number* panel, long depth) {
-        Vector sums[COUNT][VECTORS];
-        for (int i = 0; i < COUNT; ++i)
-            for (int j = 0; j < VECTORS; ++j) sums[i][j] = fresh_ ? Vector{} : ::load(place_ + i * stride_ + j * LANES);
+        Vector sums[COUNT][VECTORS];  // stays in registers where loops over it are unrolled before all else
+        if (fresh_) {
+#pragma GCC unroll 16
+            for (int i = 0; i < COUNT; ++i)
+#pragma GCC unroll 4
+                for (int j = 0; j < VECTORS; ++j) sums[i][j] = Vector{};
+        } else {
+#pragma GCC unroll 16
+            for (int i = 0; i < COUNT; ++i)
+#pragma GCC unroll 4
+                for (int j = 0; j < VECTORS; ++j) sums[i][j] = ::load(place_ + i * stride_ + j * LANES);
+        }
         for (long k = 0; k < depth; k += DEPTH) {
             Vector words[VECTORS];
+#pragma GCC unroll 4
             for (int j = 0; j < VECTORS; ++j) words[j] = read<Vector>(panel + j * LANES * DEPTH);
+#pragma GCC unroll 16
             for (int i = 0; i < COUNT; ++i)
+#pragma GCC unroll 4
                 for (int j = 0; j < VECTORS; ++j) sums[i][j] = add_word(sums[i][j], rows + i * stride + k, words[j]);
             panel += VECTORS * LANES * DEPTH;
         }
+#pragma GCC unroll 16
         for (int i = 0; i < COUNT; ++i)
+#pragma GCC unroll 4
             for (int j = 0; j < VECTORS; ++j) store(place_ + i * stride_ + j * LANES, sums[i][j]);
     }
 
