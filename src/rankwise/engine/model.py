@@ -25,7 +25,7 @@ from rankwise.engine.frozen import FrozenLinear, hold
 from rankwise.engine.fused import ACTIVATIONS, Kernels, Lookup, numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
 from rankwise.engine.native.backend import Backend, BackendKernels, Choice, choose
-from rankwise.engine.native.layer import NativeLayer, NativePass
+from rankwise.engine.native.layer import NativeLayer, NativePass, through
 from rankwise.engine.native.several import PassOwners
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer
@@ -259,13 +259,13 @@ class FastClassifier(nn.Module):
             for layer in layers:
                 x, low = layer(x, low, shared)
             return x, low
-        native = NativePass(shared, owners)
+        natives = []
         for layer in layers:
             if layer not in self._native:
                 assert isinstance(layer, EncoderLayer | PreNormLayer)
                 self._native[layer] = NativeLayer(layer, self.backend)
-            x, low = self._native[layer](x, low, native)
-        return x, low
+            natives.append(self._native[layer])
+        return through(natives, x, low, NativePass(shared, owners))
 
     def _apply(self, fn: Any, recurse: bool = True) -> FastClassifier:
         self._native = {}  # tensors may move

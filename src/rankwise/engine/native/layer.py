@@ -110,18 +110,10 @@ class NativeLayer:
         self._set_norm(self.structure.attention_norm, layer.attention_norm, layer.sizes.attention_output_dropout)
         self._set_norm(self.structure.ffn_norm, layer.ffn_norm, layer.sizes.hidden_dropout)
 
-    def __call__(self, x: Tensor, low: Tensor, shared: NativePass) -> tuple[Tensor, Tensor]:
-        """See `layer.EncoderLayer.forward`. In fp32 x and low are one, before and after, and where norms come first."""
-        trained = [getattr(module, name) for module, _, name, _ in self._trained]
-        low = low if self.both else x
-        if self.relative is not None:
-            trained.append(shared.distances(self.relative).rows)
-        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, low, *trained))
-        if self.both:
-            both: tuple[Tensor, Tensor] = Through.apply(self, shared, keep, x, low, *trained)  # type: ignore[no-untyped-call]
-            return both
-        out: Tensor = Through.apply(self, shared, keep, x, None, *trained)[0]  # type: ignore[no-untyped-call]
-        return out, out
+    def trained(self, shared: NativePass) -> list[Tensor]:
+        """What may train of the layer, and rows of distances, in the order of `point`."""
+        tensors = [getattr(module, name) for module, _, name, _ in self._trained]
+        return tensors if self.relative is None else [*tensors, shared.distances(self.relative).rows]
 
     def rows(self, shared: NativePass) -> int:
         """Of the result."""
@@ -188,62 +180,110 @@ class NativeLayer:
             setattr(place, name, where(tensor, shape))
 
 
+def through(layers: Sequence[NativeLayer], x: Tensor, low: Tensor, shared: NativePass) -> tuple[Tensor, Tensor]:
+    """Some layers, one after the other; see `layer.EncoderLayer.forward`. In fp32 x and low are one, before and after, and where
+    norms come first.
+    """
+    if not layers:
+        return x, low
+    tensors = [tensor for layer in layers for tensor in layer.trained(shared)]
+    both = layers[0].both
+    keep = torch.is_grad_enabled()
+    out, out_low = Through.apply(layers, shared, keep, x, low if both else None, *tensors)  # type: ignore[no-untyped-call]
+    return out, out_low if both else out
+
+
 class Through(torch.autograd.Function):
-    """A layer's forward and backward. Without `low` it is x, and so are the results' copies."""
+    """Layers' forward and backward: one node of autograd for all, whose own work would be as long as a small layer's
+    (a tenth of a millisecond each way). Without `low` it is x, and so are the results' copies.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, layer: NativeLayer, shared: NativePass, keep: bool, x: Tensor, low: Tensor | None, *trained: Tensor
+        ctx: Any,
+        layers: Sequence[NativeLayer],
+        shared: NativePass,
+        keep: bool,
+        x: Tensor,
+        low: Tensor | None,
+        *tensors: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        backend = layer.backend
-        x = x.contiguous()
-        out = x.new_empty(layer.rows(shared), layer.hidden)
-        out_low = None if low is None else torch.empty_like(out, dtype=low.dtype)
-        low = None if layer.rotary is not None else x if low is None else low.contiguous()
-        with layer.turn:
-            alive = layer.point(trained, shared)
-            numbers, size = backend.layer_sizes(layer.structure, shared.structure)
-            drawn = None if shared.stream is None else shared.stream.draw(numbers)
-            kept = torch.empty(size, dtype=torch.uint8) if keep else None
-            backend.call(
-                "forward_pass",
-                *(
-                    byref(layer.structure),
-                    byref(shared.structure),
-                    address(drawn),
-                    place_of(x, shape=(shared.tokens, layer.hidden)),
-                    None if low is None else place_of(low, backend.precision, (shared.tokens, layer.hidden)),
-                ),
-                *(address(kept), address(out), address(out_low)),
-            )
-            del alive
-        if keep:
-            ctx.layer, ctx.shared = layer, shared
-            ctx.save_for_backward(low, kept, drawn, *trained)
+        ctx.layers, ctx.shared, ctx.trains = layers, shared, []
+        x, low = x.contiguous(), None if low is None else low.contiguous()
+        trains, rest = keep and any(ctx.needs_input_grad[3:5]), list(tensors)
+        saved: list[Tensor | None] = []
+        for layer in layers:
+            count = len(layer.trained(shared))
+            trained, rest = rest[:count], rest[count:]
+            ctx.trains.append(trains)
+            trains = trains or (keep and any(tensor.requires_grad for tensor in trained))
+            out = x.new_empty(layer.rows(shared), layer.hidden)
+            out_low = None if low is None else torch.empty_like(out, dtype=low.dtype)
+            read = None if layer.rotary is not None else x if low is None else low
+            kept, drawn = _forward(layer, shared, trained, x, read, trains, out, out_low)
+            saved += [read, kept, drawn] if trains else [None, None, None]
+            x, low = out, out_low
+        if trains:
+            ctx.save_for_backward(*saved, *tensors)
             ctx.set_materialize_grads(False)
-        return out, out_low
+        return x, low
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
-        layer, shared = ctx.layer, ctx.shared
-        low, kept, drawn, *trained = ctx.saved_tensors
-        _, _, _, needs_x, needs_low, *needs = ctx.needs_input_grad
+        layers, shared = ctx.layers, ctx.shared
+        saved, tensors = ctx.saved_tensors[: 3 * len(layers)], ctx.saved_tensors[3 * len(layers) :]
+        needs = ctx.needs_input_grad[5:]
+        gradients = [torch.empty_like(one) if need else None for one, need in zip(tensors, needs, strict=True)]
         grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
-        gradients = [torch.empty_like(one) if need else None for one, need in zip(trained, needs, strict=True)]
-        below = needs_x or needs_low
-        grad_x = torch.empty(shared.tokens, layer.hidden) if below else None
-        grad_below = torch.empty_like(low) if below and low is not None else None
-        with layer.turn:
-            layer.point(trained, shared)
-            layer.point_to_gradients(gradients)
-            layer.backend.call(
-                "backward_pass",
-                *(byref(layer.structure), byref(shared.structure), address(drawn), address(low), address(kept)),
-                *(address(one) for one in (grad, grad_low, grad_x, grad_below)),
-            )
-        if not layer.both and low is not None:  # the gradient of x and low together
-            grad_x, grad_below = grad_below, None
-        return None, None, None, grad_x, grad_below, *gradients
+        end = len(tensors)
+        for index in range(len(layers) - 1, -1, -1):
+            layer, (low, kept, drawn) = layers[index], saved[3 * index : 3 * index + 3]
+            start = end - len(layer.trained(shared))
+            below = ctx.trains[index]
+            grad_x = torch.empty(shared.tokens, layer.hidden) if below else None
+            grad_below = torch.empty_like(low) if below and low is not None else None
+            with layer.turn:
+                alive = layer.point(tensors[start:end], shared)
+                layer.point_to_gradients(gradients[start:end])
+                layer.backend.call(
+                    "backward_pass",
+                    *(byref(layer.structure), byref(shared.structure), address(drawn), address(low), address(kept)),
+                    *(address(one) for one in (grad, grad_low, grad_x, grad_below)),
+                )
+                del alive
+            if not layer.both and low is not None:  # the gradient of x and low together
+                grad_x, grad_below = grad_below, None
+            grad, grad_low, end = grad_x, grad_below, start
+            if not below:
+                break
+        return None, None, None, grad, grad_low, *gradients
+
+
+def _forward(
+    layer: NativeLayer,
+    shared: NativePass,
+    trained: Sequence[Tensor],
+    x: Tensor,
+    read: Tensor | None,
+    keep: bool,
+    out: Tensor,
+    out_low: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """One layer's call. Returns: what its backward call needs, and the random numbers of its masks"""
+    backend, shape = layer.backend, (shared.tokens, layer.hidden)
+    with layer.turn:
+        alive = layer.point(trained, shared)
+        numbers, size = backend.layer_sizes(layer.structure, shared.structure)
+        drawn = None if shared.stream is None else shared.stream.draw(numbers)
+        kept = torch.empty(size, dtype=torch.uint8) if keep else None
+        backend.call(
+            "forward_pass",
+            *(byref(layer.structure), byref(shared.structure), address(drawn), place_of(x, shape=shape)),
+            None if read is None else place_of(read, backend.precision, shape),
+            *(address(kept), address(out), address(out_low)),
+        )
+        del alive
+    return kept, drawn
 
 
 def _dropout(rate: float) -> structures.Dropout:
