@@ -124,7 +124,7 @@ print("all equal")
     ("library_of", "flags", "complaint"),
     [
         ("libasan.so", ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], "AddressSanitizer"),
-        ("libtsan.so", ["-fsanitize=thread", "-DTHREADS_OF_OUR_OWN"], "kernels-scalar-"),
+        ("libtsan.so", ["-fsanitize=thread"], "kernels-scalar-"),
     ],
     ids=["addresses and undefined behaviour", "threads"],
 )

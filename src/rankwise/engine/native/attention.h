@@ -240,9 +240,9 @@ void for_every_head(const Heads& h, bool backward, const Body& body) {
     const auto starts = starts_of(h);
     const long together = backward && h.relative.rows ? h.texts : 1;
     Parts parts(h.texts * h.heads / together);
-    in_parallel(HeadMemory(h, backward, nullptr).bytes, [&](const Worker& worker) {
+    in_parallel(HeadMemory(h, backward, nullptr).bytes, [&](char* own) {
         [[maybe_unused]] const Sums::Session session;
-        const HeadMemory memory(h, backward, worker.memory);
+        const HeadMemory memory(h, backward, own);
         for (long part; (part = parts.next()) >= 0;)
             for (long text = 0; text < together; ++text) body(Place(h, starts, part + text * h.heads), memory, part % h.heads);
         fence();

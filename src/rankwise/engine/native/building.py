@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FLAGS = (
-    *("-O3", "-std=c++17", "-fPIC", "-shared"),
+    *("-O3", "-std=c++17", "-fPIC", "-shared", "-pthread"),
     # Products and sums in one rounding where the processor has it; panels are read as words.
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing"),
     *("-Wno-psabi", "-Wno-uninitialized", "-Wno-maybe-uninitialized"),
@@ -84,9 +84,6 @@ def kept(compiler: str, unit: str, folder: Path, flags: Sequence[str] = ()) -> P
 
 def build(compiler: str, unit: str, target: Path, flags: Sequence[str] = ()) -> None:
     """Compile a unit into a shared library, which appears whole or not at all.
-
-    OpenMP's functions are not linked: they are found in the library that torch has loaded, so that both share one pool of
-    threads.
 
     Raises: subprocess.CalledProcessError when the compiler does not know the processor's instructions.
     """

@@ -13,10 +13,10 @@ constexpr long ROWS_AT_A_TIME = 32;
 template <class Body>
 void for_every_row(long rows, long columns, const Body& body) {
     Parts parts((rows + ROWS_AT_A_TIME - 1) / ROWS_AT_A_TIME);
-    in_parallel(columns * sizeof(float), [&](const Worker& worker) {
+    in_parallel(columns * sizeof(float), [&](char* own) {
         for (long part; (part = parts.next()) >= 0;)
             for (long row = part * ROWS_AT_A_TIME; row < std::min(rows, (part + 1) * ROWS_AT_A_TIME); ++row)
-                body(row, reinterpret_cast<float*>(worker.memory));
+                body(row, reinterpret_cast<float*>(own));
         fence();
     });
 }
@@ -151,11 +151,10 @@ inline void scaled(const Number* x, const float* gain, const float* bias, long r
 // columns are zero before.
 template <class Body>
 void over_rows(long rows, long columns, float* sums, const Body& body) {
-    in_parallel(0, [&](const Worker& worker) {
-        const Columns mine(worker, columns);
-        std::memset(sums + mine.from, 0, (mine.to - mine.from) * sizeof(float));
+    over_shares(columns, 0, [&](char*, long from, long to) {
+        std::memset(sums + from, 0, (to - from) * sizeof(float));
         for (long row = 0; row < rows; ++row)
-            for (long j = mine.from; j < mine.to; j += LANES) body(row, j);
+            for (long j = from; j < to; j += LANES) body(row, j);
     });
 }
 

@@ -63,8 +63,8 @@ struct EightBitRows {
     EightBitRows(const Product& p, const EightBits& w) : numbers(p.count * p.depth()), scales(p.count) {
         const long depth = p.depth();
         Parts parts((p.count + Sums::ROWS - 1) / Sums::ROWS);
-        in_parallel(depth * sizeof(float), [&](const Worker& worker) {
-            float* const row = reinterpret_cast<float*>(worker.memory);
+        in_parallel(depth * sizeof(float), [&](char* own) {
+            float* const row = reinterpret_cast<float*>(own);
             for (long part; (part = parts.next()) >= 0;)
                 for (long i = part * Sums::ROWS; i < std::min(p.count, (part + 1) * Sums::ROWS); ++i)
                     round(p.x + i * p.stride, p.transposed ? w.scales : nullptr, depth, row, i);

@@ -188,9 +188,9 @@ void over_columns(const Product& p, long size, const Body& body) {
     const long all = p.columns() / Sums::COLUMNS, threads = allowed_threads, share = sizes.most * threads;
     const long count = (p.columns() + share - 1) / share * threads;
     Parts parts(count);
-    in_parallel(sizes.bytes, [&](const Worker& worker) {
+    in_parallel(sizes.bytes, [&](char* own) {
         [[maybe_unused]] const Sums::Session session;
-        const PartMemory memory(p, size, worker.memory);
+        const PartMemory memory(p, size, own);
         for (long part; (part = parts.next()) >= 0;) {
             const long from = all * part / count * Sums::COLUMNS, to = all * (part + 1) / count * Sums::COLUMNS;
             if (from < to) body(memory, from, to);
@@ -230,9 +230,9 @@ inline void down(const Number* x, long stride, long count, long depth, const Mas
     };
     Keeper sizes{nullptr};
     memory_of(sizes);
-    in_parallel(sizes.used, [&](const Worker& worker) {
+    in_parallel(sizes.used, [&](char* own) {
         [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{worker.memory};
+        Keeper keeper{own};
         const auto [memory, sums] = memory_of(keeper);
         for (long part; (part = parts.next()) >= 0;) {
             const long row = part * Sums::ROWS, here = std::min(Sums::ROWS, count - row);
@@ -254,14 +254,20 @@ inline void down(const Number* x, long stride, long count, long depth, const Mas
     });
 }
 
-// The columns that are a thread's, in whole vectors: each thread sums columns of its own, so that sums over rows are made in
-// one order whatever the number of threads.
-struct Columns {
-    static constexpr long STEP = 32;  // widths are multiples of it
-    long from, to;
-    Columns(const Worker& worker, long columns)
-        : from(columns / STEP * worker.number / worker.count * STEP), to(columns / STEP * (worker.number + 1) / worker.count * STEP) {}
-};
+// `body(own, from, to)` for shares of the columns, as many as there may be threads, in whole vectors, with the thread's own
+// memory: a column's sum over rows is one share's, so that it is made in one order whatever the number of threads.
+template <class Body>
+void over_shares(long columns, size_t bytes, const Body& body) {
+    constexpr long STEP = 32;  // widths are multiples of it
+    const long count = allowed_threads;
+    Parts parts(count);
+    in_parallel(bytes, [&](char* own) {
+        for (long part; (part = parts.next()) >= 0;) {
+            const long from = columns / STEP * part / count * STEP, to = columns / STEP * (part + 1) / count * STEP;
+            if (from < to) body(own, from, to);
+        }
+    });
+}
 
 // out (rank, columns), fp32 = low^T (rank, count) dropout(x) (count, columns); low's rows are `low_stride` numbers, and so
 // many rows may be written.
@@ -277,24 +283,23 @@ inline void outer(const Number* low, long low_stride, long rank, const Number* x
     };
     Keeper sizes{nullptr};
     memory_of(sizes);
-    in_parallel(sizes.used, [&](const Worker& worker) {
+    over_shares(columns, sizes.used, [&](char* own, long from, long to) {
         [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{worker.memory};
+        Keeper keeper{own};
         const auto [dropped, panel] = memory_of(keeper);
-        const Columns mine(worker, columns);
-        const long width = mine.to - mine.from;
-        for (long start = 0; start < count && width; start += CHUNK) {
+        const long width = to - from;
+        for (long start = 0; start < count; start += CHUNK) {
             const long here = std::min(CHUNK, count - start), depth = up(here, Sums::DEPTH);
-            const Number* rows = x + start * stride + mine.from;
+            const Number* rows = x + start * stride + from;
             for (long row = 0; row < here && mask.rows; ++row) {
                 const MaskRow masked(mask, start + row);
                 for (long j = 0; j < width; j += LANES)
-                    store(dropped + row * width + j, masked(load(rows + row * stride + j), mine.from + j));
+                    store(dropped + row * width + j, masked(load(rows + row * stride + j), from + j));
             }
             panel_of(mask.rows ? dropped : rows, mask.rows ? width : stride, here, width, panel);
             for (long column = 0; column < width; column += Sums::COLUMNS)
                 for (long r = 0; r < rank; r += Sums::ROWS) {
-                    Sums block(out + r * columns + mine.from + column, columns);
+                    Sums block(out + r * columns + from + column, columns);
                     if (start)
                         block.load();
                     else

@@ -70,9 +70,9 @@ inline void down_of_several(const Several& several, const Number* x) {
     Keeper sizes{nullptr};
     memory_of(sizes);
     Parts parts((long)pieces.size());
-    in_parallel(sizes.used, [&](const Worker& worker) {
+    in_parallel(sizes.used, [&](char* own) {
         [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{worker.memory};
+        Keeper keeper{own};
         const auto [memory, sums] = memory_of(keeper);
         for (long next; (next = parts.next()) >= 0;) {
             const Piece& piece = pieces[next];

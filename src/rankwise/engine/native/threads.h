@@ -1,6 +1,4 @@
-// Work shared out among threads: OpenMP's, the pool that torch uses, called by the name that every OpenMP library has
-// (GNU's, LLVM's and Intel's), so that it does not matter which compiler made this and which of them torch brought.
-// THREADS_OF_OUR_OWN is for the thread sanitizer, which must see how threads are made.
+// Work shared out among threads, and memory for it.
 //
 // Nothing in a parallel region may throw: an exception that leaves one ends the process. Memory is asked for before.
 #pragma once
@@ -12,16 +10,7 @@
 #include <new>
 #include <utility>
 
-#ifdef THREADS_OF_OUR_OWN
-#include <thread>
-#include <vector>
-#else
-extern "C" {
-void GOMP_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags);
-int omp_get_thread_num();
-int omp_get_num_threads();
-}
-#endif
+#include "team.h"
 
 constexpr size_t LINE = 64;  // bytes of a cache line
 inline size_t in_lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
@@ -58,12 +47,6 @@ struct Keeper {
     }
 };
 
-// One of the threads of a region.
-struct Worker {
-    long number, count;
-    char* memory;  // its own
-};
-
 // Parts of a region's work, for whoever is free.
 class Parts {
 public:
@@ -82,7 +65,8 @@ private:
 // How many threads a call may use: what its caller said.
 inline thread_local long allowed_threads = 1;
 
-// `body(worker)` in every thread at once, each with `bytes` of memory, which is kept from call to call.
+// `body(own)` in this thread and in those of its team that come before it has returned, `own` being `bytes` of memory, which is
+// kept from call to call. Whatever of the threads comes, all `Parts` have been done at the end.
 template <class Body>
 void in_parallel(size_t bytes, const Body& body) {
     static thread_local Buffer<char> kept;
@@ -95,22 +79,15 @@ void in_parallel(size_t bytes, const Body& body) {
         kept = Buffer<char>(bytes * threads);
         size = bytes * threads;
     }
+    if (threads == 1) return body(static_cast<char*>(kept));
     struct Region {
         const Body& body;
         char* memory;
         size_t bytes;
     } region{body, kept, bytes};
-#ifdef THREADS_OF_OUR_OWN
-    std::vector<std::thread> team;
-    for (long i = 1; i < threads; ++i) team.emplace_back([&, i] { body(Worker{i, threads, region.memory + i * bytes}); });
-    body(Worker{0, threads, region.memory});
-    for (auto& thread : team) thread.join();
-#else
-    const auto run = [](void* data) {
+    const auto run = [](void* data, long number) {
         const Region& mine = *static_cast<Region*>(data);
-        const long number = omp_get_thread_num();
-        mine.body(Worker{number, omp_get_num_threads(), mine.memory + number * mine.bytes});
+        mine.body(mine.memory + number * mine.bytes);
     };
-    GOMP_parallel(run, &region, threads, 0);
-#endif
+    Team::own().region(run, &region, threads);
 }
