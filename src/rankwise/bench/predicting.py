@@ -14,6 +14,7 @@ from rankwise.bench.material import Material, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
 from rankwise.inference import saved
 from rankwise.inference.classifier import load_classifier
+from rankwise.models.classifier import computing
 
 
 def run(variant: str, setting: Setting, turns: Turns) -> None:
@@ -55,7 +56,8 @@ def _engine(model: nn.Module, material: Material, setting: Setting, turns: Turns
             rows = material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]
             classifier(classifier.collate(rows))
 
-        turns.drive(step)
+        with computing(classifier):
+            turns.drive(step)
 
 
 def _served(model: Any, folder: Path) -> Any:

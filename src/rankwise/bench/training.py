@@ -20,6 +20,7 @@ from rankwise.machine.compiler import eager, without_compiler
 from rankwise.machine.device import has_cuda
 from rankwise.machine.processes import this_process
 from rankwise.models.assembly import Assembly
+from rankwise.models.classifier import computing
 
 LEARNING_RATE = 5e-5
 
@@ -124,7 +125,7 @@ def _engine(variant: str, made: Assembly, material: Material, setting: Setting, 
         optimizer.step()
         optimizer.zero_grad()
 
-    with without_compiler():
+    with without_compiler(), computing(classifier):
         turns.drive(step)
 
 
@@ -163,6 +164,7 @@ def _products(variant: str, model: nn.Module, material: Material, setting: Setti
                     if index > lowest or (index == lowest and one not in sites[:1]):
                         one.frozen.backward(Product(random(count, d_out)))
 
-    for number in range(setting.warmup + setting.steps * setting.rounds):
-        step(number)  # makes the inputs, and the library's kernel for every shape, outside the measured time
-    turns.drive(step)
+    with computing(classifier):
+        for number in range(setting.warmup + setting.steps * setting.rounds):
+            step(number)  # makes the inputs, and the library's kernel for every shape, outside the measured time
+        turns.drive(step)

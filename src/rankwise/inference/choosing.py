@@ -18,6 +18,7 @@ import torch
 from rankwise import __version__, files
 from rankwise.machine import caches, description
 from rankwise.machine.isa import wanted
+from rankwise.models.classifier import computing
 
 _TEXTS = 32
 _TOKENS = (4, 64)
@@ -75,6 +76,7 @@ def _seconds(classifier: Any, texts: Sequence[np.ndarray]) -> float:
     taken = []
     for _ in range(_WARMUP + _PASSES):
         started = time.perf_counter()
-        classifier(classifier.collate(texts))
+        with computing(classifier):
+            classifier(classifier.collate(texts))
         taken.append(time.perf_counter() - started)
     return float(np.median(taken[_WARMUP:]))

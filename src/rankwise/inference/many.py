@@ -214,7 +214,7 @@ class ManyPredictors:
             for batch in _batches(rows, [len(encoded[row]) for row in rows]):
                 members = [asked[row].member for row in batch]
                 given = [encoded[row] for row in batch]
-                for row, one in zip(batch, self._pass(first.trunk.mixed, given, members), strict=True):
+                for row, one in zip(batch, self._pass(first.trunk, first.trunk.mixed, given, members), strict=True):
                     answers[row] = one
         return answers
 
@@ -237,15 +237,16 @@ class ManyPredictors:
         rows = list(range(len(texts)))
         for batch in _batches(rows, [len(ids) * len(group) for ids in encoded]):
             members = [loaded.member for loaded in group]
-            logits = self._pass(first.trunk.every, [encoded[row] for row in batch], members)
+            logits = self._pass(first.trunk, first.trunk.every, [encoded[row] for row in batch], members)
             for result, one in zip(results, logits, strict=True):
                 result[batch] = one
         return {loaded.name: result for loaded, result in zip(group, results, strict=True)}
 
-    def _pass(self, run: Any, *given: Any) -> Any:
+    def _pass(self, trunk: Any, run: Any, *given: Any) -> Any:
         from rankwise.machine.threads import limited_to
+        from rankwise.models.classifier import computing
 
-        with own_settings(), limited_to(self.threads):
+        with own_settings(), limited_to(self.threads), computing(trunk.trunk):
             return run(*given)
 
 

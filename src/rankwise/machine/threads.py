@@ -1,4 +1,4 @@
-"""How many threads torch computes with, changed for a while and then as the host had it."""
+"""How many threads torch and kernels compute with, changed for a while and then as the host had it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _A_PROCESSOR = 16
 _lock = threading.Lock()
 _inside = 0
 _of_host = 0
+_mine = threading.local()
 
 
 def check(threads: object, called: str = "threads") -> None:
@@ -32,21 +33,49 @@ def check(threads: object, called: str = "threads") -> None:
 def limited_to(threads: int | None) -> Iterator[None]:
     """Compute with so many threads in this block; None leaves them as they are.
 
-    torch's number is the process's own: where blocks overlap, each thread computes with its own and the host's number
-    comes back after each.
+    torch's number is the process's own: where blocks of several threads overlap, each computes with its own and the host's
+    number comes back after each; one block in another leaves the outer one's.
     """
     global _inside, _of_host
     if threads is None:
         yield
         return
+    outer = getattr(_mine, "torch", None)
     with _lock:
         if _inside == 0:
             _of_host = torch.get_num_threads()
         _inside += 1
         torch.set_num_threads(threads)
+    _mine.torch = threads
     try:
         yield
     finally:
+        _mine.torch = outer
         with _lock:
             _inside -= 1
-            torch.set_num_threads(_of_host)
+            torch.set_num_threads(_of_host if outer is None else outer)
+
+
+def of_kernels() -> int:
+    """Threads that kernels may compute with, called by this thread."""
+    return getattr(_mine, "kernels", None) or torch.get_num_threads()
+
+
+@contextmanager
+def beside_kernels(are_there: bool) -> Iterator[None]:
+    """In this block torch computes with one thread, if there are kernels, and these with as many as it had.
+
+    Little is left to torch beside kernels, and after each bit of it OpenMP's threads wait for the next in a loop, on the
+    cores that the kernels' own threads would have.
+    """
+    count = of_kernels()
+    if not are_there or count == 1:
+        yield
+        return
+    outer = getattr(_mine, "kernels", None)
+    _mine.kernels = count
+    try:
+        with limited_to(1):
+            yield
+    finally:
+        _mine.kernels = outer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -85,6 +86,13 @@ class ReferenceClassifier(nn.Module):
         return cast("Tensor", logits.float())
 
 
+def computing(classifier: Any) -> AbstractContextManager[None]:
+    """A block in which torch leaves the cores to the classifier's kernels, if it has any."""
+    from rankwise.machine.threads import beside_kernels
+
+    return beside_kernels(getattr(classifier, "backend", None) is not None)
+
+
 def logits_of(classifier: Classifier, tokens: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
     """The logits of every text, in the order given, without dropout.
 
@@ -98,7 +106,7 @@ def logits_of(classifier: Classifier, tokens: Sequence[np.ndarray], batch_size: 
     order = np.argsort([-len(text) for text in tokens], kind="stable")
     pieces: list[Tensor] = []
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), computing(classifier):
             for start in range(0, len(order), batch_size):
                 batch = classifier.collate([tokens[row] for row in order[start : start + batch_size]])
                 pieces.append(classifier(batch).float().cpu())

@@ -217,10 +217,10 @@ def _chosen(
             fitted=start is not None,
             available=available,
         )
-    except UserError:
+    except UserError as error:
         if not solved:
             raise
-        return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single)
+        return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single, why=str(error))
     fits = replace(fits, reserve_s=fits.reserve_s + end_s)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     minutes, peak_mb = of_auto(

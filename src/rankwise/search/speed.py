@@ -57,7 +57,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     from rankwise.machine import caches
     from rankwise.machine.processes import this_process
     from rankwise.models import tokenizer_of
-    from rankwise.models.classifier import classifier_of, logits_of
+    from rankwise.models.classifier import classifier_of, computing, logits_of
     from rankwise.models.fresh import assembled
     from rankwise.training.objective import objective
     from rankwise.training.optimizers import optimizer
@@ -90,12 +90,13 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     counts: list[int] = []
     while len(times) < _WARM_STEPS + _FEWEST_STEPS or time.perf_counter() < until:
         step_started = time.perf_counter()
-        classifier.set_step(len(times))
-        labels = torch.from_numpy(roles.train.labels[rows]).to(device)
-        total = loss.total(classifier(classifier.collate(tokens.take(rows))), labels)
-        torch.autograd.backward(total / loss.normaliser(roles.train.labels[rows]))
-        optimizing.step()
-        optimizing.zero_grad()
+        with computing(classifier):
+            classifier.set_step(len(times))
+            labels = torch.from_numpy(roles.train.labels[rows]).to(device)
+            total = loss.total(classifier(classifier.collate(tokens.take(rows))), labels)
+            torch.autograd.backward(total / loss.normaliser(roles.train.labels[rows]))
+            optimizing.step()
+            optimizing.zero_grad()
         times.append(time.perf_counter() - step_started)
         counts.append(int(tokens.lengths[rows].sum()))
         rows = generator.choice(len(tokens), size=batch_size, replace=False)

@@ -25,7 +25,7 @@ from rankwise.data.batches import batch_order, grouped_order, micro_batches
 from rankwise.data.tokens import Tokens
 from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.methods.adalora import Allocation
-from rankwise.models.classifier import Classifier, logits_of
+from rankwise.models.classifier import Classifier, computing, logits_of
 from rankwise.planning.steps import eval_every, steps_per_epoch
 from rankwise.records import HistoryRow, Scores
 from rankwise.scoring import judged
@@ -146,7 +146,7 @@ class Loop:
         if stop.requested:
             self.asked_to_stop = True
             return
-        with progress:
+        with progress, computing(self.classifier):
             while self.state.step < last and not self.state.stopped_early:
                 self._train_step()
                 progress.step(self.state, self._learning_rate())

@@ -18,6 +18,7 @@ from rankwise.errors import UserError
 from rankwise.machine.device import has_cuda
 from rankwise.machine.isa import ISAS, Isa, candidates
 from rankwise.machine.precision import DTYPES
+from rankwise.machine.threads import of_kernels
 
 WIDTH_STEP = 32
 """widths of layers and heads are multiples of it"""
@@ -163,11 +164,11 @@ class Backend:
         return numbers.value, size.value
 
     def call(self, name: str, *given: Any) -> None:
-        """Call a kernel with as many threads as torch computes with.
+        """Call a kernel with as many threads as this thread may use.
 
         Raises: MemoryError; UserError for a token that the embedding does not have.
         """
-        _check(self._functions[name](*given, torch.get_num_threads()))
+        _check(self._functions[name](*given, of_kernels()))
 
 
 class BackendKernels(Kernels):
