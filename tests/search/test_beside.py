@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import rankwise
+from rankwise import records
 from rankwise.baselines.words import WordClassifier
 from rankwise.config import from_dict
 from rankwise.errors import UserError
-from rankwise.records import Winner
+from rankwise.export.command import export
+from rankwise.records import SearchRecord, Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.search import beside, floors
@@ -161,3 +163,15 @@ def test_what_is_shared_holds_the_words(both):
     folder, found = both
     files = share(folder / found.run, "someone/something", dry_run=True)["files"]
     assert {"words/words.json", "words/words.safetensors"} <= set(files)
+
+
+def test_an_export_of_a_search_is_of_the_run_without_words(both, tmp_path):
+    folder, found = both
+    record = SearchRecord(status="finished", metric="accuracy", strategy={"name": "factorial"}, winner=found)
+    records.write(folder / "search.json", record)
+    assert found.alone == "trial"
+    told = export(folder, "merged", tmp_path / "merged")["facts"][-1]
+    alone = Run(folder / "trial").record.metrics.validation.accuracy
+    assert f"{alone:.4f} of the validation rows right, {found.chosen:.4f} with it" in told
+    with pytest.raises(UserError, match="cannot hold"):
+        export(folder / found.run, "merged", tmp_path / "other")

@@ -1,6 +1,8 @@
 """Where rows are few, folds choose and all rows are fitted."""
 
 import json
+import os
+import signal
 import time
 from types import SimpleNamespace
 
@@ -9,11 +11,14 @@ import pytest
 
 import rankwise
 from rankwise.cli import main
+from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import few_rows
 from rankwise.search.auto import _base
 from rankwise.search.few_rows import Contender, Standing, choose
 from rankwise.search.trial import load_data
+from rankwise.training.interrupt import stop_requests
+from rankwise.training.loop import Loop
 from support import sentences, write_csv
 
 
@@ -232,3 +237,28 @@ def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch)
     contender = Contender("pairs", {"train.steps": 32}, (16, 24, 32))
     few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
     assert asked == [((16, 24, 32), 32), ((16, 24), 24)]
+
+
+def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, tmp_path, monkeypatch):
+    rows = write_csv(tmp_path / "few.csv", sentences(30, 0))
+    tree = _base(str(rows), [f"model.name={tiny_model}"], "20k")[0]
+    config = rankwise.config.from_dict(tree)
+    roles = load_data(config.data, ["train"])
+    contender = few_rows.contenders(config, set(), len(roles.train))[0]
+    answers = np.eye(len(roles.label_names), dtype=np.float32)[roles.train.labels]
+    judged = Standing(contender, [roles.train.labels], [answers], roles.label_names, 1.0)
+    take = Loop._train_step
+
+    def taken(loop):
+        take(loop)
+        if loop.state.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Loop, "_train_step", taken)
+    with stop_requests() as stop:
+        winner = few_rows.fit_on_all(judged, tree, tmp_path / "search", time.time() + 600)
+        assert stop.requested
+    run = Run(tmp_path / "search" / winner.run)
+    assert run.record.status == "stopped_early"
+    assert run.record.timing.steps == 3
+    assert rankwise.load(run).predict(["the striker scored a goal"])

@@ -38,7 +38,11 @@ def export(run: str | Path, to: str, out: str | Path, options: Options | None = 
         proof = subject.proof if written.expected is None else Proof(texts, written.expected)
         what = f"the {to} artefact in a fresh process"
         largest = max(proof.check(single, what), proof.check(joined, f"{what}, asked many texts at once,"))
-        facts = [f"{len(texts)} texts answered in a fresh process, logits at most {largest:.2g} apart.", *written.facts]
+        facts = [
+            f"{len(texts)} texts answered in a fresh process, logits at most {largest:.2g} apart.",
+            *written.facts,
+            *subject.notes,
+        ]
         beside.write_readme(subject, folder, title=f"{subject.name}: {written.title}", use=written.use, facts=facts)
         sizes = {
             str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rankwise import data
+from rankwise import data, records
 from rankwise.data.cleaning import PAIR
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
@@ -22,6 +22,7 @@ from rankwise.inference.adapter import PROMPTS
 from rankwise.inference.reference import peft_model
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.classifier import ReferenceClassifier, logits_of
+from rankwise.records import SearchRecord
 from rankwise.runs.folder import Run, open_run
 
 Floats = NDArray[np.float32]
@@ -74,6 +75,8 @@ class Subject:
     run: Run | None
     model: Any
     proof: Proof
+    notes: tuple[str, ...] = ()
+    """what a reader of the export should know"""
 
     @property
     def merged(self) -> bool:
@@ -114,15 +117,18 @@ class Subject:
 def subject_of(path: str | Path) -> Subject:
     """The classifier of a run's folder, a search's (its winner) or any PEFT adapter's, merged and the merge checked.
 
+    A search's winner that words answer beside stands for the run without them, which no exported file has a place for.
+
     Raises: UserError when the folder is none of these, or merging changes its answers.
     """
+    path, notes = _without_words(path)
     saved, run = saving.read(path), _run_of(path)
     saved.require_no_words("an export")
     model = peft_model(saved)
     rows = _rows(run, "validation")
     texts = _proof_texts(saved) + ([] if rows is None else rows.texts[:PROOF_ROWS])
     proof = Proof(texts, _logits(model, saved, texts, 1))
-    subject = Subject((run.path if run else saved.adapter.folder).resolve().name, saved, run, model, proof)
+    subject = Subject((run.path if run else saved.adapter.folder).resolve().name, saved, run, model, proof, notes)
     if subject.merged:
         subject.model = merged(model).eval()
         proof.check(subject.logits(texts), "the adapter merged into its base")
@@ -148,6 +154,22 @@ def merged(model: Any) -> Any:
         elif isinstance(module, ModulesToSaveWrapper):
             setattr(base.get_submodule(parent), own, module.modules_to_save[module.active_adapter])
     return base
+
+
+def _without_words(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
+    """The run to export where a search's winner has words beside it, and what that comes to; else the path as it is."""
+    if not (Path(path) / "search.json").is_file():
+        return path, ()
+    winner = records.read(Path(path) / "search.json", SearchRecord).winner
+    if winner is None or winner.alone is None:
+        return path, ()
+    run = Run(Path(path) / winner.alone)
+    scores = run.record.metrics.validation
+    assert scores is not None
+    return run.path, (
+        f"Without the TF-IDF of words that answers beside it in {Path(path) / winner.run}, which has no place in a file for other "
+        f"programs: {scores.accuracy:.4f} of the validation rows right, {winner.chosen:.4f} with it.",
+    )
 
 
 def _run_of(path: str | Path) -> Run | None:

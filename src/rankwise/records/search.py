@@ -95,9 +95,11 @@ class Winner(Record, kw_only=True):
         Of a run that `auto` made of the winner's design after the search.
     refit
         On all rows, after the scores.
+    alone
+        Folder of the run without the words that answer beside it.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("loss", "steps", "refit")
+    OMITTED: ClassVar[tuple[str, ...]] = ("loss", "steps", "refit", "alone")
 
     run: str
     trial: int | None = None
@@ -114,6 +116,7 @@ class Winner(Record, kw_only=True):
     loss: float | None = None
     steps: int | None = None
     refit: Refit | None = None
+    alone: str | None = None
     test: TestLook | None = None
 
 

@@ -119,6 +119,7 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> W
     return msgspec.structs.replace(
         winner,
         run=FOLDER,
+        alone=winner.run,
         point={**winner.point, "design": f"{winner.point['design']}, TF-IDF of {found.kinds} beside it"},
         trainable=run.record.parameters.trainable,
         peak=max(winner.peak, scores.accuracy),

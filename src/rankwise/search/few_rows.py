@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +305,8 @@ def choose(found: Sequence[Standing], goal: Goal) -> Standing:
 def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
     """Fit it on all rows, as a run in the search's folder; returns what search.json says of the winner.
 
+    Asked to stop, the run ends with the steps it has taken.
+
     deadline
         `time.time()` at which training has to end.
     """
@@ -320,7 +322,13 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
         config = configuration.from_dict(tree)
         own = _configured(tree, design, len(load_data(config.data, ["train"]).train))
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
-        run = train(own, out=path, console=Console(quiet=True), load_data=load_data, deadline=deadline)
+        fit = partial(train, own, out=path, console=Console(quiet=True), load_data=load_data)
+        try:
+            run = fit(deadline=deadline)
+        except KeyboardInterrupt:
+            if not requested() or not path.is_dir():
+                raise
+            run = fit(deadline=time.time(), resume=True)
     low, high = scores.accuracy_ci95
     with run.changing() as result:
         result.notes.append(
