@@ -192,7 +192,8 @@ def _rows(run: Run | None, role: str) -> data.Rows | None:
 
 
 def _logits(model: nn.Module, saved: SavedClassifier, texts: list[str], batch_size: int) -> Floats:
-    classifier = ReferenceClassifier(model, pad_token_id=saved.tokenizer.pad_token_id, precision="fp32")
+    wrapped = ReferenceClassifier(model, pad_token_id=saved.tokenizer.pad_token_id, precision="fp32")
+    classifier = wrapped.eval()  # which it is left in: what is read of the model afterwards shall drop nothing
     logits: Floats = logits_of(classifier, encode(texts, saved.tokenizer, saved.max_length), batch_size)
     return logits
 
