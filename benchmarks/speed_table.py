@@ -47,6 +47,13 @@ _CELL_COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("MB at first", "memory_first_mb", "{:,.0f}"),
         ("MB at last", "memory_last_mb", "{:,.0f}"),
     ),
+    "beside": (
+        ("rankwise, examples/s", "engine", "{:.1f}"),
+        ("papers' way", "papers", "{:.1f}"),
+        ("bf16, grouped", "bf16-grouped", "{:.1f}"),
+        ("times papers' way", "times_papers", "{:.1f}"),
+        ("times the peer", "times_peer", "{:.1f}"),
+    ),
     "many": (
         ("memory MB", "memory_mb", "{:,.0f}"),
         ("mixed texts/s", "mixed_texts_per_s", "{:,.0f}"),
