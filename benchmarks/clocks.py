@@ -1,6 +1,6 @@
 """Whether `auto` ends in time: many starts with clocks of half a minute to three, half of them beside a load that comes and goes.
 
-python benchmarks/clocks.py FILE [--starts 50] [--seed 0] [--results FILE.json] [-- key=value ...]
+python benchmarks/clocks.py FILE [key=value ...] [--starts 50] [--seed 0] [--results FILE.json]
 
 Every start is a process of its own, timed from outside, interpreter and imports included. Its clock, its rows (a few to all of the
 file's) and whether there is load are drawn by the seed; the load is as many busy processes as there are cores, each busy and
