@@ -12,10 +12,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from busy import WITHOUT_A_PAUSE, busy
 from cells import Cell, Cells, add_arguments
 
 RESULT = Path(__file__).parent / "results" / "beside.json"
@@ -41,7 +40,7 @@ def measured(args: argparse.Namespace, count: int) -> Cell:
     """Examples a second of every variant, by the mean of its steps, and how many times the papers' way ours has."""
     words = ["--data", args.data, "--model", args.model, "--steps", args.steps, "--rounds", args.rounds]
     words += ["--variants", ",".join(VARIANTS), "--json"]
-    with tempfile.TemporaryDirectory() as place, busy(count):
+    with tempfile.TemporaryDirectory() as place, busy([WITHOUT_A_PAUSE] * count):
         done = subprocess.run(
             [sys.executable, "-m", "rankwise", "bench", "train", *words, "--out", place],
             check=True,
@@ -56,18 +55,6 @@ def measured(args: argparse.Namespace, count: int) -> Cell:
         "times_papers": round(by_mean["engine"] / by_mean["papers"], 2),
         "times_peer": round(by_mean["engine"] / by_mean["bf16-grouped"], 2),
     }
-
-
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """So many processes that compute while the block runs."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: sum(range(10_000))"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from busy import busy
 
 from rankwise import data, files
 from rankwise.config import from_dict as config_of
@@ -77,7 +77,7 @@ def start(drawn: dict[str, Any], texts: list[str], labels: list[str], words: lis
     """Run it; returns its seconds, exit status and what it shipped."""
     chance = random.Random(drawn["number"])
     chosen = chance.sample(range(len(texts)), min(drawn["rows"] or len(texts), len(texts)))
-    with tempfile.TemporaryDirectory() as place, load(drawn["number"] if drawn["load"] else None):
+    with tempfile.TemporaryDirectory() as place, busy(load(drawn["number"] if drawn["load"] else None)):
         table, out = Path(place) / "train.csv", Path(place) / "auto"
         with table.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["text", "label"], *([texts[row], labels[row]] for row in chosen)])
@@ -92,17 +92,9 @@ def start(drawn: dict[str, Any], texts: list[str], labels: list[str], words: lis
         return found | {"winner": record["winner"]["run"], "accuracy": record["winner"]["chosen"]}
 
 
-@contextmanager
-def load(seed: int | None) -> Iterator[None]:
-    """Busy processes while the block runs, one a core; none without a seed."""
-    count = 0 if seed is None else os.cpu_count() or 1
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY, f"{seed}{one}"]) for one in range(count)]
-    try:
-        yield
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+def load(seed: int | None) -> list[tuple[str, ...]]:
+    """Programs that are busy and idle in turns, one a core; none without a seed."""
+    return [] if seed is None else [(BUSY, f"{seed}{one}") for one in range(os.cpu_count() or 1)]
 
 
 if __name__ == "__main__":

@@ -192,7 +192,9 @@ def _chosen(
     if stop.requested:
         if not solved:
             raise KeyboardInterrupt
-        return _interrupted(_floor_alone(solved, config, roles, folder, console, max_minutes, started, single), folder)
+        why = "stopped before anything was trained"
+        record = _floor_alone(solved, config, roles, folder, console, max_minutes, started, single, why)
+        return _interrupted(record, folder)
     start = best([one for one in solved if one.pooling], wanted)
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
@@ -322,7 +324,7 @@ def _floor_alone(
     max_minutes: float,
     started: float,
     single: SingleText,
-    why: str = "no time is left to train anything: give more --max-minutes, or fewer rows",
+    why: str,
 ) -> SearchRecord:
     """The record where nothing can be trained: the best of what was solved at once.
 

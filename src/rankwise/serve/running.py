@@ -119,7 +119,7 @@ def workers_of(runs: Mapping[str, str | Path], how: Serving, count: int) -> Work
         raise UserError(f"--workers compute with one thread each: leave --threads {how.threads} out")
     import torch
 
-    torch.set_num_threads(1)  # a pool of threads would not survive the fork
+    torch.set_num_threads(1)  # its pool of threads would not survive the fork
     collection = _collection(runs, replace(how, threads=1))
 
     def worker(link: Link) -> Server:

@@ -1,6 +1,6 @@
 """Several processes on one socket. They are forked from the one that loaded the classifiers and share its memory.
 
-Each computes with one thread, since pools of threads do not survive a fork. A change that one of them is asked for goes to
+Each computes with one thread, since torch's pool of threads does not survive a fork. A change that one of them is asked for goes to
 the first process, which carries it out itself and in all of them before it is answered: whichever process a client meets
 next knows it, and so does one that takes the place of a process that died.
 """
