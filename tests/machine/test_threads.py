@@ -66,3 +66,30 @@ def test_a_forked_process_computes_with_threads_of_its_own(name):
         child.kill()
         child.join()
     np.testing.assert_array_equal(logits(classifier, 2), expected)
+
+
+@each
+def test_a_process_forked_while_another_thread_computes_answers(name):
+    classifier = made(adapted_wide("bert"), name).eval()
+    expected, over = logits(classifier, 2), threading.Event()
+
+    def compute():
+        while not over.is_set():
+            logits(classifier, 2)
+
+    other = threading.Thread(target=compute)
+    other.start()
+    try:
+        for _ in range(5):
+            ours, theirs = multiprocessing.Pipe()
+            child = multiprocessing.get_context("fork").Process(target=answer, args=(classifier, theirs))
+            child.start()
+            try:
+                assert ours.poll(30), "the forked process does not answer"
+                np.testing.assert_array_equal(ours.recv(), expected)
+            finally:
+                child.kill()
+                child.join()
+    finally:
+        over.set()
+        other.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,20 @@ _lock = threading.Lock()
 _inside = 0
 _of_host = 0
 _mine = threading.local()
+
+
+def in_forked_processes(renew: Callable[[], None]) -> Callable[[], None]:
+    """Call it in every process that is forked from this one, before anything else runs there."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
+    return renew
+
+
+@in_forked_processes
+def _open_lock() -> None:
+    """Its holder may be a thread that the forked process does not have."""
+    global _lock
+    _lock = threading.Lock()
 
 
 def check(threads: object, called: str = "threads") -> None:

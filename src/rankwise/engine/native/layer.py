@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+import weakref
 from collections.abc import Sequence
 from ctypes import byref
 from typing import Any
@@ -20,6 +21,7 @@ from rankwise.engine.native import structures
 from rankwise.engine.native.backend import Backend, address, place_of, where
 from rankwise.engine.native.several import PassOwners
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
+from rankwise.machine.threads import in_forked_processes
 
 
 class NativePass:
@@ -66,6 +68,16 @@ class NativePass:
         return made
 
 
+_layers: weakref.WeakSet[NativeLayer] = weakref.WeakSet()
+
+
+@in_forked_processes
+def _give_turns_anew() -> None:
+    """A lock that another thread held when the process was forked has nobody left to open it."""
+    for layer in _layers:
+        layer.turn = threading.Lock()
+
+
 class NativeLayer:
     """A layer's tensors where the kernels find them.
 
@@ -76,6 +88,7 @@ class NativeLayer:
     def __init__(self, layer: EncoderLayer | PreNormLayer, backend: Backend) -> None:
         self.backend, self.sizes = backend, layer.sizes
         self.turn = threading.Lock()
+        _layers.add(self)
         self.hidden, self.firsts_only = layer.ffn_out.frozen.width, layer.firsts_only
         self.rotary = layer.rotary if isinstance(layer, PreNormLayer) else None
         self.both = backend.packs and self.rotary is None
