@@ -4,16 +4,19 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import rankwise
+from rankwise.baselines.words import WordClassifier
 from rankwise.cli import main
+from rankwise.data.folds import FOLDS, splits
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search import few_rows
+from rankwise.search import beside, few_rows
 from rankwise.search.auto import _base
 from rankwise.search.few_rows import Contender, Standing, choose
 from rankwise.search.trial import load_data
@@ -262,3 +265,63 @@ def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, 
     assert run.record.status == "stopped_early"
     assert run.record.timing.steps == 3
     assert rankwise.load(run).predict(["the striker scored a goal"])
+
+
+def weak(rows, names, folds=2, margin=0.2, seed=0):
+    """A standing whose logits know a little of each row that a fold holds out."""
+    parts = splits(rows.labels, FOLDS, seed)[:folds]
+    noise = np.random.default_rng(0)
+    logits = [
+        (margin * np.eye(len(names))[rows.labels[out]] + 0.3 * noise.normal(size=(len(out), len(names)))).astype("f4")
+        for _, out in parts
+    ]
+    contender = Contender("frozen features", {"adapter.method": "probe"})
+    return Standing(contender, [rows.labels[out] for _, out in parts], logits, names, 1.0)
+
+
+@pytest.fixture
+def with_words_there(tiny_model, tmp_path):
+    rows = write_csv(tmp_path / "few.csv", sentences(80, 0))
+    tree = _base(str(rows), [f"model.name={tiny_model}"], "20k")[0]
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train", "test"])
+    left = beside.of_all_rows(tree, roles.train, roles.label_names, tmp_path, float("inf"))
+    return left, roles.train, roles.label_names, tmp_path
+
+
+def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(with_words_there):
+    tree, rows, names, folder = with_words_there
+    alone = weak(rows, names)
+    both, weight = few_rows.with_words(alone, rows, folder, 0)
+    assert both.calibrated_loss < alone.calibrated_loss
+    assert both.folds == 2
+    winner = few_rows.fit_on_all(alone, tree, folder, float("inf"))
+    found = beside.with_words_of_folds(winner, folder, weight, both.scores, lambda path: True)
+    words = WordClassifier.load(Run(folder / found.run).adapter / "words")
+    texts = rows.texts[:20]
+    expected = rankwise.load(folder / winner.run).logits(texts) + words.logits(texts)
+    np.testing.assert_allclose(rankwise.load(folder / found.run).logits(texts), expected, atol=1e-5)
+    assert words.weight == weight
+    assert (found.chosen, found.alone, found.trainable <= 20_000) == (both.scores.accuracy, winner.run, True)
+    assert found.point["design"] == both.contender.title
+    assert f"accuracy {both.scores.accuracy:.4f}" in Run(folder / found.run).record.notes[-1]
+    assert beside.with_words_of_folds(winner, folder, weight, both.scores, lambda path: False) is None
+
+
+def test_words_that_say_nothing_of_other_rows_do_not_stand_beside(with_words_there):
+    _, rows, names, folder = with_words_there
+    chance = replace(rows, labels=np.random.default_rng(1).permutation(rows.labels))
+    assert few_rows.with_words(weak(chance, names), chance, folder, 0) is None
+    by_words = replace(weak(rows, names), contender=Contender("TF-IDF", None))
+    assert few_rows.with_words(by_words, rows, folder, 0) is None
+
+
+def test_of_a_dozen_rows_some_weight_always_looks_better():
+    """Words that know nothing are seldom taken; those that know the rows always are."""
+    taken = []
+    for seed in range(30):
+        chance = np.random.default_rng(seed)
+        labels = chance.integers(0, 4, 14)
+        own, noise = np.eye(4)[labels] + chance.normal(size=(14, 4)), chance.normal(size=(14, 4))
+        taken.append(beside.weight_that_helps(own, noise, labels) is not None)
+        assert beside.weight_that_helps(own, 3 * np.eye(4)[labels], labels)
+    assert sum(taken) < 10

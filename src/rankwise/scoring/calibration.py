@@ -67,6 +67,15 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> Temperature:
     )
 
 
+def losses(logits: NDArray[Any], labels: NDArray[Any]) -> Floats:
+    """Negative log-likelihood (nats) of each row, of several labels their mean. Shapes as in `fit_temperature`; (rows,)"""
+    if labels.ndim == 2:
+        said: Floats = np.where(labels == 1, log_sigmoid(logits), log_sigmoid(-logits)).mean(axis=1)
+    else:
+        said = log_softmax(logits)[np.arange(len(labels)), labels]
+    return -said
+
+
 def apply_temperature(logits: NDArray[Any], temperature: float, *, multi_label: bool = False) -> Floats:
     """Probabilities of logits divided by a temperature. Shape: (rows, classes) -> the same"""
     scaled = logits / temperature
@@ -166,6 +175,4 @@ def abstention(curve: CoverageCurve, wanted_accuracy: float) -> Abstention | Non
 
 
 def _loss(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    if labels.ndim == 2:
-        return -float(np.where(labels == 1, log_sigmoid(logits), log_sigmoid(-logits)).mean())
-    return -float(log_softmax(logits)[np.arange(len(labels)), labels].mean())
+    return float(losses(logits, labels).mean())

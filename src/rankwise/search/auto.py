@@ -49,6 +49,8 @@ DEFAULT_MODEL = bases.DEFAULT
 _END_S, _END_SHARE = 5.0, 0.25
 """seconds, and share, of a clock of few rows, for the proof and the test rows: where other work comes after the folds were
 timed, the end takes several times what it would alone"""
+_OF_WORDS = 0.1
+"""of it, for words that may stand beside what folds choose"""
 _SMOOTHING = 0.1
 """of the labels: short runs at high rates end overconfident without, and on BBC News less accurate (LOG.md)"""
 
@@ -201,9 +203,7 @@ def _chosen(
         config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
     labels_line = labels_in_words(of_heads(solved, folder, 60 * max_minutes))
     shared, end_s = beside.prepared(tree, roles, solved, folder)
-    try:
-        available_of(configuration.from_dict(shared))(1)
-    except UserError:  # nothing that is trained has room beside words
+    if not _has_room(shared, fixed, labels):
         shared, end_s = tree, 0.0
     tree, budget = shared, configuration.from_dict(shared).budget
     config = msgspec.structs.replace(config, budget=budget)
@@ -290,20 +290,37 @@ def _of_few_rows(
     """
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
-    ends = started + 60 * max_minutes
-    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, ends, 60 * max_minutes, others)
+    clock_s, names, goal = 60 * max_minutes, roles.label_names, goal_of(config.train.select.metric)
+    ends = started + clock_s
+    shared = beside.of_all_rows(tree, roles.train, names, folder, time.time() + _OF_WORDS * clock_s)
+    tree = shared if _has_room(shared, fixed, len(names)) else tree
+    found = few_rows.judged(tree, fixed, roles.train, names, ends, clock_s, others)
     if not found and stop.requested:
         raise KeyboardInterrupt
     if not found:
         raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
-    standing = few_rows.choose(found, goal_of(config.train.select.metric))
+    standing = few_rows.choose(found, goal)
+    helped = few_rows.with_words(standing, roles.train, folder, config.data.split_seed) if tree is shared else None
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
-    winner = few_rows.fit_on_all(standing, tree, folder, ends - max(_END_S, _END_SHARE * 60 * max_minutes))
+    winner = few_rows.fit_on_all(standing, tree, folder, ends - max(_END_S, _END_SHARE * clock_s))
+    if helped is not None:
+        both, weight = helped
+        again = beside.with_words_of_folds(winner, folder, weight, both.scores, single.is_quick)
+        if again is not None:
+            winner, standing, found = again, both, [*found, both]
     lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *folds_lines(found, standing)]
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
     record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single)
     return _interrupted(record, folder) if stopped or stop.requested else record
+
+
+def _has_room(tree: Tree, fixed: set[str], labels: int) -> bool:
+    """Whether anything that is trained keeps its budget, such as what words beside it leave."""
+    try:
+        return bool(designs_for(configuration.from_dict(tree), fixed, labels, 1))
+    except UserError:
+        return False
 
 
 def _interrupted(record: SearchRecord, folder: Path) -> SearchRecord:

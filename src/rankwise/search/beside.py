@@ -18,7 +18,9 @@ import msgspec
 import numpy as np
 
 from rankwise import config as configuration
+from rankwise import files
 from rankwise.baselines import words
+from rankwise.data import Rows
 from rankwise.inference.predictor import load
 from rankwise.models.layout import RECORD
 from rankwise.planning.steps import PROVEN_ROWS
@@ -27,12 +29,12 @@ from rankwise.records.record import Tree, changing
 from rankwise.runs import card
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
-from rankwise.scoring.calibration import fit_temperature
+from rankwise.scoring.calibration import fit_temperature, losses
 from rankwise.scoring.goals import goal_of
 from rankwise.search.all_rows import copied
 from rankwise.search.contest import Contestant, winner_of
 from rankwise.search.driver import FLOORS
-from rankwise.search.floors import Floor
+from rankwise.search.floors import Floor, fit_words
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import requested
 from rankwise.training.proof import prove_equal
@@ -62,25 +64,57 @@ def prepared(tree: Tree, roles: Any, solved: Sequence[Floor], folder: Path) -> t
     floor = next((one for one in solved if one.pooling is None), None)
     if floor is None:
         return tree, 0.0
-    started, config = time.time(), configuration.from_dict(tree)
+    started = time.time()
     found = words.WordClassifier.load(folder / floor.run / words.FOLDER)
+    drawn = np.random.default_rng(configuration.from_dict(tree).train.seed).permutation(len(roles.train))
+    rows = roles.train.take(np.sort(drawn[: found.fitted_on]))
+    left = _shared(tree, found, rows, started + floor.seconds, folder)
+    return (tree, 0.0) if left is None else (left, _MORE_FITS * (time.time() - started))
+
+
+def of_all_rows(tree: Tree, rows: Rows, label_names: Sequence[str], folder: Path, until: float) -> Tree:
+    """`prepared`, where no rows are held out: the tree with what words on all rows leave of the budgets."""
+    found = fit_words(configuration.from_dict(tree), rows, label_names, until)
+    return tree if found is None else _shared(tree, found, rows, until, folder) or tree
+
+
+def _shared(tree: Tree, found: words.WordClassifier, rows: Rows, until: float, folder: Path) -> Tree | None:
+    """What words leave of the budgets, once they are made small enough and kept; None where they cannot be."""
+    config = configuration.from_dict(tree)
     most, limit = configuration.max_trainable(config), configuration.max_bytes(config)
     numbers = found.trainable if most is None else min(found.trainable, int(_SHARE * most))
     if limit is not None:
         numbers = min(numbers, int(_SHARE * limit * found.trainable / found.shipped_bytes))
     if numbers < found.trainable:
-        drawn = np.random.default_rng(config.train.seed).permutation(len(roles.train))[: found.fitted_on]
-        rows = roles.train.take(np.sort(drawn))
-        found = words.fit_again(found, rows.texts, rows.labels, started + floor.seconds, most=numbers)
+        found = words.fit_again(found, rows.texts, rows.labels, until, most=numbers)
     if numbers < found.trainable or (limit is not None and found.shipped_bytes > 2 * _SHARE * limit):
-        return tree, 0.0
+        return None
+    files.make_writable_folder(folder / FLOORS)
     found.save(folder / _PLACE)
     left: Tree = msgspec.to_builtins(tree)
     if most is not None:
         configuration.set_key(left, "budget.max_trainable", most - found.trainable)
     if limit is not None:
         configuration.set_key(left, "budget.max_mb", (limit - found.shipped_bytes) / 1e6)
-    return left, _MORE_FITS * (time.time() - started)
+    return left
+
+
+def of_folds(rows: Rows, parts: Sequence[tuple[np.ndarray, np.ndarray]], folder: Path) -> list[np.ndarray]:
+    """What the words that were made small enough say of rows that they were not fitted on; nothing without words.
+
+    parts
+        Row numbers fitted on and answered for. Shape of each answer: (rows, classes)
+    """
+    if not (folder / _PLACE / words.DETAILS).is_file():
+        return []
+    found = words.WordClassifier.load(folder / _PLACE)
+    try:
+        return [
+            words.fit_again(found, rows.take(kept).texts, rows.labels[kept]).logits(rows.take(out).texts)
+            for kept, out in parts
+        ]
+    except ValueError:  # a fold without a single n-gram
+        return []
 
 
 def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> Winner | None:
@@ -109,10 +143,48 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> W
     both = Contestant(value, _right(predicted, read.labels), fit_temperature(logits, read.labels).loss_after)
     if winner_of([Contestant.of_run(before.path, mean), both], goal) == 0:
         return None
-    run = Run(folder / FOLDER)
+    again = _shipped(winner, folder, found, scores, decision, value, rows.texts, quick)
+    if again is not None:
+        predictions.write_logits(folder / again.run, "validation", read.label_names, rows, logits, predicted)
+    return again
+
+
+def with_words_of_folds(
+    winner: Winner, folder: Path, weight: float, scores: Scores, quick: Callable[[Path], bool]
+) -> Winner | None:
+    """What folds chose and was fitted on all rows, with words of this weight beside it; None where both are too slow.
+
+    scores
+        Of both, of the rows that folds held out.
+    """
+    config, found = Run(folder / winner.run).config, words.WordClassifier.load(folder / _PLACE)
+    texts, value = load_data(config.data, ["train", "test"]).train.texts, scores.value(config.train.select.metric)
+    again = _shipped(winner, folder, replace(found, weight=weight), scores, None, value, texts, quick)
+    if again is not None:
+        with Run(folder / again.run).changing() as result:
+            result.notes.append(f"both together: accuracy {scores.accuracy:.4f} by the same folds")
+    return again
+
+
+def titled(design: str, folder: Path) -> str:
+    """What a design is called with words beside it."""
+    return f"{design}, TF-IDF of {words.WordClassifier.load(folder / _PLACE).kinds} beside it"
+
+
+def _shipped(
+    winner: Winner,
+    folder: Path,
+    found: words.WordClassifier,
+    scores: Scores,
+    decision: Decision | None,
+    value: float,
+    texts: Sequence[str],
+    quick: Callable[[Path], bool],
+) -> Winner | None:
+    """A copy of the winner's run with words beside it, proven; None where both are too slow."""
+    before, run = Run(folder / winner.run), Run(folder / FOLDER)
     _write(before, run, found, scores, decision)
-    predictions.write_logits(run.path, "validation", read.label_names, rows, logits, predicted)
-    _prove(before, run, found, rows.texts[:PROVEN_ROWS])
+    _prove(before, run, found, texts[:PROVEN_ROWS])
     if not quick(run.path):
         shutil.rmtree(run.path)
         return None
@@ -120,7 +192,7 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> W
         winner,
         run=FOLDER,
         alone=winner.run,
-        point={**winner.point, "design": f"{winner.point['design']}, TF-IDF of {found.kinds} beside it"},
+        point={**winner.point, "design": titled(winner.point["design"], folder)},
         trainable=run.record.parameters.trainable,
         peak=max(winner.peak, scores.accuracy),
         chosen=scores.accuracy,
@@ -144,6 +216,15 @@ def _weight(own: np.ndarray, said: np.ndarray, labels: np.ndarray) -> float:
     return min(_WEIGHTS, key=lambda weight: fit_temperature(own + weight * said, labels).loss_after)
 
 
+def weight_that_helps(own: np.ndarray, said: np.ndarray, labels: np.ndarray) -> float | None:
+    """The weight of words with which rows of other folds are least surprised; None where what it takes away of their loss is
+    within a standard error of nothing: of a dozen rows, some weight always looks better. Shapes as in `_weight`."""
+    weight = _weight(own, said, labels)
+    alone, both = (losses(one / fit_temperature(one, labels).value, labels) for one in (own, own + weight * said))
+    gained = alone - both
+    return weight if gained.mean() > gained.std() / np.sqrt(max(len(gained) - 1, 1)) else None
+
+
 def _write(before: Run, run: Run, found: words.WordClassifier, scores: Scores, decision: Decision | None) -> None:
     """A copy of a run's folder with words in its adapter's."""
     copied(before, run)
@@ -155,7 +236,8 @@ def _write(before: Run, run: Run, found: words.WordClassifier, scores: Scores, d
         counts.words = found.trainable
         counts.trainable += found.trainable
         counts.budget = None if counts.budget is None else counts.budget + found.trainable
-        result.metrics.validation, result.decision = scores, decision
+        if result.metrics.validation is not None:
+            result.metrics.validation, result.decision = scores, decision
         result.notes.append(_NOTE)
     card.write(run)
 

@@ -35,7 +35,7 @@ from rankwise.scoring import metrics
 from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import PLAIN, Goal
 from rankwise.scoring.paired import mcnemar
-from rankwise.search import bases
+from rankwise.search import bases, beside
 from rankwise.search.contest import CHANCE
 from rankwise.search.designs import ALL, FITTED, usual_rate
 from rankwise.search.floors import fit_words, write_words
@@ -300,6 +300,24 @@ def choose(found: Sequence[Standing], goal: Goal) -> Standing:
     best = max(found, key=lambda one: (goal.better(one.scores.value(goal.text)), -one.scores.loss))
     gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
     return best if gained > lost and mcnemar(gained, lost) < CHANCE else first
+
+
+def with_words(standing: Standing, rows: Rows, folder: Path, seed: int) -> tuple[Standing, float] | None:
+    """What folds say of it with TF-IDF beside it, and the weight of that; None where that does not help.
+
+    seed
+        By which rows are in folds.
+    """
+    if standing.contender.design is None:
+        return None
+    said = beside.of_folds(rows, splits(rows.labels, FOLDS, seed)[: standing.folds], folder)
+    own, labels = np.concatenate(standing.logits), np.concatenate(standing.labels)
+    weight = beside.weight_that_helps(own, np.concatenate(said), labels) if said else None
+    if weight is None:
+        return None
+    logits = [(own + weight * words).astype(np.float32) for own, words in zip(standing.logits, said, strict=True)]
+    contender = replace(standing.contender, title=beside.titled(standing.contender.title, folder))
+    return replace(standing, contender=contender, logits=logits), weight
 
 
 def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
