@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data.reading import ROWS, complaint, pairs, read, table
 from rankwise.data import labels
 from rankwise.errors import UserError
-from rankwise.scoring.writer import joined_labels
+from rankwise.scoring.writers import joined_labels
 
 _CELLS = st.text(
     st.sampled_from(list("abcdefgh ") * 2 + list(",;|\t\"'\n") + ["\u00e9", "\u00fc", "\u2019"]),

@@ -51,6 +51,20 @@ def test_columns_of_every_run(folders, alone, source, tmp_path):  # noqa: F811
     assert [float(row["lora_p"]) for row in rows] == pytest.approx(expected, abs=2e-5)
 
 
+def test_several_labels_a_text(folders, alone, source, tmp_path, capsys):  # noqa: F811
+    answers = alone["several"].predict(TEXTS)
+    words = ["predict", str(folders["several"]), str(source)]
+    assert main([*words, str(tmp_path / "o.csv")]) == 0
+    assert [row["predicted"].split("|") if row["predicted"] else [] for row in rows_of(tmp_path / "o.csv")] == answers
+    assert main([*words, str(tmp_path / "o.jsonl")]) == 0
+    assert [json.loads(line)["predicted"] for line in (tmp_path / "o.jsonl").read_text().splitlines()] == answers
+    assert main([*words, str(tmp_path / "k.csv"), "--format", "kaggle"]) == 2
+    assert "one label a row" in capsys.readouterr().err
+    (tmp_path / "like.csv").write_text("id,labels\nr2,x\nr0,x\n")
+    assert main([*words, str(tmp_path / "l.csv"), "--like", str(tmp_path / "like.csv")]) == 0
+    assert [row["labels"] for row in rows_of(tmp_path / "l.csv")] == ["|".join(answers[2]), "|".join(answers[0])]
+
+
 def base_of(folders):  # noqa: F811
     return json.loads((folders["lora"] / "adapter_config.json").read_text())["base_model_name_or_path"]
 

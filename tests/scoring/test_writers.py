@@ -15,17 +15,25 @@ import pytest
 from rankwise import files
 from rankwise.errors import UserError
 from rankwise.scoring import predictions
-from rankwise.scoring.writers import format_of, open_writer, validate_kaggle
+from rankwise.scoring.writers import Column, format_of, open_writer
 
 NAMES = ["World", 'a, "b"', "c|d"]
 P = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]], dtype=np.float32)
 
 
-def write(path, format, **options):
-    """Three rows in two batches."""
-    with open_writer(path, format, NAMES, **options) as out:
-        out.add(["x", "y"], P[:2])
-        out.add(["z"], P[2:])
+COLUMNS = [Column("id", "id"), Column("predicted", "label"), *(Column(f"p_{name}", "share") for name in NAMES)]
+FORMATS = ("csv", "jsonl", "parquet")
+
+
+def cells(ids, p):
+    return [ids, [NAMES[label] for label in p.argmax(1)], *p.T]
+
+
+def write(path, format):
+    """Three rows in two windows."""
+    with open_writer(path, format, COLUMNS) as out:
+        out.add(cells(["x", "y"], P[:2]))
+        out.add(cells(["z"], P[2:]))
     return path
 
 
@@ -41,12 +49,11 @@ def test_csv_reads_back(tmp_path):
 
 def test_jsonl_reads_back(tmp_path):
     lines = write(tmp_path / "p.jsonl", "jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[1]) == {
-        "id": "y",
-        "predicted": 'a, "b"',
-        "probabilities": {"World": 0.1, 'a, "b"': 0.8, "c|d": 0.1},
-    }
+    assert json.loads(lines[1]) == {"id": "y", "predicted": 'a, "b"', "p_World": 0.1, 'p_a, "b"': 0.8, "p_c|d": 0.1}
     assert len(lines) == 3
+    with open_writer(tmp_path / "q.jsonl", "jsonl", [Column("id", "id"), Column("probabilities", "shares")]) as out:
+        out.add([[7.5], [{"a": 1 / 3}]])
+    assert json.loads((tmp_path / "q.jsonl").read_text()) == {"id": 7.5, "probabilities": {"a": 0.333333}}
 
 
 def test_parquet_reads_back(tmp_path):
@@ -57,66 +64,26 @@ def test_parquet_reads_back(tmp_path):
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups == 1
 
 
-def test_kaggle_numbers_rows_and_passes_its_validation(tmp_path):
-    path = write(tmp_path / "s.csv", "kaggle")
-    assert path.read_text() == "ID,Label\n0,0\n1,1\n2,2\n"
-    validate_kaggle(path, 3, 3)
-    other = write(tmp_path / "t.csv", "kaggle", kaggle_header="ID,label")
-    assert other.read_text().startswith("ID,label\n0,0\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,label\n0,1\n1,0\n", "line 1 .* expected the header ID,Label, got 'id,label'"),
-        ("", "line 1 .* expected the header"),
-        ("ID,Label\n0,1\n0,0\n", "line 3 .* expected ID 1, got '0,0'"),
-        ("ID,Label\n1,1\n2,0\n", "line 2 .* expected ID 0"),
-        ("ID,Label\n0,1\n1\n", "line 3 .* expected ID 1, got '1'"),
-        ("ID,Label\n0,1\n1,4\n", "line 3 .* a label from 0 to 3, got '4'"),
-        ("ID,Label\n0,1\n1,World\n", "a label from 0 to 3, got 'World'"),
-        ("ID,Label\n0,1\n1,-1\n", "a label from 0 to 3, got '-1'"),
-        ("ID,Label\n0,1\n", "expected 2 rows, got 1"),
-        ("ID,Label\n0,1\n1,0\n2,0\n", "expected 2 rows, got 3"),
-    ],
-)
-def test_kaggle_validation_refuses(tmp_path, text, message):
-    path = tmp_path / "s.csv"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        validate_kaggle(path, 2, 4)
-
-
 def test_several_labels_a_row(tmp_path):
-    p = np.array([[0.9, 0.5, 0.1], [0.1, 0.2, 0.3]], dtype=np.float32)
-    labels = np.array([[1, 0, 0], [0, 0, 1]])
-    for format in ("csv", "jsonl", "parquet"):
-        with open_writer(tmp_path / format, format, ["a", "b", "c"], labelled=True, multi_label=True) as out:
-            out.add([1, 2], p, labels)
-    assert (tmp_path / "csv").read_text().splitlines()[1:] == [
-        "1,a,a|b,0.900000,0.500000,0.100000",
-        "2,c,,0.100000,0.200000,0.300000",
-    ]
+    columns = [Column("id", "id"), Column("predicted", "labels"), Column("p_a", "share")]
+    for format in ("jsonl", "parquet"):
+        with open_writer(tmp_path / format, format, columns) as out:
+            out.add([[1, 2], [["a", "b"], []], np.array([0.9, 0.1])])
     rows = [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()]
-    assert [(row["label"], row["predicted"]) for row in rows] == [(["a"], ["a", "b"]), (["c"], [])]
+    assert rows == [{"id": 1, "predicted": ["a", "b"], "p_a": 0.9}, {"id": 2, "predicted": [], "p_a": 0.1}]
     assert pq.read_table(tmp_path / "parquet").column("predicted").to_pylist() == [["a", "b"], []]
-    with (
-        pytest.raises(UserError, match="one label a row"),
-        open_writer(tmp_path / "k", "kaggle", ["a", "b"], multi_label=True),
-    ):
-        pass
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet", "kaggle"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, format, monkeypatch):
     monkeypatch.setattr("rankwise.scoring.writers._GROUP_ROWS", 1)
     path = tmp_path / "out"
     path.write_text("before")
 
     def stop_midway():
-        with open_writer(path, format, NAMES) as out:
-            out.add([1, 2, 3], P)
+        with open_writer(path, format, COLUMNS) as out:
+            out.add(cells([1, 2, 3], P))
             raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
@@ -128,9 +95,9 @@ def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, format, monke
     assert path.read_bytes() != b"before"
 
 
-@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet", "kaggle"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_no_rows_still_make_a_file(tmp_path, format):
-    with open_writer(tmp_path / "out", format, NAMES):
+    with open_writer(tmp_path / "out", format, COLUMNS):
         pass
     if format == "parquet":
         assert pq.read_table(tmp_path / "out").num_rows == 0
@@ -163,19 +130,19 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_error_of_the_reading_side_is_not_blamed_on_the_output(tmp_path):
-    with pytest.raises(FileNotFoundError), open_writer(tmp_path / "p.csv", "csv", NAMES):
+    with pytest.raises(FileNotFoundError), open_writer(tmp_path / "p.csv", "csv", COLUMNS):
         (tmp_path / "input").read_text()
 
 
-@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet", "kaggle"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_memory_does_not_grow_with_the_rows(tmp_path, format, monkeypatch):
     monkeypatch.setattr("rankwise.scoring.writers._GROUP_ROWS", 2000)
 
     def peak(batches):
         tracemalloc.start()
-        with open_writer(tmp_path / "p", format, NAMES) as out:
+        with open_writer(tmp_path / "p", format, COLUMNS) as out:
             for start in range(0, 1000 * batches, 1000):
-                out.add(range(start, start + 1000), np.tile(P, (334, 1))[:1000])
+                out.add(cells(range(start, start + 1000), np.tile(P, (334, 1))[:1000]))
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return memory
@@ -184,21 +151,13 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, format, monkeypatch):
     assert peak(24) < 1.3 * peak(4) + 20_000
 
 
-def test_labels_come_exactly_when_announced(tmp_path):
-    with (
-        pytest.raises(ValueError, match="exactly when"),
-        open_writer(tmp_path / "p.csv", "csv", NAMES, labelled=True) as out,
-    ):
-        out.add([1, 2, 3], P)
-
-
 def test_parquet_ids_that_change_kind_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("rankwise.scoring.writers._GROUP_ROWS", 1)
 
     def change_kind():
-        with open_writer(tmp_path / "p.parquet", "parquet", NAMES) as out:
-            out.add([1], P[:1])
-            out.add(["a"], P[:1])
+        with open_writer(tmp_path / "p.parquet", "parquet", COLUMNS) as out:
+            out.add(cells([1], P[:1]))
+            out.add(cells(["a"], P[:1]))
 
     with pytest.raises(UserError, match="whole numbers at first"):
         change_kind()
@@ -216,11 +175,11 @@ def test_format_comes_from_the_name_or_the_ending():
 BEYOND_64_BITS = [2**63 - 1, 2**63, 2**64 + 5]
 
 
-@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_ids_beyond_64_bits_are_written_as_they_are(tmp_path, format):
     path = tmp_path / f"p.{format}"
-    with open_writer(path, format, NAMES) as out:
-        out.add(BEYOND_64_BITS, P)
+    with open_writer(path, format, COLUMNS) as out:
+        out.add(cells(BEYOND_64_BITS, P))
     read = {
         "csv": lambda: [row["id"] for row in csv.DictReader(path.open(newline=""))],
         "jsonl": lambda: [json.loads(line)["id"] for line in path.read_text().splitlines()],

@@ -16,6 +16,7 @@ from rankwise.data.cleaning import PAIR, preprocess
 from rankwise.data.text import pair_of
 from rankwise.errors import UserError, nearest
 from rankwise.inference import saved as saving
+from rankwise.inference.answers import Answers
 from rankwise.inference.saved import SavedClassifier
 from rankwise.machine.memory import return_freed_memory
 from rankwise.machine.settings import own_settings
@@ -31,7 +32,7 @@ BATCH_TOKENS = 8192
 
 
 @dataclass
-class Loaded:
+class Loaded(Answers):
     """One of many classifiers.
 
     trunk, member
@@ -48,10 +49,9 @@ class Loaded:
     member: Member | None = None
     alone: Predictor | None = None
 
-    @property
-    def label_names(self) -> list[str]:
-        """In the order of its logits."""
-        return self.saved.label_names
+    def __post_init__(self) -> None:
+        saved = self.saved
+        self.label_names, self.multi_label, self.decision = saved.label_names, saved.multi_label, saved.decision
 
     @property
     def computes_with(self) -> str:
@@ -59,31 +59,6 @@ class Loaded:
         if self.trunk is None:
             return "" if self.alone is None else self.alone.computes_with
         return f"shared {self.trunk.trunk.precision}"
-
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Shape: (texts, classes)"""
-        from rankwise.scoring.calibration import apply_temperature
-
-        return apply_temperature(logits, self.temperature, multi_label=self.saved.multi_label)
-
-    def names_of(self, probabilities: np.ndarray) -> list[Any]:
-        """The label of each text, or the labels it carries. Shape: (texts, classes)"""
-        decided = self.decide(probabilities)
-        if self.saved.multi_label:
-            return [[self.label_names[label] for label in np.flatnonzero(row)] for row in decided]
-        return [self.label_names[label] for label in decided]
-
-    def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """The answers by number. Shape: (texts, classes) -> (texts,), or (texts, classes) zeros and ones"""
-        from rankwise.scoring.decisions import of_probabilities
-
-        return of_probabilities(
-            self.saved.decision,
-            probabilities,
-            self.label_names,
-            multi_label=self.saved.multi_label,
-            temperature=self.temperature,
-        )
 
 
 @dataclass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rankwise import config as configuration
 from rankwise.data.sources import reading_of
@@ -14,11 +16,14 @@ from rankwise.data.table import Reading
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
-from rankwise.inference.predictor import predictor_of, words_predictor
-from rankwise.inference.progress import WINDOW_ROWS, Progress, check_not_source
+from rankwise.inference.predictor import Predictor, predictor_of, words_predictor
+from rankwise.inference.progress import WINDOW_ROWS, Arrays, Progress, check_not_source
 from rankwise.inference.saved import SavedClassifier
 from rankwise.records.record import Tree
 from rankwise.scoring import writers
+from rankwise.scoring.decisions import names_of
+from rankwise.scoring.submissions import KAGGLE_HEADERS, Sample, Submission
+from rankwise.scoring.writers import PROBABILITY_PREFIX, Cells, Column, joined_labels
 
 _READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header")
 
@@ -80,26 +85,103 @@ def predict_file(
     batches = stream(
         source, columns, WINDOW_ROWS, reading=reading_of_options(options, columns), empty=empty, pair=saved.pair
     )
-    layout, notes = _layout(batches, saved, chosen, kaggle_header, like)
+    submission, notes = _submission(batches, saved, kaggle_header, like) if chosen == "kaggle" else (None, [])
     if isinstance(saved, words.SavedWords):
-        predictor = words_predictor(saved.folder, calibrated=calibrated)
+        folder, predictor = saved.folder, words_predictor(saved.folder, calibrated=calibrated)
     else:
-        predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
-    folder = saved.folder if isinstance(saved, words.SavedWords) else saved.adapter.folder
+        folder, predictor = saved.adapter.folder, predictor_of(saved, calibrated=calibrated, engine=engine)
+    if isinstance(submission, Submission) and predictor.multi_label:
+        raise UserError(
+            "the kaggle format holds one label a row: write several labels as csv, jsonl or parquet, or give a "
+            "sample submission with --like"
+        )
     how = (folder, base, engine, calibrated, predictor.computes_with)
     progress = Progress(target, batches.rows, how, resume=resume)
-    started = time.perf_counter()
-    rows = 0
-    with writers.open_writer(
-        target, chosen, predictor.label_names, multi_label=predictor.multi_label, separator=saved.separator, **layout
-    ) as file:
+    layout = _Single(predictor, saved.separator, "csv" if submission else chosen, submission)
+    return write_answers(
+        batches, progress, target, layout, lambda texts: [predictor.predict_proba(texts)], [*notes, *saved.notes]
+    )
+
+
+class Layout(Protocol):
+    """What a file of answers looks like."""
+
+    @property
+    def format(self) -> str:
+        """One of `writers.FORMATS`."""
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Of the file."""
+
+    def cells(self, ids: Sequence[Any], found: Arrays) -> Cells:
+        """Of a window, from its ids and what was computed of it."""
+
+    def rest(self) -> Cells | None:
+        """What was held back until the end."""
+
+
+def write_answers(
+    batches: Stream,
+    progress: Progress,
+    target: Path,
+    layout: Layout,
+    compute: Callable[[Sequence[str]], Arrays],
+    notes: Sequence[str],
+) -> Tree:
+    """Answer every window, or take what was kept of it, and write the file; what `predict_file` returns."""
+    started, rows = time.perf_counter(), 0
+    with writers.open_writer(target, layout.format, layout.columns) as file:
         for batch in batches:
-            (found,) = progress.answers(batch.texts, lambda texts=batch.texts: [predictor.predict_proba(texts)])  # type: ignore[misc]
-            file.add(batch.ids, found, predicted=predictor.decide(found))
+            found = progress.answers(batch.texts, partial(compute, batch.texts))
+            file.add(layout.cells(batch.ids, found))
             rows += len(batch.texts)
+        if (rest := layout.rest()) is not None:
+            file.add(rest)
     progress.forget()
-    seconds = time.perf_counter() - started
-    return progress.outcome(batches, target, rows, seconds, [*notes, *saved.notes])
+    return progress.outcome(batches, target, rows, time.perf_counter() - started, notes)
+
+
+@dataclass(frozen=True)
+class _Single:
+    """One classifier's answer and its probabilities, or what a submission wants of them."""
+
+    predictor: Predictor
+    separator: str
+    format: str
+    submission: Submission | Sample | None
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Of the file."""
+        if self.submission is not None:
+            return self.submission.columns
+        answer = Column("predicted", "label" if self._joins or not self.predictor.multi_label else "labels")
+        if self.format == "jsonl":
+            return [Column("id", "id"), answer, Column("probabilities", "shares")]
+        names = self.predictor.label_names
+        return [Column("id", "id"), answer, *(Column(f"{PROBABILITY_PREFIX}{name}", "share") for name in names)]
+
+    @property
+    def _joins(self) -> bool:
+        """Whether several labels stand in one cell."""
+        return self.predictor.multi_label and self.format == "csv"
+
+    def cells(self, ids: Sequence[Any], found: Arrays) -> Cells:
+        """Of a window."""
+        (p,), names = found, self.predictor.label_names
+        answers = self.predictor.decide(p)
+        named = names_of(answers, names)
+        if self._joins:
+            named = [joined_labels(several, self.separator) for several in named]
+        if self.submission is not None:
+            return self.submission.cells(ids, p, answers, named)
+        shares = [dict(zip(names, row, strict=True)) for row in p.tolist()] if self.format == "jsonl" else None
+        return [ids, named, *([shares] if shares is not None else p.T)]
+
+    def rest(self) -> Cells | None:
+        """Of a sample submission, all."""
+        return None if self.submission is None else self.submission.rest()
 
 
 def reading_of_options(options: Sequence[str], columns: Sequence[str] | None) -> Reading:
@@ -114,22 +196,18 @@ def reading_of_options(options: Sequence[str], columns: Sequence[str] | None) ->
     )
 
 
-def _layout(
-    batches: Stream, saved: SavedClassifier | words.SavedWords, format: str, header: str | None, like: str | Path | None
-) -> tuple[dict[str, Any], list[str]]:
+def _submission(
+    batches: Stream, saved: SavedClassifier | words.SavedWords, header: str | None, like: str | Path | None
+) -> tuple[Submission | Sample, list[str]]:
     """What the kaggle format writes, and a note where labels are written as numbers."""
-    if format != "kaggle":
-        return {}, []
+    names = saved.label_names
     if like is not None:
-        return {"sample": writers.Sample(Path(like), *sample_submission(like))}, []
+        return Sample(Path(like), *sample_submission(like), names), []
     own_ids = batches.id_column is not None
     label = saved.label if isinstance(saved.label, str) else "label"
-    own_header = f"{batches.id_column},{label}" if own_ids else writers.KAGGLE_HEADERS[0]
-    names = saved.label_names
-    is_papers = not own_ids and (header or own_header) in writers.KAGGLE_HEADERS
+    own_header = f"{batches.id_column},{label}" if own_ids else KAGGLE_HEADERS[0]
+    is_papers = not own_ids and (header or own_header) in KAGGLE_HEADERS
     spelled = not is_papers or all(name.lstrip("-").isdecimal() for name in names)
-    layout = {"kaggle_header": header or own_header, "own_ids": own_ids, "spelled": spelled}
-    if spelled:
-        return layout, []
     shown = ", ".join(f"{place} is {name}" for place, name in enumerate(names[:10]))
-    return layout, [f"labels are written as numbers: {shown}{', ...' if len(names) > 10 else ''}"]
+    note = f"labels are written as numbers: {shown}{', ...' if len(names) > 10 else ''}"
+    return Submission(header or own_header, own_ids, spelled), [] if spelled else [note]

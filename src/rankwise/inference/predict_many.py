@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from rankwise.data.streams import stream
 from rankwise.errors import UserError
-from rankwise.files import replacing, writing
 from rankwise.inference.many import Loaded, load_many
-from rankwise.inference.predict_file import reading_of_options
-from rankwise.inference.progress import WINDOW_ROWS, Progress, check_not_source
+from rankwise.inference.predict_file import reading_of_options, write_answers
+from rankwise.inference.progress import WINDOW_ROWS, Arrays, Progress, check_not_source
 from rankwise.records.record import Tree
 from rankwise.scoring import writers
-from rankwise.scoring.writer import joined_labels
+from rankwise.scoring.decisions import names_of
+from rankwise.scoring.writers import Cells, Column, joined_labels
 
 _FORMATS = ("csv", "jsonl", "parquet")
 
@@ -68,25 +65,14 @@ def predict_many(
     columns, pair = _columns_read(classifiers, text)
     reading = reading_of_options(options, columns)
     batches = stream(source, columns, WINDOW_ROWS, reading=reading, empty=empty, pair=pair)
-    names = ["id", *(name for one in classifiers for name in _columns_of(one, top))]
+    layout = _Several(classifiers, top, chosen)
     how = [one for loaded in classifiers for one in (loaded.name, loaded.saved.adapter.folder, loaded.computes_with)]
     progress = Progress(target, batches.rows, [*how, base, engine, calibrated], resume=resume)
-    started, rows = time.perf_counter(), 0
-    with replacing(target) as handle:
-        write, end = _writer(chosen, handle, names)
-        for batch in batches:
-            found = progress.answers(batch.texts, lambda texts=batch.texts: list(many.predict_proba(texts).values()))  # type: ignore[misc]
-            shares = zip(classifiers, found, strict=True)
-            cells = [batch.ids, *(cell for one, p in shares for cell in _cells(one, p, top))]
-            with writing(target):
-                write(cells)
-            rows += len(batch.texts)
-        with writing(target):
-            end()
-    progress.forget()
-    seconds = time.perf_counter() - started
     notes = [note for one in classifiers for note in one.saved.notes]
-    return progress.outcome(batches, target, rows, seconds, notes) | {"columns": names}
+    outcome = write_answers(
+        batches, progress, target, layout, lambda texts: list(many.predict_proba(texts).values()), notes
+    )
+    return outcome | {"columns": [column.name for column in layout.columns]}
 
 
 def _columns_read(classifiers: Sequence[Loaded], text: Sequence[str] | None) -> tuple[list[str], bool]:
@@ -102,76 +88,40 @@ def _columns_read(classifiers: Sequence[Loaded], text: Sequence[str] | None) -> 
     return list(text or first.text), first.pair
 
 
-def _columns_of(loaded: Loaded, top: int | None) -> list[str]:
-    if top is None:
-        return [loaded.name, f"{loaded.name}_p"]
-    places = range(1, min(top, len(loaded.label_names)) + 1)
-    return [name for place in places for name in (f"{loaded.name}_{place}", f"{loaded.name}_{place}_p")]
+@dataclass(frozen=True)
+class _Several:
+    """Columns of every classifier."""
 
+    classifiers: Sequence[Loaded]
+    top: int | None
+    format: str
 
-def _cells(loaded: Loaded, p: np.ndarray, top: int | None) -> list[list[Any]]:
-    """The cells of `_columns_of`, a list a column. Shape: p (rows, classes)"""
-    if top is None and loaded.saved.multi_label:
-        labels = [joined_labels(names, loaded.saved.separator) for names in loaded.names_of(p)]
-        return [labels, _rounded(np.maximum(p, 1 - p).min(1))]
-    order = np.argsort(-p, axis=1, kind="stable")
-    if top is None:  # the answer, which a goal's decision may take from a less probable label
-        order = loaded.decide(p)[:, None]
-    cells: list[list[Any]] = []
-    for place in range(1 if top is None else min(top, p.shape[1])):
-        chosen = order[:, place]
-        shares = np.take_along_axis(p, chosen[:, None], 1)[:, 0]
-        cells += [[loaded.label_names[label] for label in chosen], _rounded(shares)]
-    return cells
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Of the file."""
+        names = [name for one in self.classifiers for name in self._names(one)]
+        both = (column for name in names for column in (Column(name, "label"), Column(f"{name}_p", "share")))
+        return [Column("id", "id"), *both]
 
+    def _names(self, loaded: Loaded) -> list[str]:
+        if self.top is None:
+            return [loaded.name]
+        return [f"{loaded.name}_{place}" for place in range(1, min(self.top, len(loaded.label_names)) + 1)]
 
-def _rounded(shares: np.ndarray) -> list[float]:
-    rounded: list[float] = np.round(shares.astype(np.float64), 6).tolist()
-    return rounded
+    def cells(self, ids: Sequence[Any], found: Arrays) -> Cells:
+        """Of a window."""
+        return [ids, *(cell for one, p in zip(self.classifiers, found, strict=True) for cell in self._cells(one, p))]
 
+    def _cells(self, loaded: Loaded, p: np.ndarray) -> Cells:
+        """Labels and their probabilities. Shape: p (rows, classes)"""
+        if self.top is None and loaded.multi_label:
+            labels = [joined_labels(names, loaded.saved.separator) for names in loaded.names_of(p)]
+            return [labels, np.maximum(p, 1 - p).min(1)]
+        # The answer, which a goal's decision may take from a less probable label; or the most probable ones.
+        order = loaded.decide(p)[:, None] if self.top is None else np.argsort(-p, axis=1, kind="stable")[:, : self.top]
+        shares = np.take_along_axis(p, order, 1)
+        pairs = zip(order.T, shares.T, strict=True)
+        return [cell for chosen, share in pairs for cell in (names_of(chosen, loaded.label_names), share)]
 
-def _writer(
-    format: str, handle: IO[bytes], names: Sequence[str]
-) -> tuple[Callable[[Sequence[Any]], None], Callable[[], None]]:
-    """What takes columns of cells, and what ends the file."""
-    if format == "parquet":
-        return _parquet(handle, names)
-    if format == "csv":
-        handle.write(_csv([names]))
-        return lambda cells: _written(handle, _csv(zip(*cells, strict=True))), lambda: None
-    return lambda cells: _written(handle, _jsonl(names, cells)), lambda: None
-
-
-def _written(handle: IO[bytes], content: bytes) -> None:
-    handle.write(content)
-
-
-def _csv(rows: Any) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-def _jsonl(names: Sequence[str], cells: Sequence[Any]) -> bytes:
-    rows = (dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True))
-    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows).encode()
-
-
-def _parquet(handle: IO[bytes], names: Sequence[str]) -> tuple[Callable[[Sequence[Any]], None], Callable[[], None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    opened: list[Any] = []
-
-    def write(cells: Sequence[Any]) -> None:
-        ids = [str(one) for one in cells[0]]
-        table = pa.table(dict(zip(names, [ids, *cells[1:]], strict=True)))
-        if not opened:
-            opened.append(pq.ParquetWriter(handle, table.schema))
-        opened[0].write_table(table)
-
-    def end() -> None:
-        for writer in opened:
-            writer.close()
-
-    return write, end
+    def rest(self) -> None:
+        """Nothing was held back."""

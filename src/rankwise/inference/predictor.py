@@ -14,6 +14,7 @@ from rankwise.baselines.words import WordClassifier
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference import words
+from rankwise.inference.answers import Answers
 from rankwise.inference.saved import SavedClassifier
 from rankwise.machine.settings import own_settings
 from rankwise.records.result import Decision
@@ -23,18 +24,14 @@ EVAL_BATCH = 64
 
 
 @dataclass
-class Predictor:
+class Predictor(Answers):
     """A loaded classifier. Threads may share it; a process forked from the one that loaded it answers with one thread,
     since pools of threads do not survive a fork; its pickle is the path it was loaded from.
 
-    temperature
-        What logits are divided by before the softmax; 1 unless calibration is asked for.
     threads
         What it computes with; None: as many as torch does in this process.
     notes
         What a reader of its answers should know.
-    decision
-        How probabilities become answers, where that was fitted for a goal; None: the most probable label.
     words
         Whose logits are added to the network's, or are all where there is no network.
     """
@@ -113,34 +110,13 @@ class Predictor:
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities, float64. Shape: (texts, classes)"""
-        from rankwise.scoring.calibration import apply_temperature
-
-        return apply_temperature(self.logits(texts), self.temperature, multi_label=self.multi_label)
+        return self.probabilities(self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
         """The name of each text's label, the most probable one unless a decision was fitted for a goal; a list of names a
         text when it may carry several.
         """
         return self.names_of(self.predict_proba(texts))
-
-    def names_of(self, probabilities: np.ndarray) -> list[Any]:
-        """What `predict` says of texts with these probabilities. Shape: (texts, classes)"""
-        decided = self.decide(probabilities)
-        if self.multi_label:
-            return [[self.label_names[label] for label in np.flatnonzero(row)] for row in decided]
-        return [self.label_names[label] for label in decided]
-
-    def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """The answers by number. Shape: (texts, classes) -> (texts,), or (texts, classes) zeros and ones"""
-        from rankwise.scoring.decisions import of_probabilities
-
-        return of_probabilities(
-            self.decision,
-            probabilities,
-            self.label_names,
-            multi_label=self.multi_label,
-            temperature=self.temperature,
-        )
 
     def _threads(self) -> int | None:
         if os.getpid() == self._process:

@@ -22,7 +22,7 @@ from rankwise.records.adapter import AdapterRecord, read_adapter
 from rankwise.records.result import Decision
 from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
-from rankwise.scoring.writer import LABEL_SEPARATOR
+from rankwise.scoring.writers import LABEL_SEPARATOR
 
 _HINT = "name the base's folder with base=FOLDER, on the command line model.name=FOLDER"
 

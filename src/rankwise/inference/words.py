@@ -9,7 +9,7 @@ from rankwise.baselines import words
 from rankwise.records import read as read_record
 from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run, open_run
-from rankwise.scoring.writer import LABEL_SEPARATOR
+from rankwise.scoring.writers import LABEL_SEPARATOR
 
 
 def folder_of(path: str | Path | Run) -> Path | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rankwise.errors import UserError
 from rankwise.records.result import Decision
 from rankwise.scoring.calibration import apply_temperature
-from rankwise.scoring.metrics import log_probabilities
+from rankwise.scoring.metrics import logits_of_probabilities
 
 Ints = NDArray[np.int64]
 THRESHOLD = 0.5
@@ -52,9 +52,15 @@ def of_probabilities(
     """`decide` from probabilities that were made at a temperature: they say the raw scores but for a constant."""
     if decision is None:
         return (p >= THRESHOLD).astype(np.int64) if multi_label else np.asarray(p.argmax(axis=1), dtype=np.int64)
-    yes = log_probabilities(p)
-    logits = temperature * (yes - log_probabilities(1 - p) if multi_label else yes)
+    logits = temperature * logits_of_probabilities(p, multi_label=multi_label)
     return decide(decision, logits, label_names, multi_label=multi_label)
+
+
+def names_of(answers: NDArray[Any], label_names: Sequence[str]) -> list[Any]:
+    """Answers by name: a label a text, or a list of those that it carries. Shape: (rows,) or (rows, classes) zeros and ones"""
+    if answers.ndim == 2:
+        return [[label_names[label] for label in np.flatnonzero(row).tolist()] for row in answers]
+    return [label_names[label] for label in answers.tolist()]
 
 
 def thresholds(decision: Decision | None, label_names: Sequence[str], *, temperature: float = 1.0) -> list[float]:

@@ -227,6 +227,12 @@ def log_probabilities(p: NDArray[Any]) -> Floats:
     return result
 
 
+def logits_of_probabilities(p: NDArray[Any], *, multi_label: bool) -> Floats:
+    """Raw scores of probabilities, but for a constant; beyond the precision of those they are not known any more."""
+    yes = log_probabilities(p)
+    return yes - log_probabilities(1 - p) if multi_label else yes
+
+
 class _Bins:
     """Confidence against outcome in bins of equal width, bin m holding (m/15, (m+1)/15]."""
 

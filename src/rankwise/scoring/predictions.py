@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rankwise import files
 from rankwise.errors import UserError
 from rankwise.scoring.calibration import apply_temperature
-from rankwise.scoring.metrics import decide, log_probabilities
-from rankwise.scoring.writers import PROBABILITY_PREFIX
+from rankwise.scoring.decisions import names_of
+from rankwise.scoring.metrics import decide, logits_of_probabilities
+from rankwise.scoring.writers import PROBABILITY_PREFIX, Column, arrow_table
 
 LOGITS = "logits"
 
@@ -123,23 +124,15 @@ def write(
     multi_label = labels.ndim == 2
     if predicted is None:
         predicted = decide(probabilities, probabilities=True) if multi_label else probabilities.argmax(axis=1)
-    name_type = pa.list_(pa.string()) if multi_label else pa.string()
-    whole = all(isinstance(name, int | np.integer) and -(2**63) <= name < 2**63 for name in ids)
-    columns = {
-        "id": pa.array(list(ids) if whole else [str(name) for name in ids], pa.int64() if whole else pa.string()),
-        "label": pa.array(_names(labels, label_names), name_type),
-        "predicted": pa.array(_names(predicted, label_names), name_type),
-    }
-    arrays, names = list(columns.values()), list(columns)
-    for column, name in enumerate(label_names):
-        arrays.append(pa.array(np.ascontiguousarray(probabilities[:, column]).astype(np.float32), pa.float32()))
-        names.append(f"{PROBABILITY_PREFIX}{name}")
+    of_names: Literal["labels", "label"] = "labels" if multi_label else "label"
+    columns = [Column("id", "id"), Column("label", of_names), Column("predicted", of_names)]
+    columns += [Column(f"{PROBABILITY_PREFIX}{name}", "share") for name in label_names]
+    named = [names_of(numbers.astype(np.int64), label_names) for numbers in (labels, predicted)]
+    table = arrow_table(columns, [ids, *named, *probabilities.T])
     if logits is not None:
         flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())
-        arrays.append(pa.FixedSizeListArray.from_arrays(flat, len(label_names)))
-        names.append(LOGITS)
+        table = table.append_column(LOGITS, pa.FixedSizeListArray.from_arrays(flat, len(label_names)))
     metadata = {"role": role, "rows_sha256": rows_sha256, "multi_label": multi_label}
-    table = pa.Table.from_arrays(arrays, names=names)
     table = table.replace_schema_metadata({b"rankwise": json.dumps(metadata).encode()})
     path = path_of(folder, role)
     with files.replacing(path) as handle, files.writing(path):
@@ -175,7 +168,7 @@ def read(folder: Path, role: str) -> Predictions:
     if LOGITS in table.column_names:
         logits = table.column(LOGITS).combine_chunks().flatten().to_numpy().reshape(p.shape)
     else:
-        logits = _recovered(p, metadata["multi_label"])
+        logits = logits_of_probabilities(p, multi_label=metadata["multi_label"]).astype(np.float32)
     numbers = _several_numbers if metadata["multi_label"] else _numbers
     return Predictions(
         role=role,
@@ -188,19 +181,6 @@ def read(folder: Path, role: str) -> Predictions:
         probabilities=p,
         logits=logits,
     )
-
-
-def _names(numbers: NDArray[Any], names: Sequence[str]) -> list[Any]:
-    """One name a row, or a list of them with several labels."""
-    if numbers.ndim == 2:
-        return [[names[c] for c in np.flatnonzero(row).tolist()] for row in numbers]
-    return [names[c] for c in numbers.astype(np.int64).tolist()]
-
-
-def _recovered(p: NDArray[np.float32], multi_label: bool) -> NDArray[np.float32]:
-    """Logits of a file that holds probabilities alone: beyond the precision of those they are not known any more."""
-    yes = log_probabilities(p)
-    return (yes - log_probabilities(1 - p) if multi_label else yes).astype(np.float32)
 
 
 def _numbers(column: Any, names: list[str]) -> NDArray[np.int64]:
