@@ -80,7 +80,7 @@ def training_texts(monkeypatch):
     texts, labels = zip(*sentences(60, 0), strict=True)
     numbers = np.array([sorted(set(labels)).index(label) for label in labels])
     rows = Rows(list(texts), numbers, list(range(60)), "x", "x")
-    monkeypatch.setattr(subject, "_rows", lambda run, role: rows if role == "train" else None)
+    monkeypatch.setattr(subject, "rows_again", lambda run, role: rows if role == "train" else None)
     monkeypatch.setattr(static, "_MOST_PASSES", 1)
 
 

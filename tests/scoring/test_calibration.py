@@ -90,6 +90,6 @@ def test_abstention_keeps_most_rows_at_the_accuracy():
     curve = calibration.coverage_curve(confidence, correct)
     chosen = calibration.abstention(curve, 0.75)
     assert (chosen.threshold, chosen.coverage, chosen.accuracy) == (0.6, 0.8, 0.75)
-    assert chosen.to_dict()["accuracy_ci95"] == [pytest.approx(0.3006418), pytest.approx(0.9544127)]
+    assert list(chosen.accuracy_ci95) == [pytest.approx(0.3006418), pytest.approx(0.9544127)]
     assert calibration.abstention(curve, 0.6).coverage == 1.0
     assert calibration.abstention(calibration.coverage_curve(confidence, ~correct), 0.9) is None

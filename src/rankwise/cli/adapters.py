@@ -33,45 +33,38 @@ def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
     if args.action != "merge" and len(args.folders) != 1:
         raise UserError(f"adapters {args.action} takes one folder, {len(args.folders)} came")
-    _ACTIONS[args.action](args)
-    return 0
+    return _ACTIONS[args.action](args)
 
 
-def _convert(args: argparse.Namespace) -> None:
+def _convert(args: argparse.Namespace) -> int:
     from rankwise.inference.convert import convert
 
     outcome = convert(args.folders[0])
-    if args.json:
-        common.print_json(outcome)
-    else:
-        print(f"{outcome['tensors']:,} tensors written to {outcome['file']} ({outcome['bytes']:,} bytes)")
+    said = f"{outcome['tensors']:,} tensors written to {outcome['file']} ({outcome['bytes']:,} bytes)"
+    return common.show(args, outcome, said)
 
 
-def _list(args: argparse.Namespace) -> None:
+def _list(args: argparse.Namespace) -> int:
     from rankwise.inference.tools import found_in
 
     adapters = found_in(args.folders[0])
-    if args.json:
-        common.print_json({"adapters": adapters})
-        return
-    for one in adapters:
-        print(f"{one['folder']}: {one['unreadable'] if 'unreadable' in one else _line(one)}")
-    print(f"{len(adapters)} adapter{'s' if len(adapters) != 1 else ''}")
+    lines = [f"{one['folder']}: {one['unreadable'] if 'unreadable' in one else _line(one)}" for one in adapters]
+    count = f"{len(adapters)} adapter{'s' if len(adapters) != 1 else ''}"
+    return common.show(args, {"adapters": adapters}, *lines, count)
 
 
-def _info(args: argparse.Namespace) -> None:
+def _info(args: argparse.Namespace) -> int:
     from rankwise.inference.tools import info
 
     told = info(args.folders[0])
-    if args.json:
-        common.print_json(told)
-        return
-    print(f"{told['folder']}: {_line(told)}")
-    print(f"{told['update_numbers']:,} numbers in updates of {told['layers']} layers, {told['other_numbers']:,} others")
+    numbers = (
+        f"{told['update_numbers']:,} numbers in updates of {told['layers']} layers, {told['other_numbers']:,} others"
+    )
     if told["fits"]:
-        print(f"labels: {', '.join(told['labels'])}\nreads {told['max_tokens']:,} tokens; it fits its base")
+        fits = f"labels: {', '.join(told['labels'])}\nreads {told['max_tokens']:,} tokens; it fits its base"
     else:
-        print(f"it does not fit its base: {told['reason']}")
+        fits = f"it does not fit its base: {told['reason']}"
+    return common.show(args, told, f"{told['folder']}: {_line(told)}", numbers, fits)
 
 
 def _line(told: Mapping[str, Any]) -> str:
@@ -81,7 +74,7 @@ def _line(told: Mapping[str, Any]) -> str:
     return f"{kind}{rank} for {told['base']}{classes}, {told['bytes']:,} bytes"
 
 
-def _merge(args: argparse.Namespace) -> None:
+def _merge(args: argparse.Namespace) -> int:
     from rankwise.inference.tools import merge
 
     if not args.out:
@@ -91,15 +84,11 @@ def _merge(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError(f"--weights {args.weights}: expected numbers with commas between") from error
     outcome = merge(args.folders, args.out, method=args.method, weights=weights, density=args.density)
-    if args.json:
-        common.print_json(outcome)
-    else:
-        print(
-            f"{outcome['out']}: {len(args.folders)} adapters ({outcome['method']}), rank {outcome['rank']}, {outcome['bytes']:,} bytes"
-        )
+    what = f"{len(args.folders)} adapters ({outcome['method']}), rank {outcome['rank']}, {outcome['bytes']:,} bytes"
+    return common.show(args, outcome, f"{outcome['out']}: {what}")
 
 
-_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "info": _info,
     "merge": _merge,

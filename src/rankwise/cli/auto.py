@@ -58,8 +58,5 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         started=started,
     )
-    if args.json:
-        common.print_json(record)
-    else:
-        print("\n".join(record["auto"]["explanation"]))
+    common.show(args, record, *record["auto"]["explanation"])
     return 130 if record["status"] == "interrupted" else 0

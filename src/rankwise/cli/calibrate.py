@@ -20,12 +20,11 @@ def run(args: argparse.Namespace) -> int:
     from rankwise.inference.calibrate import calibrate
 
     found = calibrate(args.run)
-    if args.json:
-        common.print_json(found.to_dict())
-        return 0
-    print(f"temperature {found.temperature:.4f}, fitted on {found.rows:,} validation rows and kept with the adapter")
-    print(f"there: loss {found.loss_before:.4f} -> {found.loss_after:.4f}, "
-          f"calibration error {found.ece_before:.4f} -> {found.ece_after:.4f}")  # fmt: skip
+    lines = [
+        f"temperature {found.temperature:.4f}, fitted on {found.rows:,} validation rows and kept with the adapter",
+        f"there: loss {found.loss_before:.4f} -> {found.loss_after:.4f}, "
+        f"calibration error {found.ece_before:.4f} -> {found.ece_after:.4f}",
+    ]
     if found.at_bound:
-        print("note: it lies at the end of the range searched; these rows are too few or too easy to fit one")
-    return 0
+        lines.append("note: it lies at the end of the range searched; these rows are too few or too easy to fit one")
+    return common.show(args, found.to_dict(), *lines)

@@ -73,6 +73,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2))
 
 
+def show(args: argparse.Namespace, value: Any, *lines: str) -> int:
+    """A result as people read it, or with --json as it is; returns the exit code."""
+    if args.json:
+        print_json(value)
+    else:
+        print(*lines, sep="\n")
+    return 0
+
+
 def summary(path: Path, result: Result) -> str:
     """What a finished run reached, and the commands to go on with."""
     lines = []

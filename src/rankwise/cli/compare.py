@@ -33,8 +33,4 @@ def run(args: argparse.Namespace) -> int:
     found = (scored_texts(run, read)[0] for run, read in zip(runs, comparison.runs, strict=True))
     source = None if args.no_texts else next((texts for texts in found if texts is not None), None)
     texts = None if source is None else source.__getitem__
-    if args.json:
-        common.print_json(comparison.to_dict(texts=texts))
-    else:
-        print(comparison.text(texts=texts))
-    return 0
+    return common.show(args, comparison.to_dict(texts=texts), comparison.text(texts=texts))

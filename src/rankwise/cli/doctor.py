@@ -39,23 +39,19 @@ def run(args: argparse.Namespace) -> int:
     found = description.describe().to_dict()
     found["capabilities"] = _capabilities()
     found["backends"] = _backends()
-    found["extras"] = {extra: {name: _version(name) for name in _packages(extra)} for extra in PURPOSES}
-    if args.json:
-        common.print_json(found)
-        return 0
-    print(f"{'cpu':<14} {found['cpu']}, {found['cores']} cores, {found['threads']} threads")
-    print(f"{'gpu':<14} {found['gpu'] or 'none'}")
+    found["extras"] = {extra: {name: description.version(name) for name in _packages(extra)} for extra in PURPOSES}
+    lines = [f"{'cpu':<14} {found['cpu']}, {found['cores']} cores, {found['threads']} threads"]
+    lines.append(f"{'gpu':<14} {found['gpu'] or 'none'}")
     for name, (present, meaning) in found["capabilities"].items():
-        print(f"{name:<14} {'yes' if present else 'no':<4} {meaning}")
+        lines.append(f"{name:<14} {'yes' if present else 'no':<4} {meaning}")
     for precision, choice in found["backends"].items():
-        print(f"{'engine, ' + precision:<14} {choice['takes']}: {choice['reason']}")
-    for package, version in found["versions"].items():
-        print(f"{package:<14} {version or 'missing'}")
+        lines.append(f"{'engine, ' + precision:<14} {choice['takes']}: {choice['reason']}")
+    lines += [f"{package:<14} {version or 'missing'}" for package, version in found["versions"].items()]
     for extra, packages in found["extras"].items():
         missing = [name for name, version in packages.items() if version is None]
         told = f"needs {', '.join(missing)}: pip install 'rankwise[{extra}]'" if missing else "installed"
-        print(f"[{extra}]".ljust(20), f"{PURPOSES[extra]}: {told}")
-    return 0
+        lines.append(f"{f'[{extra}]':<20} {PURPOSES[extra]}: {told}")
+    return common.show(args, found, *lines)
 
 
 def _capabilities() -> dict[str, tuple[bool, str]]:
@@ -91,10 +87,3 @@ def _packages(extra: str) -> list[str]:
     """Names of the packages that an extra installs."""
     lines = [line for line in metadata.requires("rankwise") or [] if re.search(rf"extra == ['\"]{extra}['\"]", line)]
     return [re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0] for line in lines]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -27,13 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from rankwise.scoring import looks, report
 
     scores = score(args.run, args.words)
-    if args.json:
-        common.print_json({"metrics": {"test": scores.to_dict()}})
-    else:
-        print(report.full(scores))
-        for note in scores.notes:
-            print(f"\nnote: {note}")
-        print(f"\n{looks.sentence(scores.looks or 1, scores.looks_all)}")
-        if max(scores.looks or 1, scores.looks_all or 1) > 1:
-            print("Choosing by what was seen makes them validation rows.")
-    return 0
+    lines = [report.full(scores), *(f"\nnote: {note}" for note in scores.notes)]
+    lines.append(f"\n{looks.sentence(scores.looks or 1, scores.looks_all)}")
+    if max(scores.looks or 1, scores.looks_all or 1) > 1:
+        lines.append("Choosing by what was seen makes them validation rows.")
+    return common.show(args, {"metrics": {"test": scores.to_dict()}}, *lines)

@@ -32,10 +32,5 @@ def run(args: argparse.Namespace) -> int:
 
     options = Options(accept_loss=args.accept_loss, say=lambda line: print(line, file=sys.stderr))
     outcome = export(args.run, args.to, args.out, options)
-    if args.json:
-        common.print_json(outcome)
-        return 0
-    print(f"{outcome['out']}: {outcome['target']}, {outcome['bytes'] / 1e6:,.1f} MB")
-    for fact in outcome["facts"]:
-        print(f"  {fact}")
-    return 0
+    size = f"{outcome['out']}: {outcome['target']}, {outcome['bytes'] / 1e6:,.1f} MB"
+    return common.show(args, outcome, size, *(f"  {fact}" for fact in outcome["facts"]))

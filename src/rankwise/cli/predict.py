@@ -101,14 +101,9 @@ def run(args: argparse.Namespace) -> int:
         outcome = predict_file(args.runs[0], args.input, args.output, **header, **shared)
     for note in outcome["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    if args.json:
-        common.print_json(outcome)
-    else:
-        print(outcome["source"])
-        if outcome["resumed_rows"]:
-            print(f"{outcome['resumed_rows']:,} rows were answered before")
-        print(f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)")
-    return 0
+    before = [f"{outcome['resumed_rows']:,} rows were answered before"] if outcome["resumed_rows"] else []
+    written = f"{outcome['rows']:,} rows written to {args.output} ({outcome['texts_per_s']:.0f} texts/s)"
+    return common.show(args, outcome, outcome["source"], *before, written)
 
 
 def _places(words: list[str]) -> tuple[list[str], str, str, list[str]]:
@@ -158,8 +153,6 @@ def _over_ray(args: argparse.Namespace, base: str | None) -> int:
     rows = bulk.predict(
         args.runs[0], args.input, args.output, address=args.ray, text=args.text, calibrated=args.calibrated, base=base
     )
-    if args.json:
-        common.print_json({"rows": rows, "output": args.output})
-    else:
-        print(f"{rows:,} rows written to the folder {args.output}")
-    return 0
+    return common.show(
+        args, {"rows": rows, "output": args.output}, f"{rows:,} rows written to the folder {args.output}"
+    )

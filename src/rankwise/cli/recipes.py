@@ -31,57 +31,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
     if args.action == "list":
-        _list(as_json=args.json)
-    elif args.action == "tables":
-        _tables(as_json=args.json)
-    elif args.name is None:
+        return _list(args)
+    if args.action == "tables":
+        return _tables(args)
+    if args.name is None:
         raise UserError(f"which recipe? rankwise recipes {args.action} takes one of {', '.join(recipes.names())}")
-    elif args.action == "table":
-        _table(args.name, args.file, as_json=args.json)
-    elif args.action == "show":
-        _show(args.name, as_json=args.json)
-    elif args.file is None:
-        raise UserError(f"copy it where? rankwise recipes copy {args.name} FILE")
-    else:
-        _copy(_path(args.name), args.file, as_json=args.json)
-    return 0
+    if args.action == "table":
+        from rankwise.reporting import paper_table
+
+        table = paper_table.load(args.name, args.file)
+        return common.show(args, table, table.text())
+    if args.action == "copy":
+        return _copy(args)
+    text = _path(args.name).read_text(encoding="utf-8")
+    return common.show(args, {"name": args.name, "yaml": text}, text.removesuffix("\n"))
 
 
-def _list(*, as_json: bool) -> None:
+def _list(args: argparse.Namespace) -> int:
     from rankwise import planning
 
     rows = []
     for name in recipes.names():
         plan = planning.plan(configuration.load(name))
         rows.append({"name": name, "trainable": plan.trainable, "summary": recipes.summary(name)})
-    if as_json:
-        common.print_json({"recipes": rows})
-        return
-    for row in rows:
-        print(f"{row['name']:<18} {row['trainable']:>9}  {row['summary']}")
+    lines = [f"{row['name']:<18} {row['trainable']:>9}  {row['summary']}" for row in rows]
+    return common.show(args, {"recipes": rows}, *lines)
 
 
-def _tables(*, as_json: bool) -> None:
+def _tables(args: argparse.Namespace) -> int:
     rows = []
     for name in recipes.table_names():
         file = recipes.table_path(name)
         assert file is not None
         rows.append({"name": name, "summary": recipes.first_line(file)})
-    if as_json:
-        common.print_json({"tables": rows})
-        return
-    for row in rows:
-        print(f"{row['name']:<28} {row['summary']}")
-
-
-def _table(name: str, folder: Path | None, *, as_json: bool) -> None:
-    from rankwise.reporting import paper_table
-
-    table = paper_table.load(name, folder)
-    if as_json:
-        common.print_json(table)
-    else:
-        print(table.text())
+    return common.show(args, {"tables": rows}, *(f"{row['name']:<28} {row['summary']}" for row in rows))
 
 
 def _path(name: str) -> Path:
@@ -92,15 +75,10 @@ def _path(name: str) -> Path:
     return found
 
 
-def _show(name: str, *, as_json: bool) -> None:
-    text = _path(name).read_text(encoding="utf-8")
-    if as_json:
-        common.print_json({"name": name, "yaml": text})
-    else:
-        print(text, end="")
-
-
-def _copy(source: Path, target: Path, *, as_json: bool) -> None:
+def _copy(args: argparse.Namespace) -> int:
+    if args.file is None:
+        raise UserError(f"copy it where? rankwise recipes copy {args.name} FILE")
+    source, target = _path(args.name), args.file
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(source.read_text(encoding="utf-8"))
@@ -108,8 +86,5 @@ def _copy(source: Path, target: Path, *, as_json: bool) -> None:
         raise UserError(f"{target} exists already: choose another name") from error
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}") from error
-    if as_json:
-        common.print_json({"file": str(target)})
-        return
     verb = "train" if source.stem in recipes.names() else "search"
-    print(f"{target}: edit it, then  rankwise {verb} {target}")
+    return common.show(args, {"file": str(target)}, f"{target}: edit it, then  rankwise {verb} {target}")

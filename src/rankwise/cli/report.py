@@ -23,8 +23,4 @@ def run(args: argparse.Namespace) -> int:
     from rankwise.reporting import report
 
     path = report(args.run, args.out, figures=args.figures, texts=not args.no_texts)
-    if args.json:
-        common.print_json({"report": str(path)})
-    else:
-        print(f"report: {path}")
-    return 0
+    return common.show(args, {"report": str(path)}, f"report: {path}")

@@ -23,14 +23,9 @@ def run(args: argparse.Namespace) -> int:
     from rankwise.export.share import share
 
     told = share(args.run, args.name, dry_run=args.dry_run, private=args.private)
-    if args.json:
-        common.print_json(told)
-        return 0
-    for name, size in told["files"].items():
-        print(f"{size:>12,}  {name}")
-    print(f"{told['bytes']:>12,}  bytes {'would go' if args.dry_run else 'went'} to {args.name}")
-    for note in told["notes"]:
-        print(f"note: {note}")
+    lines = [f"{size:>12,}  {name}" for name, size in told["files"].items()]
+    lines.append(f"{told['bytes']:>12,}  bytes {'would go' if args.dry_run else 'went'} to {args.name}")
+    lines += [f"note: {note}" for note in told["notes"]]
     if not args.dry_run:
-        print(f"{told['address']} at {told['commit']}: read back, it answers as the adapter here")
-    return 0
+        lines.append(f"{told['address']} at {told['commit']}: read back, it answers as the adapter here")
+    return common.show(args, told, *lines)

@@ -28,8 +28,4 @@ def run(args: argparse.Namespace) -> int:
     trained = train(source or {}, overrides, out=args.out, resume=args.resume)
     if not this_process().is_main_process:
         return 0  # one of several processes of torchrun: the first one speaks for all
-    if args.json:
-        common.print_json(trained.result)
-        return 0
-    print(common.summary(trained.path, trained.record))
-    return 0
+    return common.show(args, trained.result, common.summary(trained.path, trained.record))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rankwise import files
 from rankwise.errors import UserError
 from rankwise.export import alone, beside
@@ -55,7 +57,7 @@ def export(run: str | Path, to: str, out: str | Path, options: Options | None = 
         "texts": len(texts),
         "largest_difference": largest,
         "facts": facts,
-        **written.report,
+        **msgspec.to_builtins(written.report),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,6 @@ class Judgement:
             f"{100 * self.accuracy_before:.2f} -> {100 * self.accuracy:.2f}% ({self.points:+.2f} points, "
             f"95% interval {low:+.2f} to {high:+.2f}), {self.texts_per_s:,.0f} texts/s, {self.bytes / 1e6:.1f} MB"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"points_ci95": list(self.points_ci95)}
 
 
 def judge(

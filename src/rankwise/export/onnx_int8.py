@@ -68,7 +68,7 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         unwanted=("torch", "transformers", "peft"),
         facts=[judgements[0].told()] if judgements else ["Unjudged: there were no validation rows."],
         expected=logits,
-        report={"tried": [judgement.to_dict() for judgement in judgements]},
+        report={"tried": judgements},
     )
 
 

@@ -112,7 +112,7 @@ def _judged(subject: Subject, weights: Mapping[str, Any], folder: Path) -> tuple
     judgement = judge(
         "static", subject.logits(rows.texts), after, rows, saved=subject.saved, texts_per_s=speed, size=size
     )
-    return [judgement.told()], {"tried": [judgement.to_dict()]}
+    return [judgement.told()], {"tried": [judgement]}
 
 
 def _answer(weights: Mapping[str, Any], subject: Subject, texts: Sequence[str]) -> Floats:

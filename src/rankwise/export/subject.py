@@ -23,7 +23,8 @@ from rankwise.inference.reference import peft_model
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.classifier import ReferenceClassifier, logits_of
 from rankwise.records import SearchRecord
-from rankwise.runs.folder import Run, open_run
+from rankwise.runs.folder import Run, is_recorded, open_run
+from rankwise.runs.texts import rows_again
 
 Floats = NDArray[np.float32]
 
@@ -106,12 +107,12 @@ class Subject:
     @cached_property
     def validation(self) -> data.Rows | None:
         """The run's validation rows, None where they can no longer be read as they were."""
-        return _rows(self.run, "validation")
+        return rows_again(self.run, "validation")
 
     @cached_property
     def train(self) -> data.Rows | None:
         """The run's training rows, or None."""
-        return _rows(self.run, "train")
+        return rows_again(self.run, "train")
 
 
 def subject_of(path: str | Path) -> Subject:
@@ -122,10 +123,10 @@ def subject_of(path: str | Path) -> Subject:
     Raises: UserError when the folder is none of these, or merging changes its answers.
     """
     path, notes = _without_words(path)
-    saved, run = saving.read(path), _run_of(path)
+    saved, run = saving.read(path), open_run(path) if is_recorded(path) else None
     saved.require_no_words("an export")
     model = peft_model(saved)
-    rows = _rows(run, "validation")
+    rows = rows_again(run, "validation")
     texts = _proof_texts(saved) + ([] if rows is None else rows.texts[:PROOF_ROWS])
     proof = Proof(texts, _logits(model, saved, texts, 1))
     subject = Subject((run.path if run else saved.adapter.folder).resolve().name, saved, run, model, proof, notes)
@@ -170,25 +171,6 @@ def _without_words(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
         f"Without the TF-IDF of words that answers beside it in {Path(path) / winner.run}, which has no place in a file for other "
         f"programs: {scores.accuracy:.4f} of the validation rows right, {winner.chosen:.4f} with it.",
     )
-
-
-def _run_of(path: str | Path) -> Run | None:
-    """The run that a path stands for; None for an adapter's folder."""
-    if any((Path(path) / name).is_file() for name in ("result.json", "search.json")):
-        return open_run(path)
-    return None
-
-
-def _rows(run: Run | None, role: str) -> data.Rows | None:
-    if run is None:
-        return None
-    try:
-        roles = data.load(run.config.data, roles=(role,), label_names=run.result["labels"], audit=False)
-    except (UserError, OSError, ImportError):
-        return None
-    rows: data.Rows | None = getattr(roles, role)
-    recorded = run.result.get("data", {}).get(role, {}).get("sha256")
-    return rows if rows is not None and recorded in (None, rows.sha256) else None
 
 
 def _logits(model: nn.Module, saved: SavedClassifier, texts: list[str], batch_size: int) -> Floats:

@@ -19,6 +19,7 @@ from rankwise.records.record import Tree
 from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
+from rankwise.runs.texts import rows_again
 from rankwise.scoring import chance, judged, looks, predictions
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
@@ -67,7 +68,7 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
     _check_set_apart(config, rows, set_apart)
     predictor = load(run, base=_base(overrides))
     logits = predictor.logits_of_cleaned(rows.texts)
-    train = _trained_on(run, known)
+    train = rows_again(run, "train")
     scores, predicted = judged.judge(
         predictor.decision,
         logits,
@@ -138,18 +139,6 @@ def _base(overrides: Sequence[str]) -> str | None:
 
 def _command(path: str | Path | Run, overrides: Sequence[str]) -> str:
     return " ".join(["rankwise evaluate", str(Path(path)), *overrides])
-
-
-def _trained_on(run: Run, known: Result) -> data.Rows | None:
-    """The rows that a run was trained on, read again; None when they cannot be read any more or are others now."""
-    config = run.config
-    roles = ("train", "validation") if config.train.evaluate else ("train",)
-    try:
-        train = data.load(config.data, roles=roles, audit=False).train
-    except UserError:
-        return None
-    recorded = known.data.get("train")
-    return train if train is not None and recorded is not None and train.sha256 == recorded.sha256 else None
 
 
 def _leaks(known: Result, config: Config, train: data.Rows | None, test: data.Rows) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rankwise.errors import UserError
 from rankwise.models.layout import CONFIG
-from rankwise.runs.folder import Run, open_run
+from rankwise.runs.folder import Run, is_recorded, open_run
 
 _SHOWN = 5
 """names in an error message at most"""
@@ -37,9 +37,7 @@ def adapter_folder(path: str | Path | Run) -> Path:
 
 def is_run(path: str | Path | Run) -> bool:
     """Whether a path is a run's folder or a search's, not an adapter's, which may lie in one."""
-    folder = Path(path)
-    records = any((folder / name).is_file() for name in ("result.json", "search.json"))
-    return records and not (folder / CONFIG).is_file()
+    return is_recorded(path) and not (Path(path) / CONFIG).is_file()
 
 
 def _around(folder: Path) -> Path:

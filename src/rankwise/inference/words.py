@@ -8,7 +8,7 @@ from pathlib import Path
 from rankwise.baselines import words
 from rankwise.records import read as read_record
 from rankwise.records.words import WordsRecord
-from rankwise.runs.folder import Run, open_run
+from rankwise.runs.folder import Run, is_recorded, open_run
 from rankwise.scoring.writers import LABEL_SEPARATOR
 
 
@@ -17,7 +17,7 @@ def folder_of(path: str | Path | Run) -> Path | None:
     folder = Path(path)
     if (folder / words.DETAILS).is_file():
         return folder
-    if any((folder / name).is_file() for name in ("result.json", "search.json")):
+    if is_recorded(folder):
         inside = open_run(folder).path / words.FOLDER
         return inside if (inside / words.DETAILS).is_file() else None
     return None

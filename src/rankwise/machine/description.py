@@ -22,7 +22,7 @@ def describe() -> Environment:
     from rankwise.machine import device
 
     return Environment(
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         platform=platform.platform(),
         cpu=cpu(),
         cores=os.cpu_count(),
@@ -51,7 +51,8 @@ def peak_mb() -> float:
 
 
 @functools.cache
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package; None where it is not."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

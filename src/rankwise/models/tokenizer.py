@@ -141,8 +141,10 @@ def _keep(made: Any, kept: Path) -> None:
     _write(made, kept)
     saved = kept.parent / _key(kept)
     if not saved.is_dir():
+        from rankwise.data.tokens import tokenizer_identity
+
         again = _by_transformers(kept)
-        if _facts(again) == _facts(made) and _ids(again) == _ids(made):
+        if _facts(again) == _facts(made) and tokenizer_identity(again) == tokenizer_identity(made):
             _write(made, saved)
 
 
@@ -154,11 +156,3 @@ def _write(made: Any, folder: Path) -> None:
 
 def _facts(tokenizer: Any) -> Mapping[str, Any]:
     return {name: getattr(tokenizer, name) for name in ("pad_token", "pad_token_id", "model_max_length")}
-
-
-def _ids(tokenizer: Any) -> str:
-    """All that decides which ids a text gets."""
-    tree = json.loads(tokenizer.backend_tokenizer.to_str())
-    return json.dumps(
-        {key: value for key, value in tree.items() if key not in ("truncation", "padding")}, sort_keys=True
-    )

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rankwise import config as configuration
@@ -154,7 +155,7 @@ def _abstention(read: Predictions) -> list[Tree]:
     all_rows = float(curve.accuracy[-1])
     wanted = [share for share in (0.9, 0.95, 0.98, 0.99) if share > all_rows]
     rules = [(share, calibration.abstention(curve, share)) for share in wanted]
-    return [{"wanted": share, **rule.to_dict()} for share, rule in rules if rule is not None]
+    return [{"wanted": share, **msgspec.to_builtins(rule)} for share, rule in rules if rule is not None]
 
 
 def _mistakes(run: Run, read: Predictions, texts: bool) -> Tree:

@@ -121,6 +121,11 @@ class Run:
             raise UserError(f"{path} is damaged: {error}") from error
 
 
+def is_recorded(path: str | Path | Run) -> bool:
+    """Whether a folder is a run's or a search's."""
+    return any((Path(path) / name).is_file() for name in (RESULT, "search.json"))
+
+
 def open_run(path: str | Path | Run) -> Run:
     """The run a folder stands for: its own, or the winner's when it is a search's.
 

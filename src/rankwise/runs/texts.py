@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rankwise.errors import UserError
 from rankwise.runs.folder import Run
 from rankwise.scoring.predictions import Predictions
 
+if TYPE_CHECKING:
+    from rankwise.data import Rows
+
 # What can keep texts from being read again, beside a source that is gone.
 _UNREADABLE = (UserError, OSError, ImportError)
+
+
+def rows_again(run: Run | None, role: str) -> Rows | None:
+    """The rows of a run's role, read again; None when they cannot be read any more or are others now, and of no run."""
+    from rankwise import data
+
+    if run is None:
+        return None
+    config, known = run.config, run.record
+    # Where a run was evaluated, its validation rows are no training rows.
+    roles = ("train", "validation") if role == "train" and config.train.evaluate else (role,)
+    try:
+        rows = data.load(config.data, roles=roles, label_names=known.labels, audit=False).named().get(role)
+    except _UNREADABLE:
+        return None
+    recorded = known.data.get(role)
+    return rows if rows is not None and recorded is not None and rows.sha256 == recorded.sha256 else None
 
 
 def scored_texts(run: Run, read: Predictions) -> tuple[Sequence[str] | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,6 @@ class Abstention:
     coverage: float
     accuracy: float
     accuracy_ci95: Interval
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"accuracy_ci95": list(self.accuracy_ci95)}
 
 
 def abstention(curve: CoverageCurve, wanted_accuracy: float) -> Abstention | None:

@@ -7,7 +7,7 @@ right say which is better, so a paired test finds smaller differences than two s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -41,10 +41,6 @@ class Pair:
     points_ci95: Interval
     p: float
     p_holm: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self) | {"points_ci95": list(self.points_ci95)}
 
 
 def mcnemar(only_a: ArrayLike, only_b: ArrayLike) -> Floats:
