@@ -76,9 +76,6 @@ class Execution:
         job, found = self.job, list[np.ndarray]()
         with own_generators(job.config.train.seed), without_compiler(), stop_requests() as stop:
             assembly, network = self._built()
-            if method_of(job.config).solved_at_once:
-                fitting.solve(job, assembly, network, self.recorder)
-                return [logits_of(network, texts, job.config.train.eval_batch_size)]
             loop = fitting.loop_of(job, assembly, network, self.recorder)
             for step in (*after, job.total_steps):
                 state = fitting.fit(job, assembly, loop, self.recorder, stop_at_step=step, deadline=deadline)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 from rich.console import Console
 
 from rankwise.config import Config
@@ -15,9 +16,17 @@ from rankwise.data import Roles, Rows
 from rankwise.data.report import Report
 from rankwise.data.tokens import tokenise
 from rankwise.machine import caches
+from rankwise.machine.compiler import without_compiler
+from rankwise.machine.seeds import own_generators
+from rankwise.methods import method_of
+from rankwise.models.sources import weights_identity
 from rankwise.runs.folder import Run
+from rankwise.training import building, fitting, probe
 from rankwise.training.execution import Execution
-from rankwise.training.prepare import prepare
+from rankwise.training.prepare import Job, prepare
+
+_known: dict[str, dict[bytes, torch.Tensor]] = {}
+"""frozen features of the last base by token ids: heads of every fold and pooling read those of the same texts"""
 
 
 def logits_of_held_out(
@@ -48,4 +57,42 @@ def logits_of_held_out(
             caches.cache("tokens"),
             positions=job.plan.positions,
         )
+        if method_of(job.config).solved_at_once:
+            return [_logits_of_head(job, tokens)]
         return Execution(job).answers(tokens, after=after, deadline=deadline)
+
+
+def _logits_of_head(job: Job, texts: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits of texts by a head solved on the frozen features of a job's rows. Shape: (texts, classes)"""
+    training, head, seed = job.training, job.config.head, job.config.train.seed
+    rows = probe.rows_of_head(len(training), head.probe_rows, seed)
+    features = _frozen_features(job, [*training.tokens.take(rows), *texts])[:, -job.plan.encoder.pooled_width :]
+    with without_compiler():
+        weight, bias, _ = probe.solved(
+            features[: len(rows)],
+            training.labels[rows],
+            len(job.label_names),
+            job.objective,
+            head.penalty,
+            seed,
+            directions=head.directions,
+        )
+    return (features[len(rows) :] @ weight.T + bias).numpy()
+
+
+def _frozen_features(job: Job, texts: Sequence[np.ndarray]) -> torch.Tensor:
+    """What the head may read of texts (`probe.features`): those that this process has met with the same base are not computed
+    again. Shape: (texts, features)"""
+    seed = job.config.train.seed
+    base = f"{weights_identity(job.config.model, seed)} {fitting.way_of_features(job, None)}"
+    if base not in _known:
+        _known.clear()
+    known, keys = _known.setdefault(base, {}), [text.tobytes() for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    if missing:
+        with own_generators(seed), without_compiler():
+            assembly = building.assembly_of(job)
+            network, (weight, _) = building.network_of(job, assembly), probe.projection_of(assembly)
+            features = probe.features(network, weight, list(missing.values()), job.config.train.eval_batch_size)
+        known.update(zip(missing, features, strict=True))
+    return torch.stack([known[key] for key in keys])

@@ -67,11 +67,11 @@ def fit_projection(
         found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way)
     found, labels = found[:, -weight.shape[1] :], examples.labels[chosen]  # of first and mean, the mean stands last
     head = assembly.plan.config.head
-    solved, offset, iterations = _remembered(
+    found_weight, offset, iterations = solved(
         found, labels, len(bias), objective, head.penalty, seed, directions=head.directions
     )
     with torch.no_grad():
-        weight.copy_(solved.reshape(weight.shape))
+        weight.copy_(found_weight.reshape(weight.shape))
         bias.copy_(offset)
     return iterations
 
@@ -89,7 +89,7 @@ _KEPT = 4
 """solutions that one process keeps: the designs of a search start from the same head"""
 
 
-def _remembered(
+def solved(
     found: Tensor,
     labels: np.ndarray,
     classes: int,
