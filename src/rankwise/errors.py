@@ -23,6 +23,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", did you mean '{matches[0]}'?" if matches else ""
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error of another program says, in one line of at most 200 characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
 def missing_extra(package: str, extra: str) -> UserError:
     """The error for an optional dependency that is absent, with the exact install line."""
     return UserError(f"this needs the package '{package}': install it with  pip install 'rankwise[{extra}]'")

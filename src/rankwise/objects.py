@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise import files
-from rankwise.errors import UserError
+from rankwise.errors import UserError, reason_of
 from rankwise.machine import caches
 
 _EXPECTED = (
@@ -40,9 +40,8 @@ def source_of(value: Any, role: str = "train") -> str:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"data.{role}: a {type(value).__name__} cannot be read as a table ({reason}): {_EXPECTED}"
+            f"data.{role}: a {type(value).__name__} cannot be read as a table ({reason_of(error)}): {_EXPECTED}"
         ) from error
     content = sink.getvalue().to_pybytes()
     name = f"{type(value).__name__}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"

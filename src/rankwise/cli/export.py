@@ -15,7 +15,6 @@ EXAMPLE = "rankwise export runs/mine --to onnx --out served/mine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
     told = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
     parser.add_argument("--to", required=True, metavar="TARGET", help=told)

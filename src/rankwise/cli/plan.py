@@ -19,7 +19,6 @@ EXAMPLE = "rankwise plan model.name=roberta-base data.num_labels=4 adapter.scope
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     common.add_config_words(parser, required=False)
     parser.add_argument(
         "--measure",

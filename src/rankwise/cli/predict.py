@@ -21,7 +21,6 @@ _KEYS = ("model.name", "data.encoding", "data.delimiter", "data.quotes", "data.h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument(
         "words",
         nargs="+",

@@ -21,7 +21,6 @@ EXAMPLE = "rankwise recipes copy noppe-brandon mine.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("action", choices=["list", "show", "copy", "tables", "table"])
     parser.add_argument("name", metavar="NAME", nargs="?", help="of the recipe, table or search")
     parser.add_argument("file", metavar="FILE|DIR", nargs="?", type=Path, help="where to copy it, or where runs are")

@@ -10,7 +10,6 @@ EXAMPLE = "rankwise report runs/mine --out mine.html --figures figures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("run", metavar="RUN|SEARCH_DIR", help="a run's folder, or a search's")
     parser.add_argument("--out", metavar="FILE.html", help="the file to write (default: report.html in the folder)")
     parser.add_argument("--figures", metavar="DIR", help="also write every chart there, as SVG and PNG")

@@ -21,7 +21,6 @@ EXAMPLE = "rankwise search scope-sweep train.steps=60 --workers 2 --out searches
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument(
         "words",
         nargs="*",

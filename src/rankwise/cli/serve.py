@@ -18,7 +18,6 @@ EXAMPLE = "rankwise serve runs/mine runs/other --port 8000"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument(
         "runs", metavar="RUN", nargs="*", help="a run's or an adapter's folder; NAME=RUN names it otherwise"
     )

@@ -10,7 +10,6 @@ EXAMPLE = "rankwise share runs/mine me/my-classifier --dry-run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, a search's (its winner), or a PEFT adapter folder")
     parser.add_argument("name", metavar="NAME", help="on the Hub: user/name")
     parser.add_argument("--dry-run", action="store_true", help="say what would be uploaded and stop")

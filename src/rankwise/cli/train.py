@@ -12,7 +12,6 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verb's arguments."""
     common.add_config_words(parser, required=True)
     parser.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/MODEL-HASH)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run's folder")

@@ -16,6 +16,8 @@ Pooling = Literal["first", "mean", "both", "auto"]
 PositiveInt = Annotated[int, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
 
 
 class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -34,13 +36,13 @@ class Budget(Section, frozen=True):
         _help("trainable parameters allowed, head included: 1_000_000, 250k, 1M; null lifts it"),
     ] = 1_000_000
     max_mb: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
+        Positive | None,
         _help(
             "megabytes (a million bytes) of the file that is shipped: adapter and head, the base not counted; null is any"
         ),
     ] = None
     max_ms: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
+        Positive | None,
         _help(
             "milliseconds that one text may take on this machine, measured before anything trains: data.max_length is solved "
             "where it is not given; null is any"
@@ -76,9 +78,7 @@ class Adapter(Section, frozen=True):
         list[ScopeWord] | Literal["all"], _help("linear layers that carry an adapter, the same words on every encoder")
     ] = msgspec.field(default_factory=lambda: ["query", "value"])
     rank: Annotated[PositiveInt | Literal["max"], _help("rank of the update, or max: the largest that fits")] = "max"
-    alpha: Annotated[
-        Annotated[float, Meta(gt=0)] | str, _help("numerator of the scale alpha/rank; '2r' is twice the rank")
-    ] = "2r"
+    alpha: Annotated[Positive | str, _help("numerator of the scale alpha/rank; '2r' is twice the rank")] = "2r"
     dropout: Annotated[Fraction, _help("dropout on the adapter's input")] = 0.1
     bias: Annotated[Bias, _help("biases that train: none, those of adapted layers, or all")] = "none"
     rslora: Annotated[bool, _help("scale by alpha/sqrt(rank) (Kalajdzievski 2023)")] = False
@@ -86,15 +86,13 @@ class Adapter(Section, frozen=True):
     init: Annotated[Literal["default", "gaussian", "pissa", "olora", "eva"], _help("initialisation of A and B")] = (
         "default"
     )
-    layers: Annotated[
-        list[Annotated[int, Meta(ge=0)]] | None, _help("encoder layers that carry adapters, from 0; null is all")
-    ] = None
+    layers: Annotated[list[Count] | None, _help("encoder layers that carry adapters, from 0; null is all")] = None
     rank_pattern: Annotated[
         dict[str, PositiveInt] | Literal["ascending"],
         _help("rank by place: {'8-11': 16, 'value': 4, '11.query': 2}; ascending gives higher layers more"),
     ] = msgspec.field(default_factory=dict)
-    alpha_pattern: Annotated[dict[str, Annotated[float, Meta(gt=0)]], _help("alpha by place, as rank_pattern")] = (
-        msgspec.field(default_factory=dict)
+    alpha_pattern: Annotated[dict[str, Positive], _help("alpha by place, as rank_pattern")] = msgspec.field(
+        default_factory=dict
     )
     virtual_tokens: Annotated[PositiveInt, _help("length of the prompt or prefix (methods prompt and prefix)")] = 20
 
@@ -117,7 +115,7 @@ class Head(Section, frozen=True):
         ),
     ] = "first"
     penalty: Annotated[
-        Annotated[float, Meta(gt=0)] | Literal["auto"],
+        Positive | Literal["auto"],
         _help(
             "of the fitted projection (adapter.method: probe, head.probe_first): weight of its squares beside the summed "
             "loss, features at deviation 1; auto takes the best of three folds and fits on all rows"
@@ -185,7 +183,7 @@ class Data(Section, frozen=True):
         list[str], _help("label cells that stand for no label beside empty ones, such as [NULL, NA]")
     ] = msgspec.field(default_factory=list)
     validation_size: Annotated[
-        Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
+        PositiveInt | Annotated[float, Meta(gt=0, lt=1)] | None,
         _help("rows, or share of rows, held out; null is a tenth, at most 5,000"),
     ] = None
     folds: Annotated[
@@ -196,7 +194,7 @@ class Data(Section, frozen=True):
         ),
     ] = None
     test_size: Annotated[
-        Annotated[int, Meta(gt=0)] | Annotated[float, Meta(gt=0, lt=1)] | None,
+        PositiveInt | Annotated[float, Meta(gt=0, lt=1)] | None,
         _help("rows, or share, set apart as test when no test is named; null keeps none"),
     ] = None
     stratify: Annotated[bool, _help("keep the class mix in every held-out role (the papers did not)")] = True
@@ -261,17 +259,13 @@ class Train(Section, frozen=True):
         Literal["adamw", "adam", "sgd", "rmsprop", "adagrad", "muon"], _help("torch's optimizer of that name")
     ] = "adamw"
     learning_rate: Annotated[float, Meta(gt=0, description="peak rate of the adapter")] = 5e-4
-    head_learning_rate: Annotated[
-        Annotated[float, Meta(gt=0)] | None, _help("peak rate of the head; null is learning_rate")
-    ] = None
+    head_learning_rate: Annotated[Positive | None, _help("peak rate of the head; null is learning_rate")] = None
     loraplus_ratio: Annotated[
-        Annotated[float, Meta(gt=0)] | None, _help("rate of B over rate of A (LoRA+, Hayou et al. 2024); null is 1")
+        Positive | None, _help("rate of B over rate of A (LoRA+, Hayou et al. 2024); null is 1")
     ] = None
     momentum: Annotated[Fraction | None, _help("of sgd, rmsprop and muon; null is 0, for muon 0.95")] = None
     betas: Annotated[tuple[Fraction, Fraction], _help("of adam, adamw, and of muon's vectors")] = (0.9, 0.999)
-    epsilon: Annotated[
-        Annotated[float, Meta(gt=0)], _help("of adam, adamw, rmsprop, adagrad, and of muon's vectors")
-    ] = 1e-8
+    epsilon: Annotated[Positive, _help("of adam, adamw, rmsprop, adagrad, and of muon's vectors")] = 1e-8
     weight_decay: Annotated[
         NonNegative, _help("decoupled where the optimizer is; never on biases, norms or magnitudes")
     ] = 0.01
@@ -281,11 +275,9 @@ class Train(Section, frozen=True):
     ] = "linear"
     cycles: Annotated[PositiveInt, _help("cycles of cosine_restarts, drops of step")] = 2
     decay: Annotated[Annotated[float, Meta(gt=0, lt=1)], _help("factor of each drop (step and plateau)")] = 0.5
-    power: Annotated[Annotated[float, Meta(gt=0)], _help("exponent of polynomial")] = 2.0
-    plateau_patience: Annotated[
-        Annotated[int, Meta(ge=0)], _help("evaluations without improvement before plateau cuts the rate")
-    ] = 1
-    warmup_steps: Annotated[Annotated[int, Meta(ge=0)] | None, _help("linear warm-up")] = None
+    power: Annotated[Positive, _help("exponent of polynomial")] = 2.0
+    plateau_patience: Annotated[Count, _help("evaluations without improvement before plateau cuts the rate")] = 1
+    warmup_steps: Annotated[Count | None, _help("linear warm-up")] = None
     warmup_ratio: Annotated[Fraction | None, _help("linear warm-up as a share of all steps")] = None
     steps: Annotated[PositiveInt | None, _help("optimizer steps; or give epochs")] = None
     epochs: Annotated[
@@ -308,7 +300,7 @@ class Train(Section, frozen=True):
         _help("weight of each class in the loss; balanced is inverse frequency"),
     ] = None
     max_grad_norm: Annotated[
-        Annotated[float, Meta(gt=0)] | None, _help("gradient norm above which gradients are scaled down; null never")
+        Positive | None, _help("gradient norm above which gradients are scaled down; null never")
     ] = 1.0
     eval_every: Annotated[
         PositiveInt | Literal["epoch"] | None,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from rankwise.data.opening import Opener, chunks, is_about, is_aside, opener
-from rankwise.errors import UserError
+from rankwise.errors import UserError, reason_of
 from rankwise.machine import caches
 
 _MAX_RATIO = 300
@@ -43,8 +43,7 @@ def unpacked(path: Path) -> Path | None:
             _write(path, members(path), making)
             making.rename(folder)
         except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{path} cannot be unpacked ({reason}): download it again") from error
+            raise UserError(f"{path} cannot be unpacked ({reason_of(error)}): download it again") from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
     inside = [p for p in folder.iterdir() if not is_about(p.name)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from rankwise.data import formats
 from rankwise.data.table import Table
-from rankwise.errors import UserError, missing_extra
+from rankwise.errors import UserError, missing_extra, reason_of
 
 NAME = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.-]+))?(?:\[(?P<split>.+)\])?")
 """a data set's name, its configuration and its split"""
@@ -43,10 +43,9 @@ def table(source: str, role: str) -> Table:
     try:
         loaded = datasets.load_dataset(match["name"], match["configuration"], split=split)
     except Exception as error:  # its loaders and HTTP clients raise a dozen unrelated kinds
-        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UserError(
             f"data.{role}: '{source}' is no file here, and its {split} split could not be loaded "
-            f"from the Hub ({reason}): check the name and the network, or name a CSV, JSONL or Parquet file"
+            f"from the Hub ({reason_of(error)}): check the name and the network, or name a CSV, JSONL or Parquet file"
         ) from error
     return _DatasetTable(loaded, source)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from rankwise.errors import UserError, nearest
+from rankwise.errors import UserError, nearest, reason_of
 
 MAX_TEXT_CHARS = 1_000_000
 """Characters a text may have. Longer ones are mostly files that lost their line breaks."""
@@ -303,9 +303,8 @@ class _Unpacked(io.RawIOBase):
         return len(chunk)
 
     def _damaged(self, error: Exception) -> UserError:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return UserError(
-            f"{self._opener.path} cannot be unpacked ({self._opener.packing}: {reason}): download it again"
+            f"{self._opener.path} cannot be unpacked ({self._opener.packing}: {reason_of(error)}): download it again"
         )
 
     def close(self) -> None:

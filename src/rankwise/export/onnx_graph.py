@@ -75,13 +75,13 @@ def write_program(subject: Subject, folder: Path) -> None:
     )
 
 
-def session_of(path: Path, threads: int | None = None) -> Any:
+def session_of(path: Path) -> Any:
     """An onnxruntime session on the processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

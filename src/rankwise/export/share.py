@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rankwise.errors import UserError
+from rankwise.errors import UserError, reason_of
 from rankwise.inference import saved as saving
 from rankwise.inference.predictor import predictor_of
 from rankwise.models.layout import CONFIG, WEIGHTS
@@ -73,9 +73,8 @@ def _uploaded(
     except UserError:
         raise
     except Exception as error:  # the Hub's client raises its own, httpx's and OS errors for one and the same refusal
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the Hub does not take {name}: {reason}; log in with  hf auth login , or see what would be sent with --dry-run"
+            f"the Hub does not take {name}: {reason_of(error)}; log in with  hf auth login , or see what would be sent with --dry-run"
         ) from error
     return {"address": str(address), "commit": commit.oid}
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, get_peft_model, set_peft_model_state_dict
 
-from rankwise.errors import UserError
+from rankwise.errors import UserError, reason_of
 from rankwise.inference.adapter import PROMPT, AdapterFiles
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.base import base_model, quiet
@@ -50,8 +50,7 @@ def peft_model(saved: SavedClassifier) -> Any:
             model: Any = get_peft_model(base, config)
             report = set_peft_model_state_dict(model, tensors)
     except Exception as error:  # of as many kinds as there are methods and packages that they need
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"peft cannot load {adapter.folder}: {type(error).__name__}: {reason}") from error
+        raise UserError(f"peft cannot load {adapter.folder}: {type(error).__name__}: {reason_of(error)}") from error
     _check(report, model, adapter)
     return model.eval()
 

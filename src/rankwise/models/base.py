@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rankwise.config import Model
 from rankwise.encoders import Encoder
-from rankwise.errors import UserError
+from rankwise.errors import UserError, reason_of
 from rankwise.models import sources
 from rankwise.models.pooling import with_pooled_head
 
@@ -77,8 +77,7 @@ def base_model(
                 **labels,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"model.name: transformers cannot load {folder}: {reason}") from error
+            raise UserError(f"model.name: transformers cannot load {folder}: {reason_of(error)}") from error
     _check_report(report, encoder, folder)
     base.name_or_path = sources.name_of(model, folder)
     return with_pooled_head(base, encoder).float()

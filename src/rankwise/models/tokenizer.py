@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise import files
-from rankwise.errors import UserError
+from rankwise.errors import UserError, reason_of
 from rankwise.files import check_no_pointer
 from rankwise.machine import caches
 
@@ -127,8 +127,7 @@ def _by_transformers(folder: Path) -> Any:
                 folder, use_fast=True, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:  # transformers' own, and whatever its readers meet in JSON of another shape
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder} holds a tokenizer that cannot be read: {reason}") from error
+        raise UserError(f"{folder} holds a tokenizer that cannot be read: {reason_of(error)}") from error
     if not tokenizer.is_fast:
         raise UserError(f"{folder} holds no fast tokenizer, expected a tokenizer.json")
     return tokenizer

@@ -16,10 +16,14 @@ from rankwise import recipes
 from rankwise.errors import UserError, nearest
 from rankwise.records.result import Interval
 from rankwise.runs.folder import Run
+from rankwise.scoring import report
 
 FIGURES = ("stated", "peak", "final", "loss", "hidden", "delta")
 """What a row may give: the number in print, peak and last evaluation by the logs, the loss there, the score on
 the papers' hidden set, a change in points. Accuracies are in percent."""
+
+_WIDTH = 240
+"""cells of a line at most"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class PaperTable:
             [_label(row.at, shared), *(_figure(row.paper.get(kind)) for kind in kinds), *_cells(row.ours)]
             for row in self.rows
         ]
-        lines = [self.summary, f"paper: {self.stated}", "", *_aligned([head, *body]), ""]
+        lines = [self.summary, f"paper: {self.stated}", "", report.table(head, body, _WIDTH), ""]
         if any(row.ours is None for row in self.rows):
             lines.append(f"rows without a run of ours: run them with  rankwise search {self.name} --out DIR")
         return "\n".join(lines + [f"differs: {each}" for each in self.differs])
@@ -182,15 +186,3 @@ def _cells(ours: Ours | None) -> list[str]:
     between = f"{_percent(interval[0])} to {_percent(interval[1])}" if interval else ""
     test = _percent(ours.test.accuracy) if ours.test else ""
     return [_percent(ours.accuracy), between, _percent(ours.last), _percent(ours.peak), test, f"{ours.trainable:,}"]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -79,11 +79,6 @@ class Count:
     this_run: int
     all_runs: int | None
 
-    @property
-    def sentence(self) -> str:
-        """Both figures in words."""
-        return sentence(self.this_run, self.all_runs)
-
 
 def sentence(this_run: int, all_runs: int | None) -> str:
     """Both figures in words."""

@@ -25,10 +25,6 @@ class Collection:
         self.many = many
         self.folder = None if folder is None else folder.resolve()
 
-    def get(self, name: str) -> Loaded | None:
-        """The classifier of a name, None where there is none."""
-        return self.many.loaded.get(name)
-
     def add(self, name: str) -> Loaded:
         """Load the folder of this name, in place of a classifier that has it already.
 
@@ -52,14 +48,7 @@ class Collection:
         """Carry out ("add", NAME) or ("remove", NAME). Raises: UserError."""
         verb, *names = change
         for name in names:
-            if verb == "add":
-                self.add(name)
-            elif verb == "remove":
-                self.remove(name)
-
-    def remove(self, name: str) -> None:
-        """Forget a classifier. Raises: UserError when there is none."""
-        self.many.remove(name)
+            {"add": self.add, "remove": self.many.remove}[verb](name)
 
     def told(self) -> list[dict[str, Any]]:
         """What is known of each classifier."""

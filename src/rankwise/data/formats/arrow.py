@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rankwise.data.formats.json_shapes import SPLITS
 from rankwise.data.opening import Opener
 from rankwise.data.table import Reading, Table
-from rankwise.errors import UserError, nearest
+from rankwise.errors import UserError, nearest, reason_of
 
 SUFFIXES = (".parquet", ".pq")
 ARROW_MAGIC = b"ARROW1"
@@ -53,8 +53,9 @@ class _Batches(Table):
         self.class_names = class_names((schema.metadata or {}).get(b"huggingface"))
 
     def _unreadable(self, error: Exception) -> UserError:
-        reason = str(error).strip().splitlines()[0]
-        return UserError(f"{self.name} is not a whole {self.facts[0]} file ({reason}): write or download it again")
+        return UserError(
+            f"{self.name} is not a whole {self.facts[0]} file ({reason_of(error)}): write or download it again"
+        )
 
 
 class Parquet(_Batches):
