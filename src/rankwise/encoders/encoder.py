@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rankwise import files
 from rankwise.config.tree import SCOPE_WORDS, Model
 from rankwise.encoders.families import FAMILIES
 from rankwise.encoders.family import Dims, Family, Tensor
 from rankwise.encoders.known import KNOWN, PACKAGED, POOLING, full_name
 from rankwise.errors import UserError, nearest
-from rankwise.files import check_no_pointer
 
 POOLING_FILE = "1_Pooling/config.json"
 """what sentence-transformers saves of how a base is read"""
@@ -147,8 +147,7 @@ class Encoder:
 def encoder_of(model: Model) -> Encoder:
     """The encoder a configuration names: known by name, a folder, or in the local Hub cache; no network.
 
-    Raises:
-        UserError: the shape is not known here, or its kind is not supported.
+    Raises: UserError: the shape is not known here, or its kind is not supported.
     """
     folder = Path(model.name)
     known = full_name(model.name)
@@ -199,14 +198,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises: UserError when there is none, or it cannot be read.
     """
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"model.name: {folder} holds no config.json, expected a folder saved by transformers") from None
-    except (OSError, ValueError) as error:
-        if path.is_file():
-            check_no_pointer(path)
-        raise UserError(f"model.name: {path} cannot be read as JSON: {error}") from error
+    if not path.is_file():
+        raise UserError(f"model.name: {folder} holds no config.json, expected a folder saved by transformers")
+    config = files.read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"model.name: {path} holds a {type(config).__name__}, expected an object with a model_type")
     return config

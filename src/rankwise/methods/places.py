@@ -42,8 +42,7 @@ def sites_of(adapter: Adapter, encoder: Encoder) -> tuple[Site, ...]:
 def places_of(adapter: Adapter, encoder: Encoder, rank: int) -> tuple[Place, ...]:
     """Every site with its rank and alpha at a base rank; later patterns override earlier ones.
 
-    Raises:
-        UserError: a pattern matches no adapted site, or names a layer the model lacks.
+    Raises: UserError: a pattern matches no adapted site, or names a layer the model lacks.
     """
     sites = sites_of(adapter, encoder)
     if adapter.rank_pattern == "ascending":

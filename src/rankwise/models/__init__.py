@@ -22,8 +22,7 @@ def tokenizer_of(model: Model | Path, *, rows: int | None = None) -> Any:
     rows
         Of the word embedding that takes its ids; the model's own by default.
 
-    Raises:
-        UserError: the folder has no fast tokenizer, or one that knows more tokens than the embedding has rows.
+    Raises: UserError: the folder has no fast tokenizer, or one that knows more tokens than the embedding has rows.
     """
     from rankwise.models import sources
 

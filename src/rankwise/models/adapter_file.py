@@ -49,8 +49,7 @@ def save(assembly: Assembly, folder: Path, *, tokenizer: Any = None, label_names
 def tensors_of(assembly: Assembly) -> dict[str, torch.Tensor]:
     """The adapter file's tensors by their keys, in fp32 on the CPU.
 
-    Raises:
-        RuntimeError: they are not those the plan foretold.
+    Raises: RuntimeError: they are not those the plan foretold.
     """
     method = method_of(assembly.plan.config)
     values = {**assembly.frozen, **{name: value.detach() for name, value in assembly.trainable.items()}}

@@ -52,8 +52,7 @@ def base_model(
     folder
         Where its weights are, if that is known; else they are looked for by the model's name.
 
-    Raises:
-        UserError: the files are not usable, or the weights are not those of the config.json.
+    Raises: UserError: the files are not usable, or the weights are not those of the config.json.
     """
     labels = {
         "num_labels": len(label_names),

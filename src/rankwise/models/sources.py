@@ -30,8 +30,7 @@ def locate(model: Model) -> Path:
     Folders are used as they are, `packaged:` assets are fetched once, Hub models are downloaded into the Hub's own
     cache (HF_HUB_OFFLINE is honoured).
 
-    Raises:
-        UserError: the model is nowhere to be had, or its files are not usable.
+    Raises: UserError: the model is nowhere to be had, or its files are not usable.
     """
     folder = folder_of(model)
     if not model.random_weights:
@@ -137,8 +136,7 @@ def _offline() -> str:
 def check_weights(folder: Path) -> None:
     """Refuse a folder whose weights are missing, pickled or cut short.
 
-    Raises:
-        UserError: says what the folder holds instead of whole safetensors files.
+    Raises: UserError that says what the folder holds instead of whole safetensors files.
     """
     found = weight_files(folder)
     if not found:

@@ -46,8 +46,7 @@ def options(config: Config, num_labels: int | None = None) -> list[Option]:
 
     Variants that the encoder cannot have are left out.
 
-    Raises:
-        UserError: there is no budget to fit, or the number of labels is unknown.
+    Raises: UserError: there is no budget to fit, or the number of labels is unknown.
     """
     if config.budget.max_trainable is None:
         raise UserError("budget.max_trainable is lifted, so every rank fits: give a budget to solve ranks for")

@@ -23,8 +23,7 @@ def plan(config: Config, num_labels: int | None = None) -> Plan:
 
     Needs no torch, no weights and no network. Over budget is told by `fits`; see `require_fit`.
 
-    Raises:
-        UserError: the number of labels is unknown, or an option cannot apply to the model or the method.
+    Raises: UserError: the number of labels is unknown, or an option cannot apply to the model or the method.
     """
     labels = label_count(config, num_labels)
     config = with_pooling(config)
@@ -229,8 +228,7 @@ def _fused_note(adapter: Adapter, encoder: Encoder) -> list[str]:
 def require_fit(planned: Plan) -> None:
     """Refuse a plan over budget, naming the excess and the largest rank that fits.
 
-    Raises:
-        BudgetError: the plan trains more than `budget.max_trainable`, or its file is over `budget.max_mb`.
+    Raises: BudgetError: the plan trains more than `budget.max_trainable`, or its file is over `budget.max_mb`.
     """
     if planned.fits:
         return

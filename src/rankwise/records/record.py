@@ -31,8 +31,8 @@ class Record(msgspec.Struct, kw_only=True):
         The keys of the file that this version does not know, by name; they are written back as they were.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ()
-    """fields that are left out of the file while they are None or empty"""
+    OMITTED: ClassVar[tuple[str, ...] | None] = ()
+    """fields that are left out of the file while they are None or empty; None for any"""
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = ()
     """what brings a file of version n to n + 1, the first of them one of version 1, which files without a version are"""
 
@@ -43,7 +43,8 @@ class Record(msgspec.Struct, kw_only=True):
         tree = {}
         for name, key in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):
             value = getattr(self, name)
-            if name == "unknown" or (name in self.OMITTED and value in (None, [], {})):
+            omitted = self.OMITTED is None or name in self.OMITTED
+            if name == "unknown" or (omitted and value in (None, [], {})):
                 continue
             tree[key] = _plain(value)
         return tree | self.unknown

@@ -55,23 +55,7 @@ class Scores(Record, kw_only=True):
         How often these rows were scored by this run, and by every run of this user.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = (
-        "step",
-        "folds",
-        "looks",
-        "looks_all",
-        "notes",
-        "goal",
-        "micro_f1",
-        "subset_accuracy",
-        "weighted_f1",
-        "brier",
-        "per_class",
-        "confusion",
-        "predicted_mix",
-        "true_mix",
-        "reliability",
-    )
+    OMITTED = None
 
     step: int | None = None
     folds: int | None = None
@@ -121,7 +105,7 @@ class Floor(Record, kw_only=True):
 class Metrics(Record, kw_only=True):
     """Scores by the rows they were measured on."""
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("validation", "validation_last", "train_sample", "test", "floor")
+    OMITTED = None
 
     validation: Scores | None = None
     validation_last: LastScores | None = None

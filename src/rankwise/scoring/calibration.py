@@ -42,8 +42,7 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> Temperature:
         logits: shape (rows, classes).
         labels: class numbers, shape (rows,), or 0s and 1s, shape (rows, classes).
 
-    Raises:
-        UserError: there are no rows.
+    Raises: UserError: there are no rows.
     """
     from scipy.optimize import minimize_scalar
 
@@ -126,8 +125,7 @@ def coverage_curve(confidence: NDArray[Any], correct: NDArray[np.bool_]) -> Cove
         confidence: probability of the predicted class. Shape: (rows,)
         correct: whether the prediction is right. Shape: (rows,)
 
-    Raises:
-        UserError: there are no rows.
+    Raises: UserError: there are no rows.
     """
     if len(confidence) == 0:
         raise UserError("a coverage curve needs labelled rows, there are none")

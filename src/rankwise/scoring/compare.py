@@ -165,9 +165,8 @@ def _right(name: str, run: Predictions) -> Right:
 def run(run_folders: Sequence[Path], role: str = "test") -> Comparison:
     """Compare finished runs by their prediction files for a role.
 
-    Raises:
-        UserError: fewer than two runs, one named twice, predictions missing, or runs scored on different rows
-            or classes (the message says which).
+    Raises: UserError: fewer than two runs, one named twice, predictions missing, or runs scored on different rows
+    or classes (the message says which).
     """
     folders = [Path(folder) for folder in run_folders]
     if len(folders) < 2:

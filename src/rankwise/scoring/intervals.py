@@ -20,8 +20,7 @@ def wilson(successes: int, total: int) -> Interval:
 
     Unlike the normal approximation it stays inside 0..1 and holds its level near 0, near 1 and for few rows.
 
-    Raises:
-        ValueError: `total` is not above zero or `successes` is outside 0..total.
+    Raises: ValueError: `total` is not above zero or `successes` is outside 0..total.
     """
     if total <= 0 or not 0 <= successes <= total:
         raise ValueError(f"expected 0 <= successes <= total and total > 0, got {successes} of {total}")
@@ -51,8 +50,7 @@ def bootstrap(
         counts: rows of each cell. Shape: (cells,)
         statistic: maps drawn counts, shape (repeats, cells), to one value a draw, shape (repeats,).
 
-    Raises:
-        ValueError: there are no rows.
+    Raises: ValueError: there are no rows.
     """
     cells = np.asarray(counts, dtype=np.int64)
     rows = int(cells.sum())

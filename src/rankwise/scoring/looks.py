@@ -31,7 +31,7 @@ FILE = "test_looks.jsonl"
 class Seen(Record, kw_only=True):
     """The headline figures of a look; curves and matrices belong to result.json."""
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("examples", "accuracy", "accuracy_ci95", "loss", "macro_f1", "ece")
+    OMITTED = None
 
     examples: int | None = None
     accuracy: float | None = None
@@ -110,8 +110,7 @@ def record(
     Processes that look at once all stay recorded: they take turns at a lock, and a ledger is replaced whole, so a reader
     never meets half a line.
 
-    Raises:
-        UserError: the run's ledger cannot be written or read. The user's may be out of reach: then it is not counted.
+    Raises: UserError: the run's ledger cannot be written or read. The user's may be out of reach: then it is not counted.
     """
     seen = Seen(
         examples=scores.examples,
@@ -145,8 +144,7 @@ def record(
 def looks(folder: Path) -> list[Look]:
     """The looks recorded in a run's folder, oldest first.
 
-    Raises:
-        UserError: a line is damaged.
+    Raises: UserError: a line is damaged.
     """
     return _read(folder / FILE)
 
@@ -156,8 +154,7 @@ def user_ledger(texts_sha256: str) -> Path:
 
     It lies beside the user's settings rather than in the cache, which people empty; RANKWISE_CACHE moves it too.
 
-    Raises:
-        UserError: the folder cannot be written to.
+    Raises: UserError: the folder cannot be written to.
     """
     named, state = os.environ.get("RANKWISE_CACHE"), os.environ.get("XDG_STATE_HOME")
     root = Path(named) if named else (Path(state) if state else Path.home() / ".local" / "state") / "rankwise"

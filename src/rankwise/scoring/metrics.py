@@ -50,8 +50,7 @@ def evaluate(
         probability of the label as confidence; micro_f1 is added; confusion is one [[tn, fp], [fn, tp]] a
         label; the mixes are shares of rows carrying each label.
 
-    Raises:
-        UserError: no rows, shapes or labels that do not fit, scores that are not finite.
+    Raises: UserError: no rows, shapes or labels that do not fit, scores that are not finite.
     """
     values, targets = np.asarray(scores), np.asarray(labels)
     if len(values) != len(targets):
@@ -99,8 +98,7 @@ class Streaming:
     def result(self) -> Scores:
         """The metrics of everything added so far.
 
-        Raises:
-            UserError: nothing was added.
+        Raises: UserError: nothing was added.
         """
         if self._rows == 0:
             raise UserError("there are no rows to score")

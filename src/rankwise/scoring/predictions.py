@@ -115,8 +115,7 @@ def write(
     predicted
         The answers, where they are not the most probable ones (`scoring.decisions`).
 
-    Raises:
-        UserError: the file cannot be written.
+    Raises: UserError: the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -143,8 +142,7 @@ def write(
 def read(folder: Path, role: str) -> Predictions:
     """The predictions that a run's folder holds for a role.
 
-    Raises:
-        UserError: there are none, or the file is damaged or not ours.
+    Raises: UserError: there are none, or the file is damaged or not ours.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

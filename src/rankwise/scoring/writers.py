@@ -39,8 +39,7 @@ class Column(NamedTuple):
 def format_of(path: Path, named: str | None = None) -> str:
     """The format named, else the one that the file's ending says.
 
-    Raises:
-        UserError: no such format, or the ending says nothing.
+    Raises: UserError: no such format, or the ending says nothing.
     """
     word = named or path.suffix.removeprefix(".").lower()
     if word not in FORMATS:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rankwise import files
 from rankwise.data.formats.json_shapes import SPLITS
 from rankwise.data.opening import Opener
 from rankwise.data.table import Reading, Table
@@ -28,7 +29,7 @@ def cells_of(column: Any) -> list[Any]:
     return list(column.to_pylist())
 
 
-class _Batches(Table):
+class Batches(Table):
     """Rows that come in record batches."""
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
@@ -58,7 +59,7 @@ class _Batches(Table):
         )
 
 
-class Parquet(_Batches):
+class Parquet(Batches):
     """Parquet, decoded a thousand rows at a time; class names are taken from `datasets`' metadata."""
 
     def __init__(self, file: Opener, reading: Reading) -> None:
@@ -76,22 +77,22 @@ class Parquet(_Batches):
             yield from file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False)
 
 
-class Arrow(_Batches):
+class Arrow(Batches):
     """One or more Arrow files, in the file or the stream format."""
 
-    def __init__(self, files: Sequence[Opener], name: str, features: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, parts: Sequence[Opener], name: str, features: Mapping[str, Any] | None = None) -> None:
         super().__init__(name)
-        self._files = list(files)
+        self._parts = list(parts)
         self.facts = ["Arrow"]
         try:
-            with self._files[0].whole() as content:
+            with self._parts[0].whole() as content:
                 self._take_schema(_reader(content).schema)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
         self.class_names |= _of_features(features or {})
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
-        for file in self._files:
+        for file in self._parts:
             with file.whole() as content:
                 reader = _reader(content)
                 if hasattr(reader, "num_record_batches"):
@@ -132,11 +133,8 @@ def open_saved_dataset(folder: Path, part: str | None, reading: Reading) -> Tabl
     return table
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+def _json(path: Path) -> Mapping[str, Any]:
+    value = files.read_json(path)
     return value if isinstance(value, dict) else {}
 
 
