@@ -30,7 +30,7 @@ class Clock:
     def __init__(self, until: float | None) -> None:
         self.until = until
         self.kept_s = math.inf
-        self._row_s: dict[str, float] = {}
+        self.row_s: dict[str, float] = {}
 
     def part(self, share: float) -> Clock:
         """A clock that ends after a share of what is left, and keeps the rest."""
@@ -38,7 +38,7 @@ class Clock:
             return self
         left = max(0.0, self.until - time.time())
         part = Clock(time.time() + share * left)
-        part._row_s, part.kept_s = self._row_s, (1 - share) * left
+        part.row_s, part.kept_s = self.row_s, (1 - share) * left
         return part
 
     def is_over(self) -> bool:
@@ -50,7 +50,7 @@ class Clock:
         """Around counting n-grams of a kind in so many rows."""
         started = time.perf_counter()
         yield
-        self._row_s[kind] = (time.perf_counter() - started) / max(1, rows)
+        self.row_s[kind] = (time.perf_counter() - started) / max(1, rows)
 
     def room(self, kinds: Sequence[str], count: int) -> float:
         """The share of so many rows that there is time to count these kinds in, in what a part of the clock keeps."""
@@ -64,7 +64,7 @@ class Clock:
     def _room(self, kinds: Sequence[str], seconds: float) -> float:
         if seconds == math.inf:
             return math.inf
-        return _OF_VECTORS * seconds / (_SLOWER * sum(self._row_s.get(kind, math.inf) for kind in kinds))
+        return _OF_VECTORS * seconds / (_SLOWER * sum(self.row_s.get(kind, math.inf) for kind in kinds))
 
     def solved(self, vectors: Any, labels: np.ndarray, strength: float, before: Any = None) -> Any:
         """A model at a strength (C), of a few iterations at least.

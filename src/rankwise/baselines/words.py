@@ -31,8 +31,11 @@ _STRENGTHS = (10.0, 100.0)
 """C of scikit-learn's logistic regression, the inverse of its penalty"""
 _GRAM_BYTES, _DETAIL_BYTES = 14, 4_000
 """of quotes, comma, indentation and line around an n-gram, and of all else in the folder"""
-_FOLDS, _FOLD_ROWS, _PIECE_ROWS = 2, 2_000, 64
-"""halves of a sample of so many rows choose; of so many of them each kind is timed first"""
+_FOLDS, _FOLD_ROWS = 2, 2_000
+"""halves of a sample of so many rows choose"""
+_PIECE_ROWS, _PIECE_S = 64, 0.05
+"""of them each kind is timed by first, twice as many until it takes so long: of short texts a few tell what making a vectorizer
+costs, five times what their rows do"""
 _OF_CHOICE = 0.5
 """of the clock, for choosing; the rest is for all rows"""
 _LEAST_SHARE = 0.25
@@ -270,9 +273,12 @@ def _chosen(
     Characters that there is no time to count in all rows are fitted on as small a share of the folds.
     """
     for kind in _KINDS:
-        if not clock.is_over():
-            with clock.measuring(kind, min(_PIECE_ROWS, len(sample))):
-                _fitted([texts[row] for row in sample[:_PIECE_ROWS]], (kind,), width)
+        rows, took = _PIECE_ROWS // 2, 0.0
+        while not clock.is_over() and took < _PIECE_S and rows < len(sample):
+            rows = min(2 * rows, len(sample))
+            with clock.measuring(kind, rows):
+                _fitted([texts[row] for row in sample[:rows]], (kind,), width)
+            took = rows * clock.row_s[kind]
     plain = ("words",) if clock.room(("words",), len(texts)) == 1 else (_PLAINEST,)
     scored = _held_out(texts, labels, sample, plain, _STRENGTHS, width, clock)
     if scored is None:

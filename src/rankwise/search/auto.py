@@ -32,12 +32,12 @@ from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import bases, beside, few_rows
 from rankwise.search.all_rows import on_all_rows
-from rankwise.search.clock import HALVING, ClockPlan, plan_clock
+from rankwise.search.clock import HALVING, ClockPlan, choosing_rows, plan_clock, probe_rows
 from rankwise.search.curve import labels_in_words, more_line, of_heads
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
 from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
-from rankwise.search.floors import Floor, best, floors, of_words, probe_rows
+from rankwise.search.floors import Floor, best, floors, of_words
 from rankwise.search.forecast import of_auto
 from rankwise.search.longer import longer
 from rankwise.search.resumed import resumed
@@ -165,6 +165,11 @@ def _chosen(
     tree["model"]["name"] = names[0]
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
+    fewer = choosing_rows(len(roles.validation), 60 * max_minutes)
+    if fewer < len(roles.validation) and config.data.validation is None and config.data.validation_size is None:
+        tree["data"]["validation_size"] = fewer
+        config = configuration.from_dict(tree)
+        roles = load_data(config.data, ["train", "validation", "test"])
     wanted.check(roles.label_names, multi_label=roles.data.multi_label)
     tree["data"] |= roles.found()
     single = single_text(config, roles.train)
@@ -187,7 +192,7 @@ def _chosen(
     base, base_lines = bases.chosen(tree, names, roles, ends, 60 * max_minutes, available_of)
     tree["model"]["name"], config, speed = base.name, base.config, base.speed
     available = available_of(config)
-    tree["head"]["probe_rows"] = probe_rows(tree, len(roles.train), speed, 60 * max_minutes)
+    tree["head"]["probe_rows"] = probe_rows(config.head.probe_rows, len(roles.train), speed, 60 * max_minutes)
     solved = single.quick_enough(
         floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes, speed, ends), folder
     )

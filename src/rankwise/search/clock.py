@@ -19,7 +19,7 @@ from rankwise.config import Config
 from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
 from rankwise.machine import caches
-from rankwise.planning.steps import PROVEN_ROWS, train_sample_rows
+from rankwise.planning.steps import PROBE_FIRST_ROWS, PROVEN_ROWS, train_sample_rows
 from rankwise.records.record import Tree
 from rankwise.search.spec import Halving
 from rankwise.search.speed import Speed, measure
@@ -30,7 +30,14 @@ HALVING = Halving(factor=3, rungs=3)
 _MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.05, 0.02
 _END_S = 4.0
 _FLOOR_S = 3e-4
-"""of a training row"""
+"""of a training row, for the TF-IDF that every run's scores stand beside; the heads that were fitted before have it in the cache"""
+_OF_FEATURES = 0.1
+"""of the clock, for computing the frozen features that heads are fitted on: of a large file those of as many rows as that takes"""
+_MOST_CHOOSING = 20
+"""rows held out to choose by, for a second of the clock: where a text takes two milliseconds, which a small encoder does on two
+cores, an evaluation is a twenty-fifth of it"""
+_SURE_ROWS = 1_000
+"""that are held out in any case: an accuracy of 90% is known to two points by them (95%)"""
 _SLOWER = 1.3
 """How much slower than measured the end may score."""
 _FIELDS: tuple[int, ...] = (9, 6, 3, 1)
@@ -40,8 +47,9 @@ _FEWEST_STEPS = 120
 """Below either of epochs wanted and fewest steps, fewer designs compete; above the most epochs, time is left rather than
 spent."""
 _EVALUATIONS = HALVING.factor ** (HALVING.rungs - 1)
-_EVALUATIONS_ALONE = 4
-"""of a whole run: where designs compete, the rungs need one each; a design alone spends its time on training"""
+_EVALUATIONS_ALONE, _OF_EVALUATIONS = 4, 0.25
+"""of a whole run, and their share of its time: where designs compete, the rungs need one each; a design alone spends its time on
+training, and is evaluated at its end whatever that takes"""
 _LENGTHS = (512, 256, 128, 64)
 """Tokens kept of long texts, the fewer the less time there is."""
 _ENOUGH_STEPS = 300
@@ -65,6 +73,25 @@ class ClockPlan:
     """of it, for what comes last: the proof, and scoring test rows"""
     steps_given: bool = False
     """by the user: no run takes more, whatever is left of the clock"""
+
+
+def probe_rows(named: int | None, rows: int, speed: Speed, clock_s: float) -> int | None:
+    """Training rows that heads are fitted on, so that their features take no more than a share of the clock; None for all.
+
+    named
+        By the user.
+    rows
+        Training rows there are.
+    speed
+        With which texts are scored.
+    """
+    room = int(_OF_FEATURES * clock_s / speed.score_s)
+    return named or (None if room >= rows else max(room, PROBE_FIRST_ROWS))
+
+
+def choosing_rows(held_out: int, clock_s: float) -> int:
+    """Of the rows that would be held out to choose by, as many as a clock has the time to score again and again."""
+    return min(held_out, max(_SURE_ROWS, int(_MOST_CHOOSING * clock_s)))
 
 
 def fit_clock(
@@ -161,16 +188,19 @@ def plan_clock(
     scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * PROVEN_ROWS
     once = 2 * speed.setup_s + _SLOWER * scored * speed.score_s
     end = speed.setup_s + _SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
-    reserve = once + _SLOWER * tested * speed.score_s + _FLOOR_S * rows + _END_S + _END_SHARE * clock_s
+    reserve = once + _SLOWER * tested * speed.score_s + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
-    fitting = 0.0 if fitted else _SLOWER * rows * speed.score_s
+    fitting = 0.0
+    if not fitted:
+        fitting = _SLOWER * (probe_rows(None, rows, speed, clock_s) or rows) * speed.score_s
+        reserve += _FLOOR_S * rows
     found: ClockPlan | None = None
     fields = _FIELDS
     if available is not None:
         there = max(1, available(_FEWEST_STEPS))
         fields = tuple(sorted({min(field, there) for field in _FIELDS}, reverse=True))
     for designs in fields:
-        rungs, evaluations = (HALVING.rungs, _EVALUATIONS) if designs > 1 else (1, _EVALUATIONS_ALONE)
+        rungs = HALVING.rungs if designs > 1 else 1
         runs = cost([Round(0, designs, rungs)], HALVING)
         visits, alive = 0, designs
         for _ in range(rungs):
@@ -178,6 +208,9 @@ def plan_clock(
         # Designs share frozen features. Twice, since in plain torch gelu is rounded otherwise where adapters precede it.
         head_first = min(designs, 2) * fitting
         room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - head_first
+        evaluations = (
+            _EVALUATIONS if designs > 1 else min(_EVALUATIONS_ALONE, max(1, int(_OF_EVALUATIONS * room / evaluation)))
+        )
         room -= runs * evaluations * evaluation
         most = max(1, round(_MOST_EPOCHS * rows / batch))
         wanted = min(int(room / runs / speed.step_s), most) if steps is None else steps

@@ -21,7 +21,6 @@ from rankwise.config import Config
 from rankwise.data import Rows
 from rankwise.errors import UserError
 from rankwise.machine import description
-from rankwise.planning.steps import PROBE_FIRST_ROWS
 from rankwise.records import HistoryRow, LastScores, Metrics, Result, Scores, Winner
 from rankwise.records.record import Tree
 from rankwise.records.result import Engine, Memory, Parameters, RowsOfRole, Timing
@@ -43,8 +42,8 @@ _SHARE = 0.2
 """of the clock, after which no further floor is begun"""
 _OF_THE_REST = 0.4
 """of what is left of the clock, which a floor may take where there is one already"""
-_OF_WORDS, _OF_FEATURES = 0.1, 0.1
-"""of the clock, for counting words and for computing the frozen features: of a large file as many rows as that takes"""
+_OF_WORDS = 0.1
+"""of the clock, for counting words: of a large file as many rows as that takes"""
 
 
 @dataclass(frozen=True)
@@ -82,19 +81,6 @@ class Floor:
             loss=self.scores.loss,
             seeds=1,
         )
-
-
-def probe_rows(tree: Tree, rows: int, speed: Speed, clock_s: float) -> int | None:
-    """Training rows that heads are fitted on, so that their features take no more than a share of the clock; None for all.
-
-    rows
-        Training rows there are.
-    speed
-        With which texts are scored.
-    """
-    named: int | None = tree["head"].get("probe_rows")
-    room = int(_OF_FEATURES * clock_s / speed.score_s)
-    return named or (None if room >= rows else max(room, PROBE_FIRST_ROWS))
 
 
 def floors(

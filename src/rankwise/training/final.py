@@ -12,7 +12,7 @@ from rankwise.inference.latency import over
 from rankwise.methods import method_of
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.planning.steps import train_sample_rows
-from rankwise.records import Decision, Floor, LastScores, Latency, Metrics, Scores
+from rankwise.records import Decision, Floor, HistoryRow, LastScores, Latency, Metrics, Scores
 from rankwise.scoring import chance, judged, predictions
 from rankwise.training import stopping
 from rankwise.training.latency import of_network
@@ -74,6 +74,11 @@ def _validation(job: Job, state: State, classifier: Classifier) -> tuple[Scores,
     assert rows is not None
     logits = logits_of(classifier, examples.tokens, job.config.train.eval_batch_size)
     decision = job.goal.decision(logits, examples.labels, job.label_names)
+    if not state.history and method_of(job.config).solved_at_once:
+        only = judged.reached(job.goal, logits, examples.labels, job.label_names)
+        state.selection.observe(state.step, only)
+        state.history = [HistoryRow.of(state.step, only, epoch=1.0)]
+        job.run.write_history(state.history)
     step = state.selection.step or state.step
     scores, predicted = judged.judge(decision, logits, examples.labels, job.label_names, step=step)
     predictions.write_logits(job.run.path, "validation", job.label_names, rows, logits, predicted)

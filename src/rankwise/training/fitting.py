@@ -13,11 +13,8 @@ from accelerate.utils import broadcast
 from rankwise.machine import caches
 from rankwise.methods import method_of
 from rankwise.models.assembly import Assembly
-from rankwise.models.classifier import logits_of
 from rankwise.models.sources import weights_identity
 from rankwise.planning.steps import head_rows
-from rankwise.records import HistoryRow
-from rankwise.scoring import judged
 from rankwise.training import probe, stopping
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import FittedHead, Loop
@@ -89,20 +86,12 @@ def fit(
 
 
 def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder) -> State:
-    """Solve the linear probe; its one evaluation stands at the solver's last iteration."""
+    """Solve the linear probe; its one evaluation, of the adapter as it was saved, stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
     state.step = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
     state.rows_seen = len(job.training)
     state.tokens_seen = int(job.training.tokens.lengths.sum())
-    if job.validation is not None:
-        started = time.perf_counter()
-        logits = logits_of(classifier, job.validation.tokens, job.config.train.eval_batch_size)
-        scores = judged.reached(job.goal, logits, job.validation.labels, job.label_names)
-        state.eval_s = time.perf_counter() - started
-        state.selection.observe(state.step, scores)
-        state.history = [HistoryRow.of(state.step, scores, epoch=1.0)]
-        job.run.write_history(state.history)
     return state
 
 
