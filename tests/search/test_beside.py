@@ -51,6 +51,29 @@ def both(search):
     return folder, found
 
 
+@pytest.mark.parametrize("most", [20_000, 1_000])
+def test_a_head_on_frozen_features_with_words_beside_it_is_a_floor_within_the_budget(config, tmp_path, most):
+    """Of 1,000 numbers words take a tenth; where the head has taken all of them, there is no such floor."""
+    config["budget"]["max_trainable"], roles = most, loaded(config)
+    solved = [floors.of_words(config, roles, tmp_path / "floors" / "words")]
+    own = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
+    solved.append(floors.of_features(own, set(), "mean", tmp_path / "floors" / "features-auto"))
+    beside.prepared(config, roles, solved, tmp_path)
+    if most == 1_000:
+        with Run(tmp_path / solved[1].run).changing() as result:
+            result.parameters.trainable = most
+        assert beside.of_features(solved, tmp_path, lambda path: True) is None
+        return
+    found = beside.of_features(solved, tmp_path, lambda path: True)
+    counts = Run(tmp_path / found.run).record.parameters
+    assert (found.alone, found.winner().alone) == ("floors/features-auto", "floors/features-auto")
+    assert counts.trainable == found.trainable > solved[1].trainable
+    assert counts.budget == most
+    assert found.scores.loss < solved[1].scores.loss
+    beside.put_away(tmp_path)
+    assert beside.of_features(solved, tmp_path, lambda path: True) is None
+
+
 def test_words_share_the_budgets_with_what_is_trained(search):
     config, folder, floor = search
     config["budget"]["max_mb"] = 2.0

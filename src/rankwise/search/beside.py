@@ -34,13 +34,13 @@ from rankwise.scoring.goals import goal_of
 from rankwise.search.all_rows import copied
 from rankwise.search.contest import Contestant, winner_of
 from rankwise.search.driver import FLOORS
-from rankwise.search.floors import Floor, fit_words
+from rankwise.search.floors import Floor, best, fit_words
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import requested
 from rankwise.training.proof import prove_equal
 
 FOLDER = "with-words"
-_PLACE = f"{FLOORS}/beside"
+_PLACE, _OF_FEATURES = f"{FLOORS}/beside", f"{FLOORS}/features-with-words"
 _SHARE = 0.1
 """of the budgets of numbers and megabytes"""
 _WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0)
@@ -99,6 +99,11 @@ def _shared(tree: Tree, found: words.WordClassifier, rows: Rows, until: float, f
     return left
 
 
+def put_away(folder: Path) -> None:
+    """Nothing that is trained has room beside the words that were made small enough."""
+    shutil.rmtree(folder / _PLACE, ignore_errors=True)
+
+
 def of_folds(rows: Rows, parts: Sequence[tuple[np.ndarray, np.ndarray]], folder: Path) -> list[np.ndarray]:
     """What the words that were made small enough say of rows that they were not fitted on; nothing without words.
 
@@ -117,11 +122,42 @@ def of_folds(rows: Rows, parts: Sequence[tuple[np.ndarray, np.ndarray]], folder:
         return []
 
 
-def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> Winner | None:
+def of_features(solved: Sequence[Floor], folder: Path, quick: Callable[[Path], bool]) -> Floor | None:
+    """The best head on frozen features with words beside it, as a floor of its own: neither takes a step. None where they make it
+    no better, or both are more than its budgets allow.
+
+    solved, quick
+        As `prepared` and `with_words` have them.
+    """
+    heads, place = [one for one in solved if one.pooling is not None], folder / _PLACE
+    if not heads or not (place / words.DETAILS).is_file():
+        return None
+    started = time.time()
+    head = best(heads, goal_of(Run(folder / heads[0].run).config.train.select.metric))
+    assert head is not None
+    before, found = Run(folder / head.run), words.WordClassifier.load(place)
+    most, limit = configuration.max_trainable(before.config), configuration.max_bytes(before.config)
+    counts = before.record.parameters
+    over = most is not None and counts.trainable + found.trainable > most
+    if over or (limit is not None and counts.adapter_bytes + found.shipped_bytes > limit):
+        return None
+    both = with_words(head.winner(), folder, quick, out=_OF_FEATURES)
+    if both is None:
+        return None
+    scores = Run(folder / both.run).record.metrics.validation
+    assert scores is not None
+    assert both.trainable is not None
+    title, seconds = both.point["design"], time.time() - started
+    return Floor(title, both.run, None, scores, both.trainable, seconds, both.mean, alone=head.run)
+
+
+def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, out: str = FOLDER) -> Winner | None:
     """The winner of the trials with words beside it; None where there are none, or they make it no better.
 
     quick
         Whether what a run's folder holds keeps the limit of milliseconds.
+    out
+        Of the copy, inside the search's folder.
     """
     before, place = Run(folder / winner.run), folder / _PLACE
     if requested() or not (place / words.DETAILS).is_file():
@@ -143,7 +179,7 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool]) -> W
     both = Contestant(value, _right(predicted, read.labels), fit_temperature(logits, read.labels).loss_after)
     if winner_of([Contestant.of_run(before.path, mean), both], goal) == 0:
         return None
-    again = _shipped(winner, folder, found, scores, decision, value, rows.texts, quick)
+    again = _shipped(winner, folder, found, scores, decision, value, rows.texts, quick, out)
     if again is not None:
         predictions.write_logits(folder / again.run, "validation", read.label_names, rows, logits, predicted)
     return again
@@ -180,9 +216,10 @@ def _shipped(
     value: float,
     texts: Sequence[str],
     quick: Callable[[Path], bool],
+    out: str = FOLDER,
 ) -> Winner | None:
     """A copy of the winner's run with words beside it, proven; None where both are too slow."""
-    before, run = Run(folder / winner.run), Run(folder / FOLDER)
+    before, run = Run(folder / winner.run), Run(folder / out)
     _write(before, run, found, scores, decision)
     _prove(before, run, found, texts[:PROVEN_ROWS])
     if not quick(run.path):
@@ -190,7 +227,7 @@ def _shipped(
         return None
     return msgspec.structs.replace(
         winner,
-        run=FOLDER,
+        run=out,
         alone=winner.run,
         point={**winner.point, "design": titled(winner.point["design"], folder)},
         trainable=run.record.parameters.trainable,
@@ -235,7 +272,8 @@ def _write(before: Run, run: Run, found: words.WordClassifier, scores: Scores, d
         counts = result.parameters
         counts.words = found.trainable
         counts.trainable += found.trainable
-        counts.budget = None if counts.budget is None else counts.budget + found.trainable
+        if counts.budget is not None and run.path.parent.name != FLOORS:  # a trial's, of which words were taken out
+            counts.budget += found.trainable
         if result.metrics.validation is not None:
             result.metrics.validation, result.decision = scores, decision
         result.notes.append(_NOTE)

@@ -94,6 +94,12 @@ def choosing_rows(held_out: int, clock_s: float) -> int:
     return min(held_out, max(_SURE_ROWS, int(_MOST_CHOOSING * clock_s)))
 
 
+def last_s(speed: Speed, roles: Any, clock_s: float) -> float:
+    """Seconds for what comes last, whatever is shipped: the proof, and scoring test rows."""
+    tested = len(roles.test) if roles.test is not None else 0
+    return speed.setup_s + _SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
+
+
 def fit_clock(
     tree: Tree, roles: Any, ends: float, clock_s: float, available: Callable[[int], int] | None = None
 ) -> tuple[Config, Speed]:
@@ -187,7 +193,7 @@ def plan_clock(
     tested = len(roles.test) if roles.test is not None else 0
     scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * PROVEN_ROWS
     once = 2 * speed.setup_s + _SLOWER * scored * speed.score_s
-    end = speed.setup_s + _SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
+    end = last_s(speed, roles, clock_s)
     reserve = once + _SLOWER * tested * speed.score_s + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
     fitting = 0.0

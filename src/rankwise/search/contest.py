@@ -7,6 +7,7 @@ that is a point better on others; the loss at the best temperature, which asks h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rankwise.records import Winner
 from rankwise.scoring import predictions
 from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import Goal
@@ -58,6 +60,12 @@ def winner_of(found: Sequence[Contestant], goal: Goal) -> int:
         )
 
     return min((place for place, one in enumerate(found) if near(one)), key=lambda place: found[place].loss)
+
+
+def preferred(folder: Path, found: Sequence[Winner], goal: Goal) -> Winner:
+    """Of the runs in a search's folder, by their values and by the predictions that are kept there."""
+    read = [Contestant.of_run(folder / one.run, math.nan if one.mean is None else one.mean) for one in found]
+    return found[winner_of(read, goal)]
 
 
 def _told_apart(one: Contestant, other: Contestant) -> bool:

@@ -43,6 +43,8 @@ missed them by (split conformal prediction, Vovk et al. 2005); by four sets for 
 (benchmarks/learning_curve.py)"""
 _SHARE = 0.04
 """of the clock, at most"""
+_LEAST_S = 2.0
+"""that it takes on a few thousand rows: a shorter clock has better uses"""
 _TOLD_APART = 2.0
 """standard errors"""
 Row = Mapping[str, Any]
@@ -149,7 +151,7 @@ def of_floor(floor: Run, clock_s: float) -> Gain | None:
 
 def of_heads(solved: Sequence[Floor], folder: Path, clock_s: float) -> Gain | None:
     """What twice the labels would bring the first head on frozen features among the floors of a folder; None without one."""
-    heads = [one for one in solved if one.pooling is not None]
+    heads = [one for one in solved if one.pooling is not None and _SHARE * clock_s >= _LEAST_S]
     return of_floor(Run(folder / heads[0].run), clock_s) if heads else None
 
 

@@ -6,7 +6,6 @@ so a search that was killed and resumed decides the same.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search import constraints
 from rankwise.search import spec as specs
-from rankwise.search.contest import Contestant, winner_of
+from rankwise.search.contest import preferred
 from rankwise.search.progress import Progress
 from rankwise.search.space import Point, Space
 from rankwise.search.spec import Halving
@@ -471,15 +470,11 @@ class Sweep:
     def _or_floor(self, winner: Winner) -> Winner:
         """The winner, or the floor of `auto` that validation prefers to it."""
         lowest = self._best_floor()
-        return winner if lowest is None else self._preferred([winner, lowest])
+        return winner if lowest is None else preferred(self.folder, [winner, lowest], goal_of(self.spec.metric))
 
     def _best_floor(self) -> Winner | None:
         floors = self.origin.floors if self.origin is not None else []
-        return msgspec.structs.replace(self._preferred(floors)) if floors else None
-
-    def _preferred(self, found: Sequence[Winner]) -> Winner:
-        read = [Contestant.of_run(self.folder / one.run, math.nan if one.mean is None else one.mean) for one in found]
-        return found[winner_of(read, goal_of(self.spec.metric))]
+        return msgspec.structs.replace(preferred(self.folder, floors, goal_of(self.spec.metric))) if floors else None
 
 
 def _check_evaluates(config: Config) -> None:

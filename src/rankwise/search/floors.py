@@ -60,6 +60,8 @@ class Floor:
     seconds: float
     value: float | None = None
     """what the goal came to on validation, where it is not the accuracy"""
+    alone: str | None = None
+    """folder of the head without the words that answer beside it"""
 
     @property
     def reached(self) -> float:
@@ -80,6 +82,7 @@ class Floor:
             mean=self.reached,
             loss=self.scores.loss,
             seeds=1,
+            alone=self.alone,
         )
 
 
@@ -104,7 +107,7 @@ def floors(
         late = time.time() - started > _SHARE * clock_s or each > _OF_THE_REST * (ends - time.time())
         if requested() or (any(found) and late):
             break
-        found.append(_of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}"))
+        found.append(of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}"))
     return [one for one in found if one is not None]
 
 
@@ -130,7 +133,7 @@ def probe_tree(config: Config) -> Tree:
     return own
 
 
-def _of_features(tree: Tree, fixed: set[str], pooling: str, path: Path) -> Floor | None:
+def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path) -> Floor | None:
     """A `probe` run; None where the budget has no room for its head."""
     started, own = time.time(), probe_tree(configuration.from_dict(tree))
     if "head.pooling" not in fixed:

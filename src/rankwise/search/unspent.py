@@ -1,0 +1,80 @@
+"""What is left of the clock where nothing that trains fits into it: richer words and heads on more rows, which take what there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rankwise.baselines import words
+from rankwise.records.record import Tree
+from rankwise.search import beside
+from rankwise.search.driver import FLOORS
+from rankwise.search.floors import Floor, of_features, of_words
+from rankwise.search.speed import Speed
+from rankwise.training.interrupt import requested
+
+_OF_WORDS, _OF_FEATURES = 0.6, 0.6
+"""of what is left, for each in turn: other work may come"""
+_WORTH = 1.5
+"""times the time, or the rows, that they had before"""
+_FEWEST_ROWS = 500
+"""of a first head"""
+
+
+def spent(
+    solved: Sequence[Floor],
+    tree: Tree,
+    fixed: set[str],
+    roles: Any,
+    folder: Path,
+    speed: Speed,
+    until: float,
+    quick: Callable[[Path], bool],
+) -> list[Floor]:
+    """The floors, with what more time has made of them; words first, whose rows cost least.
+
+    tree, fixed, speed
+        As `floors` has them.
+    until
+        `time.time()` at which all of it should have ended.
+    quick
+        Whether what a run's folder holds keeps the limit of milliseconds.
+    """
+    before = next((one for one in solved if one.pooling is None and one.alone is None), None)
+    found = [one for one in solved if one.alone is None]
+    more = [_words(before, tree, roles, folder, until), _head(found, tree, fixed, roles, folder, speed, until)]
+    new = [one for one in more if one is not None and quick(folder / one.run)]
+    if not new:
+        return list(solved)
+    found = [*new, *found]
+    beside.prepared(tree, roles, found, folder)
+    both = beside.of_features(found, folder, quick)
+    return found if both is None else [*found, both]
+
+
+def _words(before: Floor | None, tree: Tree, roles: Any, folder: Path, until: float) -> Floor | None:
+    """Words counted for longer; None where nothing was left out, or there is hardly more time."""
+    seconds = _OF_WORDS * (until - time.time())
+    if before is None or requested() or seconds < _WORTH * before.seconds:
+        return None
+    known = words.WordClassifier.load(folder / before.run / words.FOLDER)
+    if known.fitted_on == len(roles.train) and words.is_richest(known):
+        return None
+    longer = of_words(tree, roles, folder / FLOORS / "words-longer", seconds)
+    return None if longer is None or longer.title == before.title else longer
+
+
+def _head(
+    found: Sequence[Floor], tree: Tree, fixed: set[str], roles: Any, folder: Path, speed: Speed, until: float
+) -> Floor | None:
+    """A head on frozen features of more rows; None where there is hardly more time."""
+    heads = [one for one in found if one.pooling is not None]
+    rows = (tree["head"].get("probe_rows") or len(roles.train)) if heads else 0
+    room = _OF_FEATURES * (until - time.time()) - 2 * speed.setup_s - 2 * len(roles.validation) * speed.score_s
+    most = min(len(roles.train), int(room / speed.score_s))
+    if requested() or most < max(_WORTH * rows, min(_FEWEST_ROWS, len(roles.train))):
+        return None
+    own = {**tree, "head": {**tree["head"], "probe_rows": most}}
+    return of_features(own, fixed, heads[0].pooling if heads else "auto", folder / FLOORS / "features-longer")
