@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 POOL = 2**14
-"""numbers of rows drawn at once: a draw for each mask costs more than its numbers do"""
+"""numbers of rows drawn at once, at least: a draw for each mask costs more than its numbers do"""
 SLACK = 32
 """numbers behind a mask's last column that may be read in vectors, and are of no effect"""
 
@@ -74,6 +74,7 @@ class Stream:
         self.step = 0
         self.passes = 0
         self._columns = _odd(columns + SLACK, _generator(seed, 0, 0))
+        self._drawn = 0
         self.begin(self._columns.device)
         self.passes = 0
 
@@ -85,7 +86,7 @@ class Stream:
         """Start a forward pass. Returns: its seed, for masks that are drawn elsewhere"""
         self._generator = _generator(self.seed, self.step + 1, self.passes)
         self._columns = self._columns.to(device)
-        self._pool = self._columns[:0]
+        self._pool, self._expected, self._drawn = self._columns[:0], max(self._drawn, POOL), 0
         self.passes += 1
         return int(self._generator.integers(2**31))
 
@@ -100,16 +101,19 @@ class Stream:
 
     def draw(self, rows: int) -> Tensor:
         """Numbers of the rows of masks: of several together the same ones as of each in turn. Shape: (rows,)"""
-        if len(self._pool) < rows:
-            more = _odd(max(rows - len(self._pool), POOL), self._generator).to(self._columns.device)
-            self._pool = torch.cat([self._pool, more])
+        self._drawn += rows
+        if len(self._pool) < rows:  # as many as the last pass took, so that one draw is most often enough
+            more = _odd(max(rows - len(self._pool), self._expected), self._generator).to(self._columns.device)
+            self._pool, self._expected = torch.cat([self._pool, more]) if len(self._pool) else more, POOL
         drawn, self._pool = self._pool[:rows], self._pool[rows:]
         return drawn
 
 
 def _odd(count: int, generator: np.random.Generator) -> Tensor:
     """Random odd int32. Shape: (count,)"""
-    return torch.from_numpy(np.frombuffer(generator.bytes(4 * count), np.int32) | 1)
+    numbers = generator.integers(2**32, size=count, dtype=np.uint32)
+    numbers |= 1
+    return torch.from_numpy(numbers.view(np.int32))
 
 
 def _generator(*numbers: int) -> np.random.Generator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import struct
 import threading
 import weakref
@@ -199,10 +200,12 @@ def through(layers: Sequence[NativeLayer], x: Tensor, low: Tensor, shared: Nativ
     """
     if not layers:
         return x, low
-    tensors = [tensor for layer in layers for tensor in layer.trained(shared)]
-    both = layers[0].both
+    tensors = [layer.trained(shared) for layer in layers]
+    both, counts = layers[0].both, [len(of_layer) for of_layer in tensors]
     keep = torch.is_grad_enabled()
-    out, out_low = Through.apply(layers, shared, keep, x, low if both else None, *tensors)  # type: ignore[no-untyped-call]
+    out, out_low = Through.apply(  # type: ignore[no-untyped-call]
+        layers, counts, shared, keep, x, low if both else None, *itertools.chain.from_iterable(tensors)
+    )
     return out, out_low if both else out
 
 
@@ -215,18 +218,19 @@ class Through(torch.autograd.Function):
     def forward(
         ctx: Any,
         layers: Sequence[NativeLayer],
+        counts: Sequence[int],
         shared: NativePass,
         keep: bool,
         x: Tensor,
         low: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.layers, ctx.shared, ctx.trains = layers, shared, []
+        """counts: of each layer's tensors"""
+        ctx.layers, ctx.counts, ctx.shared, ctx.trains = layers, counts, shared, []
         x, low = x.contiguous(), None if low is None else low.contiguous()
-        trains, rest = keep and any(ctx.needs_input_grad[3:5]), list(tensors)
+        trains, rest = keep and any(ctx.needs_input_grad[4:6]), list(tensors)
         saved: list[Tensor | None] = []
-        for layer in layers:
-            count = len(layer.trained(shared))
+        for layer, count in zip(layers, counts, strict=True):
             trained, rest = rest[:count], rest[count:]
             ctx.trains.append(trains)
             trains = trains or (keep and any(tensor.requires_grad for tensor in trained))
@@ -245,13 +249,13 @@ class Through(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
         layers, shared = ctx.layers, ctx.shared
         saved, tensors = ctx.saved_tensors[: 3 * len(layers)], ctx.saved_tensors[3 * len(layers) :]
-        needs = ctx.needs_input_grad[5:]
+        needs = ctx.needs_input_grad[6:]
         gradients = [torch.empty_like(one) if need else None for one, need in zip(tensors, needs, strict=True)]
         grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
         end = len(tensors)
         for index in range(len(layers) - 1, -1, -1):
             layer, (low, kept, drawn) = layers[index], saved[3 * index : 3 * index + 3]
-            start = end - len(layer.trained(shared))
+            start = end - ctx.counts[index]
             below = ctx.trains[index]
             grad_x = torch.empty(shared.tokens, layer.hidden) if below else None
             grad_below = torch.empty_like(low) if below and low is not None else None
@@ -269,7 +273,7 @@ class Through(torch.autograd.Function):
             grad, grad_low, end = grad_x, grad_below, start
             if not below:
                 break
-        return None, None, None, grad, grad_low, *gradients
+        return None, None, None, None, grad, grad_low, *gradients
 
 
 def _forward(
