@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -21,6 +21,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` for the known word nearest to a misspelt one, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f", did you mean '{matches[0]}'?" if matches else ""
+
+
+def listed(names: Sequence[object], most: int, mark: str = ", ") -> str:
+    """The first names with a mark between, and dots where there are more."""
+    return mark.join(map(str, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def reason_of(error: BaseException) -> str:

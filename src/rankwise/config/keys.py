@@ -138,30 +138,17 @@ def choices(dotted: str, root: type = Config) -> list[str]:
     root
         The structure that the key is a key of.
     """
-    annotation = _annotation(dotted, root)
-    words: list[str] = []
 
-    def collect(node: Any) -> None:
-        for arg in get_args(node):
-            if isinstance(arg, str):
-                words.append(arg)
-            else:
-                collect(arg)
+    def within(node: Any) -> Iterator[str]:
+        for part in get_args(node):
+            yield from [part] if isinstance(part, str) else within(part)
 
-    collect(annotation)
-    return list(dict.fromkeys(words))
+    return list(dict.fromkeys(within(_annotation(dotted, root))))
 
 
 def takes_numbers(dotted: str, root: type = Config) -> bool:
     """Whether a key may be a number, beside the words it may be."""
-
-    def found(node: Any) -> bool:
-        if node in (int, float):
-            return True
-        whole = get_origin(node) not in (list, tuple, dict)  # those hold numbers, but are none
-        return whole and any(found(arg) for arg in get_args(node) if not isinstance(arg, str))
-
-    return found(_annotation(dotted, root))
+    return not {int, float}.isdisjoint(_kinds(_annotation(dotted, root)))
 
 
 def _annotation(dotted: str, root: type) -> Any:

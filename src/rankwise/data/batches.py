@@ -13,17 +13,7 @@ GROUP_ROWS = 4
 
 
 def batch_order(n_rows: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Row numbers of each batch of an epoch, shuffled; the last batch may be short.
-
-    Args:
-        n_rows: rows of the role.
-        batch_size: rows of a batch, over all processes.
-        seed: of the run.
-        epoch: from 0; every epoch has its own order.
-
-    Returns:
-        One array a batch. Shape of each: (rows,)
-    """
+    """Row numbers of each batch of an epoch, over all processes, shuffled; the last may be short. Shape of each: (rows,)"""
     order = np.random.default_rng((seed, epoch)).permutation(n_rows).astype(np.int64, copy=False)
     return [order[start : start + batch_size] for start in range(0, n_rows, batch_size)]
 
@@ -32,14 +22,7 @@ def grouped_order(labels: NDArray[np.int64], batch_size: int, seed: int, epoch: 
     """Row numbers of each batch of an epoch, where rows of a class come in groups: pairs of one class are there even if
     classes are many. Of few classes it is `batch_order`, nearly.
 
-    Args:
-        labels: classes of the rows (rows,).
-        batch_size: rows of a batch, over all processes.
-        seed: of the run.
-        epoch: from 0; every epoch has its own order.
-
-    Returns:
-        One array a batch. Shape of each: (rows,)
+    Shape: labels (rows,), each batch (rows,)
     """
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(labels)).astype(np.int64, copy=False)
@@ -55,16 +38,10 @@ def grouped_order(labels: NDArray[np.int64], batch_size: int, seed: int, epoch: 
 
 
 def micro_batches(rows: NDArray[np.int64], batch_size: int, rank: int, world_size: int) -> list[NDArray[np.int64]]:
-    """One process's share of a step's rows, cut into forward passes.
+    """One process's share of a step's rows, cut into forward passes; none when a short step has no row for it.
 
-    Args:
-        rows: of an optimizer step, over all processes (rows,).
-        batch_size: rows of a forward pass, over all processes.
-        rank: which process asks, from 0.
-        world_size: number of processes.
-
-    Returns:
-        One array a forward pass; none when a short step has no row for this process. Shape of each: (rows,)
+    rows, batch_size
+        Of an optimizer step and of a forward pass, over all processes. Shape of rows, and of each pass: (rows,)
     """
     own = rows[rank::world_size]
     size = -(-batch_size // world_size)  # as large as the largest share, so that nobody has a pass more

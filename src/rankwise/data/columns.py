@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from rankwise.data.table import Table
-from rankwise.errors import UserError
+from rankwise.errors import UserError, listed
 
 LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "topic", "sentiment", "intent", "class_index", "class index"),
@@ -180,7 +180,7 @@ def _only(table: Table, kinds: _Kinds, likely: Sequence[str], words: Sequence[st
             f"{table.name}: which column is the label? {', '.join(map(repr, likely[:_SHOWN]))} hold 0 and 1: "
             f"data.label=[{','.join(likely)}] data.multi_label=true takes each as a label of its own, data.label={likely[0]} one"
         )
-    two = " or ".join(f"'{c}'" for c in likely[:4]) + (", ..." if len(likely) > 4 else "")
+    two = listed([f"'{column}'" for column in likely], 4, " or ")
     raise UserError(
         f"{table.name}: which column is the label, {two}? Its columns are {shown}: name it with data.label=..."
     )

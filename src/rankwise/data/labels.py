@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rankwise.errors import UserError, nearest
+from rankwise.errors import UserError, listed, nearest
 
 _INTEGER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -277,7 +277,7 @@ def alike(names: Iterable[str]) -> list[str]:
     notes = []
     for group in groups.values():
         if len(group) > 1:
-            shown = " and ".join(repr(name) for name in group[:4]) + (", ..." if len(group) > 4 else "")
+            shown = listed(list(map(repr, group)), 4, " and ")
             notes.append(f"the classes {shown} differ in {_difference(group)} only: one class written in several ways?")
     return notes
 
@@ -339,14 +339,14 @@ def _truths(classes: Sequence[str]) -> dict[str, str] | None:
 
 
 def _unseen(unseen: Sequence[str], role_names: set[str], classes: Sequence[str], role: str, where: str) -> str:
-    training = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+    training = listed(classes, 10)
     if all(_INTEGER.fullmatch(name) for name in role_names) and not any(map(_INTEGER.fullmatch, classes)):
         own = ", ".join(sorted(role_names, key=int)[:10])
         return (
             f"{where} ({role}) numbers its labels ({own}) and training names them ({training}): what a number stands "
             "for was never declared, so write the names, or declare the order with data.classes when training"
         )
-    shown = ", ".join(f"'{name}'" for name in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+    shown = listed([f"'{name}'" for name in unseen], 5)
     return (
         f"{where} ({role}) holds {'a label' if len(unseen) == 1 else f'{len(unseen)} labels'} "
         f"unseen in training: {shown}{nearest(unseen[0], classes)}; training has {training}"

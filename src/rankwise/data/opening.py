@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from rankwise.errors import UserError, nearest, reason_of
+from rankwise.errors import UserError, listed, nearest, reason_of
 
 MAX_TEXT_CHARS = 1_000_000
 """Characters a text may have. Longer ones are mostly files that lost their line breaks."""
@@ -233,10 +233,9 @@ def _zip(path: Path, part: str | None) -> Opener:
     tables = [name for name in shown if not is_about(name)]
     if len(tables) == 1:
         return Opener(path, "zip", tables[0], part)
-    names = ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
     asked = f"has no file '{part}' inside" if part else "holds several files" if shown else "holds no file"
     hint = f": name one, as in {path}[{shown[0]}], or unpack it" if shown else ""
-    raise UserError(f"{path} {asked} ({names}){hint}" if shown else f"{path} {asked}")
+    raise UserError(f"{path} {asked} ({listed(shown, 8)}){hint}" if shown else f"{path} {asked}")
 
 
 def is_aside(member: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rankwise.data.folds import FEW_ROWS, FOLDS
 from rankwise.data.rows import Rows
+from rankwise.errors import listed
 
 _FEW_ROWS = 100
 """Rows below which an accuracy of 80% is not known to 8 points (95%)."""
@@ -93,7 +94,5 @@ def _giveaways(rows: Rows, classes: Sequence[str]) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
-    if len(names) == 1:
-        return f"the class {shown}"
-    return f"{len(names)} classes ({shown}{', ...' if len(names) > _SHOWN else ''})"
+    shown = listed([f"'{name}'" for name in names], _SHOWN)
+    return f"the class {shown}" if len(names) == 1 else f"{len(names)} classes ({shown})"

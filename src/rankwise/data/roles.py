@@ -25,7 +25,7 @@ from rankwise.data import cleaning, duplicates, folds, labels, remarks, sources
 from rankwise.data.classes import declared
 from rankwise.data.report import Report
 from rankwise.data.rows import Rows
-from rankwise.errors import UserError
+from rankwise.errors import UserError, listed
 from rankwise.machine import caches
 
 ROLES = ("train", "validation", "test")
@@ -272,8 +272,8 @@ def _positions(part: sources.Source, role: str, classes: Sequence[str], numbers:
     other = sorted(name for name in used if name not in classes)
     if not other:
         return None
-    shown = ", ".join(f"{name} is {classes[index[name]]}" for name in other[:_SHOWN])
-    return f"{role} writes its labels otherwise than training: {shown}{', ...' if len(other) > _SHOWN else ''}"
+    shown = listed([f"{name} is {classes[index[name]]}" for name in other], _SHOWN)
+    return f"{role} writes its labels otherwise than training: {shown}"
 
 
 def _unordered_hash(texts: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from rankwise.data.labels import Label
 from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
 from rankwise.data.text import joined, mended
-from rankwise.errors import UserError, nearest
+from rankwise.errors import UserError, listed, nearest
 
 _UNLABELLED = "unlabelled"
 _NO_CLASS = -1
@@ -411,9 +411,9 @@ class _Scheme:
         known = there | self._table.left_out | set(self.names or ())
         absent = next((name for name in self._data.exclude if name not in known), None)
         if absent is not None and self._rows.role == "train":
-            shown = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
             raise UserError(
-                f"data.exclude: {self._table.name} has no class '{absent}'{nearest(absent, known)}: its classes are {shown}"
+                f"data.exclude: {self._table.name} has no class '{absent}'{nearest(absent, known)}: its classes are "
+                f"{listed(sorted(known), 10)}"
             )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from rankwise.errors import UserError, nearest
+from rankwise.errors import UserError, listed, nearest
 
 SAMPLE_ROWS = 1000
 """Rows looked at to tell texts, labels and ids apart."""
@@ -99,5 +99,4 @@ class Table:
 
     def shown_columns(self) -> str:
         """The columns for a message."""
-        shown = [f"'{c}'" if len(c) <= 40 else f"'{c[:37]}...'" for c in self.columns[:40]]
-        return ", ".join(shown) + (", ..." if len(self.columns) > 40 else "")
+        return listed([f"'{c}'" if len(c) <= 40 else f"'{c[:37]}...'" for c in self.columns], 40)

@@ -21,14 +21,14 @@ GRAPH = "model.onnx"
 _LIMIT = 2_000_000_000
 """bytes that protobuf, the format of the graph's file, can hold; larger weights lie in a file beside it"""
 
-_USE = "`echo 'a text' | python predict.py` answers; it needs numpy, onnxruntime and tokenizers, nothing else."
+USE = "`echo 'a text' | python predict.py` answers; it needs numpy, onnxruntime and tokenizers, nothing else."
 
 
 def write(subject: Subject, folder: Path, options: Options) -> Written:
     """Write the graph and its program."""
     write_graph(subject, folder)
     write_program(subject, folder)
-    return Written("ONNX, fp32", _USE, alone.SHIPPED, unwanted=("torch", "transformers", "peft"))
+    return Written("ONNX, fp32", USE, alone.SHIPPED, unwanted=("torch", "transformers", "peft"))
 
 
 def write_graph(subject: Subject, folder: Path) -> Path:

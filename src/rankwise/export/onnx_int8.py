@@ -21,7 +21,7 @@ from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.export import alone
 from rankwise.export.judge import LEAST_AGREEMENT, MOST_LOST_POINTS, Judgement, judge
-from rankwise.export.onnx_graph import GRAPH, session_of, write_graph, write_program
+from rankwise.export.onnx_graph import GRAPH, USE, session_of, write_graph, write_program
 from rankwise.export.subject import Floats, Subject
 from rankwise.export.targets import Options, Written
 from rankwise.machine import segments
@@ -63,7 +63,7 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
     logits, _ = _logits(folder / GRAPH, subject, subject.proof.texts, 1)
     return Written(
         "ONNX, int8",
-        "`echo 'a text' | python predict.py` answers; it needs numpy, onnxruntime and tokenizers, nothing else.",
+        USE,
         alone.SHIPPED_ONE_BY_ONE,
         unwanted=("torch", "transformers", "peft"),
         facts=[judgements[0].told()] if judgements else ["Unjudged: there were no validation rows."],

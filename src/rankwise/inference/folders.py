@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rankwise.errors import UserError
+from rankwise.errors import UserError, listed
 from rankwise.models.layout import CONFIG
 from rankwise.runs.folder import Run, is_recorded, open_run
 
@@ -50,8 +50,7 @@ def _around(folder: Path) -> Path:
     if len(inside) == 1:
         return inside[0]
     if inside:
-        names = ", ".join(str(one) for one in inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "")
-        raise UserError(f"{folder} holds {len(inside)} adapters: name one of {names}")
+        raise UserError(f"{folder} holds {len(inside)} adapters: name one of {listed(inside, _SHOWN)}")
     raise UserError(
         f"{folder} is not a run's folder and holds no adapter_config.json, expected a run, a search or a PEFT adapter"
     )

@@ -96,11 +96,7 @@ class ManyPredictors:
         Raises: UserError when it cannot be loaded; the others stay as they are.
         """
         saved = saving.read(path, base=self.base)
-        if self.calibrated and saved.temperature is None:
-            raise UserError(
-                f"{saved.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run"
-            )
-        temperature = (saved.temperature if self.calibrated else None) or 1.0
+        temperature = saved.divisor(self.calibrated)
         tokens = _tokens_key(saved)
         with self._lock:
             for other in self.loaded.values():

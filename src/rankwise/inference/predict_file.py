@@ -13,7 +13,7 @@ from rankwise import config as configuration
 from rankwise.data.sources import reading_of
 from rankwise.data.streams import Stream, sample_submission, stream
 from rankwise.data.table import Reading
-from rankwise.errors import UserError
+from rankwise.errors import UserError, listed
 from rankwise.inference import saved as saving
 from rankwise.inference import words
 from rankwise.inference.predictor import Predictor, predictor_of, words_predictor
@@ -208,6 +208,6 @@ def _submission(
     own_header = f"{batches.id_column},{label}" if own_ids else KAGGLE_HEADERS[0]
     is_papers = not own_ids and (header or own_header) in KAGGLE_HEADERS
     spelled = not is_papers or all(name.lstrip("-").isdecimal() for name in names)
-    shown = ", ".join(f"{place} is {name}" for place, name in enumerate(names[:10]))
-    note = f"labels are written as numbers: {shown}{', ...' if len(names) > 10 else ''}"
+    shown = listed([f"{place} is {name}" for place, name in enumerate(names)], 10)
+    note = f"labels are written as numbers: {shown}"
     return Submission(header or own_header, own_ids, spelled), [] if spelled else [note]

@@ -198,8 +198,7 @@ def predictor_of(
     from rankwise.machine.threads import check
 
     check(threads)
-    if calibrated and saved.temperature is None:
-        raise UserError(f"{saved.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run")
+    temperature = saved.divisor(calibrated)
     return Predictor(
         load_classifier(saved, engine=engine, precision=precision),
         saved.tokenizer,
@@ -207,7 +206,7 @@ def predictor_of(
         saved.max_length,
         multi_label=saved.multi_label,
         pair=saved.pair,
-        temperature=(saved.temperature if calibrated else None) or 1.0,
+        temperature=temperature,
         preprocess=saved.preprocess,
         threads=threads,
         notes=saved.notes,

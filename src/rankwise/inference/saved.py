@@ -71,6 +71,17 @@ class SavedClassifier:
                 "words, which is among the trials of its search"
             )
 
+    def divisor(self, calibrated: bool) -> float:
+        """What logits are divided by: the temperature where that is asked for, else 1.
+
+        Raises: UserError when it was never calibrated.
+        """
+        if calibrated and self.temperature is None:
+            raise UserError(
+                f"{self.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run"
+            )
+        return (self.temperature if calibrated else None) or 1.0
+
     @property
     def embedding_rows(self) -> int:
         """Of the word embedding it computes with."""

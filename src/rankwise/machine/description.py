@@ -10,6 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from rankwise.machine.isa import of_processor
 from rankwise.records.result import Environment
 
 _PACKAGES = ("rankwise", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "pyarrow")
@@ -62,12 +63,7 @@ def version(package: str) -> str | None:
 @functools.cache
 def cpu() -> str:
     """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return of_processor("model name") or platform.processor() or platform.machine()
 
 
 @functools.cache

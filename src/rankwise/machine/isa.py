@@ -84,9 +84,14 @@ def candidates(precision: str) -> list[Isa]:
 @cache
 def features() -> frozenset[str]:
     """The processor's features, by the names of Linux' /proc/cpuinfo; none elsewhere."""
+    return frozenset((of_processor("flags") or of_processor("Features") or "").split())
+
+
+def of_processor(name: str) -> str | None:
+    """What Linux' /proc/cpuinfo says of the first processor under a name; None where it says nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return frozenset()
-    line = next((line for line in lines if line.split(":")[0].strip() in ("flags", "Features")), "")
-    return frozenset(line.partition(":")[2].split())
+        return None
+    said = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in said if key.strip() == name), None)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import escape
+
 from rankwise.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ def inline(chart: Chart) -> str:
     assert viewbox is not None
     opening = (
         f'<svg class="chart" viewBox="{viewbox[1]}" role="img" aria-labelledby="{chart.name}-title {chart.name}-desc">'
-        f'<title id="{chart.name}-title">{_escaped(chart.title)}</title>'
-        f'<desc id="{chart.name}-desc">{_escaped(chart.description)}</desc>'
+        f'<title id="{chart.name}-title">{escape(chart.title)}</title>'
+        f'<desc id="{chart.name}-desc">{escape(chart.description)}</desc>'
     )
     return opening + svg[svg.index(">", svg.index("<svg")) + 1 :]
 
@@ -151,7 +153,3 @@ def _settings(name: str) -> Iterator[None]:
     ):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of a PNG; an SVG is drawn with the reader's fonts
         yield
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rankwise import __version__, files
-from rankwise.errors import missing_extra
 from rankwise.reporting import drawing
 from rankwise.reporting.drawing import Chart
 from rankwise.reporting.marked import Numbers
@@ -63,10 +62,7 @@ def _search_page(folder: Path) -> tuple[str, dict[str, Chart]]:
 
 def render(template: str, facts: Mapping[str, Any], charts: Mapping[str, Chart]) -> str:
     """The page of a template; every number of it goes through `Numbers`."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing_extra("jinja2", "report") from error
+    import jinja2  # a dependency of torch
     from markupsafe import Markup
 
     environment = jinja2.Environment(

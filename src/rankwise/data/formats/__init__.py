@@ -11,7 +11,7 @@ from rankwise.data import archives
 from rankwise.data.formats import delimited, folders, json_rows, json_shapes, lines, sheets
 from rankwise.data.opening import PACKED_SUFFIXES, Opener, opener
 from rankwise.data.table import Reading, Table
-from rankwise.errors import UserError
+from rankwise.errors import UserError, listed
 
 _Open = Callable[[Opener, Reading], Table]
 
@@ -89,9 +89,8 @@ def _inside(folder: Path, archive: Path, reading: Reading) -> Table:
             table = open_folder(folder, None, reading)
         except UserError as error:
             names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise UserError(
-                f"{archive} holds several files ({shown}): name one, as in {archive}[{names[0]}], or unpack it"
+                f"{archive} holds several files ({listed(names, 8)}): name one, as in {archive}[{names[0]}], or unpack it"
             ) from error
     table.name = table.name.replace(str(folder), str(archive))
     table.notes = [note.replace(str(folder), str(archive)) for note in table.notes]
@@ -136,7 +135,7 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
     if len({re.sub(r"\d+", "", path.name) for path in tables}) == 1:  # as Spark writes the parts of a table
         return Joined([open_file(path, part, reading) for path in tables], str(folder))
     if tables:
-        shown = ", ".join(path.name for path in tables[:6]) + (", ..." if len(tables) > 6 else "")
+        shown = listed([path.name for path in tables], 6)
         raise UserError(
             f"{folder} holds several tables ({shown}): name one, or all of them as parts of one table with a pattern, such as "
             f"'{folder}/*{tables[0].suffix}'"

@@ -16,7 +16,7 @@ from rankwise.data.formats.reader import text_of
 from rankwise.data.formats.sample import rare_delimiter
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
-from rankwise.errors import UserError
+from rankwise.errors import UserError, listed
 
 SUFFIXES = (".txt",)
 _RULE = re.compile(r"\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)+\|?")
@@ -128,8 +128,8 @@ class LabelFirst(Lines):
         super().__init__(file, look)
         words = [word for word, _ in Counter(line.split()[0] for line in first).most_common()]
         self._ending = ":" if all(word.endswith(":") for word in words) else ""
-        shown = ", ".join(word.removesuffix(self._ending) for word in words[:_SHOWN])
-        self.facts = [look.name, f"label first: {shown}{', ...' if len(words) > _SHOWN else ''}"]
+        shown = listed([word.removesuffix(self._ending) for word in words], _SHOWN)
+        self.facts = [look.name, f"label first: {shown}"]
 
     def _cells(self, line: str) -> dict[str, Any] | None:
         label, _, text = line.lstrip().partition(" ")
