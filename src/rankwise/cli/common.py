@@ -58,14 +58,10 @@ def key_help() -> str:
         words = configuration.choices(key)
         told = f"{text} ({', '.join(words)})" if len(words) > 1 else text
         lines += [
-            f"  {key} = {_shown(default)}",
+            f"  {key} = {json.dumps(default, ensure_ascii=False)}",
             *textwrap.wrap(told, 74, initial_indent=" " * 6, subsequent_indent=" " * 6),
         ]
     return "\n".join(lines)
-
-
-def _shown(default: Any) -> str:
-    return json.dumps(default, ensure_ascii=False)
 
 
 def print_json(value: Any) -> None:

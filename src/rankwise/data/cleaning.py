@@ -46,15 +46,7 @@ def preprocess(texts: Sequence[str], steps: Sequence[str]) -> list[str]:
 def _cleaned(text: str, clean: Callable[[str], str]) -> str:
     if PAIR in text:
         return PAIR.join(_cleaned(half, clean) for half in text.split(PAIR))
-    return _squeezed(clean(text)) or text
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _lowercase() -> Callable[[str], str]:
-    return str.lower
+    return " ".join(clean(text).split()) or text
 
 
 def _punctuation() -> Callable[[str], str]:
@@ -99,7 +91,7 @@ def _missing(package: str) -> Exception:
 
 
 _STEPS: dict[str, Callable[[], Callable[[str], str]]] = {
-    "lowercase": _lowercase,
+    "lowercase": lambda: str.lower,
     "punctuation": _punctuation,
     "stopwords": _stopwords,
     "stem": _stem,

@@ -82,7 +82,8 @@ def load(
     _check_sources(data, roles)
     parts: dict[str, sources.Source] = {}
     held_out = [role for role in ("validation", "test") if role in roles and getattr(data, role) is None]
-    if "train" in roles or label_names is None or _is_held_out(data, held_out):
+    is_cut = "validation" in held_out or (bool(held_out) and data.test_size is not None)
+    if "train" in roles or label_names is None or is_cut:
         parts = _split_train(data, "validation" in roles, rows_at_hand)
         data = _found(data, parts["train"].data)
     for role in ("validation", "test"):
@@ -156,10 +157,6 @@ def _check_sources(data: Data, roles: Sequence[str]) -> None:
     for role in ("validation", "test") if "train" in roles else ():
         if role in named and getattr(data, f"{role}_size") is not None:
             raise UserError(f"data.{role} and data.{role}_size are both given: keep one")
-
-
-def _is_held_out(data: Data, roles: Sequence[str]) -> bool:
-    return any(role == "validation" or data.test_size is not None for role in roles)
 
 
 # --- splitting ----------------------------------------------------------------------------------------

@@ -159,8 +159,9 @@ def encoder_of(model: Model) -> Encoder:
             raise UserError(f"model.name: '{model.name}' is no package known here, expected one of {known_names}")
         cached = cached_snapshot(model.name, model.revision)
         if cached is None:
+            names = [*KNOWN, *(name.rpartition("/")[2] for name in KNOWN)]
             raise UserError(
-                f"model.name: the shape of '{model.name}' is not known here{nearest(model.name, _names())}; "
+                f"model.name: the shape of '{model.name}' is not known here{nearest(model.name, names)}; "
                 "give a folder with a config.json, or download it once, so that the local Hub cache holds it"
             )
         folder = cached
@@ -186,10 +187,6 @@ def declared_pooling(model: Model) -> str:
         return "mean" if content.get("pooling_mode_mean_tokens") or content.get("pooling_mode") == "mean" else "first"
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"head.pooling: {path} cannot be read as JSON: {error}; write first or mean") from error
-
-
-def _names() -> list[str]:
-    return [short for name in KNOWN for short in (name, name.rpartition("/")[2])]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -234,13 +231,9 @@ def encoder_from(name: str, config: Mapping[str, Any], folder: Path | None = Non
     is_new = not family.dense_in_checkpoint
     if folder is not None and not is_new:
         held = checkpoint_modules(folder)
-        is_new = bool(held) and not any(f"{key}.weight".endswith(f"{_tail(family)}.weight") for key in held)
+        dense = family.dense.removeprefix(f"{family.prefix}.")  # which checkpoints of the bare encoder leave out
+        is_new = bool(held) and not any(key.endswith(dense) for key in held)
     return Encoder(name, model_type, family.dims(config), config, is_new)
-
-
-def _tail(family: Family) -> str:
-    """The dense module's name without the prefix, which checkpoints of the bare encoder leave out."""
-    return family.dense.removeprefix(f"{family.prefix}.")
 
 
 def checkpoint_modules(folder: Path) -> set[str]:

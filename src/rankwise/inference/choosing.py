@@ -54,13 +54,10 @@ def fastest(shape: Mapping[str, Any], ways: Mapping[str, Callable[[], Any]], *, 
     texts = _probe(vocabulary, positions)
     seconds = {name: _seconds(make(), texts) for name, make in ways.items()}
     best = min(seconds, key=lambda name: seconds[name])
+    rates = {name: round(_TEXTS / one, 1) for name, one in seconds.items()}
     with caches.optional():
-        files.write_json(place, {**about, "texts_per_s": _rates(seconds), "fastest": best})
+        files.write_json(place, {**about, "texts_per_s": rates, "fastest": best})
     return best
-
-
-def _rates(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(_TEXTS / one, 1) for name, one in seconds.items()}
 
 
 def _probe(vocabulary: int, positions: int) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,22 +131,7 @@ class Predictor(Answers):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.again is None:
             raise UserError("this predictor was not loaded from a folder, so it has no pickle: use rankwise.load")
-        return _again, (self.again,)
-
-
-def _again(load_anew: Callable[[], Predictor]) -> Predictor:
-    return load_anew()
-
-
-@dataclass(frozen=True)
-class _Loading:
-    """The arguments of `load`, for a pickle."""
-
-    path: str
-    options: tuple[tuple[str, Any], ...]
-
-    def __call__(self) -> Predictor:
-        return load(self.path, **dict(self.options))
+        return self.again, ()
 
 
 @own_settings()
@@ -175,8 +161,15 @@ def load(
     Raises: UserError when the folder is none of these, its files are damaged or do not belong together, or it was never
     calibrated.
     """
-    options = {"base": base, "precision": precision, "engine": engine, "threads": threads, "calibrated": calibrated}
-    anew = _Loading(str(Path(path).resolve()), tuple(options.items()))
+    anew = partial(
+        load,
+        str(Path(path).resolve()),
+        base=base,
+        precision=precision,
+        engine=engine,
+        threads=threads,
+        calibrated=calibrated,
+    )
     of_words = words.folder_of(path)
     if of_words is not None:
         return words_predictor(of_words, calibrated=calibrated, again=anew)

@@ -40,7 +40,7 @@ def facts_of(run: Run, *, texts: bool = True) -> Tree:
     measured = {"test": result.metrics.test, "validation": result.metrics.validation}
     scores = {role: one for role, one in measured.items() if one is not None and one.per_class}
     scored = list(scores)
-    found = {role: read for role in ROLES if (read := _predictions(run, role)) is not None}
+    found = {role: predictions.read(run.path, role) for role in ROLES if run.predictions(role).is_file()}
     return {
         "name": run.path.resolve().name,
         "path": str(run.path),
@@ -134,10 +134,6 @@ def _confusions(scores: Scores, names: Sequence[str]) -> list[Tree]:
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS]
     cells = [divmod(int(place), len(names)) for place in order]
     return [{"row": a, "column": p, "label": names[a], "predicted": names[p]} for a, p in cells if counts[a, p]]
-
-
-def _predictions(run: Run, role: str) -> Predictions | None:
-    return predictions.read(run.path, role) if run.predictions(role).is_file() else None
 
 
 def _curve(read: Predictions) -> calibration.CoverageCurve:

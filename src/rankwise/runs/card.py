@@ -44,7 +44,7 @@ def text(run: Run) -> str:
     result, config = run.record, run.config
     parts = [
         _front_matter(config),
-        f"# {_title(config)}",
+        f"# {config.adapter.method} adapter for {_base_name(config)}",
         _what(result, config),
         f"## Scores\n\n{_scores(result)}",
         f"## Trained parameters\n\n{_parameters(result.parameters)}",
@@ -60,10 +60,6 @@ def _front_matter(config: Config) -> str:
     # A folder's path says nothing to other machines; only a Hub name is metadata.
     base = "" if Path(config.model.name).is_dir() or ":" in config.model.name else f"base_model: {config.model.name}\n"
     return f"---\n{base}library_name: peft\npipeline_tag: text-classification\ntags: [{config.adapter.method}, rankwise]\n---"
-
-
-def _title(config: Config) -> str:
-    return f"{config.adapter.method} adapter for {_base_name(config)}"
 
 
 def _base_name(config: Config) -> str:
