@@ -77,9 +77,7 @@ def measured(rows: pa.Table, args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(ended.stderr)
     record = json.loads(ended.stdout)
     winner, base = record["winner"], [line for line in record["auto"]["explanation"] if line.startswith("base ")]
-    folds = (
-        record["auto"].get("folds") or []
-    )  # none where rows are held out: from 500 on, unless classes have under ten
+    folds = record["auto"].get("folds") or []  # none where rows are held out
     return {
         "accuracy": winner["test"]["accuracy"],
         "seconds": round(seconds, 1),

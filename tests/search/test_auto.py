@@ -140,7 +140,7 @@ def test_what_auto_cannot_do_is_said_before_anything_is_measured(news, tmp_path,
     assert main(["auto", str(news["train"]), "train.epochs=2", "--out", str(tmp_path / "b")]) == 2
     assert "train.epochs is what auto plans" in capsys.readouterr().err
     assert main(["auto", str(news["train"]), "data.folds=5", "--out", str(tmp_path / "b")]) == 2
-    assert "data.folds is auto's own choice, 5 folds below 500 rows or 10 a class" in capsys.readouterr().err
+    assert "data.folds is auto's own choice, 5 where rows are few or the clock has the time" in capsys.readouterr().err
     assert main(["auto", str(news["train"]), "budget.max_trainable=2M", "--out", str(tmp_path / "b")]) == 2
     assert "budget.max_trainable cannot be given beside --max-params" in capsys.readouterr().err
 

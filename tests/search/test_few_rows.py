@@ -15,6 +15,7 @@ from rankwise.baselines.words import WordClassifier
 from rankwise.cli import main
 from rankwise.data.folds import FOLDS, splits
 from rankwise.runs.folder import Run
+from rankwise.scoring import predictions
 from rankwise.scoring.goals import goal_of
 from rankwise.search import beside, few_rows
 from rankwise.search.auto import _base
@@ -27,7 +28,8 @@ from support import sentences, write_csv
 
 def standing(title, right, margin=1.0):
     logits = np.array([[margin, 0.0] if hit else [0.0, margin] for hit in right], dtype=np.float32)
-    return Standing(Contender(title, {}), [np.zeros(len(right), dtype=np.int64)], [logits], ["a", "b"], 1.0)
+    labels = np.zeros(len(right), dtype=np.int64)
+    return Standing(Contender(title, {}), [np.arange(len(right))], [labels], [logits], ["a", "b"], 1.0)
 
 
 def test_the_likeliest_is_kept_unless_another_is_better_by_more_than_chance():
@@ -146,7 +148,7 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert "by folds, of 30 rows" in shown
     run = json.loads((out / few_rows.FOLDER / "result.json").read_text())
     assert run["data"]["train"]["rows"] == 30
-    assert "validation" not in run["metrics"]
+    assert (run["metrics"]["validation"]["folds"], run["metrics"]["validation"]["examples"]) == (5, 30)
     assert any("by 5 folds on 30 rows" in note for note in run["notes"])
     assert rankwise.load(out).predict(["the striker scored a goal for the team"]) == ["sport"]
     assert main(["report", str(out)]) == 0
@@ -249,7 +251,8 @@ def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, 
     roles = load_data(config.data, ["train"])
     contender = few_rows.contenders(config, set(), len(roles.train))[0]
     answers = np.eye(len(roles.label_names), dtype=np.float32)[roles.train.labels]
-    judged = Standing(contender, [roles.train.labels], [answers], roles.label_names, 1.0)
+    everyone = np.arange(len(answers))
+    judged = Standing(contender, [everyone], [roles.train.labels], [answers], roles.label_names, 1.0)
     take = Loop._train_step
 
     def taken(loop):
@@ -276,7 +279,8 @@ def weak(rows, names, folds=2, margin=0.2, seed=0):
         for _, out in parts
     ]
     contender = Contender("frozen features", {"adapter.method": "probe"})
-    return Standing(contender, [rows.labels[out] for _, out in parts], logits, names, 1.0)
+    held_out = [out for _, out in parts]
+    return Standing(contender, held_out, [rows.labels[out] for out in held_out], logits, names, 1.0)
 
 
 @pytest.fixture
@@ -291,7 +295,7 @@ def with_words_there(tiny_model, tmp_path):
 def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(with_words_there):
     tree, rows, names, folder = with_words_there
     alone = weak(rows, names)
-    both, weight = few_rows.with_words(alone, rows, folder, 0)
+    both, weight = few_rows.with_words(alone, rows, folder)
     assert both.calibrated_loss < alone.calibrated_loss
     assert both.folds == 2
     winner = few_rows.fit_on_all(alone, tree, folder, float("inf"))
@@ -303,16 +307,21 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
     assert words.weight == weight
     assert (found.chosen, found.alone, found.trainable <= 20_000) == (both.scores.accuracy, winner.run, True)
     assert found.point["design"] == both.contender.title
-    assert f"accuracy {both.scores.accuracy:.4f}" in Run(folder / found.run).record.notes[-1]
+    both.keep(Run(folder / found.run), rows)
+    kept = predictions.read(Run(folder / found.run).path, "validation")
+    assert kept.correct.mean() == both.scores.accuracy == Run(folder / found.run).record.metrics.validation.accuracy
+    assert main(["calibrate", str(folder / found.run)]) == 0
+    (note,) = [note for note in Run(folder / found.run).record.notes if "folds" in note]
+    assert note.startswith(f"accuracy {both.scores.accuracy:.4f}")
     assert beside.with_words_of_folds(winner, folder, weight, both.scores, lambda path: False) is None
 
 
 def test_words_that_say_nothing_of_other_rows_do_not_stand_beside(with_words_there):
     _, rows, names, folder = with_words_there
     chance = replace(rows, labels=np.random.default_rng(1).permutation(rows.labels))
-    assert few_rows.with_words(weak(chance, names), chance, folder, 0) is None
+    assert few_rows.with_words(weak(chance, names), chance, folder) is None
     by_words = replace(weak(rows, names), contender=Contender("TF-IDF", None))
-    assert few_rows.with_words(by_words, rows, folder, 0) is None
+    assert few_rows.with_words(by_words, rows, folder) is None
 
 
 def test_of_a_dozen_rows_some_weight_always_looks_better():

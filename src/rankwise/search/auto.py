@@ -20,7 +20,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import records
 from rankwise.config import Config, Keys
-from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS
+from rankwise.data.folds import FOLDS
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine import description
 from rankwise.machine.settings import own_settings
@@ -30,14 +30,24 @@ from rankwise.records.record import Tree, changing
 from rankwise.records.search import SearchTiming
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search import bases, beside, few_rows
+from rankwise.search import bases, beside, by_folds, few_rows
 from rankwise.search.all_rows import on_all_rows
+from rankwise.search.by_folds import FoldsPlan
 from rankwise.search.clock import HALVING, ClockPlan, choosing_rows, last_s, plan_clock, probe_rows
 from rankwise.search.contest import preferred
 from rankwise.search.curve import labels_in_words, more_line, of_heads
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
-from rankwise.search.explained import STOPPED_LINE, data_lines, facts, floor_line, folds_lines, outcome, rows_lines
+from rankwise.search.explained import (
+    STOPPED_LINE,
+    data_lines,
+    facts,
+    floor_line,
+    folds_lines,
+    outcome,
+    plan_lines,
+    rows_lines,
+)
 from rankwise.search.floors import Floor, best, floors, of_words
 from rankwise.search.forecast import of_auto
 from rankwise.search.longer import longer
@@ -147,7 +157,7 @@ def _chosen(
             raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
     if any(word.startswith("data.folds=") for word in overrides):
         raise UserError(
-            f"data.folds is auto's own choice, {FOLDS} folds below {FEW_ROWS} rows or {TENTHS} a class and a tenth held out above: leave it out, or "
+            f"data.folds is auto's own choice, {FOLDS} where rows are few or the clock has the time, else a tenth is held out: leave it out, or "
             "score the winner's design by folds afterwards, with  rankwise train RUN/config.yaml data.folds=K"
         )
     wanted = goal_of(goal, "--goal")
@@ -187,7 +197,7 @@ def _chosen(
         )
     config = configuration.from_dict(tree)
     if few_rows.are_few(roles, config, fixed):
-        return _of_few_rows(tree, fixed, names[1:], folder, console, max_minutes, started, stop, single)
+        return _by_folds(tree, fixed, names[1:], folder, console, max_minutes, started, stop, single)
     labels = len(roles.label_names)
 
     def available_of(config: Config) -> Callable[[int], int]:
@@ -196,6 +206,11 @@ def _chosen(
     base, base_lines = bases.chosen(tree, names, roles, ends, 60 * max_minutes, available_of)
     tree["model"]["name"], config, speed = base.name, base.config, base.speed
     available = available_of(config)
+    if few_rows.can_be_folded(config, fixed):
+        plan = by_folds.planned(config, roles, speed, ends - time.time(), 60 * max_minutes)
+        if plan is not None:
+            tree = _settled(tree, config)
+            return _by_folds(tree, fixed, [], folder, console, max_minutes, started, stop, single, plan, base_lines)
     tree["head"]["probe_rows"] = probe_rows(config.head.probe_rows, len(roles.train), speed, 60 * max_minutes)
     solved = single.quick_enough(
         floors(_settled(tree, config), fixed, roles, folder, 60 * max_minutes, speed, ends), folder
@@ -287,7 +302,7 @@ def _chosen(
     return record
 
 
-def _of_few_rows(
+def _by_folds(
     tree: Tree,
     fixed: set[str],
     others: Sequence[str],
@@ -297,36 +312,56 @@ def _of_few_rows(
     started: float,
     stop: StopRequest,
     single: SingleText,
+    plan: FoldsPlan | None = None,
+    base_lines: Sequence[str] = (),
 ) -> SearchRecord:
-    """The record where rows are too few to hold some of them out.
+    """The record where no rows are held out: there are too few, or the clock has the time.
 
     others
         Bases that compete beside the tree's own, where the clock has the time.
+    plan
+        What fits the clock; None where rows are few, whatever fits.
     """
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
     clock_s, names, goal = 60 * max_minutes, roles.label_names, goal_of(config.train.select.metric)
     ends = started + clock_s
     shared = beside.of_all_rows(tree, roles.train, names, folder, time.time() + _OF_WORDS * clock_s)
-    tree = shared if _has_room(shared, fixed, len(names)) else tree
-    found = few_rows.judged(tree, fixed, roles.train, names, ends, clock_s, others)
+    if _has_room(shared, fixed, len(names)):
+        tree = shared
+    else:
+        beside.put_away(folder)
+    lines = list(base_lines)
+    if plan is None:
+        found = few_rows.judged(tree, fixed, roles.train, names, ends, clock_s, others)
+        end_s = max(_END_S, _END_SHARE * clock_s)
+    else:
+        lines += plan_lines(config, roles, plan)
+        for line in [*roles.report.lines(), *lines]:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        competing, end_s = few_rows.of_more_rows(fixed, plan.steps), plan.reserve_s
+        found = few_rows.compared(competing, tree, roles.train, names, plan.until(ends), plan.folds, fewest=1)
     if not found and stop.requested:
         raise KeyboardInterrupt
     if not found:
         raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
     standing = few_rows.choose(found, goal)
-    helped = few_rows.with_words(standing, roles.train, folder, config.data.split_seed) if tree is shared else None
+    helped = few_rows.with_words(standing, roles.train, folder)
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
-    winner = few_rows.fit_on_all(standing, tree, folder, ends - max(_END_S, _END_SHARE * clock_s))
+    winner = few_rows.fit_on_all(standing, tree, folder, ends - end_s)
     if helped is not None:
         both, weight = helped
         again = beside.with_words_of_folds(winner, folder, weight, both.scores, single.is_quick)
         if again is not None:
+            both.keep(Run(folder / again.run), roles.train)
             winner, standing, found = again, both, [*found, both]
-    lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *folds_lines(found, standing)]
+    shown = len(lines)
+    if plan is None:
+        lines = rows_lines([config.model.name, *others], roles, standing.folds)
+    lines += folds_lines(found, standing)
     origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
-    record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single)
+    record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single, shown)
     return _interrupted(record, folder) if stopped or stop.requested else record
 
 
@@ -393,8 +428,13 @@ def _without_trials(
     console: Console,
     started: float,
     single: SingleText,
+    shown: int = 0,
 ) -> SearchRecord:
-    """The record of a winner that no search of trials came before."""
+    """The record of a winner that no search of trials came before.
+
+    shown
+        How many of the lines stand on the console.
+    """
     winner.test = look_at_test(folder, winner)
     record = SearchRecord(
         status="finished",
@@ -404,7 +444,7 @@ def _without_trials(
         timing=SearchTiming(session_s=round(time.time() - started, 1)),
         auto=origin,
     )
-    for line in [*roles.report.lines(), *lines]:
+    for line in lines[shown:] if shown else [*roles.report.lines(), *lines]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     seconds = time.time() - started
     origin.minutes = round(seconds / 60, 2)

@@ -104,19 +104,20 @@ def put_away(folder: Path) -> None:
     shutil.rmtree(folder / _PLACE, ignore_errors=True)
 
 
-def of_folds(rows: Rows, parts: Sequence[tuple[np.ndarray, np.ndarray]], folder: Path) -> list[np.ndarray]:
+def of_folds(rows: Rows, held_out: Sequence[np.ndarray], folder: Path) -> list[np.ndarray]:
     """What the words that were made small enough say of rows that they were not fitted on; nothing without words.
 
-    parts
-        Row numbers fitted on and answered for. Shape of each answer: (rows, classes)
+    held_out
+        Row numbers that each fold answers for. Shape of each answer: (rows, classes)
     """
     if not (folder / _PLACE / words.DETAILS).is_file():
         return []
     found = words.WordClassifier.load(folder / _PLACE)
     try:
         return [
-            words.fit_again(found, rows.take(kept).texts, rows.labels[kept]).logits(rows.take(out).texts)
-            for kept, out in parts
+            words.fit_again(found, kept.texts, kept.labels).logits(rows.take(out).texts)
+            for out in held_out
+            for kept in [rows.take(np.delete(np.arange(len(rows)), out))]
         ]
     except ValueError:  # a fold without a single n-gram
         return []
@@ -195,11 +196,7 @@ def with_words_of_folds(
     """
     config, found = Run(folder / winner.run).config, words.WordClassifier.load(folder / _PLACE)
     texts, value = load_data(config.data, ["train", "test"]).train.texts, scores.value(config.train.select.metric)
-    again = _shipped(winner, folder, replace(found, weight=weight), scores, None, value, texts, quick)
-    if again is not None:
-        with Run(folder / again.run).changing() as result:
-            result.notes.append(f"both together: accuracy {scores.accuracy:.4f} by the same folds")
-    return again
+    return _shipped(winner, folder, replace(found, weight=weight), scores, None, value, texts, quick)
 
 
 def titled(design: str, folder: Path) -> str:
@@ -274,8 +271,7 @@ def _write(before: Run, run: Run, found: words.WordClassifier, scores: Scores, d
         counts.trainable += found.trainable
         if counts.budget is not None and run.path.parent.name != FLOORS:  # a trial's, of which words were taken out
             counts.budget += found.trainable
-        if result.metrics.validation is not None:
-            result.metrics.validation, result.decision = scores, decision
+        result.metrics.validation, result.decision = scores, decision
         result.notes.append(_NOTE)
     card.write(run)
 

@@ -27,7 +27,7 @@ from rankwise.search.strategies import Round, cost, survivors
 
 HALVING = Halving(factor=3, rungs=3)
 # Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.
-_MEASURE_SHARE, _MARGIN_SHARE, _END_SHARE = 0.03, 0.05, 0.02
+_MEASURE_SHARE, MARGIN_SHARE, _END_SHARE = 0.03, 0.05, 0.02
 _END_S = 4.0
 _FLOOR_S = 3e-4
 """of a training row, for the TF-IDF that every run's scores stand beside; the heads that were fitted before have it in the cache"""
@@ -38,11 +38,11 @@ _MOST_CHOOSING = 20
 cores, an evaluation is a twenty-fifth of it"""
 _SURE_ROWS = 1_000
 """that are held out in any case: an accuracy of 90% is known to two points by them (95%)"""
-_SLOWER = 1.3
+SLOWER = 1.3
 """How much slower than measured the end may score."""
 _FIELDS: tuple[int, ...] = (9, 6, 3, 1)
 """Designs that may compete; fewer when the runs would become too short."""
-_WANTED_EPOCHS, _MOST_EPOCHS = 5.0, 30.0
+WANTED_EPOCHS, _MOST_EPOCHS = 5.0, 30.0
 _FEWEST_STEPS = 120
 """Below either of epochs wanted and fewest steps, fewer designs compete; above the most epochs, time is left rather than
 spent."""
@@ -52,7 +52,7 @@ _EVALUATIONS_ALONE, _OF_EVALUATIONS = 4, 0.25
 training, and is evaluated at its end whatever that takes"""
 _LENGTHS = (512, 256, 128, 64)
 """Tokens kept of long texts, the fewer the less time there is."""
-_ENOUGH_STEPS = 300
+ENOUGH_STEPS = 300
 """of one design: so many, or an epoch and the fewest steps, are worth more on long texts than more designs on short
 ones: on BBC News in three minutes 98.0% at 256 tokens, 96.3% for the best of nine at 64 (LOG.md)"""
 _LARGE_ROWS = 5_000
@@ -97,7 +97,7 @@ def choosing_rows(held_out: int, clock_s: float) -> int:
 def last_s(speed: Speed, roles: Any, clock_s: float) -> float:
     """Seconds for what comes last, whatever is shipped: the proof, and scoring test rows."""
     tested = len(roles.test) if roles.test is not None else 0
-    return speed.setup_s + _SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
+    return speed.setup_s + SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
 
 
 def fit_clock(
@@ -150,7 +150,7 @@ def fit_clock(
             return False
         if config.train.steps is not None:
             return True
-        return fits.steps >= _FEWEST_STEPS and (fits.epochs >= 1 or fits.steps >= _ENOUGH_STEPS)
+        return fits.steps >= _FEWEST_STEPS and (fits.epochs >= 1 or fits.steps >= ENOUGH_STEPS)
 
     resolved, speed = measured(longest)
     # Measuring costs seconds of a short clock: a shorter length is chosen by its share of the tokens, then measured once.
@@ -192,13 +192,13 @@ def plan_clock(
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them.
     tested = len(roles.test) if roles.test is not None else 0
     scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * PROVEN_ROWS
-    once = 2 * speed.setup_s + _SLOWER * scored * speed.score_s
+    once = 2 * speed.setup_s + SLOWER * scored * speed.score_s
     end = last_s(speed, roles, clock_s)
-    reserve = once + _SLOWER * tested * speed.score_s + _END_S + _END_SHARE * clock_s
+    reserve = once + SLOWER * tested * speed.score_s + _END_S + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
     fitting = 0.0
     if not fitted:
-        fitting = _SLOWER * (probe_rows(None, rows, speed, clock_s) or rows) * speed.score_s
+        fitting = SLOWER * (probe_rows(None, rows, speed, clock_s) or rows) * speed.score_s
         reserve += _FLOOR_S * rows
     found: ClockPlan | None = None
     fields = _FIELDS
@@ -213,7 +213,7 @@ def plan_clock(
             visits, alive = visits + alive, survivors(alive, HALVING)
         # Designs share frozen features. Twice, since in plain torch gelu is rounded otherwise where adapters precede it.
         head_first = min(designs, 2) * fitting
-        room = left_s - reserve - _MARGIN_SHARE * clock_s - visits * speed.setup_s - head_first
+        room = left_s - reserve - MARGIN_SHARE * clock_s - visits * speed.setup_s - head_first
         evaluations = (
             _EVALUATIONS if designs > 1 else min(_EVALUATIONS_ALONE, max(1, int(_OF_EVALUATIONS * room / evaluation)))
         )
@@ -234,7 +234,7 @@ def plan_clock(
             end_s=end,
             steps_given=steps is not None,
         )
-        if steps is not None or (wanted >= _FEWEST_STEPS and found.epochs >= _WANTED_EPOCHS):
+        if steps is not None or (wanted >= _FEWEST_STEPS and found.epochs >= WANTED_EPOCHS):
             return found
     if found is None:
         raise UserError(

@@ -10,6 +10,7 @@ from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
 from rankwise.records.result import Refit
 from rankwise.scoring import looks
+from rankwise.search.by_folds import FoldsPlan
 from rankwise.search.clock import ClockPlan
 from rankwise.search.few_rows import Standing
 from rankwise.search.floors import Floor
@@ -32,6 +33,16 @@ def rows_lines(bases: Sequence[str], roles: Any, folds: int) -> list[str]:
     return [
         f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {folds} of {FOLDS} folds choose",
         f"model     {bases[0]}" + "".join(f"; {other} where the clock has its folds too" for other in bases[1:]),
+    ]
+
+
+def plan_lines(config: Config, roles: Any, plan: FoldsPlan) -> list[str]:
+    """What there is to learn from where the clock has the time for folds, and what is planned."""
+    return [
+        f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: none held out, since the clock has time for folds",
+        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
+        f"plan      about {plan.folds} of {FOLDS} folds choose, then all rows are fitted: runs of {plan.steps:,} steps ({plan.epochs:.1f} "
+        f"epochs), {plan.run_s:.0f} s each; {plan.reserve_s:.0f} s kept for the end",
     ]
 
 

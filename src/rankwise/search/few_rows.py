@@ -9,6 +9,7 @@ is judged before it, so that there is an answer whatever the clock leaves.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,9 @@ from rankwise.planning import encoder_of
 from rankwise.records import Scores, Winner
 from rankwise.records.record import Tree
 from rankwise.records.search import FoldsScore
+from rankwise.runs import card
 from rankwise.runs.folder import Run
-from rankwise.scoring import metrics
+from rankwise.scoring import metrics, predictions
 from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import PLAIN, Goal
 from rankwise.scoring.paired import mcnemar
@@ -44,6 +46,7 @@ from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.interrupt import requested
 from rankwise.training.job import train
 
+_FITTED_ON_ALL = "this run is fitted on all rows"
 FOLDER = "all-rows"
 """of the run that is shipped, inside the search's folder"""
 _CHOOSING = 0.6
@@ -73,6 +76,16 @@ _PAIRS = "contrastive steps, then logistic regression"
 _DIRECTIONS = "directions of frozen features and logistic regression"
 _WITH_NAMES = "directions of frozen features, names of classes as texts, and logistic regression"
 _NAMES: Keys = {"data.name_texts": True}
+_NEED_VALIDATION = {"data.validation_size", "train.evaluate", "train.refit_steps", "train.early_stopping"}
+_LORA = "LoRA from a fitted head"
+_AT_ONCE: dict[str, Keys | None] = {
+    "frozen features and logistic regression": {"adapter.method": "probe"},
+    "frozen features (first token and mean) and logistic regression": {
+        "adapter.method": "probe",
+        "head.pooling": "both",
+    },
+    "TF-IDF and logistic regression": None,
+}
 _ROWS_OF_C_1 = 64
 """at which a fitted head has the penalty of logistic regression with C = 1 on texts' directions; C grows with the rows. The
 cross-validated loss of so few prefers weak penalties, which are confident; strong ones have more rows right (LOG.md)"""
@@ -111,11 +124,12 @@ class Contender:
 class Standing:
     """What cross-validation says of a contender.
 
-    labels, logits
-        Of the rows that each fold held out. Shapes: (rows,), (rows, classes)
+    held_out, labels, logits
+        Numbers of the rows that each fold held out, and what goes with them. Shapes: (rows,), (rows,), (rows, classes)
     """
 
     contender: Contender
+    held_out: Sequence[NDArray[np.int64]]
     labels: Sequence[NDArray[np.int64]]
     logits: Sequence[NDArray[np.float32]]
     names: Sequence[str]
@@ -129,7 +143,9 @@ class Standing:
     @cached_property
     def scores(self) -> Scores:
         """Of all held-out rows together."""
-        return metrics.evaluate(np.concatenate(self.logits), np.concatenate(self.labels), self.names)
+        found = metrics.evaluate(np.concatenate(self.logits), np.concatenate(self.labels), self.names)
+        found.folds = self.folds
+        return found
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -143,7 +159,26 @@ class Standing:
 
     def over(self, folds: int) -> Standing:
         """What the first folds say."""
-        return replace(self, labels=self.labels[:folds], logits=self.logits[:folds])
+        return replace(self, held_out=self.held_out[:folds], labels=self.labels[:folds], logits=self.logits[:folds])
+
+    def keep(self, run: Run, rows: Rows) -> None:
+        """Write it down as the validation of a run on all rows: what is calibrated, compared and reported by rows held out.
+
+        rows
+            Those that folds were made of.
+        """
+        held = rows.take(np.concatenate(self.held_out))
+        predictions.write_logits(run.path, "validation", self.names, held, np.concatenate(self.logits))
+        with run.changing() as result:
+            result.metrics.validation = self.scores
+            result.notes = [note for note in result.notes if _FITTED_ON_ALL not in note]
+            low, high = self.scores.accuracy_ci95
+            result.notes.append(
+                f"accuracy {self.scores.accuracy:.4f} (95% {low:.4f} to {high:.4f}) by {self.folds} folds on {len(held)} rows; "
+                f"{_FITTED_ON_ALL}, so none is left to choose by"
+            )
+        if run.adapter.is_dir():
+            card.write(run)
 
     def record(self) -> FoldsScore:
         """What search.json says of it."""
@@ -161,13 +196,17 @@ class Standing:
 
 
 def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
-    """Whether folds say more than the rows held out, and nothing else needs those: the user has not named them, and no
-    threshold is fitted on them."""
+    """Whether folds say more than the rows held out, and nothing else needs those."""
     assert roles.train is not None
     assert roles.validation is not None
-    named = config.data.validation is not None or bool(fixed & {"data.validation_size", "train.evaluate"})
-    named |= config.data.multi_label or config.train.select.metric not in PLAIN
-    return not named and len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
+    few = len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
+    return few and can_be_folded(config, fixed)
+
+
+def can_be_folded(config: Config, fixed: set[str]) -> bool:
+    """Whether nothing needs rows that are held out: the user has not named them, and no threshold is fitted on them."""
+    named = config.data.validation is not None or bool(fixed & _NEED_VALIDATION)
+    return not (named or config.data.multi_label or config.train.select.metric not in PLAIN)
 
 
 def contenders(
@@ -189,23 +228,29 @@ def contenders(
         _PAIRS: pairs,
         _DIRECTIONS: {"adapter.method": "probe", "head.directions": True},
         _WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **_NAMES},
-        "frozen features and logistic regression": {"adapter.method": "probe"},
-        "frozen features (first token and mean) and logistic regression": {
-            "adapter.method": "probe",
-            "head.pooling": "both",
-        },
-        "TF-IDF and logistic regression": None,
+        **_AT_ONCE,
         **{f"{_PAIRS}, on {name}": {**pairs, "model.name": name} for name in others},
-        "LoRA from a fitted head": {
-            **ALL,
-            **FITTED,
-            "train.learning_rate": usual_rate(steps),
-            "train.batch_size": _BATCH,
-            "train.steps": steps,
-        },
+        _LORA: {**_lora(steps), "train.batch_size": _BATCH},
     }
     if not names or config.data.pair or not are_words(names):
         del designs[_WITH_NAMES]
+    return _without_fixed(designs, fixed, lengths)
+
+
+def of_more_rows(fixed: set[str], steps: int) -> list[Contender]:
+    """Those that compete where there are more rows than a few, the likeliest first: pairs say nothing there that cross-entropy does
+    not, and neither do directions (LOG.md)."""
+    return _without_fixed({_LORA: _lora(steps), **_AT_ONCE}, fixed)
+
+
+def _lora(steps: int) -> Keys:
+    return {**ALL, **FITTED, "train.learning_rate": usual_rate(steps), "train.steps": steps}
+
+
+def _without_fixed(
+    designs: Mapping[str, Keys | None], fixed: set[str], lengths: tuple[int, ...] = ()
+) -> list[Contender]:
+    """Contenders of designs, without the keys that the user has fixed and what then comes to the same."""
     kept: list[Contender] = []
     for title, design in designs.items():
         own = design if design is None else {key: value for key, value in design.items() if key not in fixed}
@@ -241,10 +286,28 @@ def judged(
     others
         `contenders`'s.
     """
-    config = configuration.from_dict(tree)
-    parts = splits(rows.labels, FOLDS, config.data.split_seed)
-    until = ends - (1 - _CHOOSING) * clock_s
-    likeliest, *rest = contenders(config, fixed, len(rows), names, others)
+    competing = contenders(configuration.from_dict(tree), fixed, len(rows), names, others)
+    return compared(competing, tree, rows, names, ends - (1 - _CHOOSING) * clock_s)
+
+
+def compared(
+    competing: Sequence[Contender],
+    tree: Tree,
+    rows: Rows,
+    names: Sequence[str],
+    until: float,
+    folds: int = FOLDS,
+    fewest: int = _FEWEST_FOLDS,
+) -> list[Standing]:
+    """The standing of each of those that compete, the likeliest first, by the same folds.
+
+    until
+        `time.time()` at which the last fold has to be over.
+    folds, fewest
+        Of FOLDS, that choose at most and at least.
+    """
+    parts = splits(rows.labels, FOLDS, configuration.from_dict(tree).data.split_seed)[:folds]
+    likeliest, *rest = competing
     quick, slow = ([one for one in rest if one.is_quick is wanted] for wanted in (True, False))
     standings: dict[str, Standing] = {}
     for contender in [*quick, likeliest, *slow]:
@@ -257,7 +320,7 @@ def judged(
         if left < _forecast_s(contender, standings.get(likeliest.title), tree):
             continue
         share = _OF_THE_FIRST if contender is likeliest else 1.0
-        standing = _judged(contender, tree, rows, names, parts, time.time() + share * left)
+        standing = _judged(contender, tree, rows, names, parts, time.time() + share * left, fewest)
         if standing is None:
             continue
         if contender is likeliest:
@@ -265,9 +328,9 @@ def judged(
         elif not contender.is_quick and standing.folds < len(parts):
             continue  # what has no time for the folds of the likeliest shall not take rows from the comparison
         standings[contender.title] = standing
-    compared = min((one.folds for one in standings.values()), default=0)
+    common = min((one.folds for one in standings.values()), default=0)
     first = [likeliest.title] if likeliest.title in standings else []
-    return [standings[title].over(compared) for title in dict.fromkeys([*first, *standings])]
+    return [standings[title].over(common) for title in dict.fromkeys([*first, *standings])]
 
 
 def _with_names_that_help(contender: Contender, standings: Mapping[str, Standing]) -> Contender:
@@ -302,15 +365,11 @@ def choose(found: Sequence[Standing], goal: Goal) -> Standing:
     return best if gained > lost and mcnemar(gained, lost) < CHANCE else first
 
 
-def with_words(standing: Standing, rows: Rows, folder: Path, seed: int) -> tuple[Standing, float] | None:
-    """What folds say of it with TF-IDF beside it, and the weight of that; None where that does not help.
-
-    seed
-        By which rows are in folds.
-    """
+def with_words(standing: Standing, rows: Rows, folder: Path) -> tuple[Standing, float] | None:
+    """What folds say of it with TF-IDF beside it, and the weight of that; None where that does not help."""
     if standing.contender.design is None:
         return None
-    said = beside.of_folds(rows, splits(rows.labels, FOLDS, seed)[: standing.folds], folder)
+    said = beside.of_folds(rows, standing.held_out, folder)
     own, labels = np.concatenate(standing.logits), np.concatenate(standing.labels)
     weight = beside.weight_that_helps(own, np.concatenate(said), labels) if said else None
     if weight is None:
@@ -329,16 +388,18 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
         `time.time()` at which training has to end.
     """
     design, scores, path = standing.contender.design, standing.scores, folder / FOLDER
+    config = configuration.from_dict(tree)
+    roles = load_data(config.data, ["train", "test"])
+    rows = roles.train
+    shutil.rmtree(path, ignore_errors=True)  # of what was stopped before it had a record
     if design is None:
-        started, config = time.time(), configuration.from_dict(tree)
-        roles = load_data(config.data, ["train", "test"])
-        classifier = fit_words(config, roles.train, roles.label_names)
+        started = time.time()
+        classifier = fit_words(config, rows, roles.label_names)
         assert classifier is not None  # as it was in every fold
         write_words(classifier, config, roles, path, started)
         run = Run(path)
     else:
-        config = configuration.from_dict(tree)
-        own = _configured(tree, design, len(load_data(config.data, ["train"]).train))
+        own = _configured(tree, design, len(rows))
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
         fit = partial(train, own, out=path, console=Console(quiet=True), load_data=load_data)
         try:
@@ -347,12 +408,7 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
             if not requested() or not path.is_dir():
                 raise
             run = fit(deadline=time.time(), resume=True)
-    low, high = scores.accuracy_ci95
-    with run.changing() as result:
-        result.notes.append(
-            f"accuracy {scores.accuracy:.4f} (95% {low:.4f} to {high:.4f}) by {standing.folds} folds on {scores.examples} rows; "
-            "this run is fitted on all rows, so none is left to choose or to calibrate by"
-        )
+    standing.keep(run, rows)
     rank = run.config.adapter.rank
     return Winner(
         run=FOLDER,
@@ -376,16 +432,19 @@ def _judged(
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     until: float,
+    fewest: int = _FEWEST_FOLDS,
 ) -> Standing | None:
-    """By as many folds as the clock has room for, what is solved at once by two at least, since something has to answer; None
-    where there are fewer, or it does not fit the budget."""
+    """By as many folds as the clock has room for, what is solved at once by the fewest that choose, since something has to answer;
+    None where there are fewer, or it does not fit the budget."""
     started = time.time()
     pieces: list[list[NDArray[np.float32]]] = []
-    always = _FEWEST_FOLDS if contender.is_quick else 1
+    always = fewest if contender.is_quick else 1
     for number, (kept, out) in enumerate(parts):
         if requested() or (number >= always and time.time() + (time.time() - started) / number > until):
             break
-        share = 1.0 if number else _OF_A_FOLD  # so that the longest of its runs leave time for others
+        share = (
+            _OF_A_FOLD if contender.lengths and not number else 1.0
+        )  # so that the longest of its runs leave time for others
         deadline = None if contender.is_quick else time.time() + share * (until - time.time())
         answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)
         if not answers:
@@ -394,13 +453,14 @@ def _judged(
         if len(answers) < len(contender.lengths):  # longer ones would not be compared
             lengths = contender.lengths[: len(answers)]
             contender = replace(contender.of_length(lengths[-1]), lengths=lengths)
-    if len(pieces) < min(_FEWEST_FOLDS, len(parts)):
+    if len(pieces) < min(fewest, len(parts)):
         return None
-    labels, seconds = [rows.labels[out] for _, out in parts[: len(pieces)]], time.time() - started
+    held_out, seconds = [out for _, out in parts[: len(pieces)]], time.time() - started
+    labels = [rows.labels[out] for out in held_out]
     if not contender.lengths:
-        return Standing(contender, labels, [piece[0] for piece in pieces], names, seconds)
+        return Standing(contender, held_out, labels, [piece[0] for piece in pieces], names, seconds)
     of_lengths = [  # of those that every fold came to
-        Standing(contender.of_length(steps), labels, logits, names, seconds)
+        Standing(contender.of_length(steps), held_out, labels, logits, names, seconds)
         for steps, *logits in zip(contender.lengths, *pieces, strict=False)
     ]
     return min(of_lengths, key=lambda one: one.calibrated_loss)
@@ -427,7 +487,7 @@ def _answers(
 
 def _configured(tree: Tree, design: Keys, rows: int) -> Tree:
     own = configuration.to_dict(configuration.from_dict(tree))
-    own["train"] |= {"steps": 1, "epochs": None}
+    own["train"] |= {"steps": own["train"]["steps"] or 1, "epochs": None}
     if "adapter.method" in design:
         own["adapter"] = {}
     for key, value in design.items():
