@@ -55,8 +55,8 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
     """The length that knows most at any confidence, of those that every fold came to."""
     config = rankwise.config.load({"model": {"name": str(tiny_model)}})
     contender = few_rows.contenders(config, set(), 40)[0]
-    assert contender.lengths == (16, 24, 32, 48, 72)
-    assert few_rows.contenders(config, set(), 400)[0].lengths == (16, 24, 32, 48, 72, 108)
+    assert contender.lengths == (12, 16, 24, 36, 54)
+    assert few_rows.contenders(config, set(), 400)[0].lengths == (12, 16, 24, 36, 54, 80)
     roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
     parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
     folds = iter([4, 3])
@@ -69,8 +69,8 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
 
     monkeypatch.setattr(few_rows, "_answers", answers)
     judged = few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
-    assert judged.contender.steps == 24
-    assert judged.record().steps == 24
+    assert judged.contender.steps == 16
+    assert judged.record().steps == 16
     assert judged.scores.accuracy == 1.0
 
 
