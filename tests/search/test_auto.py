@@ -48,6 +48,14 @@ def test_a_clock_that_has_hardly_time_to_score_is_spent_on_steps(seconds, evalua
     assert -(-fits.steps // fits.eval_every) == evaluations
 
 
+def test_more_is_kept_for_the_end_beside_other_programs():
+    alone, beside = Speed(0.1, 0.002, 0.5), Speed(0.1, 0.002, 0.5, crowding=3.0)
+    plans = [clock.plan_clock(one, roles(2_000, 200), 16, 180, 180, available=lambda _: 1) for one in (alone, beside)]
+    assert plans[1].reserve_s == pytest.approx(plans[0].reserve_s + 8)
+    assert plans[1].end_s == pytest.approx(plans[0].end_s + 4)
+    assert beside.at(0.5).crowding == 3.0
+
+
 @pytest.mark.parametrize(
     ("held_out", "seconds", "expected"), [(2_600, 30, 1_000), (2_600, 180, 2_600), (5_000, 60, 1_200), (300, 30, 300)]
 )

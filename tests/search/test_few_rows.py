@@ -334,3 +334,12 @@ def test_of_a_dozen_rows_some_weight_always_looks_better():
         taken.append(beside.weight_that_helps(own, noise, labels) is not None)
         assert beside.weight_that_helps(own, 3 * np.eye(4)[labels], labels)
     assert sum(taken) < 10
+
+
+def test_what_takes_least_answers_on_a_machine_that_has_slowed_down(tiny_model, news):
+    """Choosing should have ended before the first contender."""
+    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
+    (only,) = few_rows.judged(tree, fixed, roles.train, roles.label_names, time.time() - 30, 60)
+    assert only.contender.title == "TF-IDF and logistic regression"
+    assert only.folds == 2

@@ -23,6 +23,7 @@ from rankwise.config import Config, Keys
 from rankwise.data.folds import FOLDS
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine import description
+from rankwise.machine.crowding import crowding
 from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
 from rankwise.records import AutoRecord, SearchRecord, Winner
@@ -59,8 +60,10 @@ from rankwise.training.interrupt import StopRequest, stop_requests
 
 DEFAULT_MODEL = bases.DEFAULT
 _END_S, _END_SHARE = 5.0, 0.25
-"""seconds, and share, of a clock of few rows, for the proof and the test rows: where other work comes after the folds were
-timed, the end takes several times what it would alone"""
+"""seconds, as often as other programs make them longer, and share of a clock of few rows, for the proof and the test rows: where
+other work comes after the folds were timed, the end takes several times what it would alone"""
+_MOST_END = 0.35
+"""of that clock: choosing leaves little more"""
 _OF_WORDS = 0.1
 """of it, for words that may stand beside what folds choose"""
 _SMOOTHING = 0.1
@@ -334,7 +337,7 @@ def _by_folds(
     lines = list(base_lines)
     if plan is None:
         found = few_rows.judged(tree, fixed, roles.train, names, ends, clock_s, others)
-        end_s = max(_END_S, _END_SHARE * clock_s)
+        end_s = max(min(_END_S * crowding(), _MOST_END * clock_s), _END_SHARE * clock_s)
     else:
         lines += plan_lines(config, roles, plan)
         for line in [*roles.report.lines(), *lines]:
@@ -346,11 +349,11 @@ def _by_folds(
     if not found:
         raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
     standing = few_rows.choose(found, goal)
-    helped = few_rows.with_words(standing, roles.train, folder)
+    helped = few_rows.with_words(standing, roles.train, folder) if time.time() < ends - end_s else None
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
     winner = few_rows.fit_on_all(standing, tree, folder, ends - end_s)
-    if helped is not None:
+    if helped is not None and time.time() < ends - 0.5 * end_s:
         both, weight = helped
         again = beside.with_words_of_folds(winner, folder, weight, both.scores, single.is_quick)
         if again is not None:

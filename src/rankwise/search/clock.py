@@ -97,7 +97,7 @@ def choosing_rows(held_out: int, clock_s: float) -> int:
 def last_s(speed: Speed, roles: Any, clock_s: float) -> float:
     """Seconds for what comes last, whatever is shipped: the proof, and scoring test rows."""
     tested = len(roles.test) if roles.test is not None else 0
-    return speed.setup_s + SLOWER * tested * speed.score_s + 0.5 * _END_S + _END_SHARE * clock_s
+    return speed.setup_s + SLOWER * tested * speed.score_s + 0.5 * _END_S * speed.crowding + _END_SHARE * clock_s
 
 
 def fit_clock(
@@ -194,7 +194,7 @@ def plan_clock(
     scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * PROVEN_ROWS
     once = 2 * speed.setup_s + SLOWER * scored * speed.score_s
     end = last_s(speed, roles, clock_s)
-    reserve = once + SLOWER * tested * speed.score_s + _END_S + _END_SHARE * clock_s
+    reserve = once + SLOWER * tested * speed.score_s + _END_S * speed.crowding + _END_SHARE * clock_s
     evaluation = len(roles.validation) * speed.score_s
     fitting = 0.0
     if not fitted:

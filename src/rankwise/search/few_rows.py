@@ -317,7 +317,10 @@ def compared(
         if contender.lengths:
             is_likeliest, contender = contender is likeliest, _with_names_that_help(contender, standings)
             likeliest = contender if is_likeliest else likeliest
-        if left < _forecast_s(contender, standings.get(likeliest.title), tree):
+        needed = (
+            contender.design is None and not standings
+        )  # nothing was begun in time: what takes least answers in any case
+        if not needed and left < _forecast_s(contender, standings.get(likeliest.title), tree):
             continue
         share = _OF_THE_FIRST if contender is likeliest else 1.0
         standing = _judged(contender, tree, rows, names, parts, time.time() + share * left, fewest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,16 +21,18 @@ _SCORED, _SCORED_AT_ONCE = 256, 64
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one optimizer step, of scoring one text, of setting a run up, and of the tokens before it."""
+    """Seconds of one optimizer step, of scoring one text, of setting a run up, and of the tokens before it; and how many times as
+    long as alone a thread took."""
 
     step_s: float
     score_s: float
     setup_s: float
     tokens_s: float = 0.0
+    crowding: float = 1.0
 
     def at(self, share: float) -> Speed:
         """About how fast it would be with a share of the arithmetic, such as that of fewer tokens."""
-        return Speed(share * self.step_s, share * self.score_s, self.setup_s, self.tokens_s)
+        return replace(self, step_s=share * self.step_s, score_s=share * self.score_s)
 
 
 def measure(config: Config, roles: Any, seconds: float, *, steps: int | None = None) -> Speed:
@@ -55,6 +57,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     from rankwise import planning
     from rankwise.data.tokens import tokenise
     from rankwise.machine import caches
+    from rankwise.machine.crowding import crowding
     from rankwise.machine.processes import this_process
     from rankwise.models import tokenizer_of
     from rankwise.models.classifier import classifier_of, computing, logits_of
@@ -114,7 +117,8 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     score_s = (time.perf_counter() - scoring) / scored
     # By the token, since a few batches may be longer or shorter than most.
     a_token = sum(times[_WARM_STEPS:]) / sum(counts[_WARM_STEPS:])
-    return Speed(float(a_token * tokens.lengths.mean() * batch_size), score_s, setup_s, tokenised - started)
+    step_s = float(a_token * tokens.lengths.mean() * batch_size)
+    return Speed(step_s, score_s, setup_s, tokenised - started, crowding())
 
 
 def _heaviest(
