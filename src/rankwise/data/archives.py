@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from rankwise.data.opening import Opener, chunks, is_about, is_aside, opener
+from rankwise.data.opening import Opener, chunks, inside, is_about, is_aside, is_workbook, opener
 from rankwise.errors import UserError, reason_of
 from rankwise.machine import caches
 
@@ -31,7 +31,9 @@ def unpacked(path: Path) -> Path | None:
     if not path.is_file():
         return None
     members = _zip_members if zipfile.is_zipfile(path) else _tar_members if _is_tar(path) else None
-    if members is None or (members is _zip_members and _is_one_table(path)):
+    if members is _zip_members and (is_workbook(path) or sum(not is_about(name) for name in inside(path)) <= 1):
+        return None  # one table
+    if members is None:
         return None
     state = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:24]
@@ -46,8 +48,8 @@ def unpacked(path: Path) -> Path | None:
             raise UserError(f"{path} cannot be unpacked ({reason_of(error)}): download it again") from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    inside = [p for p in folder.iterdir() if not is_about(p.name)]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+    top = [p for p in folder.iterdir() if not is_about(p.name)]
+    return top[0] if len(top) == 1 and top[0].is_dir() else folder
 
 
 def holds_roles(path: Path) -> bool:
@@ -60,12 +62,6 @@ def only_table(folder: Path) -> Path | None:
     """The one file below a folder, papers about it aside; None where there are several."""
     files = [p for p in folder.rglob("*") if p.is_file() and not is_about(p.name)][:2]
     return files[0] if len(files) == 1 else None
-
-
-def _is_one_table(path: Path) -> bool:
-    names = [m.filename for m in zipfile.ZipFile(path).infolist() if not m.is_dir() and not is_aside(m.filename)]
-    is_workbook = "[Content_Types].xml" in names or {"mimetype", "content.xml"} <= set(names)
-    return is_workbook or sum(not is_about(name) for name in names) <= 1
 
 
 def _is_tar(path: Path) -> bool:

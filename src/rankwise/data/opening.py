@@ -150,7 +150,7 @@ def opener(path: Path, part: str | None = None) -> Opener:
             raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
         return inner
     _refuse_foreign(path, start)
-    if start.startswith(b"PK\x03\x04") and not _is_workbook(path):
+    if start.startswith(b"PK\x03\x04") and not is_workbook(path):
         return _zip(path, part)
     return Opener(path, None, path.name, part)
 
@@ -219,7 +219,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
         raise UserError(f"{path} is not a whole zip archive ({error}): download it again") from error
 
 
-def _is_workbook(path: Path) -> bool:
+def is_workbook(path: Path) -> bool:
     """Whether a zip archive is a spreadsheet, .xlsx or .ods: those are read as they are."""
     names = {member.filename for member in _members(path)}
     return "[Content_Types].xml" in names or {"mimetype", "content.xml"} <= names
@@ -227,15 +227,20 @@ def _is_workbook(path: Path) -> bool:
 
 def _zip(path: Path, part: str | None) -> Opener:
     """The one file of an archive, papers about it aside, or the one that is named."""
-    shown = [m.filename for m in _members(path) if not m.is_dir() and not is_aside(m.filename)]
+    shown = inside(path)
+    tables = [name for name in shown if not is_about(name)]
     if part in shown:
         return Opener(path, "zip", str(part))
-    tables = [name for name in shown if not is_about(name)]
     if len(tables) == 1:
         return Opener(path, "zip", tables[0], part)
     asked = f"has no file '{part}' inside" if part else "holds several files" if shown else "holds no file"
     hint = f": name one, as in {path}[{shown[0]}], or unpack it" if shown else ""
     raise UserError(f"{path} {asked} ({listed(shown, 8)}){hint}" if shown else f"{path} {asked}")
+
+
+def inside(path: Path) -> list[str]:
+    """The files in a zip archive that no program put there for itself."""
+    return [m.filename for m in _members(path) if not m.is_dir() and not is_aside(m.filename)]
 
 
 def is_aside(member: str) -> bool:

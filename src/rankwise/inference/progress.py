@@ -60,7 +60,9 @@ class Progress:
         if not resume:
             self.forget()
         if self._keeps:
-            self._make()
+            with files.writing(self._folder):
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._refuse_link()
 
     def answers(self, texts: Sequence[str], compute: Callable[[], Arrays]) -> Arrays:
         """A window's arrays, one row a text: those kept, or computed and kept."""
@@ -92,13 +94,10 @@ class Progress:
 
     def forget(self) -> None:
         """Remove what is kept."""
-        if self._folder.is_symlink():
-            raise UserError(f"{self._folder} is a link, expected the folder of a prediction under way: remove it")
+        self._refuse_link()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _make(self) -> None:
-        with files.writing(self._folder):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+    def _refuse_link(self) -> None:
         if self._folder.is_symlink():
             raise UserError(f"{self._folder} is a link, expected the folder of a prediction under way: remove it")
 

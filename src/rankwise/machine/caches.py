@@ -37,7 +37,9 @@ def cache(kind: str) -> Path:
         _make_private(folder)
         files.make_writable_folder(folder)
     except (UserError, OSError):
-        return _stand_in() / kind if (_stand_in() / kind).is_dir() else _made(_stand_in() / kind)
+        folder = _stand_in() / kind
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
     _trim_once(root())
     return folder
 
@@ -123,9 +125,4 @@ def _stand_in() -> Path:
     """An empty folder for the time of this process."""
     folder = Path(tempfile.mkdtemp(prefix="rankwise-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(mode=0o700)
     return folder
