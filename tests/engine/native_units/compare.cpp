@@ -183,21 +183,19 @@ private:
                                         wanted("distances", ROWS * layer.hidden)};
         const auto columns = chance_.odd(std::max(case_.hidden, case_.inner) + 200);
         const Batch batch{tokens, (long)firsts.size(), (long)groups.size(), groups.data(), firsts.data(), case_.dropped ? columns.data() : nullptr, nullptr, nullptr};
-        long count, bytes;
-        unit_.function<int(const Layer*, const Batch*, long*, long*)>("layer_sizes")(&layer, &batch, &count, &bytes);
-        const auto numbers = chance_.odd(count);
+        LayerPass pass{};
+        pass.layer = layer;
+        unit_.function<int(LayerPass*, long, const Batch*)>("layer_sizes")(&pass, 1, &batch);
+        const auto numbers = chance_.odd(pass.number_count);
         const long rows = case_.firsts_only ? batch.texts : tokens, size = rows * case_.hidden, all = tokens * case_.hidden;
         const Numbers x = chance_.normal(all), above = chance_.normal(size);
         float *stream = own(x), *out = memory(size), *grad = own(above), *grad_x = memory(all);
         Number* low = unit_.is_narrow() ? unit_.copy(x) : stream;
         Number *out_low = unit_.is_narrow() ? unit_.empty(size) : nullptr, *below = unit_.empty(all);
-        Buffer<char> keep(bytes);
-        const long threads = 2;
-        int failed = unit_.function<int(const Layer*, const Batch*, const int32_t*, const float*, const Number*, char*, float*, Number*, long)>(
-            "forward_pass")(&layer, &batch, numbers.data(), stream, low, keep, out, out_low, threads);
-        failed += unit_.function<int(const Layer*, const Batch*, const int32_t*, const Number*, char*, const float*, const Number*, float*, Number*, long)>(
-            "backward_pass")(&layer, &batch, numbers.data(), low, keep, grad, nullptr, grad_x, below, threads);
-        if (failed) std::exit(4);
+        const Buffer<char> keep(pass.size);
+        pass.numbers = numbers.data(), pass.keep = keep, pass.x = stream, pass.low = low, pass.out = out, pass.out_low = out_low;
+        pass.grad = grad, pass.grad_x = grad_x, pass.below = below;
+        if (call("forward_pass", pass, batch) || call("backward_pass", pass, batch)) std::exit(4);
         if (!case_.dropped) run_several(layer, batch, stream, low, out);
         long used = 0;  // idle tokens are nobody's
         for (const auto& lengths : case_.lengths)
@@ -245,9 +243,9 @@ private:
         const long rows = case_.firsts_only ? batch.texts : batch.tokens, hidden = case_.hidden;
         float* const mine = memory(rows * hidden);
         Number* const mine_low = unit_.is_narrow() ? unit_.empty(rows * hidden) : nullptr;
-        if (unit_.function<int(const Layer*, const Batch*, const int32_t*, const float*, const Number*, char*, float*, Number*, long)>("forward_pass")(
-                &layer, &batch, nullptr, stream, low, nullptr, mine, mine_low, 2))
-            std::exit(6);
+        LayerPass pass{};
+        pass.layer = layer, pass.x = stream, pass.low = low, pass.out = mine, pass.out_low = mine_low;
+        if (call("forward_pass", pass, batch)) std::exit(6);
         const Owners& owners = case_.firsts_only ? texts : tokens;
         for (long i = 0; i < batch.texts; ++i) {
             const long place = owners.starts[i] * hidden, size = (owners.starts[i + 1] - owners.starts[i]) * hidden;
@@ -255,6 +253,10 @@ private:
             if (i % 2 == 0 && !case_.relative && std::memcmp(mine + place, out + place, size * sizeof(float))) std::exit(7);
         }
         found_["several"] = Numbers(mine, mine + owners.starts[batch.texts] * hidden);
+    }
+
+    int call(const char* name, const LayerPass& pass, const Batch& batch) {
+        return unit_.function<int(const LayerPass*, long, const Batch*, long)>(name)(&pass, 1, &batch, 2);
     }
 
     float* memory(long count) {

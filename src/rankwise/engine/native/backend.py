@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rankwise.engine.fused import Kernels, Lookup, MaskNumbers
 from rankwise.engine.native.library import UnavailableError, library
-from rankwise.engine.native.structures import SHARED, Batch, Layer, Mask, Matrix, Sites
+from rankwise.engine.native.structures import SHARED, Batch, LayerPass, Mask, Matrix, Sites
 from rankwise.errors import UserError
 from rankwise.machine.device import has_cuda
 from rankwise.machine.isa import ISAS, Isa, candidates
@@ -37,9 +37,9 @@ _TAKES: dict[str, Sequence[Any]] = {
     "change_columns": [_ADDRESS],
     "change_depth": [_SIZE],
     "lay_out_change_of": [_ADDRESS, _ADDRESS, _SIZE],
-    "layer_sizes": [_ADDRESS] * 4,
-    "forward_pass": [*[_ADDRESS] * 8, _SIZE],
-    "backward_pass": [*[_ADDRESS] * 9, _SIZE],
+    "layer_sizes": [_ADDRESS, _SIZE, _ADDRESS],
+    "forward_pass": [_ADDRESS, _SIZE, _ADDRESS, _SIZE],
+    "backward_pass": [_ADDRESS, _SIZE, _ADDRESS, _SIZE],
 }
 _COUNTS = ("packed_size", "change_columns", "change_depth")
 """functions that return a number, the others a status"""
@@ -157,11 +157,9 @@ class Backend:
         )
         return y, slope
 
-    def layer_sizes(self, layer: Layer, batch: Batch) -> tuple[int, int]:
-        """How many random numbers a pass's masks take, and how many bytes it keeps for the backward pass."""
-        numbers, size = c_long(), c_long()
-        _check(self._functions["layer_sizes"](byref(layer), byref(batch), byref(numbers), byref(size)))
-        return numbers.value, size.value
+    def layer_sizes(self, layers: ctypes.Array[LayerPass], batch: Batch) -> None:
+        """Have each say how many random numbers its masks take, and how many bytes it keeps for the backward pass."""
+        _check(self._functions["layer_sizes"](layers, len(layers), byref(batch)))
 
     def call(self, name: str, *given: Any) -> None:
         """Call a kernel with as many threads as this thread may use.

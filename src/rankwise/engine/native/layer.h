@@ -157,6 +157,22 @@ struct Kept {
     }
 };
 
+// A layer in a pass, with the pass's tensors: those that train, and what layer_forward and layer_backward read and write.
+struct LayerPass {
+    Layer layer;
+    long number_count, size;  // random numbers that its masks take, and bytes that it keeps for the backward pass
+    const int32_t* numbers;
+    char* keep;  // null keeps nothing
+    const float* x;
+    const Number* low;
+    float* out;
+    Number* out_low;
+    const float* grad;
+    const Number* grad_low;
+    float* grad_x;
+    Number* below;
+};
+
 // A layer's pass over a batch: what its forward and its backward call share.
 struct Call {
     const Layer& layer;
@@ -164,8 +180,8 @@ struct Call {
     const Shape shape;
     const Masks masks;
     const Kept kept;
-    Call(const Layer* of, const Batch* with, const int32_t* numbers, char* keep)
-        : layer(*of), batch(*with), shape(layer, batch), masks(layer, batch, shape, numbers), kept(layer, batch, shape, keep) {}
+    Call(const LayerPass& pass, const Batch& with)
+        : layer(pass.layer), batch(with), shape(layer, batch), masks(layer, batch, shape, pass.numbers), kept(layer, batch, shape, pass.keep) {}
 };
 
 // --- attention ------------------------------------------------------------------------------------------------

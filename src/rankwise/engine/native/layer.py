@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
-import threading
-import weakref
 from collections.abc import Sequence
 from ctypes import byref
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,10 @@ from rankwise.engine.native import structures
 from rankwise.engine.native.backend import Backend, address, place_of, where
 from rankwise.engine.native.several import PassOwners
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
-from rankwise.machine.threads import in_forked_processes
+
+_WORD = ctypes.sizeof(ctypes.c_void_p)
+Words = np.ndarray[Any, np.dtype[np.uintp]]
+"""a structure's memory, in words as long as a pointer"""
 
 
 class NativePass:
@@ -69,27 +71,14 @@ class NativePass:
         return made
 
 
-_layers: weakref.WeakSet[NativeLayer] = weakref.WeakSet()
-
-
-@in_forked_processes
-def _give_turns_anew() -> None:
-    """A lock that another thread held when the process was forked has nobody left to open it."""
-    for layer in _layers:
-        layer.turn = threading.Lock()
-
-
 class NativeLayer:
     """A layer's tensors where the kernels find them.
 
-    Frozen ones are pointed to once, trained ones anew in every call, since they may be replaced. The structure is one for
-    all calls, so that threads take turns.
+    Frozen ones are pointed to once; trained ones, which may be replaced, in every pass's own copy of the structure.
     """
 
     def __init__(self, layer: EncoderLayer | PreNormLayer, backend: Backend) -> None:
         self.backend, self.sizes = backend, layer.sizes
-        self.turn = threading.Lock()
-        _layers.add(self)
         self.hidden, self.firsts_only = layer.ffn_out.frozen.width, layer.firsts_only
         self.rotary = layer.rotary if isinstance(layer, PreNormLayer) else None
         self.both = backend.packs and self.rotary is None
@@ -113,10 +102,11 @@ class NativeLayer:
             )
         self._nothing = torch.zeros(self.hidden)
         """the bias of norms that have none"""
-        self._trained: list[tuple[nn.Module, Any, str, tuple[int, ...]]] = []
-        """of every tensor that may train its module, the structure that points to it and its gradient, its name and its shape"""
-        self._joint_biases: list[tuple[structures.Sites, Sites]] = []
-        """those whose bias may train"""
+        self._trained: list[tuple[nn.Module, str, tuple[int, ...], int | None, int]] = []
+        """of every tensor that may train its module, name and shape, and where the structure points to it (None: nowhere) and
+        to its gradient"""
+        self._joint_biases: list[tuple[Sites, int]] = []
+        """of those whose bias may train, and where the structure points to it"""
         for made, sites in zip(self.structure.sources, layer.sources, strict=False):
             self._set_sites(made, sites)
         for name in ("attention_output", "ffn_in", "ffn_out"):
@@ -126,42 +116,52 @@ class NativeLayer:
 
     def trained(self, shared: NativePass) -> list[Tensor]:
         """What may train of the layer, and rows of distances, in the order of `point`."""
-        tensors = [getattr(module, name) for module, _, name, _ in self._trained]
+        tensors = [getattr(module, name) for module, name, *_ in self._trained]
         return tensors if self.relative is None else [*tensors, shared.distances(self.relative).rows]
 
     def rows(self, shared: NativePass) -> int:
         """Of the result."""
         return shared.texts if self.firsts_only else shared.tokens
 
-    def point(self, trained: Sequence[Tensor], shared: NativePass) -> list[Tensor]:
-        """Point to trained tensors, and to a pass's. Returns: what must live while these are used"""
+    @property
+    def count(self) -> int:
+        """How many tensors `trained` gives."""
+        return len(self._trained) + (self.relative is not None)
+
+    def point(
+        self, layer: structures.Layer, words: Words, trained: Sequence[Tensor], shared: NativePass
+    ) -> list[Tensor]:
+        """Have a copy of the structure, of which `words` is the memory, point to a pass's tensors, trained ones among them.
+
+        Returns: what must live while these are used
+        """
         if self.rotary is not None:
-            self.structure.angles = where(shared.angles(self.sizes.head_width, self.rotary.theta))
+            layer.angles = where(shared.angles(self.sizes.head_width, self.rotary.theta))
         if self.relative is not None:
             *trained, rows = trained
-            made, places = self.structure.distances, shared.distances(self.relative).places
+            made, places = layer.distances, shared.distances(self.relative).places
             made.rows, made.places, made.count = where(rows), place_of(places, torch.int32), len(rows)
             made.longest = (len(places) + 1) // 2
-        for (_, place, name, shape), tensor in zip(self._trained, trained, strict=True):
-            if name != "bias" or isinstance(place, structures.Norm):  # a site's is part of its joint one
-                setattr(place, name, where(tensor, shape))
-        joined = [sites.bias() for _, sites in self._joint_biases]
-        for (made, _), bias in zip(self._joint_biases, joined, strict=True):
-            made.bias = where(bias)
+        for (_, _, shape, place, _), tensor in zip(self._trained, trained, strict=True):
+            if place is not None:
+                words[place] = where(tensor, shape)
+        joined = [sites.bias() for sites, _ in self._joint_biases]
+        for (_, place), bias in zip(self._joint_biases, joined, strict=True):
+            words[place] = where(bias) or 0
         return [bias for bias in joined if bias is not None]
 
-    def point_to_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+    def point_to_gradients(self, layer: structures.Layer, words: Words, gradients: Sequence[Tensor | None]) -> None:
         """Where the trained tensors' gradients go; None: that one is not wanted."""
         if self.relative is not None:
             *gradients, of_rows = gradients
-            self.structure.distances.grad_rows = address(of_rows)
-        for (_, place, name, _), gradient in zip(self._trained, gradients, strict=True):
-            setattr(place, f"grad_{name}", address(gradient))
+            layer.distances.grad_rows = address(of_rows)
+        for (*_, place), gradient in zip(self._trained, gradients, strict=True):
+            words[place] = address(gradient) or 0
 
     def _set_sites(self, made: structures.Sites, sites: Sites) -> None:
         made.matrix, made.count, made.number = sites.frozen.native_matrix(), len(sites.parts), sites.number
         if sites.frozen_bias is None:
-            self._joint_biases.append((made, sites))
+            self._joint_biases.append((sites, self._place(made, "bias")))
         else:
             made.bias = where(sites.frozen_bias, (made.matrix.d_out,))
         for part, site in zip(made.parts, sites.parts, strict=False):
@@ -188,10 +188,17 @@ class NativeLayer:
 
     def _set(self, place: Any, module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
         tensor = getattr(module, name)
+        points = name != "bias" or isinstance(place, structures.Norm)  # a site's is part of its joint one
         if isinstance(tensor, nn.Parameter):
-            self._trained.append((module, place, name, shape))
-        if name != "bias" or isinstance(place, structures.Norm):
+            of_tensor = self._place(place, name) if points else None
+            self._trained.append((module, name, shape, of_tensor, self._place(place, f"grad_{name}")))
+        if points:
             setattr(place, name, where(tensor, shape))
+
+    def _place(self, of: Any, name: str) -> int:
+        """A field's place in the layer's structure, in words."""
+        start = ctypes.addressof(of) - ctypes.addressof(self.structure)
+        return int(start + getattr(type(of), name).offset) // _WORD
 
 
 def through(layers: Sequence[NativeLayer], x: Tensor, low: Tensor, shared: NativePass) -> tuple[Tensor, Tensor]:
@@ -200,107 +207,103 @@ def through(layers: Sequence[NativeLayer], x: Tensor, low: Tensor, shared: Nativ
     """
     if not layers:
         return x, low
-    tensors = [layer.trained(shared) for layer in layers]
-    both, counts = layers[0].both, [len(of_layer) for of_layer in tensors]
+    tensors = [tensor for layer in layers for tensor in layer.trained(shared)]
+    both = layers[0].both
     keep = torch.is_grad_enabled()
-    out, out_low = Through.apply(  # type: ignore[no-untyped-call]
-        layers, counts, shared, keep, x, low if both else None, *itertools.chain.from_iterable(tensors)
-    )
+    out, out_low = Through.apply(layers, shared, keep, x, low if both else None, *tensors)  # type: ignore[no-untyped-call]
     return out, out_low if both else out
 
 
 class Through(torch.autograd.Function):
-    """Layers' forward and backward: one node of autograd for all, whose own work would be as long as a small layer's
-    (a tenth of a millisecond each way). Without `low` it is x, and so are the results' copies.
+    """Layers' forward and backward: one node of autograd and one call of the kernels for all, since what Python does between two
+    is as long as a small layer's product, and no thread has work meanwhile. Without `low` it is x, and so are the results' copies.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         layers: Sequence[NativeLayer],
-        counts: Sequence[int],
         shared: NativePass,
         keep: bool,
         x: Tensor,
         low: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """counts: of each layer's tensors"""
-        ctx.layers, ctx.counts, ctx.shared, ctx.trains = layers, counts, shared, []
-        x, low = x.contiguous(), None if low is None else low.contiguous()
-        trains, rest = keep and any(ctx.needs_input_grad[4:6]), list(tensors)
-        saved: list[Tensor | None] = []
-        for layer, count in zip(layers, counts, strict=True):
-            trained, rest = rest[:count], rest[count:]
-            ctx.trains.append(trains)
-            trains = trains or (keep and any(tensor.requires_grad for tensor in trained))
-            out = x.new_empty(layer.rows(shared), layer.hidden)
-            out_low = None if low is None else torch.empty_like(out, dtype=low.dtype)
+        backend, shape, rest = layers[0].backend, (shared.tokens, layers[0].hidden), iter(tensors)
+        x, low = given = x.contiguous(), None if low is None else low.contiguous()
+        parts = (structures.LayerPass * len(layers))()
+        words = np.frombuffer(parts, np.uintp).reshape(len(layers), -1)
+        alive, trains = [], [keep and any(ctx.needs_input_grad[3:5])]
+        for part, of_part, layer in zip(parts, words, layers, strict=True):
+            trained = list(itertools.islice(rest, layer.count))
+            part.layer = layer.structure
+            alive += layer.point(part.layer, of_part, trained, shared)
+            trains.append(trains[-1] or (keep and any(tensor.requires_grad for tensor in trained)))
+        backend.layer_sizes(parts, shared.structure)
+        drawn = None if shared.stream is None else shared.stream.draw(sum(part.number_count for part in parts))
+        numbers, saved, rooms = address(drawn), [], _Rooms()
+        for index, (part, layer) in enumerate(zip(parts, layers, strict=True)):
             read = None if layer.rotary is not None else x if low is None else low
-            kept, drawn = _forward(layer, shared, trained, x, read, trains, out, out_low)
-            saved += [read, kept, drawn] if trains else [None, None, None]
-            x, low = out, out_low
-        if trains:
+            kept = torch.empty(part.size, dtype=torch.uint8) if trains[index + 1] else None
+            saved += [read if trains[index + 1] else None, kept]
+            part.numbers, part.keep, part.x = numbers, address(kept), place_of(x, shape=shape)
+            part.low = None if read is None else place_of(read, backend.precision, shape)
+            if drawn is not None and numbers is not None:
+                numbers += part.number_count * drawn.itemsize
+            last = index == len(layers) - 1  # whose results are the caller's; what the next layer saves is its own too
+            own = last or (trains[index + 2] and layers[index + 1].rotary is None)
+            size = (layer.rows(shared), layer.hidden)
+            if low is not None:
+                low = rooms.take("low", index, size, low.dtype, own=own)
+            x = rooms.take("x", index, size, x.dtype, own=last or (own and low is None))
+            part.out, part.out_low = address(x), address(low)
+        backend.call("forward_pass", parts, len(parts), byref(shared.structure))
+        del given
+        if trains[-1]:
+            ctx.layers, ctx.shared, ctx.trains, ctx.parts, ctx.alive = layers, shared, trains, parts, (alive, drawn)
             ctx.save_for_backward(*saved, *tensors)
             ctx.set_materialize_grads(False)
         return x, low
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
-        layers, shared = ctx.layers, ctx.shared
-        saved, tensors = ctx.saved_tensors[: 3 * len(layers)], ctx.saved_tensors[3 * len(layers) :]
-        needs = ctx.needs_input_grad[6:]
+        layers, shared, parts = ctx.layers, ctx.shared, ctx.parts
+        reads, tensors = ctx.saved_tensors[: 2 * len(layers) : 2], ctx.saved_tensors[2 * len(layers) :]
+        needs = ctx.needs_input_grad[5:]
         gradients = [torch.empty_like(one) if need else None for one, need in zip(tensors, needs, strict=True)]
-        grad, grad_low = (None if one is None else one.contiguous() for one in (grad, grad_low))
-        end = len(tensors)
-        for index in range(len(layers) - 1, -1, -1):
-            layer, (low, kept, drawn) = layers[index], saved[3 * index : 3 * index + 3]
-            start = end - ctx.counts[index]
-            below = ctx.trains[index]
-            grad_x = torch.empty(shared.tokens, layer.hidden) if below else None
-            grad_below = torch.empty_like(low) if below and low is not None else None
-            with layer.turn:
-                alive = layer.point(tensors[start:end], shared)
-                layer.point_to_gradients(gradients[start:end])
-                layer.backend.call(
-                    "backward_pass",
-                    *(byref(layer.structure), byref(shared.structure), address(drawn), address(low), address(kept)),
-                    *(address(one) for one in (grad, grad_low, grad_x, grad_below)),
-                )
-                del alive
-            if not layer.both and low is not None:  # the gradient of x and low together
-                grad_x, grad_below = grad_below, None
-            grad, grad_low, end = grad_x, grad_below, start
-            if not below:
-                break
-        return None, None, None, None, grad, grad_low, *gradients
+        given = grad, grad_low = tuple(None if one is None else one.contiguous() for one in (grad, grad_low))
+        words = np.frombuffer(parts, np.uintp).reshape(len(layers), -1)
+        end, rooms, first = len(tensors), _Rooms(), ctx.trains.index(True) - (not ctx.trains[0])
+        for index in range(len(layers) - 1, first - 1, -1):
+            layer, part, read = layers[index], parts[index], reads[index]
+            start = end - layer.count
+            layer.point_to_gradients(part.layer, words[index], gradients[start:end])
+            part.grad, part.grad_low, end = address(grad), address(grad_low), start
+            grad = grad_low = None
+            if ctx.trains[index]:
+                shape = shared.tokens, layer.hidden
+                grad = rooms.take("x", index, shape, torch.float32)
+                grad_low = None if read is None else rooms.take("low", index, shape, read.dtype)
+            part.grad_x, part.below = address(grad), address(grad_low)
+            if not layer.both and read is not None:  # the gradient of x and low together
+                grad, grad_low = grad_low, None
+        layers[0].backend.call("backward_pass", byref(parts[first]), len(parts) - first, byref(shared.structure))
+        del given
+        return None, None, None, grad, grad_low, *gradients
 
 
-def _forward(
-    layer: NativeLayer,
-    shared: NativePass,
-    trained: Sequence[Tensor],
-    x: Tensor,
-    read: Tensor | None,
-    keep: bool,
-    out: Tensor,
-    out_low: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None]:
-    """One layer's call. Returns: what its backward call needs, and the random numbers of its masks"""
-    backend, shape = layer.backend, (shared.tokens, layer.hidden)
-    with layer.turn:
-        alive = layer.point(trained, shared)
-        numbers, size = backend.layer_sizes(layer.structure, shared.structure)
-        drawn = None if shared.stream is None else shared.stream.draw(numbers)
-        kept = torch.empty(size, dtype=torch.uint8) if keep else None
-        backend.call(
-            "forward_pass",
-            *(byref(layer.structure), byref(shared.structure), address(drawn), place_of(x, shape=shape)),
-            None if read is None else place_of(read, backend.precision, shape),
-            *(address(kept), address(out), address(out_low)),
-        )
-        del alive
-    return kept, drawn
+class _Rooms:
+    """Memory for what layers hand on: two tensors of a kind in turns, and apart from these where it stays after the pass."""
+
+    def __init__(self) -> None:
+        self._turns: dict[tuple[str, int], Tensor] = {}
+
+    def take(self, kind: str, turn: int, shape: tuple[int, int], dtype: torch.dtype, *, own: bool = False) -> Tensor:
+        if own:
+            return torch.empty(shape, dtype=dtype)
+        if (kind, turn % 2) not in self._turns:
+            self._turns[kind, turn % 2] = torch.empty(shape, dtype=dtype)
+        return self._turns[kind, turn % 2]
 
 
 def _dropout(rate: float) -> structures.Dropout:

@@ -32,7 +32,7 @@ int start();
 // Sizes of the structures and of a number, for Python to compare with its own.
 void sizes(long* to) {
     for (const size_t size : {sizeof(Number), sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer),
-                              sizeof(Group), sizeof(Batch), sizeof(Change), sizeof(Member), sizeof(Owners)})
+                              sizeof(LayerPass), sizeof(Group), sizeof(Batch), sizeof(Change), sizeof(Member), sizeof(Owners)})
         *to++ = (long)size;
 }
 
@@ -87,29 +87,35 @@ int lay_out_change_of(const Sites* sites, Change* to, long threads) {
     return guarded(threads, [&] { lay_out_change(*sites, to); });
 }
 
-// How many random numbers a pass's masks take, and how many bytes it keeps for the backward pass.
-int layer_sizes(const Layer* layer, const Batch* batch, long* numbers, long* bytes) {
+// The sizes of every layer of a pass.
+int layer_sizes(LayerPass* layers, long count, const Batch* batch) {
     return guarded(1, [&] {
-        const Shape shape(*layer, *batch);
-        *numbers = Masks(*layer, *batch, shape, nullptr).used;
-        *bytes = Kept(*layer, *batch, shape, nullptr).size;
+        for (LayerPass* p = layers; p < layers + count; ++p) {
+            const Shape shape(p->layer, *batch);
+            p->number_count = Masks(p->layer, *batch, shape, nullptr).used;
+            p->size = Kept(p->layer, *batch, shape, nullptr).size;
+        }
     });
 }
 
-// See layer.h and prenorm.h, whose layers take and give none of the copies for products. numbers: of the dropout masks' rows. keep: for the backward pass; null keeps nothing
-int forward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers, const float* x, const Number* low, char* keep, float* out,
-                 Number* out_low, long threads) {
+// Layers of a pass in one call, since between two of them threads would fall asleep: from the first to the last, and back. See
+// layer.h and prenorm.h, whose layers take and give none of the copies for products.
+int forward_pass(const LayerPass* layers, long count, const Batch* batch, long threads) {
     return guarded(threads, [&] {
-        const Call call(layer, batch, numbers, keep);
-        layer->pre_norm ? pre_norm_forward(call, x, out) : layer_forward(call, x, low, out, out_low);
+        for (const LayerPass* p = layers; p < layers + count; ++p) {
+            const Call call(*p, *batch);
+            p->layer.pre_norm ? pre_norm_forward(call, p->x, p->out) : layer_forward(call, p->x, p->low, p->out, p->out_low);
+        }
     });
 }
 
-int backward_pass(const Layer* layer, const Batch* batch, const int32_t* numbers, const Number* low, char* keep, const float* grad,
-                  const Number* grad_low, float* grad_x, Number* below, long threads) {
+int backward_pass(const LayerPass* layers, long count, const Batch* batch, long threads) {
     return guarded(threads, [&] {
-        const Call call(layer, batch, numbers, keep);
-        layer->pre_norm ? pre_norm_backward(call, grad, grad_x) : layer_backward(call, low, grad, grad_low, grad_x, below);
+        for (const LayerPass* p = layers + count; p-- > layers;) {
+            const Call call(*p, *batch);
+            p->layer.pre_norm ? pre_norm_backward(call, p->grad, p->grad_x)
+                              : layer_backward(call, p->low, p->grad, p->grad_low, p->grad_x, p->below);
+        }
     });
 }
 }

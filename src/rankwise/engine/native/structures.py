@@ -77,6 +77,15 @@ class Layer(ctypes.Structure):
     )
 
 
+class LayerPass(ctypes.Structure):
+    _fields_ = (
+        ("layer", Layer),
+        *((name, c_long) for name in ("number_count", "size")),
+        *((name, c_void_p) for name in ("numbers", "keep", "x", "low", "out", "out_low")),
+        *((name, c_void_p) for name in ("grad", "grad_low", "grad_x", "below")),
+    )
+
+
 class Group(ctypes.Structure):
     _fields_ = (
         ("lengths", c_void_p),
@@ -114,5 +123,5 @@ class Owners(ctypes.Structure):
     _fields_ = (*((name, c_void_p) for name in ("starts", "of_row", "members")), ("count", c_long))
 
 
-SHARED = (Mask, Matrix, Site, Sites, Norm, Layer, Group, Batch, Change, Member, Owners)
+SHARED = (Mask, Matrix, Site, Sites, Norm, Layer, LayerPass, Group, Batch, Change, Member, Owners)
 """in the order in which library.h gives their sizes, behind a number's"""
