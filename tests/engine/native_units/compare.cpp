@@ -52,11 +52,12 @@ public:
             std::printf("%s\n", dlerror());
             std::exit(2);
         }
-        long found[12];
+        long found[13];
         function<void(long*)>("sizes")(found);
         narrow_ = found[0] == sizeof(bf16);
-        const size_t ours[] = {sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer), sizeof(Group), sizeof(Batch), sizeof(Change), sizeof(Member), sizeof(Owners)};
-        for (int i = 0; i < 11; ++i)
+        const size_t ours[] = {sizeof(Mask), sizeof(Matrix), sizeof(Site), sizeof(Sites), sizeof(Norm), sizeof(Layer), sizeof(LayerPass), sizeof(Group), sizeof(Batch),
+                               sizeof(Change), sizeof(Member), sizeof(Owners)};
+        for (int i = 0; i < 12; ++i)
             if (found[i + 1] != (long)ours[i]) std::exit(3);
     }
     template <class Signature>

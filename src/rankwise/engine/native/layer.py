@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from ctypes import byref
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +21,14 @@ from rankwise.engine.native.backend import Backend, address, place_of, where
 from rankwise.engine.native.several import PassOwners
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
 
-_WORD = ctypes.sizeof(ctypes.c_void_p)
-Words = np.ndarray[Any, np.dtype[np.uintp]]
-"""a structure's memory, in words as long as a pointer"""
+_WORD = ctypes.sizeof(ctypes.c_long)
+Words = memoryview
+"""a structure's memory, in numbers as long as a pointer"""
+
+
+def _words_of(parts: ctypes.Array[structures.LayerPass]) -> list[Words]:
+    words, size = memoryview(parts).cast("B").cast("L"), ctypes.sizeof(structures.LayerPass) // _WORD
+    return [words[start : start + size] for start in range(0, len(words), size)]
 
 
 class NativePass:
@@ -144,7 +148,7 @@ class NativeLayer:
             made.longest = (len(places) + 1) // 2
         for (_, _, shape, place, _), tensor in zip(self._trained, trained, strict=True):
             if place is not None:
-                words[place] = where(tensor, shape)
+                words[place] = where(tensor, shape) or 0
         joined = [sites.bias() for sites, _ in self._joint_biases]
         for (_, place), bias in zip(self._joint_biases, joined, strict=True):
             words[place] = where(bias) or 0
@@ -232,9 +236,8 @@ class Through(torch.autograd.Function):
         backend, shape, rest = layers[0].backend, (shared.tokens, layers[0].hidden), iter(tensors)
         x, low = given = x.contiguous(), None if low is None else low.contiguous()
         parts = (structures.LayerPass * len(layers))()
-        words = np.frombuffer(parts, np.uintp).reshape(len(layers), -1)
         alive, trains = [], [keep and any(ctx.needs_input_grad[3:5])]
-        for part, of_part, layer in zip(parts, words, layers, strict=True):
+        for part, of_part, layer in zip(parts, _words_of(parts), layers, strict=True):
             trained = list(itertools.islice(rest, layer.count))
             part.layer = layer.structure
             alive += layer.point(part.layer, of_part, trained, shared)
@@ -272,8 +275,8 @@ class Through(torch.autograd.Function):
         needs = ctx.needs_input_grad[5:]
         gradients = [torch.empty_like(one) if need else None for one, need in zip(tensors, needs, strict=True)]
         given = grad, grad_low = tuple(None if one is None else one.contiguous() for one in (grad, grad_low))
-        words = np.frombuffer(parts, np.uintp).reshape(len(layers), -1)
-        end, rooms, first = len(tensors), _Rooms(), ctx.trains.index(True) - (not ctx.trains[0])
+        words, end, rooms = _words_of(parts), len(tensors), _Rooms()
+        first = ctx.trains.index(True) - (not ctx.trains[0])
         for index in range(len(layers) - 1, first - 1, -1):
             layer, part, read = layers[index], parts[index], reads[index]
             start = end - layer.count
