@@ -38,6 +38,21 @@ def test_the_clock_decides_between_folds_and_rows_held_out():
     assert planned(6_000, 0.001, minutes=60) is None, "a tenth of so many is enough to choose by"
 
 
+def test_what_folds_leave_of_the_clock_goes_to_the_run_on_all_rows():
+    plan = planned(1_000, 0.08)
+    contender = by_folds.contenders(set(), plan.steps)[0]
+    chosen = few_rows.Standing(contender, [], [], [[], []], [], 2 * plan.run_s)
+    longer = plan.on_all_rows(chosen, 1.2 * plan.run_s).contender
+    assert longer.steps == pytest.approx(0.9 * 1.2 * plan.steps, abs=1)
+    most = plan.on_all_rows(chosen, 100 * plan.run_s).contender
+    assert most.steps == 625
+    assert most.design["train.learning_rate"] < contender.design["train.learning_rate"]
+    assert plan.on_all_rows(chosen, plan.run_s) is chosen
+    assert planned(1_000, 0.04, steps=50).on_all_rows(chosen, 1e4) is chosen
+    solved = few_rows.Standing(by_folds.contenders(set(), 9)[1], [], [], [[]], [], 1.0)
+    assert plan.on_all_rows(solved, 1e4) is solved
+
+
 def test_steps_that_the_user_fixed_are_those_of_every_run():
     assert planned(1_000, 0.04, steps=50).steps == 50
     assert planned(1_000, 0.04, steps=5_000) is None

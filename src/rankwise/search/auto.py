@@ -37,7 +37,7 @@ from rankwise.search.by_folds import FoldsPlan
 from rankwise.search.clock import HALVING, ClockPlan, choosing_rows, last_s, plan_clock, probe_rows
 from rankwise.search.contest import preferred
 from rankwise.search.curve import labels_in_words, more_line, of_heads
-from rankwise.search.designs import designs_for
+from rankwise.search.designs import designs_for, has_room
 from rankwise.search.driver import COPY, FLOORS, RECORD, search
 from rankwise.search.explained import (
     STOPPED_LINE,
@@ -233,7 +233,7 @@ def _chosen(
     shared, end_s = beside.prepared(tree, roles, solved, folder)
     both = beside.of_features(solved, folder, single.is_quick)
     solved += [] if both is None else [both]
-    if not _has_room(shared, fixed, labels):
+    if not has_room(shared, fixed, labels):
         beside.put_away(folder)
         shared, end_s = tree, 0.0
     tree, budget = shared, configuration.from_dict(shared).budget
@@ -330,19 +330,21 @@ def _by_folds(
     clock_s, names, goal = 60 * max_minutes, roles.label_names, goal_of(config.train.select.metric)
     ends = started + clock_s
     shared = beside.of_all_rows(tree, roles.train, names, folder, time.time() + _OF_WORDS * clock_s)
-    if _has_room(shared, fixed, len(names)):
+    if has_room(shared, fixed, len(names)):
         tree = shared
     else:
         beside.put_away(folder)
-    lines = list(base_lines)
+    lines, forecast = list(base_lines), None
     if plan is None:
         found = few_rows.judged(tree, fixed, roles.train, names, ends, clock_s, others)
         end_s = max(min(_END_S * crowding(), _MOST_END * clock_s), _END_SHARE * clock_s)
     else:
-        lines += plan_lines(config, roles, plan)
+        seconds, peak_mb = plan.seconds(ends - time.time()) + time.time() - started, description.peak_mb()
+        forecast = {"minutes": round(seconds / 60, 2), "peak_mb": peak_mb}
+        lines += plan_lines(config, roles, plan, forecast)
         for line in [*roles.report.lines(), *lines]:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        competing, end_s = few_rows.of_more_rows(fixed, plan.steps), plan.reserve_s
+        competing, end_s = by_folds.contenders(fixed, plan.steps), plan.reserve_s
         found = few_rows.compared(competing, tree, roles.train, names, plan.until(ends), plan.folds, fewest=1)
     if not found and stop.requested:
         raise KeyboardInterrupt
@@ -352,7 +354,8 @@ def _by_folds(
     helped = few_rows.with_words(standing, roles.train, folder) if time.time() < ends - end_s else None
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
-    winner = few_rows.fit_on_all(standing, tree, folder, ends - end_s)
+    whole = standing if plan is None or stopped else plan.on_all_rows(standing, ends - end_s - time.time())
+    winner = few_rows.fit_on_all(whole, tree, folder, ends - end_s)
     if helped is not None and time.time() < ends - 0.5 * end_s:
         both, weight = helped
         again = beside.with_words_of_folds(winner, folder, weight, both.scores, single.is_quick)
@@ -363,17 +366,13 @@ def _by_folds(
     if plan is None:
         lines = rows_lines([config.model.name, *others], roles, standing.folds)
     lines += folds_lines(found, standing)
-    origin = AutoRecord(max_minutes=max_minutes, folds=[one.record() for one in found])
+    if whole.contender.steps != standing.contender.steps:
+        lines.append(
+            f"all rows  {whole.contender.steps:,} steps, which the clock had left, where the folds had {standing.contender.steps:,}"
+        )
+    origin = AutoRecord(max_minutes=max_minutes, forecast=forecast, folds=[one.record() for one in found])
     record = _without_trials(winner, lines, origin, config, roles, folder, console, started, single, shown)
     return _interrupted(record, folder) if stopped or stop.requested else record
-
-
-def _has_room(tree: Tree, fixed: set[str], labels: int) -> bool:
-    """Whether anything that is trained keeps its budget, such as what words beside it leave."""
-    try:
-        return bool(designs_for(configuration.from_dict(tree), fixed, labels, 1))
-    except UserError:
-        return False
 
 
 def _interrupted(record: SearchRecord, folder: Path) -> SearchRecord:

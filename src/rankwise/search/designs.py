@@ -8,6 +8,7 @@ from rankwise import config as configuration
 from rankwise import planning
 from rankwise.config import Config, Keys
 from rankwise.errors import UserError
+from rankwise.records.record import Tree
 
 _RATE, _RATE_STEPS = 1e-3, 600
 _LOWEST_RATE, _HIGHEST_RATE = 3e-4, 3e-3
@@ -87,3 +88,11 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
     if not kept:
         raise UserError("no design fits the budget: raise --max-params, or see  rankwise plan  for what fits")
     return list(kept.values())
+
+
+def has_room(tree: Tree, fixed: set[str], labels: int) -> bool:
+    """Whether anything that is trained keeps a tree's budget, such as what words beside it leave."""
+    try:
+        return bool(designs_for(configuration.from_dict(tree), fixed, labels, 1))
+    except UserError:
+        return False

@@ -77,8 +77,8 @@ _DIRECTIONS = "directions of frozen features and logistic regression"
 _WITH_NAMES = "directions of frozen features, names of classes as texts, and logistic regression"
 _NAMES: Keys = {"data.name_texts": True}
 _NEED_VALIDATION = {"data.validation_size", "train.evaluate", "train.refit_steps", "train.early_stopping"}
-_LORA = "LoRA from a fitted head"
-_AT_ONCE: dict[str, Keys | None] = {
+LORA = "LoRA from a fitted head"
+AT_ONCE: dict[str, Keys | None] = {
     "frozen features and logistic regression": {"adapter.method": "probe"},
     "frozen features (first token and mean) and logistic regression": {
         "adapter.method": "probe",
@@ -228,26 +228,21 @@ def contenders(
         _PAIRS: pairs,
         _DIRECTIONS: {"adapter.method": "probe", "head.directions": True},
         _WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **_NAMES},
-        **_AT_ONCE,
+        **AT_ONCE,
         **{f"{_PAIRS}, on {name}": {**pairs, "model.name": name} for name in others},
-        _LORA: {**_lora(steps), "train.batch_size": _BATCH},
+        LORA: {**lora(steps), "train.batch_size": _BATCH},
     }
     if not names or config.data.pair or not are_words(names):
         del designs[_WITH_NAMES]
-    return _without_fixed(designs, fixed, lengths)
+    return without_fixed(designs, fixed, lengths)
 
 
-def of_more_rows(fixed: set[str], steps: int) -> list[Contender]:
-    """Those that compete where there are more rows than a few, the likeliest first: pairs say nothing there that cross-entropy does
-    not, and neither do directions (LOG.md)."""
-    return _without_fixed({_LORA: _lora(steps), **_AT_ONCE}, fixed)
-
-
-def _lora(steps: int) -> Keys:
+def lora(steps: int) -> Keys:
+    """What hardly ever loses where rows are some hundred or more."""
     return {**ALL, **FITTED, "train.learning_rate": usual_rate(steps), "train.steps": steps}
 
 
-def _without_fixed(
+def without_fixed(
     designs: Mapping[str, Keys | None], fixed: set[str], lengths: tuple[int, ...] = ()
 ) -> list[Contender]:
     """Contenders of designs, without the keys that the user has fixed and what then comes to the same."""
