@@ -105,6 +105,8 @@ def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
     contender = few_rows.contenders(config, {"train.steps"}, 40)[0]
     assert contender.lengths == (5,)
     assert contender.design["train.warmup_steps"] < 5
+    tree = _base("mine.csv", [f"model.name={tiny_model}", "train.steps=5"], "20k")[0]
+    assert few_rows._configured(tree, contender.design, 40)["train"]["steps"] == 5
 
 
 def test_many_classes_of_a_few_rows_are_few_rows(news):
@@ -201,7 +203,8 @@ def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("word", "few"), [(None, True), ("data.validation_size=5", False), ("data.validation=FILE", False)]
+    ("word", "few"),
+    [(None, True), ("data.validation_size=5", False), ("train.refit_steps=5", False), ("data.validation=FILE", False)],
 )
 def test_rows_that_the_user_set_apart_choose_whatever_their_number(news, word, few):
     words = [] if word is None else [word.replace("FILE", str(news["validation"]))]
