@@ -72,6 +72,14 @@ def test_a_damaged_cell_never_loses_another_row_silently(tmp_path, rows, delimit
     assert not lost or source.notes, (lost, kept)
 
 
+def test_a_quote_doubled_by_accident_is_told_where_the_rows_it_joins_are_as_wide(write):
+    rows = [(";", "good"), (";;;;;;;;;;;;", "good"), ("a", "good"), (";\na", "good"), (";", "good")]
+    text = table(rows, ";", end="\n", quoting=csv.QUOTE_MINIMAL).replace('";;;;;;;;;;;;";', '";;;;;;;;;;;;""')
+    assert "line 6 has a quote that closes nothing" in " ".join(read(write("rows.csv", text), empty="drop").notes)
+    whole = table([*rows, ('5"; or 7"', "good")], ";", end="\n", quoting=csv.QUOTE_MINIMAL)
+    assert not read(write("whole.csv", whole), empty="drop").notes
+
+
 _ACCENTED = st.text(st.sampled_from("abc éüßñ—’чк日本한"), min_size=3, max_size=20).filter(
     lambda text: text.strip() == text
 )

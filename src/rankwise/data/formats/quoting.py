@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from rankwise.data.encoding import Look
-from rankwise.data.formats.reader import SINGLE, Quotes, csv_reader, rows_of
+from rankwise.data.formats.reader import SINGLE, Quotes, csv_reader, rows_of, top
 from rankwise.data.formats.sample import Sample
 from rankwise.data.opening import Opener
 from rankwise.data.table import Reading
@@ -49,10 +50,10 @@ def quotes_of(file: Opener, look: Look, delimiter: str, reading: Reading, sample
     if reading.quotes is True or (fit.width and (fit.lines == fit.rows or fit.width == 1)):
         return quoted, None
     if _encloses(file, look, delimiter) or (not fit.width and delimiter not in _UNQUOTED):
-        return quoted, None  # which says where it fails, if it does
+        return quoted, _damage(file, look, delimiter, quoted, fit)  # without a width it says where it fails
     literal = _literal_fit(file, look, delimiter)
     if literal.width < 2:
-        return quoted, None
+        return quoted, _damage(file, look, delimiter, quoted, fit)
     if delimiter not in _UNQUOTED:
         raise UserError(
             f"{file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
@@ -123,6 +124,30 @@ def _has_doubled_quotes(file: Opener, look: Look, delimiter: str) -> bool:
                 return True
             before = reader.line_num
     return False
+
+
+def _damage(file: Opener, look: Look, delimiter: str, quotes: Quotes, fit: _Fit) -> str | None:
+    """A note where a row has an odd number of quotes, which no writer leaves: a cell with line breaks may hold other rows."""
+    marks = 0
+    if not fit.width or quotes != "doubled":
+        return None
+
+    def counted(lines: Iterable[str]) -> Iterator[str]:
+        nonlocal marks
+        for line in lines:
+            marks += line.count('"')
+            yield line
+
+    with rows_of(file, look) as text:
+        reader = csv_reader(counted(text), delimiter, "doubled")
+        for _ in reader:
+            if marks % 2:
+                return (
+                    f"{file.path}: line {reader.line_num + top(file, look)[1]:,} has a quote that closes nothing, and cells elsewhere have line "
+                    "breaks: a quote lost or doubled may have joined rows"
+                )
+            marks = 0
+    return None
 
 
 def _encloses(file: Opener, look: Look, delimiter: str) -> bool:
