@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,18 +19,14 @@ _of_host = 0
 _mine = threading.local()
 
 
-def in_forked_processes(renew: Callable[[], None]) -> Callable[[], None]:
-    """Call it in every process that is forked from this one, before anything else runs there."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=renew)
-    return renew
-
-
-@in_forked_processes
 def _open_lock() -> None:
     """Its holder may be a thread that the forked process does not have."""
     global _lock
     _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_lock)
 
 
 def check(threads: object, called: str = "threads") -> None:
