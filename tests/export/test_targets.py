@@ -37,7 +37,7 @@ METHODS = [
 def graph_logits(made: subject.Subject, folder) -> np.ndarray:
     """What the graph says of the proof's texts, all in one batch."""
     folder.mkdir()
-    session = session_of(write_graph(made, folder), threads=1)
+    session = session_of(write_graph(made, folder))
     tokens = made.saved.tokenizer(
         made.proof.texts, padding=True, truncation=True, max_length=made.saved.max_length, return_tensors="np"
     )

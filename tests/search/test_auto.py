@@ -14,11 +14,11 @@ from rankwise.cli import main
 from rankwise.config import load
 from rankwise.errors import UserError
 from rankwise.search import clock
-from rankwise.search.auto import _base as base_of
 from rankwise.search.auto import auto
 from rankwise.search.designs import designs_for, usual_rate
 from rankwise.search.driver import Sweep
 from rankwise.search.forecast import of_auto
+from rankwise.search.request import base_tree as base_of
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost
 from rankwise.search.trial import Task, carry_out, load_data

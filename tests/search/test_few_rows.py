@@ -18,8 +18,8 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.scoring.goals import goal_of
 from rankwise.search import beside, few_rows
-from rankwise.search.auto import _base
 from rankwise.search.few_rows import Contender, Standing, choose
+from rankwise.search.request import base_tree as _base
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop

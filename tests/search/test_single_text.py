@@ -14,7 +14,7 @@ def test_words_are_shipped_where_the_base_is_too_slow(tiny_model, news, tmp_path
     monkeypatch.setattr(single_text.latency, "within", too_slow)
     words = [f"model.name={tiny_model}", "data.validation_size=0.1"]
     record = auto(str(news["train"]), words, max_ms=60_000, out=tmp_path / "a")
-    assert record["winner"]["run"] == "floors/words"
+    assert record["winner"]["run"] == "all-rows"
     lines = record["auto"]["explanation"]
     assert any(line.startswith("plan      one text takes 9 ms") for line in lines)
     assert any(line.startswith("one text") for line in lines)

@@ -1,0 +1,175 @@
+"""`auto` where rows are held out: floors that are solved at once, then a few designs that compete, as many as the clock has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from rankwise.config import Config, Keys
+from rankwise.errors import UserError
+from rankwise.machine import description
+from rankwise.records import AutoRecord, SearchRecord, Winner
+from rankwise.records.record import Tree, changing
+from rankwise.runs.folder import Run
+from rankwise.search import beside
+from rankwise.search.all_rows import on_all_rows
+from rankwise.search.bases import Measured
+from rankwise.search.clock import HALVING, ClockPlan, last_s, plan_clock, probe_rows
+from rankwise.search.curve import labels_in_words, more_line, of_heads
+from rankwise.search.designs import designs_for, has_room
+from rankwise.search.driver import RECORD, search
+from rankwise.search.explained import facts, outcome
+from rankwise.search.floors import Floor, best, floors
+from rankwise.search.forecast import of_auto
+from rankwise.search.longer import longer
+from rankwise.search.request import Request
+from rankwise.search.single_text import SingleText
+from rankwise.search.speed import Speed
+from rankwise.search.unspent import spent
+from rankwise.search.without_trials import floor_alone, interrupted
+
+
+def chosen_by_trials(
+    request: Request, base: Measured, base_lines: Sequence[str], roles: Any, single: SingleText
+) -> SearchRecord:
+    """The record of what held-out rows choose.
+
+    base
+        The encoder that is trained, and how fast this machine is with it.
+    base_lines
+        What is said of it.
+    """
+    config, speed, folder, tree = base.config, base.speed, request.folder, request.tree
+    tree["head"]["probe_rows"] = probe_rows(config.head.probe_rows, len(roles.train), speed, request.clock_s)
+    solved = floors(tree, request.fixed, roles, folder, request.clock_s, speed, request.ends)
+    solved = single.quick_enough(solved, folder)
+    if request.stop.requested:
+        if not solved:
+            raise KeyboardInterrupt
+        why = "stopped before anything was trained"
+        return interrupted(request, floor_alone(request, solved, config, roles, single, why, request.ends))
+    start = best([one for one in solved if one.pooling], request.goal)
+    if start is not None and "head.pooling" not in request.fixed:
+        tree["head"]["pooling"] = start.pooling
+        config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
+    labels_line = labels_in_words(of_heads(solved, folder, request.clock_s))
+    unshared = tree
+    end_s = _leave_room_for_words(request, roles, solved, single)
+    config = msgspec.structs.replace(config, budget=request.config.budget)
+    try:
+        fits = _planned(request, config, speed, roles, end_s, fitted=start is not None)
+    except UserError as error:
+        if not solved:
+            raise
+        until = request.ends - last_s(speed, roles, request.clock_s)
+        solved = spent(solved, unshared, request.fixed, roles, folder, speed, until, single.is_quick)
+        return floor_alone(request, solved, config, roles, single, str(error), until)
+    designs = designs_for(config, request.fixed, len(roles.label_names), fits.steps)[: fits.designs]
+    minutes, peak_mb = of_auto(fits, speed, len(roles.train), len(roles.validation), request.spent_s, request.clock_s)
+    lines = [*base_lines, *facts(config, roles, speed, fits, designs, solved)]
+    lines[-1] += f"; about {minutes:.1f} minutes in all, and {peak_mb:,.0f} MB of memory"
+    request.show([*roles.report.lines(), *lines])
+    origin = AutoRecord(
+        max_params=request.max_params,
+        max_ms=single.limit_ms,
+        max_minutes=request.max_minutes,
+        speed=msgspec.to_builtins(speed),
+        schedule=msgspec.to_builtins(fits),
+        forecast={"minutes": minutes, "peak_mb": peak_mb},
+        more=labels_line,
+        floors=[one.winner() for one in solved],
+        planned_lines=len(lines),
+        explanation=lines,
+    )
+    _search(request, config, fits, designs, origin, single)
+    with changing(folder / RECORD, SearchRecord) as record:
+        assert record.winner is not None
+        timed = single.line(record.winner, folder)
+        seconds = request.spent_s
+        origin.minutes, origin.peak_mb = round(seconds / 60, 2), description.peak_mb()
+        more = more_line(labels_line, Run(folder / record.winner.run), len(roles.validation))
+        origin.explanation = [*lines, *timed, *more, *outcome(record, seconds, request.clock_s, fits.steps)]
+        record.auto = origin
+    return record
+
+
+def _leave_room_for_words(request: Request, roles: Any, solved: list[Floor], single: SingleText) -> float:
+    """Words, made small enough to stand beside what is trained, and the budgets that they leave; a head with words beside it is
+    one more floor. Returns: the seconds that words need at the end."""
+    folder = request.folder
+    shared, end_s = beside.prepared(request.tree, roles, solved, folder)
+    both = beside.of_features(solved, folder, single.is_quick)
+    solved += [] if both is None else [both]
+    if not has_room(shared, request.fixed, len(roles.label_names)):
+        beside.put_away(folder)
+        return 0.0
+    request.tree = shared
+    return end_s
+
+
+def _planned(request: Request, config: Config, speed: Speed, roles: Any, end_s: float, *, fitted: bool) -> ClockPlan:
+    """What fits the clock.
+
+    end_s
+        Seconds that words need at the end.
+    fitted
+        Whether designs start from a fitted head.
+
+    Raises: UserError where nothing that trains does.
+    """
+    labels = len(roles.label_names)
+    fits = plan_clock(
+        speed,
+        roles,
+        config.train.batch_size,
+        request.left_s - end_s,
+        request.clock_s,
+        steps=config.train.steps,
+        fitted=fitted,
+        available=lambda steps: len(designs_for(config, request.fixed, labels, steps)),
+    )
+    return replace(fits, reserve_s=fits.reserve_s + end_s)
+
+
+def _search(
+    request: Request,
+    config: Config,
+    fits: ClockPlan,
+    designs: list[Keys],
+    origin: AutoRecord,
+    single: SingleText,
+) -> None:
+    """The search of trials, with what follows its winner: a longer run, words beside it, all rows."""
+    folder, ends = request.folder, request.ends
+
+    def rivals(winner: Winner) -> Winner | None:
+        again = None if fits.steps_given else longer(winner, folder, ends - fits.reserve_s)
+        return beside.with_words(again or winner, folder, single.is_quick) or again
+
+    def ending(winner: Winner) -> Winner:
+        return on_all_rows(winner, folder, ends - fits.end_s)
+
+    search(
+        _search_tree(request.tree, config, fits, designs),
+        out=folder,
+        console=request.console,
+        deadline=ends - fits.reserve_s,
+        origin=origin,
+        rivals=rivals,
+        ending=ending,
+    )
+
+
+def _search_tree(tree: Tree, config: Config, fits: ClockPlan, designs: list[Keys]) -> Tree:
+    """The search file that `auto` stands for; its copy in the folder runs again without the clock."""
+    base: Tree = msgspec.to_builtins(tree)
+    base["train"].pop("epochs", None)
+    base["train"] |= {"steps": fits.steps, "eval_every": fits.eval_every}
+    made: Tree = {"base": base, "axes": {"design": designs}, "strategy": {"name": "factorial"}}
+    made["metric"] = config.train.select.metric
+    if fits.designs > 1:
+        made["halving"] = msgspec.to_builtins(HALVING)
+    return made

@@ -1,0 +1,166 @@
+"""What `auto` was asked for: the configuration that all it tries share, what the user fixed, the clock, and where answers go."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise.config import Config
+from rankwise.data.folds import FOLDS
+from rankwise.errors import UserError
+from rankwise.records.record import Tree
+from rankwise.scoring.goals import Goal, goal_of
+from rankwise.search import bases
+from rankwise.search.driver import COPY, RECORD
+from rankwise.training.interrupt import StopRequest
+
+_SMOOTHING = 0.1
+"""of the labels: short runs at high rates end overconfident without, and on BBC News less accurate (LOG.md)"""
+_ELSEWHERE = (
+    ("budget.max_trainable", "--max-params"),
+    ("data.train", "the data's own place"),
+    ("train.select.metric", "--goal"),
+)
+"""keys that have a word of their own"""
+
+
+@dataclass
+class Request:
+    """What `auto` was asked for.
+
+    tree
+        The configuration that all designs share; what reading and measuring settle is written into it.
+    fixed
+        The keys that the user has set.
+    bases
+        Encoders that may compete, the tree's own first.
+    started
+        `time.time()` from which the clock runs.
+    """
+
+    tree: Tree
+    fixed: set[str]
+    bases: list[str]
+    goal: Goal
+    max_params: str | int
+    max_minutes: float
+    folder: Path
+    console: Console
+    started: float
+    stop: StopRequest
+
+    @property
+    def config(self) -> Config:
+        """The tree, checked."""
+        return configuration.from_dict(self.tree)
+
+    @property
+    def clock_s(self) -> float:
+        """Seconds in all."""
+        return 60 * self.max_minutes
+
+    @property
+    def ends(self) -> float:
+        """`time.time()` at which all is over."""
+        return self.started + self.clock_s
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since it began."""
+        return time.time() - self.started
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of the clock that are left."""
+        return self.ends - time.time()
+
+    def show(self, lines: Iterable[str]) -> None:
+        """Lines on the console, as they are."""
+        for line in lines:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def settle(self, config: Config) -> None:
+        """Write down what the clock has settled: the base, the length of texts and the batch."""
+        tree: Tree = msgspec.to_builtins(self.tree)
+        tree["model"]["name"] = config.model.name
+        configuration.set_key(tree, "data.max_length", config.data.max_length)
+        configuration.set_key(tree, "train.batch_size", config.train.batch_size)
+        self.tree = tree
+
+
+def request_of(
+    data: str,
+    overrides: Sequence[str],
+    models: str | Sequence[str] | None,
+    max_params: str | int,
+    max_minutes: float,
+    goal: str,
+    folder: Path,
+    console: Console,
+    started: float,
+    stop: StopRequest,
+) -> Request:
+    """The request that `auto`'s arguments make.
+
+    Raises: UserError for what contradicts itself, and where the folder holds a search.
+    """
+    if not 0 < max_minutes < math.inf:
+        raise UserError(f"--max-minutes must be a number above zero, got {max_minutes:g}")
+    if (folder / COPY).is_file():
+        raise UserError(f"{folder} holds a search already: go on with --resume, or choose another with --out")
+    if (folder / RECORD).is_file():
+        raise UserError(f"{folder} holds a finished search: choose another folder with --out")
+    _check(overrides)
+    tree, fixed = base_tree(data, overrides, max_params, goal)
+    names = bases.named(models, fixed) or [tree["model"]["name"]]
+    if any(key in fixed for key in ("budget.max_ms", "model.revision")):
+        names = names[:1]  # a length of texts, or a revision, is one base's
+    tree["model"]["name"] = names[0]
+    wanted = goal_of(goal, "--goal")
+    return Request(tree, fixed, names, wanted, max_params, max_minutes, folder, console, started, stop)
+
+
+def _check(overrides: Sequence[str]) -> None:
+    """Raises: UserError for keys that are `auto`'s own to choose."""
+    keys = {word.partition("=")[0] for word in overrides if "=" in word}
+    for key in ("train.epochs", "train.eval_every"):
+        if key in keys:
+            raise UserError(f"{key} is what auto plans by the clock: leave it out, or fix train.steps")
+    if "data.folds" in keys:
+        raise UserError(
+            f"data.folds is auto's own choice, {FOLDS} where rows are few or the clock has the time, else a tenth is held out: leave it out, or "
+            "score the winner's design by folds afterwards, with  rankwise train RUN/config.yaml data.folds=K"
+        )
+    for key, instead in _ELSEWHERE:
+        if key in keys:
+            raise UserError(f"{key} cannot be given beside {instead}: name it there")
+
+
+def base_tree(
+    data: str, overrides: Sequence[str], max_params: str | int, goal: str = "accuracy"
+) -> tuple[Tree, set[str]]:
+    """The configuration tree that all designs share, and the keys that the user has fixed."""
+    fixed = {word.partition("=")[0] for word in overrides}
+    tree: Tree = {
+        "budget": {"max_trainable": max_params},
+        "model": {"name": bases.DEFAULT},
+        "adapter": {"scope": "all", "rank": "max", "alpha": "2r", "dropout": 0.1},
+        "head": {"pooling": "auto", "penalty": "auto"},
+        "data": {"train": data},
+        "train": {
+            "learning_rate": 1e-3,
+            "schedule": "linear",
+            "warmup_ratio": 0.1,
+            "weight_decay": 0.01,
+            "label_smoothing": _SMOOTHING,
+            "select": {"metric": goal},
+        },
+    }
+    return configuration.apply_overrides(tree, overrides), fixed
