@@ -11,8 +11,8 @@ from conftest import write_csv
 from rankwise.cli import main
 from rankwise.config import from_dict
 from rankwise.runs.folder import Run
-from rankwise.search import auto as module
-from rankwise.search import floors
+from rankwise.search import chosen_by_trials, floors
+from rankwise.search.auto import auto
 from rankwise.search.floors import Floor, best
 from rankwise.search.speed import Speed
 from rankwise.search.trial import load_data
@@ -65,10 +65,10 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
     def too_short(*_, **__):
         raise UserError("the clock is too short")
 
-    monkeypatch.setattr(module, "plan_clock", too_short)
+    monkeypatch.setattr(chosen_by_trials, "plan_clock", too_short)
     load_data.__globals__["_loaded"].clear()
     words = [f"model.name={tiny_model}", "data.validation_size=0.1"]
-    record = module.auto(str(news["train"]), words, max_params="20k", max_minutes=0.5, out=tmp_path / "a")
+    record = auto(str(news["train"]), words, max_params="20k", max_minutes=0.5, out=tmp_path / "a")
     assert record["winner"]["run"].startswith("floors/") or record["winner"]["refit"]["rows"] == 240
     assert rankwise.load(tmp_path / "a").label_names == ["business", "science", "sport"]
 
