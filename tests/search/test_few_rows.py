@@ -18,7 +18,8 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.scoring.goals import goal_of
 from rankwise.search import beside, few_rows
-from rankwise.search.few_rows import Contender, Standing, choose
+from rankwise.search.contenders import Contender
+from rankwise.search.few_rows import Standing, choose
 from rankwise.search.request import base_tree as _base
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import stop_requests
@@ -55,8 +56,8 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
     """The length that knows most at any confidence, of those that every fold came to."""
     config = rankwise.config.load({"model": {"name": str(tiny_model)}})
     contender = few_rows.contenders(config, set(), 40)[0]
-    assert contender.lengths == (12, 16, 24, 36, 54)
-    assert few_rows.contenders(config, set(), 400)[0].lengths == (12, 16, 24, 36, 54, 80)
+    assert contender.lengths == (16, 24, 32, 48, 72)
+    assert few_rows.contenders(config, set(), 400)[0].lengths == (16, 24, 32, 48, 72, 108)
     roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
     parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
     folds = iter([4, 3])
@@ -69,8 +70,8 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
 
     monkeypatch.setattr(few_rows, "_answers", answers)
     judged = few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
-    assert judged.contender.steps == 16
-    assert judged.record().steps == 16
+    assert judged.contender.steps == 24
+    assert judged.record().steps == 24
     assert judged.scores.accuracy == 1.0
 
 
@@ -107,6 +108,16 @@ def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
     assert contender.design["train.warmup_steps"] < 5
     tree = _base("mine.csv", [f"model.name={tiny_model}", "train.steps=5"], "20k")[0]
     assert few_rows._configured(tree, contender.design, 40)["train"]["steps"] == 5
+
+
+def test_contrastive_steps_are_larger_where_the_budget_leaves_a_lower_rank():
+    rates = []
+    for budget in ("1M", "10M", "1000M"):
+        tree, _ = _base("x.csv", ["model.name=roberta-base"], budget)
+        likeliest = few_rows.contenders(rankwise.config.from_dict(tree), set(), 256, ["ham", "spam"])[0]
+        rates.append(likeliest.design["train.learning_rate"])
+    few, more, most = rates
+    assert 6e-4 >= few > 3e-4 > more > most == 1.5e-4
 
 
 def test_many_classes_of_a_few_rows_are_few_rows(news):
@@ -220,16 +231,16 @@ def test_names_that_are_words_are_texts_where_frozen_features_know_more_by_them(
         words: [one.title for one in few_rows.contenders(config, set(), 32, words)]
         for words in (("ham", "spam"), ("0", "1"))
     }
-    assert few_rows._WITH_NAMES in titles["ham", "spam"]
-    assert few_rows._WITH_NAMES not in titles["0", "1"]
+    assert few_rows.WITH_NAMES in titles["ham", "spam"]
+    assert few_rows.WITH_NAMES not in titles["0", "1"]
     likeliest = few_rows.contenders(config, set(), 32)[0]
     plain, better, worse = (standing(str(hits), [1] * hits + [0] * (32 - hits)) for hits in (24, 28, 20))
-    found = {few_rows._DIRECTIONS: plain, few_rows._WITH_NAMES: better}
+    found = {few_rows.DIRECTIONS: plain, few_rows.WITH_NAMES: better}
     with_names = few_rows._with_names_that_help(likeliest, found)
     assert with_names.design == {**likeliest.design, "data.name_texts": True}
     assert with_names.lengths == likeliest.lengths
-    assert few_rows._with_names_that_help(likeliest, {**found, few_rows._WITH_NAMES: worse}) is likeliest
-    assert few_rows._with_names_that_help(likeliest, {few_rows._DIRECTIONS: plain}) is likeliest
+    assert few_rows._with_names_that_help(likeliest, {**found, few_rows.WITH_NAMES: worse}) is likeliest
+    assert few_rows._with_names_that_help(likeliest, {few_rows.DIRECTIONS: plain}) is likeliest
 
 
 def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch):

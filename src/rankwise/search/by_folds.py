@@ -13,8 +13,9 @@ from rankwise.data import Roles
 from rankwise.data.folds import FOLDS
 from rankwise.errors import UserError
 from rankwise.search.clock import ENOUGH_STEPS, MARGIN_SHARE, SLOWER, WANTED_EPOCHS, plan_clock
+from rankwise.search.contenders import AT_ONCE, LORA, Contender, lora, without_fixed
 from rankwise.search.designs import usual_rate
-from rankwise.search.few_rows import AT_ONCE, LORA, Contender, Standing, lora, without_fixed
+from rankwise.search.few_rows import Standing
 from rankwise.search.longer import SURE
 from rankwise.search.speed import Speed
 

@@ -24,7 +24,6 @@ from rankwise import config as configuration
 from rankwise.config import Config, Keys
 from rankwise.data import Roles
 from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS, splits
-from rankwise.data.names import are_words
 from rankwise.data.rows import Rows
 from rankwise.errors import UserError
 from rankwise.planning import encoder_of
@@ -38,8 +37,8 @@ from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import PLAIN, Goal
 from rankwise.scoring.paired import mcnemar
 from rankwise.search import bases, beside
+from rankwise.search.contenders import DIRECTIONS, NAMES, WITH_NAMES, Contender, contenders
 from rankwise.search.contest import CHANCE
-from rankwise.search.designs import ALL, FITTED, usual_rate
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.trial import load_data
 from rankwise.training.held_out import logits_of_held_out
@@ -57,67 +56,10 @@ _FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
 _OF_A_FOLD = 0.3
 """of a contender's time, for its first fold, which ends a little later than it is told to"""
-_EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
-_LENGTHS, _SURE_LENGTH = (12, 16, 24, 36, 54, 80), 54
-"""of contrastive runs, in steps, of which the folds choose: pairs are learnt by heart, on some data after a third of the steps
-that others need, whatever the number of rows (LOG.md). Beyond the second number only where it is within the epochs."""
-_WARMUP = 4
-"""steps, after which weights are averaged: the mean of too many steps costs little where the last of them have learnt pairs by
-heart, and of enough it is as good as the best single step (LOG.md)"""
-_CONTRASTIVE: Keys = {
-    "train.objective": "contrastive",
-    "train.learning_rate": 6e-4,  # with a mean of weights half the steps of 3e-4 go as far (LOG.md)
-    "train.schedule": "constant",  # so that a shorter run is the beginning of a longer one
-    "train.batch_size": _BATCH,
-    "train.average_from": _WARMUP,
-    "head.directions": True,  # which is what the loss compares
-}
-_PAIRS = "contrastive steps, then logistic regression"
-_DIRECTIONS = "directions of frozen features and logistic regression"
-_WITH_NAMES = "directions of frozen features, names of classes as texts, and logistic regression"
-_NAMES: Keys = {"data.name_texts": True}
 _NEED_VALIDATION = {"data.validation_size", "train.evaluate", "train.refit_steps", "train.early_stopping"}
-LORA = "LoRA from a fitted head"
-AT_ONCE: dict[str, Keys | None] = {
-    "frozen features and logistic regression": {"adapter.method": "probe"},
-    "frozen features (first token and mean) and logistic regression": {
-        "adapter.method": "probe",
-        "head.pooling": "both",
-    },
-    "TF-IDF and logistic regression": None,
-}
 _ROWS_OF_C_1 = 64
 """at which a fitted head has the penalty of logistic regression with C = 1 on texts' directions; C grows with the rows. The
 cross-validated loss of so few prefers weak penalties, which are confident; strong ones have more rows right (LOG.md)"""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """What may be shipped.
-
-    design
-        Its configuration keys; None for TF-IDF.
-    lengths
-        In steps, ascending: the beginnings of its run that cross-validation chooses among.
-    """
-
-    title: str
-    design: Keys | None
-    lengths: tuple[int, ...] = ()
-
-    @property
-    def steps(self) -> int | None:
-        """Of its run."""
-        return None if self.design is None else self.design.get("train.steps")
-
-    def of_length(self, steps: int) -> Contender:
-        """The same, for so many steps."""
-        return replace(self, design={**(self.design or {}), "train.steps": steps})
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether it is solved at once, in no steps."""
-        return self.design is None or "adapter.method" in self.design
 
 
 @dataclass(frozen=True)
@@ -209,60 +151,6 @@ def can_be_folded(config: Config, fixed: set[str]) -> bool:
     return not (named or config.data.multi_label or config.train.select.metric not in PLAIN)
 
 
-def contenders(
-    config: Config, fixed: set[str], rows: int, names: Sequence[str] = (), others: Sequence[str] = ()
-) -> list[Contender]:
-    """The likeliest first, without what the user has fixed.
-
-    names
-        Of the classes, which are texts too where they are words.
-    others
-        Bases beside the configuration's own.
-    """
-    steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
-    lengths = _lengths(config, rows)
-    pairs = {**ALL, **_CONTRASTIVE, "train.steps": lengths[-1]}
-    if not fixed & {"train.warmup_steps", "train.warmup_ratio"}:
-        pairs |= {"train.warmup_steps": min(_WARMUP, lengths[0] - 1), "train.warmup_ratio": None}
-    designs: dict[str, Keys | None] = {
-        _PAIRS: pairs,
-        _DIRECTIONS: {"adapter.method": "probe", "head.directions": True},
-        _WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **_NAMES},
-        **AT_ONCE,
-        **{f"{_PAIRS}, on {name}": {**pairs, "model.name": name} for name in others},
-        LORA: {**lora(steps), "train.batch_size": _BATCH},
-    }
-    if not names or config.data.pair or not are_words(names):
-        del designs[_WITH_NAMES]
-    return without_fixed(designs, fixed, lengths)
-
-
-def lora(steps: int) -> Keys:
-    """What hardly ever loses where rows are some hundred or more."""
-    return {**ALL, **FITTED, "train.learning_rate": usual_rate(steps), "train.steps": steps}
-
-
-def without_fixed(
-    designs: Mapping[str, Keys | None], fixed: set[str], lengths: tuple[int, ...] = ()
-) -> list[Contender]:
-    """Contenders of designs, without the keys that the user has fixed and what then comes to the same."""
-    kept: list[Contender] = []
-    for title, design in designs.items():
-        own = design if design is None else {key: value for key, value in design.items() if key not in fixed}
-        if own is None or all(own != other.design for other in kept):
-            contrastive = own is not None and own.get("train.objective") == "contrastive"
-            kept.append(Contender(title, own, lengths if contrastive else ()))
-    return kept
-
-
-def _lengths(config: Config, rows: int) -> tuple[int, ...]:
-    """Of contrastive runs, in steps, ascending; one where the user has fixed it."""
-    if config.train.steps is not None:
-        return (config.train.steps,)
-    longest = max(_EPOCHS * rows // _BATCH, _SURE_LENGTH)
-    return tuple(steps for steps in _LENGTHS if steps <= longest)
-
-
 def judged(
     tree: Tree,
     fixed: set[str],
@@ -333,13 +221,13 @@ def compared(
 
 def _with_names_that_help(contender: Contender, standings: Mapping[str, Standing]) -> Contender:
     """It, with names of classes as texts where frozen features know more by them."""
-    without, by_names = standings.get(_DIRECTIONS), standings.get(_WITH_NAMES)
+    without, by_names = standings.get(DIRECTIONS), standings.get(WITH_NAMES)
     if without is None or by_names is None or contender.design is None:
         return contender
     folds = min(without.folds, by_names.folds)
     if by_names.over(folds).calibrated_loss >= without.over(folds).calibrated_loss:
         return contender
-    return replace(contender, title=f"{contender.title}, names as texts", design={**contender.design, **_NAMES})
+    return replace(contender, title=f"{contender.title}, names as texts", design={**contender.design, **NAMES})
 
 
 def _forecast_s(contender: Contender, likeliest: Standing | None, tree: Tree) -> float:
