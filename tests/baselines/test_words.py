@@ -1,5 +1,7 @@
 """A classifier of words: chosen by its own rows, saved without a pickle, and refused when it is damaged."""
 
+import json
+import re
 import time
 
 import numpy as np
@@ -47,6 +49,38 @@ def endings(count):
 def test_endings_of_words_decide_where_words_do_not():
     texts, labels = endings(400)
     assert words.fit(texts[:300], labels[:300], ["a", "b"]).kinds == "words and characters"
+
+
+@pytest.mark.parametrize(
+    ("pools", "between"),
+    [
+        (("电影剧情演员导演镜头", "经济银行利率股票市场"), ""),
+        (("ภาพยนตร์นักแสดง", "ธนาคารเศรษฐกิจ"), ""),
+        (("😀😍🎉", "😡💔👎"), ""),
+        (("कीकुके", "काकिकू"), " "),
+    ],
+    ids=["Chinese", "Thai", "emoji", "Hindi"],
+)
+def test_every_script_has_words(pools, between):
+    """Without spaces between words, of pictures alone, and with vowels that are marks: none comes as a run that is there once."""
+    chance, labels = np.random.default_rng(0), np.arange(200) % 2
+    letters = [re.findall(words.TOKEN, pool) if not between else [pool[n : n + 2] for n in (0, 2, 4)] for pool in pools]
+    texts = ["the film " + between.join(chance.choice(letters[label], 9)) for label in labels]
+    found = words.fit(texts[:150], labels[:150], ["a", "b"])
+    assert found.kinds == "words"
+    assert (found.logits(texts[150:]).argmax(1) == labels[150:]).mean() > 0.9
+
+
+def test_words_that_were_saved_before_are_read_as_they_were(tmp_path):
+    texts, labels = ["两个词 一" if label else "别的话 二" for label in np.arange(40) % 2], np.arange(40) % 2
+    words.fit(texts, labels, ["a", "b"]).save(tmp_path / "words")
+    details = json.loads((tmp_path / "words" / words.DETAILS).read_text())
+    for grams in details["ngrams"].values():
+        grams[0] = "两个词"
+    del details["token"]
+    (tmp_path / "words" / words.DETAILS).write_text(json.dumps(details))
+    before = words.WordClassifier.load(tmp_path / "words")
+    assert before.vectorizers["words"].transform(["两个词"]).nnz == 1
 
 
 def test_two_classes_several_labels_and_a_class_without_rows():
@@ -144,3 +178,20 @@ def test_a_damaged_folder_is_refused(classifier, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="not a whole safetensors file|no whole classifier"):
         words.WordClassifier.load(tmp_path / "words")
+
+
+def test_several_labels_are_solved_within_a_few_passes(monkeypatch):
+    """Ten labels of two thousand texts once took a minute and a half of a clock of one."""
+    from sklearn.linear_model import LogisticRegression
+
+    solved, plain = [], LogisticRegression.fit
+
+    def fit(self, *args, **named):
+        plain(self, *args, **named)
+        solved.append((self.solver, int(np.max(self.n_iter_))))
+        return self
+
+    monkeypatch.setattr(LogisticRegression, "fit", fit)
+    texts, labels = rows(200, 4)
+    words.fit(texts, np.eye(3, dtype=int)[labels], NAMES, until=time.time())
+    assert {solver for solver, _ in solved} == {"liblinear"}

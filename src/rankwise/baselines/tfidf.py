@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from rankwise import data, records
+from rankwise.baselines.timed import several_labels
+from rankwise.baselines.words import TOKEN
 from rankwise.errors import UserError
 from rankwise.machine import caches
 from rankwise.records import Scores
 from rankwise.scoring import metrics
 
 METHOD = "TF-IDF and logistic regression"
-_VERSION = 1  # of the recipe below; a change of it needs another, or old scores are read from the cache
+_VERSION = 2  # of the recipe below; a change of it needs another, or old scores are read from the cache
 _WORDS = 50_000
 _ITERATIONS = 200
 
@@ -94,15 +96,16 @@ def _fitted(train: data.Rows, classes: int) -> Callable[[Sequence[str]], np.ndar
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
-        from sklearn.multiclass import OneVsRestClassifier
     except ImportError:
         return None
-    words = TfidfVectorizer(sublinear_tf=True, max_features=_WORDS, token_pattern=r"(?u)\b\w+\b")
-    model: Any = LogisticRegression(max_iter=_ITERATIONS)
-    if train.labels.ndim == 2:
-        model = OneVsRestClassifier(model)
+    words = TfidfVectorizer(sublinear_tf=True, max_features=_WORDS, token_pattern=TOKEN)
     try:
-        model.fit(words.fit_transform(train.texts), train.labels)
+        vectors = words.fit_transform(train.texts)
+        model: Any = (
+            several_labels(vectors, train.labels, 1.0, _ITERATIONS)
+            if train.labels.ndim == 2
+            else LogisticRegression(max_iter=_ITERATIONS).fit(vectors, train.labels)
+        )
     except ValueError:
         return None
     return lambda texts: _logits(model, words.transform(texts), train.labels, classes)

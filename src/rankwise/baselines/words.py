@@ -40,10 +40,20 @@ _OF_CHOICE = 0.5
 """of the clock, for choosing; the rest is for all rows"""
 _LEAST_SHARE = 0.25
 """of the rows, below which richer n-grams are not tried: a quarter of the rows says less whatever is counted"""
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Thai, Lao, Burmese, Khmer, kana and Han, which put no spaces between words: a letter is a token, and pairs are what Lucene's
+CJKAnalyzer counts; a run of them is a sentence that hardly ever comes again"""
+_PICTURES = "\u2600-\u27bf\U0001f000-\U0001faff"
+"""emoji, a token each"""
+_MARKS = "\u0300-\u036f\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
+"""accents, and the vowels of Arabic and Indic scripts, which regular expressions take for no part of a word"""
+_LETTERS = rf"[^\W{_UNSPACED}]"
+TOKEN = rf"[{_UNSPACED}{_PICTURES}]|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*"
+"""what is counted as a word"""
 _PLAINEST = "single words"
 _KINDS: dict[str, dict[str, Any]] = {
-    _PLAINEST: {"analyzer": "word", "token_pattern": r"(?u)\b\w+\b"},
-    "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+    _PLAINEST: {"analyzer": "word", "token_pattern": TOKEN},
+    "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": TOKEN},
     "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
 }
 
@@ -114,6 +124,7 @@ class WordClassifier:
                 preprocess=list(self.preprocess),
                 strength=self.strength,
                 ngrams=grams,
+                token=next(iter(self.vectorizers.values())).token_pattern,
                 decision=self.decision,
                 fitted_on=self.fitted_on,
                 weight=self.weight,
@@ -135,7 +146,9 @@ class WordClassifier:
             vectorizers = {}
             for kind, grams in details.ngrams.items():
                 vectorizers[kind] = vectorizer_of()(
-                    **_KINDS[kind], sublinear_tf=True, vocabulary={gram: place for place, gram in enumerate(grams)}
+                    **(_KINDS[kind] | {"token_pattern": details.token}),
+                    sublinear_tf=True,
+                    vocabulary={gram: place for place, gram in enumerate(grams)},
                 )
                 vectorizers[kind].idf_ = tensors[f"idf.{kind}"].astype(np.float64)
             coefficients, offsets = tensors["coefficients"], tensors["offsets"]

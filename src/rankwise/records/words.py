@@ -17,6 +17,8 @@ class WordsRecord(Record, kw_only=True):
         C of scikit-learn's logistic regression.
     ngrams
         What is counted, by kind, in the order of the columns.
+    token
+        What a word is, a regular expression; runs of letters where a record does not say.
     fitted_on
         Training rows.
     weight
@@ -34,6 +36,7 @@ class WordsRecord(Record, kw_only=True):
     preprocess: list[str] = []
     strength: float = 0.0
     ngrams: dict[str, list[str]]
+    token: str = r"(?u)\b\w+\b"
     decision: Decision | None = None
     fitted_on: int | None = None
     weight: float = 1.0
