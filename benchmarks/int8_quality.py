@@ -4,7 +4,8 @@ python benchmarks/int8_quality.py DIR [DIR ...] [--seeds 0 1 2 3 4] [--steps 400
 
 DIR holds a folder a set, as for `real_sets.py`, or is such a folder. Both runs of a pair have the same rows, design and seed;
 a pair that stands in the result file is not run again. Told of each: the test rows that one alone has right with an exact
-paired test, Holm over all pairs, and how many answers of the run in the other arithmetic stay the same in int8. Told of all:
+paired test, Holm over all pairs, and how many answers of the run in the other arithmetic stay the same in int8, and for a
+yardstick in fp32. Told of all:
 the mean difference over sets with a bootstrap interval over seeds.
 """
 
@@ -92,16 +93,22 @@ def pair_of(args: argparse.Namespace, train: Path, test: Path, seed: int) -> dic
             }
             run = rankwise.train(configuration.from_dict(tree), out=f"{folder}/{precision}")
             answers[precision] = rankwise.load(run).logits(roles.test.texts).argmax(1)
-        answers["in int8"] = (
-            rankwise.load(f"{folder}/{args.other}", precision="int8").logits(roles.test.texts).argmax(1)
-        )
+        for precision in ("int8", "fp32"):
+            answers[f"in {precision}"] = (
+                rankwise.load(f"{folder}/{args.other}", precision=precision).logits(roles.test.texts).argmax(1)
+            )
     right = {name: found == roles.test.labels for name, found in answers.items()}
     only = [int((right[a] & ~right[b]).sum()) for a, b in ((args.other, "int8"), ("int8", args.other))]
     return {
         "rows": len(roles.test),
         args.other: round(float(right[args.other].mean()), 4),
         "int8": round(float(right["int8"].mean()), 4),
-        f"{args.other}_answers_the_same_in_int8": round(float((answers[args.other] == answers["in int8"]).mean()), 5),
+        **{
+            f"{args.other}_answers_the_same_in_{precision}": round(
+                float((answers[args.other] == answers[f"in {precision}"]).mean()), 5
+            )
+            for precision in ("int8", "fp32")
+        },
         f"only_{args.other}": only[0],
         "only_int8": only[1],
         "p": float(mcnemar(*only)),
@@ -112,9 +119,13 @@ def summary(args: argparse.Namespace, pairs: list[dict[str, Any]]) -> dict[str, 
     """The pairs, and what they say together."""
     corrected = holm([pair["p"] for pair in pairs])
     pairs = [{**pair, "p_holm": round(float(p), 4)} for pair, p in zip(pairs, corrected, strict=True)]
-    same = f"{args.other}_answers_the_same_in_int8"
+    same = f"{args.other}_answers_the_same_in"
     names = sorted({pair["set"] for pair in pairs})
     points = [[100 * (pair["int8"] - pair[args.other]) for pair in pairs if pair["set"] == name] for name in names]
+
+    def agreed(name: str, precision: str) -> list[float]:
+        return [pair[key] for pair in pairs if pair["set"] == name and (key := f"{same}_{precision}") in pair]
+
     generator = np.random.default_rng(0)
     means = [
         np.mean([np.mean(generator.choice(of_set, len(of_set))) for of_set in points]) for _ in range(10_000)
@@ -128,7 +139,8 @@ def summary(args: argparse.Namespace, pairs: list[dict[str, Any]]) -> dict[str, 
         "points_ci95": [round(float(bound), 3) for bound in np.percentile(means, [2.5, 97.5])],
         "points_of_sets": {name: round(float(np.mean(of_set)), 3) for name, of_set in zip(names, points, strict=True)},
         "answers_the_same": {
-            name: round(float(np.mean([pair[same] for pair in pairs if pair["set"] == name])), 5) for name in names
+            precision: {name: round(float(np.mean(of_set)), 5) for name in names if (of_set := agreed(name, precision))}
+            for precision in ("int8", "fp32")
         },
         "least_p_holm": min(pair["p_holm"] for pair in pairs),
         "pairs": pairs,
