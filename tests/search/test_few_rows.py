@@ -178,9 +178,10 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     tiny_model, news, monkeypatch, seconds, folds, count
 ):
     """seconds: what a fold takes that trains; what is solved takes one"""
-    clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
+    clock, begun = SimpleNamespace(now=0.0, time=lambda: clock.now), set()
 
     def answers(contender, tree, kept, out, names, deadline):
+        begun.add(contender.title)
         started, clock.now = clock.now, clock.now + (1 if contender.is_quick else seconds)
         if deadline is not None and clock.now > deadline:
             clock.now = max(started, deadline)
@@ -195,6 +196,8 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     assert clock.now <= 0.6 * 200
     assert len({one.scores.examples for one in found}) == 1
     assert ({one.folds for one in found}, len(found)) == ({folds}, count)
+    if seconds < 100:  # what has no time for the folds of the likeliest, by its steps, is not begun
+        assert begun == {one.contender.title for one in found}
     assert found[0].contender.title.startswith("contrastive") is (seconds < 100)
 
 

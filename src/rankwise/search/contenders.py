@@ -65,6 +65,11 @@ class Contender:
         """Of its run."""
         return None if self.design is None else self.design.get("train.steps")
 
+    @property
+    def longest(self) -> int | None:
+        """Steps of its run that has all of its lengths."""
+        return self.lengths[-1] if self.lengths else self.steps
+
     def of_length(self, steps: int) -> Contender:
         """The same, for so many steps."""
         return replace(self, design={**(self.design or {}), "train.steps": steps})

@@ -231,12 +231,15 @@ def _with_names_that_help(contender: Contender, standings: Mapping[str, Standing
 
 
 def _forecast_s(contender: Contender, likeliest: Standing | None, tree: Tree) -> float:
-    """Seconds at least that another base takes for the folds of the likeliest, without which it is not begun; none where the
-    base is the same."""
+    """Seconds at least that the folds of the likeliest take of another that trains, by its base and its steps: what has no time
+    for them is not begun. None where the likeliest was not timed, but for another base."""
     name = (contender.design or {}).get("model.name")
-    if name is None:
-        return 0.0
-    return math.inf if likeliest is None else bases.times_as_slow(tree, name) * likeliest.seconds
+    if likeliest is None:
+        return math.inf if name else 0.0
+    slower = bases.times_as_slow(tree, name) if name else 1.0
+    if contender.steps and not contender.lengths and (timed := likeliest.contender.longest):
+        slower *= contender.steps / timed
+    return slower * likeliest.seconds
 
 
 def choose(found: Sequence[Standing], goal: Goal) -> Standing:
