@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -186,3 +188,10 @@ def test_a_folder_that_is_no_run(told, tmp_path, verb):
 def test_an_unknown_verb_and_an_unknown_key(told):
     assert "did you mean 'train'" in told("trian")
     assert "did you mean 'adapter.rank'" in told("plan", "rank=3")
+
+
+@pytest.mark.parametrize(("errors", "expected"), [(subprocess.STDOUT, "True"), (subprocess.PIPE, "False")])
+def test_lines_that_stand_on_the_screen_are_told_by_where_they_went(errors, expected):
+    asked = "from rankwise.cli import common; print(common.is_one_screen())"
+    told = subprocess.run([sys.executable, "-c", asked], stdout=subprocess.PIPE, stderr=errors, check=True, text=True)
+    assert told.stdout.strip() == expected

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankwise import config
-from rankwise.data import sources
+from rankwise.data import labels, sources
 from rankwise.errors import UserError
 
 TEXTS = [f"a warm soup on day {n}" for n in range(12)]
@@ -120,3 +120,10 @@ def test_files_of_another_trade_are_called_by_their_name(tmp_path, name, content
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=what):
         read(tmp_path / name)
+
+
+def test_names_that_are_put_together_of_half_as_many_are_several_labels():
+    names = ["a|b", "a|c", "b|c", "a", "b", "c", "a|b|c"]
+    assert labels.put_together(names) == ["a", "b", "c"]
+    for one_each in (["a,b", "b", "a,c"], ["Books, Music", "Books, Film"], ["Sci/Tech", "C#"], ["a", "b"]):
+        assert labels.put_together(one_each) == []

@@ -10,18 +10,23 @@ import pytest
 from rich.console import Console
 
 import rankwise
+from conftest import sentences
 from rankwise.cli import main
 from rankwise.config import load
 from rankwise.errors import UserError
 from rankwise.search import clock
-from rankwise.search.auto import auto
+from rankwise.search.auto import _read, auto
 from rankwise.search.designs import designs_for, usual_rate
 from rankwise.search.driver import Sweep
 from rankwise.search.forecast import of_auto
 from rankwise.search.request import base_tree as base_of
+from rankwise.search.request import request_of, smoothing_of
 from rankwise.search.speed import Speed, measure
 from rankwise.search.strategies import Round, cost
 from rankwise.search.trial import Task, carry_out, load_data
+from rankwise.training.interrupt import StopRequest
+
+_NEXT = "next      rankwise predict {0} new.csv labels.csv  |  rankwise report {0}"
 
 
 def roles(train, validation, test=0):
@@ -187,7 +192,7 @@ def test_auto_ends_with_a_winner_and_its_lines(tiny_model, news, tmp_path, capsy
     assert main(["auto", str(news["train"]), *words, *limits]) == 0
     shown = capsys.readouterr()
     record = json.loads((tmp_path / "a" / "search.json").read_text())
-    assert record["auto"]["explanation"] == shown.out.strip().splitlines()
+    assert [*record["auto"]["explanation"], _NEXT.format(tmp_path / "a")] == shown.out.strip().splitlines()
     assert len(record["auto"]["explanation"]) == 11
     assert sum(line.startswith("more      twice the labels: ") for line in shown.out.splitlines()) == 1
     assert record["winner"]["trainable"] <= 20_000
@@ -241,7 +246,8 @@ def test_a_machine_that_slows_down_still_has_a_winner(config, tmp_path, monkeypa
 
 def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path):
     goal = "recall@precision=0.7:sport"
-    words = [f"model.name={tiny_model}", f"data.validation={news['validation']}", "train.steps=6", "engine=reference"]
+    words = [f"model.name={tiny_model}", f"data.validation={news['validation']}", f"data.test={news['test']}"]
+    words += ["train.steps=6", "engine=reference"]
     record = auto(
         str(news["train"]), words, goal=goal, max_params=20_000, max_minutes=0.5, out=tmp_path / "out",
         console=Console(quiet=True),
@@ -254,6 +260,9 @@ def test_a_goal_chooses_trials_floors_and_the_winner(tiny_model, news, tmp_path)
     )
     assert run.result["decision"]["goal"] == goal
     assert record["winner"]["mean"] == run.result["decision"]["value"]
+    assert f"test      {goal} {record['winner']['test']['goal']['value']:.4f} at precision " in "".join(
+        record["auto"]["explanation"]
+    )
     assert record["winner"]["mean"] >= max(floor["mean"] for floor in record["auto"]["floors"])
     assert any(goal in line for line in record["auto"]["explanation"])
     floors = next(line for line in record["auto"]["explanation"] if line.startswith("floor"))
@@ -274,3 +283,35 @@ def test_a_goal_that_does_not_fit_is_refused_before_anything_is_written(tiny_mod
     with pytest.raises(UserError, match=said):
         auto(str(news["train"]), [f"model.name={tiny_model}"], goal=goal, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([50, 50], 0.1), ([98, 2], 0.04), ([60, 30, 10], 0.1), ([999, 1, 0], 0.003)]
+)
+def test_no_text_is_told_more_of_a_class_than_there_is_of_it(counts, expected):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert smoothing_of(labels, len(counts)) == pytest.approx(expected)
+    assert smoothing_of(np.eye(2, dtype=int)[labels[labels < 2]], 2) == pytest.approx(
+        min(0.1, 2 * min(counts[:2]) / sum(counts[:2]))
+    )
+
+
+@pytest.mark.parametrize("said", [[], ["data.multi_label=false"]])
+def test_classes_put_together_of_few_names_are_read_as_several_labels(tiny_model, tmp_path, said):
+    """Also where test rows put together what train does not."""
+    texts = sentences(140, seed=5)
+    for role, cells in (("train", ["a|b", "b|c", "a|c", "a", "b", "c", "b|a"]), ("test", ["a|b|c", "c|b"])):
+        lines = [f'"{text}",{cells[n % len(cells)]}\n' for n, (text, _) in enumerate(texts)]
+        (tmp_path / f"{role}.csv").write_text("text,label\n" + "".join(lines))
+    words = [f"model.name={tiny_model}", f"data.test={tmp_path / 'test.csv'}", *said]
+    request = request_of(
+        str(tmp_path / "train.csv"), words, None, "1M", 1.0, "accuracy", tmp_path / "out", Console(quiet=True), 0.0, StopRequest()
+    )  # fmt: skip
+    if said:
+        with pytest.raises(UserError, match="unseen in training"):
+            _read(request)
+        return
+    roles = _read(request)
+    assert roles.label_names == ["a", "b", "c"]
+    assert roles.test.labels.sum() == 350
+    assert any("7 classes are put together of 3 names" in line for line in roles.report.lines())

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Choose, train and explain."""
     started = time.time()
-    from rankwise.search.auto import auto
+    from rankwise.search.auto import auto, folder_of
 
     record = auto(
         args.data,
@@ -57,5 +57,8 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         started=started,
     )
-    common.show(args, record, *record["auto"]["explanation"])
+    said, folder = record["auto"]["explanation"], folder_of(args.data, args.out)
+    shown = record["auto"].get("planned_lines") or 0 if common.is_one_screen() and not args.resume else 0
+    goes_on = f"next      rankwise predict {folder} new.csv labels.csv  |  rankwise report {folder}"
+    common.show(args, record, *said[shown:], goes_on)
     return 130 if record["status"] == "interrupted" else 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,14 @@ def show(args: argparse.Namespace, value: Any, *lines: str) -> int:
     else:
         print(*lines, sep="\n")
     return 0
+
+
+def is_one_screen() -> bool:
+    """Whether results and what is said on the way go to the same place, such as a terminal."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):  # not a file at all, or closed
+        return False
 
 
 def summary(path: Path, result: Result) -> str:

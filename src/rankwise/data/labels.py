@@ -185,8 +185,21 @@ def separator_of(cells: Iterable[Any], where: str) -> str:
 def may_be_several(names: Iterable[str]) -> str | None:
     """A class name that a common mark splits into what other names hold too; None where none is."""
     texts = set(names)
-    mark = next((mark for mark in SEPARATORS if _recombines(texts, mark)), None)
+    mark = _mark_between(texts)
     return next((text for text in sorted(texts) if mark in text), None) if mark else None
+
+
+def put_together(names: Iterable[str]) -> list[str]:
+    """What class names are surely put together of: a mark splits them into names of which there are at most half as many; empty
+    where none does."""
+    texts = set(names)
+    mark = _mark_between(texts)
+    parts = {part.strip() for text in texts for part in text.split(mark)} - {""} if mark else set()
+    return sorted(parts) if 2 * len(parts) <= len(texts) else []
+
+
+def _mark_between(texts: set[str]) -> str | None:
+    return next((mark for mark in SEPARATORS if _recombines(texts, mark)), None)
 
 
 def _recombines(texts: set[str], mark: str) -> bool:

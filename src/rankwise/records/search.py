@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from rankwise.records.record import Record, Tree, Upgrade
-from rankwise.records.result import Interval, Refit
+from rankwise.records.result import GoalScore, Interval, Refit
 
 Point = dict[str, Any]
 """an axis's name to its value"""
@@ -72,9 +72,9 @@ class TrialRecord(Record, kw_only=True):
 
 
 class TestLook(Record, kw_only=True):
-    """The headline figures of test rows; `looks` as in `Scores`."""
+    """The headline figures of test rows; `looks` and `goal` as in `Scores`."""
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("looks_all",)
+    OMITTED: ClassVar[tuple[str, ...]] = ("looks_all", "goal")
 
     examples: int
     accuracy: float
@@ -83,6 +83,7 @@ class TestLook(Record, kw_only=True):
     macro_f1: float
     looks: int = 1
     looks_all: int | None = None
+    goal: GoalScore | None = None
 
 
 class Winner(Record, kw_only=True):
@@ -163,7 +164,7 @@ class AutoRecord(Record, kw_only=True):
     folds
         The contenders, where rows were too few to hold some out.
     planned_lines
-        How many of the lines were said before training.
+        How many of the lines were on the console before the end.
     explanation
         The lines that were printed.
     """

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from rankwise import records
+from rankwise.data import labels
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
@@ -28,12 +29,14 @@ from rankwise.search.clock import choosing_rows
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD
 from rankwise.search.floors import of_words
-from rankwise.search.request import Request, request_of
+from rankwise.search.request import Request, request_of, smoothing_of
 from rankwise.search.resumed import resumed
 from rankwise.search.single_text import SingleText, single_text
 from rankwise.search.trial import load_data
 from rankwise.search.without_trials import floor_alone
 from rankwise.training.interrupt import stop_requests
+
+_ROLES = ("train", "validation", "test")
 
 
 @own_settings()
@@ -79,7 +82,7 @@ def auto(
     to stop before anything had a score.
     """
     started, console = started or time.time(), console or Console(stderr=True)
-    folder = _folder_of(data, out)
+    folder = folder_of(data, out)
     with stop_requests() as stop:
         if resume and (folder / COPY).is_file():
             return resumed(folder, console, started).to_dict()
@@ -97,7 +100,8 @@ def auto(
         return _answered(asked).to_dict()
 
 
-def _folder_of(data: Any, out: str | Path | None) -> Path:
+def folder_of(data: Any, out: str | Path | None) -> Path:
+    """Where a search of the data goes."""
     source = source_of(data)
     return Path(out) if out else Path("searches") / f"auto-{Path(source).stem or source}"
 
@@ -112,7 +116,7 @@ def _answered(request: Request) -> SearchRecord:
         request.tree = single.settled(request.tree, roles)
     except BudgetError as error:
         return _words_alone(request, roles, single, error)
-    config, fixed, labels = request.config, request.fixed, len(roles.label_names)
+    config, fixed, classes = request.config, request.fixed, len(roles.label_names)
     if few_rows.are_few(roles, config, fixed):
         return chosen_by_folds(request, single, request.bases[1:])
     base, base_lines = bases.chosen(
@@ -121,7 +125,7 @@ def _answered(request: Request) -> SearchRecord:
         roles,
         request.ends,
         request.clock_s,
-        lambda config: lambda steps: len(designs_for(config, fixed, labels, steps)),
+        lambda config: lambda steps: len(designs_for(config, fixed, classes, steps)),
     )
     request.settle(base.config)
     if few_rows.can_be_folded(base.config, fixed):
@@ -133,13 +137,33 @@ def _answered(request: Request) -> SearchRecord:
 
 def _read(request: Request) -> Any:
     """The roles; of a short clock with fewer rows to choose by than are held out else, since each has to be scored."""
-    config, held_out = request.config, ["train", "validation", "test"]
-    roles = load_data(config.data, held_out)
+    note = None if "data.multi_label" in request.fixed else _several_labels(request)
+    data, roles = request.config.data, load_data(request.config.data, _ROLES)
     fewer = choosing_rows(len(roles.validation), request.clock_s)
-    if fewer < len(roles.validation) and config.data.validation is None and config.data.validation_size is None:
+    if fewer < len(roles.validation) and data.validation is None and data.validation_size is None:
         request.tree["data"]["validation_size"] = fewer
-        roles = load_data(request.config.data, held_out)
+        roles = load_data(request.config.data, _ROLES)
+    if "train.label_smoothing" not in request.fixed:
+        request.tree["train"]["label_smoothing"] = smoothing_of(roles.train.labels, len(roles.label_names))
+    if note is not None and note not in roles.report.notes:  # roles are remembered
+        roles.report.notes.append(note)
     return roles
+
+
+def _several_labels(request: Request) -> str | None:
+    """Let a text carry several labels where the classes of its column are put together of a few; the note that says so."""
+    try:
+        names = load_data(request.config.data, _ROLES).label_names
+    except UserError:  # also of test rows that put together what train does not
+        names = load_data(request.config.data, ["train"]).label_names
+    parts = labels.put_together(names)
+    if not parts:
+        return None
+    request.tree["data"]["multi_label"] = True
+    return (
+        f"{len(names):,} classes are put together of {len(parts):,} names, so a text is read as carrying several labels: "
+        "data.multi_label=false reads each as a class"
+    )
 
 
 def _words_alone(request: Request, roles: Any, single: SingleText, error: BudgetError) -> SearchRecord:

@@ -75,7 +75,7 @@ def chosen_by_folds(
             winner, standing, found = again, both, [*found, both]
     if plan is None:
         lines = rows_lines([config.model.name, *others], roles, standing.folds)
-    lines += folds_lines(found, standing)
+    lines += folds_lines(found, standing, request.goal)
     if whole.contender.steps != standing.contender.steps:
         taken, judged = whole.contender.steps, standing.contender.steps
         lines.append(f"all rows  {taken:,} steps, which the clock had left, where the folds had {judged:,}")

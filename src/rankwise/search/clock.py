@@ -238,7 +238,7 @@ def plan_clock(
             return found
     if found is None:
         raise UserError(
-            f"the clock is too short: {max(0.0, left_s):.0f} s are left after reading and measuring, one step takes "
+            f"the clock is too short: {max(0.0, left_s):.0f} s are left to train in, one step takes "
             f"{speed.step_s:.2f} s and an evaluation {evaluation:.0f} s; give more --max-minutes or fewer rows"
         )
     return found

@@ -9,7 +9,9 @@ from rankwise.config import Config, Keys
 from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
 from rankwise.records.result import Refit
+from rankwise.records.search import TestLook
 from rankwise.scoring import looks
+from rankwise.scoring.goals import Goal
 from rankwise.search.by_folds import FoldsPlan
 from rankwise.search.clock import ClockPlan
 from rankwise.search.few_rows import Standing
@@ -47,15 +49,15 @@ def plan_lines(config: Config, roles: Any, plan: FoldsPlan, forecast: dict[str, 
     ]
 
 
-def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
+def folds_lines(found: Sequence[Standing], chosen: Standing, goal: Goal) -> list[str]:
     """What cross-validation said of each contender."""
+    value = {id(one): one.scores.value(goal.text) for one in found}
     lines = [
-        f"folds     {one.scores.accuracy:.4f} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
+        f"folds     {_by_goal(one.scores.accuracy, value[id(one)])} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
         + (", chosen" if one is chosen else "")
         for one in found
     ]
-    most = max(one.scores.accuracy for one in found)
-    if chosen.scores.accuracy < most:
+    if goal.better(value[id(chosen)]) < max(map(goal.better, value.values())):
         lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
     return lines
 
@@ -94,6 +96,14 @@ def floor_line(solved: Sequence[Floor]) -> str:
 def _by_goal(accuracy: float, value: float | None) -> str:
     """The accuracy, and what the goal came to where that is another figure."""
     return f"{accuracy:.4f}" if value is None or value == accuracy else f"{accuracy:.4f} ({value:.4f} by the goal)"
+
+
+def _goal_of_test(test: TestLook, metric: str) -> str:
+    """What the goal came to, where that is another figure than the accuracy; with the precision that its threshold has there."""
+    if test.goal is not None:
+        precision = "" if test.goal.precision is None else f" at precision {test.goal.precision:.4f}"
+        return f"{metric} {test.goal.value:.4f}{precision}; "
+    return "" if metric == "accuracy" or not hasattr(test, metric) else f"{metric} {getattr(test, metric):.4f}; "
 
 
 def _refitted(done: Refit) -> str:
@@ -141,7 +151,7 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     if winner.test:
         low, high = winner.test.accuracy_ci95
         lines.append(
-            f"test      accuracy {winner.test.accuracy:.4f} (95% {low:.4f} to {high:.4f}); "
+            f"test      {_goal_of_test(winner.test, record.metric)}accuracy {winner.test.accuracy:.4f} (95% {low:.4f} to {high:.4f}); "
             f"{looks.sentence(winner.test.looks, winner.test.looks_all)}"
         )
     if record.status == "interrupted":

@@ -270,4 +270,5 @@ def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
         macro_f1=scores.macro_f1,
         looks=scores.looks or 1,
         looks_all=scores.looks_all,
+        goal=scores.goal,
     )

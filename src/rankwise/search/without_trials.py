@@ -62,7 +62,7 @@ def recorded(
     )
     request.show(lines[shown:] if shown else [*roles.report.lines(), *lines])
     seconds = request.spent_s
-    origin.minutes, origin.max_ms = round(seconds / 60, 2), single.limit_ms
+    origin.minutes, origin.max_ms, origin.planned_lines = round(seconds / 60, 2), single.limit_ms, len(lines)
     timed = single.line(winner, request.folder)
     origin.explanation = [*lines, *timed, *outcome(record, seconds, request.clock_s, 0)]
     records.write(request.folder / RECORD, record)
