@@ -29,8 +29,6 @@ HALVING = Halving(factor=3, rungs=3)
 # Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.
 _MEASURE_SHARE, MARGIN_SHARE, _END_SHARE = 0.03, 0.05, 0.02
 _END_S = 4.0
-_FLOOR_S = 3e-4
-"""of a training row, for the TF-IDF that every run's scores stand beside; the heads that were fitted before have it in the cache"""
 _OF_FEATURES = 0.1
 """of the clock, for computing the frozen features that heads are fitted on: of a large file those of as many rows as that takes"""
 _MOST_CHOOSING = 20
@@ -199,7 +197,6 @@ def plan_clock(
     fitting = 0.0
     if not fitted:
         fitting = SLOWER * (probe_rows(None, rows, speed, clock_s) or rows) * speed.score_s
-        reserve += _FLOOR_S * rows
     found: ClockPlan | None = None
     fields = _FIELDS
     if available is not None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from rankwise import config as configuration
 from rankwise import files
-from rankwise.baselines import words
+from rankwise.baselines import tfidf, words
 from rankwise.config import Config
 from rankwise.data import Rows
 from rankwise.errors import UserError
@@ -174,6 +174,8 @@ def of_words(tree: Tree, roles: Any, path: Path, seconds: float | None = None) -
     found = write_words(classifier, config, roles, path, started)
     assert found is not None
     scores, value = found
+    others = {role: rows for role, rows in roles.named().items() if role != "train"}
+    tfidf.know(roles.train, others, classifier.logits, roles.label_names)
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
     if classifier.fitted_on is not None and classifier.fitted_on < len(roles.train):
         title += f", on {classifier.fitted_on:,} rows"
