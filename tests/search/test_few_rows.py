@@ -16,8 +16,9 @@ from rankwise.cli import main
 from rankwise.data.folds import FOLDS, splits
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
+from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
-from rankwise.search import beside, few_rows
+from rankwise.search import beside, by_folds, few_rows
 from rankwise.search.contenders import Contender
 from rankwise.search.few_rows import Standing, choose
 from rankwise.search.request import base_tree as _base
@@ -84,7 +85,7 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
     judged_with = []
 
     def answers(contender, tree, kept, out, names, deadline):
-        judged_with.append(few_rows._configured(tree, contender.design, 64) if contender.design else None)
+        judged_with.append(few_rows._configured(tree, contender.design, np.zeros(64)) if contender.design else None)
         return [np.eye(len(names), dtype=np.float32)[out.labels]] * max(len(contender.lengths), 1)
 
     monkeypatch.setattr(few_rows, "_answers", answers)
@@ -107,7 +108,7 @@ def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
     assert contender.lengths == (5,)
     assert contender.design["train.warmup_steps"] < 5
     tree = _base("mine.csv", [f"model.name={tiny_model}", "train.steps=5"], "20k")[0]
-    assert few_rows._configured(tree, contender.design, 40)["train"]["steps"] == 5
+    assert few_rows._configured(tree, contender.design, np.zeros(40))["train"]["steps"] == 5
 
 
 def test_contrastive_steps_are_larger_where_the_budget_leaves_a_lower_rank():
@@ -134,11 +135,11 @@ def test_many_classes_of_a_few_rows_are_few_rows(news):
 
 def test_heads_of_fewer_rows_are_held_back_more(tiny_model):
     tree, _ = _base("mine.csv", [f"model.name={tiny_model}"], "20k")
-    penalties = [few_rows._configured(tree, {}, rows)["head"]["penalty"] for rows in (32, 64, 256)]
+    penalties = [few_rows._configured(tree, {}, np.zeros(rows))["head"]["penalty"] for rows in (32, 64, 256)]
     width = rankwise.planning.encoder_of(rankwise.config.from_dict(tree).model).pooled_width
     assert penalties == [2 * width, width, width / 4]
     tree["head"]["penalty"] = 7.0
-    assert few_rows._configured(tree, {}, 32)["head"]["penalty"] == 7.0
+    assert few_rows._configured(tree, {}, np.zeros(32))["head"]["penalty"] == 7.0
 
 
 @pytest.mark.slow
@@ -316,7 +317,7 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
     assert both.calibrated_loss < alone.calibrated_loss
     assert both.folds == 2
     winner = few_rows.fit_on_all(alone, tree, folder, float("inf"))
-    found = beside.with_words_of_folds(winner, folder, weight, both.scores, lambda path: True)
+    found = beside.with_words_of_folds(winner, folder, weight, both.scores, None, both.value, lambda path: True)
     words = WordClassifier.load(Run(folder / found.run).adapter / "words")
     texts = rows.texts[:20]
     expected = rankwise.load(folder / winner.run).logits(texts) + words.logits(texts)
@@ -330,7 +331,7 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
     assert main(["calibrate", str(folder / found.run)]) == 0
     (note,) = [note for note in Run(folder / found.run).record.notes if "folds" in note]
     assert note.startswith(f"accuracy {both.scores.accuracy:.4f}")
-    assert beside.with_words_of_folds(winner, folder, weight, both.scores, lambda path: False) is None
+    assert beside.with_words_of_folds(winner, folder, weight, both.scores, None, both.value, lambda path: False) is None
 
 
 def test_words_that_say_nothing_of_other_rows_do_not_stand_beside(with_words_there):
@@ -360,3 +361,93 @@ def test_what_takes_least_answers_on_a_machine_that_has_slowed_down(tiny_model, 
     (only,) = few_rows.judged(tree, fixed, roles.train, roles.label_names, time.time() - 30, 60)
     assert only.contender.title == "TF-IDF and logistic regression"
     assert only.folds == 2
+
+
+GOAL = "recall@precision=0.9:sport"
+
+
+def test_a_threshold_is_fitted_on_what_folds_say_and_stands_in_what_is_shipped(tiny_model, tmp_path):
+    rows_of = write_csv(tmp_path / "few.csv", sentences(80, 0))
+    tree, fixed = _base(str(rows_of), [f"model.name={tiny_model}"], "20k", GOAL)
+    config = rankwise.config.from_dict(tree)
+    roles = load_data(config.data, ["train", "test"])
+    rows, names = roles.train, roles.label_names
+    assert few_rows.are_few(replace_roles(rows, names), config, fixed)
+    alone = replace(weak(rows, names, folds=5), goal=goal_of(GOAL))
+    logits, labels = np.concatenate(alone.logits), np.concatenate(alone.labels)
+    assert alone.decision == goal_of(GOAL).decision(logits, labels, names)
+    beside.of_all_rows(tree, rows, names, tmp_path, float("inf"))
+    both, weight = few_rows.with_words(alone, rows, tmp_path)
+    for chosen in (alone, replace(alone, contender=Contender("TF-IDF", None))):
+        winner = few_rows.fit_on_all(chosen, tree, tmp_path, float("inf"))
+        assert winner.mean == alone.value
+        answering(tmp_path / winner.run, chosen)
+        if chosen is alone:
+            found = beside.with_words_of_folds(
+                winner, tmp_path, weight, both.scores, both.decision, both.value, lambda path: True
+            )
+            both.keep(Run(tmp_path / found.run), rows)
+            answering(tmp_path / found.run, both)
+
+
+def replace_roles(rows, names):
+    return SimpleNamespace(train=rows, validation=[], label_names=names)
+
+
+def answering(folder, standing):
+    """The folder, loaded again, decides as the standing says, and its record has what folds said by that."""
+    run, loaded = Run(folder), rankwise.load(folder)
+    decision = standing.decision
+    assert run.record.decision == decision
+    assert loaded.decision == decision
+    kept = predictions.read(folder, "validation")
+    np.testing.assert_array_equal(kept.predicted, decide(decision, kept.logits, kept.label_names, multi_label=False))
+    assert run.record.metrics.validation.goal.value == standing.scores.goal.value
+
+
+def test_another_than_the_likeliest_wins_by_the_goal_where_rows_drawn_again_say_so():
+    """Recall of a class in ten, of which accuracy hardly knows."""
+    labels = (np.arange(400) % 10 == 0).astype(np.int64)
+    goal = goal_of("recall@precision=0.9:rare")
+
+    def of(right_of_rare, noise=0):
+        score = np.where(labels == 1, -1.0, -2.0 + noise * np.sin(np.arange(400)))
+        score[np.flatnonzero(labels)[:right_of_rare]] = 2.0
+        score[(np.cumsum(labels) > right_of_rare) & (labels == 1)] = -9.0
+        logits = np.stack([np.zeros(400), score], axis=1).astype(np.float32)
+        return Standing(
+            Contender(str(right_of_rare), {}), [np.arange(400)], [labels], [logits], ["usual", "rare"], 1.0, goal
+        )
+
+    first, better, no_better = of(20), of(25), of(21)
+    assert (first.value, better.value) == (0.5, 0.625)
+    assert choose([first, better], goal) is better
+    assert choose([first, no_better], goal) is first
+
+
+def test_of_several_labels_heads_and_words_answer_for_the_same_folds(tiny_model, tmp_path):
+    """Where pairs are none, few rows ask the clock; what folds chose decides by thresholds of every label."""
+    first, second = sentences(60, 0), sentences(60, 1)
+    texts = [
+        (f"{a} {b}", "|".join(sorted({x, y}))) for (a, x), (b, y) in zip(first, second[7:] + second[:7], strict=True)
+    ]
+    words = [f"model.name={tiny_model}", "data.multi_label=true"]
+    tree, fixed = _base(str(write_csv(tmp_path / "several.csv", texts)), words, "20k")
+    config = rankwise.config.from_dict(tree)
+    roles = load_data(config.data, ["train", "test"])
+    assert few_rows.can_be_folded(config, fixed)
+    assert not few_rows.are_few(replace_roles(roles.train, roles.label_names), config, fixed)
+    quick = [one for one in by_folds.contenders(fixed, 6) if one.is_quick]
+    found = few_rows.compared(quick, tree, roles.train, roles.label_names, float("inf"), folds=2)
+    assert len(found) == 3
+    assert all(one.right.shape == (24,) and one.scores.subset_accuracy == one.right.mean() for one in found)
+    assert min(one.calibrated_loss for one in found) < np.log(2)
+    winner = few_rows.fit_on_all(found[0], tree, tmp_path, float("inf"))
+    assert Run(tmp_path / winner.run).record.decision == found[0].decision
+    assert len(rankwise.load(tmp_path / winner.run).predict(roles.train.texts[:3])) == 3
+    single = _base(str(tmp_path / "several.csv"), words[:1], "20k")[0]
+    widths = [
+        few_rows._configured(one, {}, labels)["head"]["penalty"]
+        for one, labels in ((tree, np.zeros((60, 3))), (single, np.zeros(60)))
+    ]
+    assert widths[1] == pytest.approx(3 * widths[0])

@@ -134,9 +134,11 @@ class FoldsScore(Record, kw_only=True):
 
     steps
         Of its run, where the folds chose among lengths.
+    value
+        What the goal came to, where that is not the accuracy.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("steps",)
+    OMITTED: ClassVar[tuple[str, ...]] = ("steps", "value")
 
     design: str
     steps: int | None = None
@@ -146,6 +148,7 @@ class FoldsScore(Record, kw_only=True):
     accuracy_ci95: Interval
     loss: float
     macro_f1: float
+    value: float | None = None
 
 
 class AutoRecord(Record, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rankwise.records.result import Decision, GoalScore, Scores
@@ -43,3 +44,9 @@ def judge(
         worth = goal_of(decision.goal).remembered(decision).reached(labels, predicted, label_names)
         scores.goal = GoalScore(name=decision.goal, value=worth["value"], precision=worth.get("precision"))
     return scores, predicted
+
+
+def right(predicted: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows are answered rightly, every label of them. Shape: (rows,) or (rows, classes) each -> (rows,)"""
+    same = np.asarray(predicted == labels)
+    return np.asarray(same.all(axis=1)) if labels.ndim == 2 else same

@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 ALPHA = 0.05
 """the chance of even one false rejection that a family of tests may have"""
+_DRAWS = 500
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,11 @@ def best_group_by(value: ArrayLike, redrawn: ArrayLike, *, best: int) -> list[in
     apart, spread = np.abs(scores[i] - scores[j]), (draws[i] - draws[j]).std(axis=1)
     ratio = np.divide(apart, spread, out=np.where(apart > 0, np.inf, 0.0), where=spread > 0)
     return _not_apart(scores, 2.0 * ndtr(-ratio), best)
+
+
+def rows_drawn_again(rows: int) -> Floats:
+    """How often every row is drawn, in every draw of a bootstrap. Shape: (draws, rows)"""
+    return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=_DRAWS).astype(np.float64)
 
 
 def _not_apart(scores: NDArray[Any], p: Floats, best: int | None) -> list[int]:

@@ -15,6 +15,7 @@ from rankwise import files
 from rankwise.errors import UserError
 from rankwise.scoring.calibration import apply_temperature
 from rankwise.scoring.decisions import names_of
+from rankwise.scoring.judged import right
 from rankwise.scoring.metrics import decide, logits_of_probabilities
 from rankwise.scoring.writers import PROBABILITY_PREFIX, Column, arrow_table
 
@@ -42,8 +43,7 @@ class Predictions:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Which rows are right, every label of them. Shape: (rows,)"""
-        same = np.asarray(self.labels == self.predicted)
-        return np.asarray(same.all(axis=1)) if self.multi_label else same
+        return right(self.predicted, self.labels)
 
     @property
     def confidence(self) -> NDArray[np.float32]:

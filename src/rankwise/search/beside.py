@@ -177,7 +177,7 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, o
     )
     value = goal.value(scores, logits, read.labels, read.label_names)
     mean = float("nan") if winner.mean is None else winner.mean
-    both = Contestant(value, _right(predicted, read.labels), fit_temperature(logits, read.labels).loss_after)
+    both = Contestant(value, judged.right(predicted, read.labels), fit_temperature(logits, read.labels).loss_after)
     if winner_of([Contestant.of_run(before.path, mean), both], goal) == 0:
         return None
     again = _shipped(winner, folder, found, scores, decision, value, rows.texts, quick, out)
@@ -187,16 +187,22 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, o
 
 
 def with_words_of_folds(
-    winner: Winner, folder: Path, weight: float, scores: Scores, quick: Callable[[Path], bool]
+    winner: Winner,
+    folder: Path,
+    weight: float,
+    scores: Scores,
+    decision: Decision | None,
+    value: float,
+    quick: Callable[[Path], bool],
 ) -> Winner | None:
     """What folds chose and was fitted on all rows, with words of this weight beside it; None where both are too slow.
 
-    scores
-        Of both, of the rows that folds held out.
+    scores, decision, value
+        Of both, of the rows that folds held out; the last is what the goal came to.
     """
     config, found = Run(folder / winner.run).config, words.WordClassifier.load(folder / _PLACE)
-    texts, value = load_data(config.data, ["train", "test"]).train.texts, scores.value(config.train.select.metric)
-    return _shipped(winner, folder, replace(found, weight=weight), scores, None, value, texts, quick)
+    texts = load_data(config.data, ["train", "test"]).train.texts
+    return _shipped(winner, folder, replace(found, weight=weight), scores, decision, value, texts, quick)
 
 
 def titled(design: str, folder: Path) -> str:
@@ -233,12 +239,6 @@ def _shipped(
         chosen_ci95=scores.accuracy_ci95,
         mean=value,
     )
-
-
-def _right(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Shape of each: (rows,) or (rows, classes); returns (rows,)"""
-    same = predicted == labels
-    return np.asarray(same.all(axis=1)) if labels.ndim == 2 else same
 
 
 def _weight(own: np.ndarray, said: np.ndarray, labels: np.ndarray) -> float:

@@ -65,17 +65,21 @@ def chosen_by_folds(
     helped = few_rows.with_words(standing, roles.train, folder) if request.left_s > end_s else None
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
-    whole = standing if plan is None or stopped else plan.on_all_rows(standing, request.left_s - end_s)
+    # A threshold holds for answers as sure as those it was fitted on: of a longer run they are surer.
+    may_be_longer = not stopped and standing.decision is None
+    whole = plan.on_all_rows(standing, request.left_s - end_s) if plan and may_be_longer else standing
     winner = few_rows.fit_on_all(whole, request.tree, folder, request.ends - end_s)
     if helped is not None and request.left_s > 0.5 * end_s:
         both, weight = helped
-        again = beside.with_words_of_folds(winner, folder, weight, both.scores, single.is_quick)
+        again = beside.with_words_of_folds(
+            winner, folder, weight, both.scores, both.decision, both.value, single.is_quick
+        )
         if again is not None:
             both.keep(Run(folder / again.run), roles.train)
             winner, standing, found = again, both, [*found, both]
     if plan is None:
         lines = rows_lines([config.model.name, *others], roles, standing.folds)
-    lines += folds_lines(found, standing, request.goal)
+    lines += folds_lines(found, standing)
     if whole.contender.steps != standing.contender.steps:
         taken, judged = whole.contender.steps, standing.contender.steps
         lines.append(f"all rows  {taken:,} steps, which the clock had left, where the folds had {judged:,}")

@@ -11,7 +11,6 @@ from rankwise.records import SearchRecord
 from rankwise.records.result import Refit
 from rankwise.records.search import TestLook
 from rankwise.scoring import looks
-from rankwise.scoring.goals import Goal
 from rankwise.search.by_folds import FoldsPlan
 from rankwise.search.clock import ClockPlan
 from rankwise.search.few_rows import Standing
@@ -49,15 +48,15 @@ def plan_lines(config: Config, roles: Any, plan: FoldsPlan, forecast: dict[str, 
     ]
 
 
-def folds_lines(found: Sequence[Standing], chosen: Standing, goal: Goal) -> list[str]:
+def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
     """What cross-validation said of each contender."""
-    value = {id(one): one.scores.value(goal.text) for one in found}
     lines = [
-        f"folds     {_by_goal(one.scores.accuracy, value[id(one)])} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
+        f"folds     {_by_goal(one.scores.accuracy, one.value)} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
         + (", chosen" if one is chosen else "")
         for one in found
     ]
-    if goal.better(value[id(chosen)]) < max(map(goal.better, value.values())):
+    better = chosen.goal.better
+    if better(chosen.value) < max(better(one.value) for one in found):
         lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
     return lines
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +27,18 @@ from rankwise.data import Roles
 from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS, splits
 from rankwise.data.rows import Rows
 from rankwise.errors import UserError
+from rankwise.models.layout import RECORD as ADAPTER
 from rankwise.planning import encoder_of
-from rankwise.records import Scores, Winner
-from rankwise.records.record import Tree
+from rankwise.records import AdapterRecord, Decision, Scores, Winner
+from rankwise.records.record import Tree, changing
 from rankwise.records.search import FoldsScore
 from rankwise.runs import card
 from rankwise.runs.folder import Run
-from rankwise.scoring import metrics, predictions
+from rankwise.scoring import judged as judging
+from rankwise.scoring import predictions
 from rankwise.scoring.calibration import fit_temperature
-from rankwise.scoring.goals import PLAIN, Goal
-from rankwise.scoring.paired import mcnemar
+from rankwise.scoring.goals import PLAIN, Goal, goal_of
+from rankwise.scoring.paired import best_group_by, mcnemar, rows_drawn_again
 from rankwise.search import bases, beside
 from rankwise.search.contenders import DIRECTIONS, NAMES, WITH_NAMES, Contender, contenders
 from rankwise.search.contest import CHANCE
@@ -45,6 +48,7 @@ from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.interrupt import requested
 from rankwise.training.job import train
 
+_ACCURACY = goal_of("accuracy")
 _FITTED_ON_ALL = "this run is fitted on all rows"
 FOLDER = "all-rows"
 """of the run that is shipped, inside the search's folder"""
@@ -76,6 +80,7 @@ class Standing:
     logits: Sequence[NDArray[np.float32]]
     names: Sequence[str]
     seconds: float
+    goal: Goal = _ACCURACY
 
     @property
     def folds(self) -> int:
@@ -83,43 +88,70 @@ class Standing:
         return len(self.logits)
 
     @cached_property
+    def _rows(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Logits and labels of all held-out rows together."""
+        return np.concatenate(self.logits), np.concatenate(self.labels)
+
+    @cached_property
+    def decision(self) -> Decision | None:
+        """How it decides for the goal, fitted on all held-out rows together."""
+        return self.goal.decision(*self._rows, self.names)
+
+    @cached_property
+    def _judged(self) -> tuple[Scores, NDArray[Any]]:
+        scores, predicted = judging.judge(self.decision, *self._rows, self.names)
+        scores.folds = self.folds
+        return scores, predicted
+
+    @property
     def scores(self) -> Scores:
         """Of all held-out rows together."""
-        found = metrics.evaluate(np.concatenate(self.logits), np.concatenate(self.labels), self.names)
-        found.folds = self.folds
-        return found
+        return self._judged[0]
+
+    @cached_property
+    def value(self) -> float:
+        """What the goal came to."""
+        return self.goal.value(self.scores, *self._rows, self.names)
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
-        """Whether each held-out row was answered rightly. Shape: (rows,)"""
-        return np.asarray(np.concatenate(self.logits).argmax(1) == np.concatenate(self.labels))
+        """Whether each held-out row was answered rightly, with every label of it. Shape: (rows,)"""
+        return judging.right(self._judged[1], self._rows[1])
 
     @cached_property
     def calibrated_loss(self) -> float:
         """The loss of all held-out rows under the temperature that suits them: what a contender knows, however confident."""
-        return fit_temperature(np.concatenate(self.logits), np.concatenate(self.labels)).loss_after
+        return fit_temperature(*self._rows).loss_after
 
     def over(self, folds: int) -> Standing:
         """What the first folds say."""
         return replace(self, held_out=self.held_out[:folds], labels=self.labels[:folds], logits=self.logits[:folds])
 
+    def redrawn(self, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the goal comes to, the higher the better, of rows that count so often. Shape: (draws, rows) -> (draws,)"""
+        return self.goal.redrawn(self._rows[1], self._judged[1], self.names, drawn)
+
     def keep(self, run: Run, rows: Rows) -> None:
-        """Write it down as the validation of a run on all rows: what is calibrated, compared and reported by rows held out.
+        """Write it down as the validation of a run on all rows, and how that decides: what is calibrated, compared and reported
+        by rows held out.
 
         rows
             Those that folds were made of.
         """
         held = rows.take(np.concatenate(self.held_out))
-        predictions.write_logits(run.path, "validation", self.names, held, np.concatenate(self.logits))
+        said = f"; {self.decision.note}" if self.decision is not None and self.decision.note else ""
+        predictions.write_logits(run.path, "validation", self.names, held, *self._rows[:1], self._judged[1])
         with run.changing() as result:
-            result.metrics.validation = self.scores
+            result.metrics.validation, result.decision = self.scores, self.decision
             result.notes = [note for note in result.notes if _FITTED_ON_ALL not in note]
             low, high = self.scores.accuracy_ci95
             result.notes.append(
                 f"accuracy {self.scores.accuracy:.4f} (95% {low:.4f} to {high:.4f}) by {self.folds} folds on {len(held)} rows; "
-                f"{_FITTED_ON_ALL}, so none is left to choose by"
+                f"{_FITTED_ON_ALL}, so none is left to choose by{said}"
             )
         if run.adapter.is_dir():
+            with changing(run.adapter / ADAPTER, AdapterRecord) as adapter:
+                adapter.decision = self.decision
             card.write(run)
 
     def record(self) -> FoldsScore:
@@ -134,21 +166,23 @@ class Standing:
             accuracy_ci95=scores.accuracy_ci95,
             loss=scores.loss,
             macro_f1=scores.macro_f1,
+            value=None if self.goal.text == "accuracy" else self.value,
         )
 
 
 def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
-    """Whether folds say more than the rows held out, and nothing else needs those."""
+    """Whether folds say more than the rows held out, whatever the clock, and nothing else needs those. Of several labels a text
+    there are no pairs, and what is left to train takes the steps that the clock has to be asked for (`by_folds`).
+    """
     assert roles.train is not None
     assert roles.validation is not None
     few = len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
-    return few and can_be_folded(config, fixed)
+    return few and not config.data.multi_label and can_be_folded(config, fixed)
 
 
 def can_be_folded(config: Config, fixed: set[str]) -> bool:
-    """Whether nothing needs rows that are held out: the user has not named them, and no threshold is fitted on them."""
-    named = config.data.validation is not None or bool(fixed & _NEED_VALIDATION)
-    return not (named or config.data.multi_label or config.train.select.metric not in PLAIN)
+    """Whether nothing needs rows that are held out, which the user has named."""
+    return config.data.validation is None and not fixed & _NEED_VALIDATION
 
 
 def judged(
@@ -249,9 +283,20 @@ def choose(found: Sequence[Standing], goal: Goal) -> Standing:
     error of the difference displaced the likeliest wrongly in two of ten draws of eight rows a class (LOG.md).
     """
     first = found[0]
-    best = max(found, key=lambda one: (goal.better(one.scores.value(goal.text)), -one.scores.loss))
-    gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
-    return best if gained > lost and mcnemar(gained, lost) < CHANCE else first
+    best = max(found, key=lambda one: (goal.better(one.value), -one.scores.loss))
+    return best if best is not first and _told_apart(best, first) else first
+
+
+def _told_apart(best: Standing, first: Standing) -> bool:
+    """Whether its rows say that the best is better than the first, by more than chance: of rows right by an exact test, of a goal that
+    counts them otherwise by its spread where they are drawn again."""
+    if best.goal.text in PLAIN:
+        gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
+        return bool(gained > lost and mcnemar(gained, lost) < CHANCE)
+    drawn = rows_drawn_again(len(best.right))
+    values = [best.goal.better(one.value) for one in (best, first)]
+    redrawn = [one.redrawn(drawn) for one in (best, first)]
+    return best_group_by(values, redrawn, best=0) == [0]
 
 
 def with_words(standing: Standing, rows: Rows, folder: Path) -> tuple[Standing, float] | None:
@@ -285,10 +330,10 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
         started = time.time()
         classifier = fit_words(config, rows, roles.label_names)
         assert classifier is not None  # as it was in every fold
-        write_words(classifier, config, roles, path, started)
+        write_words(replace(classifier, decision=standing.decision), config, roles, path, started)
         run = Run(path)
     else:
-        own = _configured(tree, design, len(rows))
+        own = _configured(tree, design, rows.labels)
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
         fit = partial(train, own, out=path, console=Console(quiet=True), load_data=load_data)
         try:
@@ -307,7 +352,7 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
         peak=scores.accuracy,
         chosen=scores.accuracy,
         final=scores.accuracy,
-        mean=scores.value(run.config.train.select.metric),
+        mean=standing.value,
         chosen_ci95=scores.accuracy_ci95,
         loss=scores.loss,
         seeds=1,
@@ -345,11 +390,11 @@ def _judged(
     if len(pieces) < min(fewest, len(parts)):
         return None
     held_out, seconds = [out for _, out in parts[: len(pieces)]], time.time() - started
-    labels = [rows.labels[out] for out in held_out]
+    labels, goal = [rows.labels[out] for out in held_out], goal_of(configuration.from_dict(tree).train.select.metric)
     if not contender.lengths:
-        return Standing(contender, held_out, labels, [piece[0] for piece in pieces], names, seconds)
+        return Standing(contender, held_out, labels, [piece[0] for piece in pieces], names, seconds, goal)
     of_lengths = [  # of those that every fold came to
-        Standing(contender.of_length(steps), held_out, labels, logits, names, seconds)
+        Standing(contender.of_length(steps), held_out, labels, logits, names, seconds, goal)
         for steps, *logits in zip(contender.lengths, *pieces, strict=False)
     ]
     return min(of_lengths, key=lambda one: one.calibrated_loss)
@@ -364,7 +409,7 @@ def _answers(
         classifier = fit_words(configuration.from_dict(tree), kept, names)
         return [] if classifier is None else [classifier.logits(out.texts)]
     try:
-        config = configuration.from_dict(_configured(tree, contender.design, len(kept)))
+        config = configuration.from_dict(_configured(tree, contender.design, kept.labels))
         return logits_of_held_out(config, kept, out, names, after=contender.lengths[:-1], deadline=deadline)
     except KeyboardInterrupt:
         if not requested():
@@ -374,7 +419,10 @@ def _answers(
         return []
 
 
-def _configured(tree: Tree, design: Keys, rows: int) -> Tree:
+def _configured(tree: Tree, design: Keys, labels: NDArray[Any]) -> Tree:
+    """The configuration of a design. Shape of labels: (rows,), or (rows, classes) where each class is a regression of its own,
+    of which the loss is the mean.
+    """
     own = configuration.to_dict(configuration.from_dict(tree))
     own["train"] |= {"steps": own["train"]["steps"] or 1, "epochs": None}
     if "adapter.method" in design:
@@ -383,5 +431,5 @@ def _configured(tree: Tree, design: Keys, rows: int) -> Tree:
         configuration.set_key(own, key, value)
     if own["head"]["penalty"] == "auto":  # features of deviation 1 are as long as the root of their number
         width = encoder_of(configuration.from_dict(own).model).pooled_width
-        own["head"]["penalty"] = width * _ROWS_OF_C_1 / rows
+        own["head"]["penalty"] = width * _ROWS_OF_C_1 / labels.size
     return own

@@ -221,17 +221,9 @@ def _group(metric: str, trials: Sequence[Trial], kept: Mapping[int, Predictions]
     """Which of the trials the winner is not told apart from, by the score that the search is judged by."""
     if metric == "accuracy":
         return paired.best_group(np.stack([kept[t.number].correct for t in trials]), best=winner)
-    drawn = _rows_drawn_again(len(kept[trials[0].number].labels))
+    drawn = paired.rows_drawn_again(len(kept[trials[0].number].labels))
     both = [_score(metric, kept[t.number], drawn) for t in trials]
     return paired.best_group_by([value for value, _ in both], [redrawn for _, redrawn in both], best=winner)
-
-
-_DRAWS = 500
-
-
-def _rows_drawn_again(rows: int) -> np.ndarray:
-    """How often every row is drawn, in every draw. Shape: (draws, rows)"""
-    return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=_DRAWS).astype(np.float32)
 
 
 def _score(metric: str, kept: Predictions, drawn: np.ndarray) -> tuple[float, np.ndarray]:
