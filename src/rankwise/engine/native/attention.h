@@ -145,7 +145,7 @@ inline void attend(const Heads& h, const Place& p, const HeadMemory& m, long hea
             }
             const float top = largest(most);
             for (long j = 0; j < width; j += LANES) {
-                const Vector kept = first(p.length - seen.from - j, exponential(load(row + j) - top), Vector{});
+                const Vector kept = first(p.length - seen.from - j, exponential_in<Number>(load(row + j) - top), Vector{});
                 store(row + j, kept);
                 total = total + kept;
             }
@@ -176,7 +176,7 @@ inline void slopes_of(const Heads& h, const Place& p, const HeadMemory& m, long 
         Vector total{};
         for (long j = 0; j < width; j += LANES) {
             const long key = seen.from + j;
-            const Vector chance = first(p.length - key, exponential(biased(h, p, row + j, start + i, key) - norm), Vector{});
+            const Vector chance = first(p.length - key, exponential_in<Number>(biased(h, p, row + j, start + i, key) - norm), Vector{});
             store(dropped + key, mask(chance, key));
             const Vector s = mask(load(slope + j), key);
             store(row + j, chance);

@@ -70,7 +70,7 @@ inline void embedded(const float* words, const float* positions, const int64_t* 
     });
 }
 
-// out, low = LayerNorm(residual + dropout(update)); kept for the backward pass: unit, the sum with its mean taken off and
+// out, low = LayerNorm(residual + dropout(update)); for the backward pass, or null: unit, the sum with its mean taken off and
 // divided by its deviation, and one over that deviation.
 inline void add_norm(const Number* update, const float* residual, const Mask& mask, const Affine& norm, long rows, long columns,
                      float* out, Number* low, Number* unit, float* inverse) {
@@ -79,9 +79,9 @@ inline void add_norm(const Number* update, const float* residual, const Mask& ma
         const long start = row * columns;
         for (long j = 0; j < columns; j += LANES) store(total + j, load(residual + start + j) + masked(load(update + start + j), j));
         const Moments moments(total, columns, norm.epsilon);
-        inverse[row] = moments.inverse;
+        if (inverse) inverse[row] = moments.inverse;
         write_norm(total, moments, norm.weight, norm.bias, MaskRow(Mask{}, 0), columns, out + start, low ? low + start : nullptr,
-                   unit + start);
+                   unit ? unit + start : nullptr);
     });
 }
 
@@ -122,7 +122,7 @@ inline void gelu(const Number* x, long rows, long columns, Number* y, Number* sl
     for_every_row(rows, columns, [&](long row, float*) {
         for (long i = row * columns; i < (row + 1) * columns; i += LANES) {
             Vector along;
-            store(y + i, gelu_of(load(x + i), along));
+            store(y + i, gelu_of<Number>(load(x + i), slope ? &along : nullptr));
             if (slope) store(slope + i, along);
         }
     });

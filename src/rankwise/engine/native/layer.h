@@ -360,8 +360,7 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
         if (firsts && !asks) take_firsts(batch, static_cast<const Number*>(all), hidden, static_cast<Number*>(context));
     }
     Buffer<Number> update(rows * hidden);
-    Result<Number> unit(kept.unit, rows * hidden), ffn_unit(kept.ffn_unit, rows * hidden), between_low(kept.low, rows * hidden);
-    Result<float> inverse(kept.inverse, rows), ffn_inverse(kept.ffn_inverse, rows);
+    Result<Number> between_low(kept.low, rows * hidden);
     Buffer<float> own(WIDE ? 0 : rows * hidden);
     float* between = own;  // the norms' residual stream
     if (WIDE) between = reinterpret_cast<float*>(static_cast<Number*>(between_low));
@@ -370,11 +369,11 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
         add_norm(update, before, mask, norm.affine(), rows, hidden, to, to_low, as_unit, as_inverse);
     };
     forward(layer.attention_output, owners, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
-    normed(layer.attention_norm, firsts ? residual : x, masks.attention_norm, between, WIDE ? nullptr : static_cast<Number*>(between_low), unit, inverse);
+    normed(layer.attention_norm, firsts ? residual : x, masks.attention_norm, between, WIDE ? nullptr : static_cast<Number*>(between_low), kept.unit, kept.inverse);
     Result<Number> activated(kept.activated, rows * inner);
     forward(layer.ffn_in, owners, kept.ffn_in, masks.ffn_in, between_low, rows, nullptr, activated, kept.slope);
     forward(layer.ffn_out, owners, kept.ffn_out, masks.ffn_out, activated, rows, update, nullptr, nullptr);
-    normed(layer.ffn_norm, between, masks.ffn_norm, out, out_low, ffn_unit, ffn_inverse);
+    normed(layer.ffn_norm, between, masks.ffn_norm, out, out_low, kept.ffn_unit, kept.ffn_inverse);
 }
 
 // From the gradients of out and out_low, either of which may be null, those of all that trains, and of x and low unless

@@ -49,10 +49,7 @@ inline void gated(const Number* joint, const Mask& mask, long rows, long columns
     for_every_row(rows, 0, [&](long row, float*) {
         const MaskRow masked(mask, row);
         const Number *a = joint + 2 * row * columns, *b = a + columns;
-        for (long j = 0; j < columns; j += LANES) {
-            Vector slope;
-            store(y + row * columns + j, masked(gelu_of(load(a + j), slope) * load(b + j), j));
-        }
+        for (long j = 0; j < columns; j += LANES) store(y + row * columns + j, masked(gelu_of<Number>(load(a + j), nullptr) * load(b + j), j));
     });
 }
 
@@ -64,7 +61,7 @@ inline void gated_backward(const Number* grad, const Number* joint, const Mask& 
         Number* to = below + 2 * row * columns;
         for (long j = 0; j < columns; j += LANES) {
             Vector slope;
-            const Vector above = masked(load(grad + row * columns + j), j), value = gelu_of(load(a + j), slope);
+            const Vector above = masked(load(grad + row * columns + j), j), value = gelu_of<Number>(load(a + j), &slope);
             store(to + j, above * slope * load(b + j));
             store(to + columns + j, above * value);
         }

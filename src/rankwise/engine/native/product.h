@@ -129,7 +129,7 @@ inline void write_block(const Product& p, const Block& b, const float* sums, con
                 x[half] = gain ? rounded(fma(rounded(x[half]), load(gain + at), shift)) : x[half] + shift;
             }
             if (p.activated) {
-                for (int half = 0; half < 2; ++half) x[half] = gelu_of(x[half], slope[half]);
+                for (int half = 0; half < 2; ++half) x[half] = gelu_of<Number>(x[half], p.slope ? &slope[half] : nullptr);
                 stream(p.activated + place, x[0], x[1]);
                 if (p.slope) stream(p.slope + place, slope[0], slope[1]);
                 continue;

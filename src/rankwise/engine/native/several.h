@@ -156,7 +156,7 @@ inline void add_norm_of_several(const Norm& norm, const Owners& owners, const Nu
         const long row = owners.starts[i], place = row * columns;
         const Affine affine{norm.weight, bias ? bias : norm.bias, norm.epsilon};
         add_norm(update + place, residual + place, Mask{}, affine, owners.starts[stop] - row, columns, out + place,
-                 low ? low + place : nullptr, unit + place, inverse + row);
+                 low ? low + place : nullptr, unit ? unit + place : nullptr, inverse ? inverse + row : nullptr);
     }
 }
 
