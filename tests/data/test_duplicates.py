@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rankwise.data import duplicates
+from rankwise.data.report import Report
 
 WORDS = [f"word{i}" for i in range(3000)]
 
@@ -103,3 +104,26 @@ def test_a_template_repeated_ten_thousand_times_takes_no_quadratic_time():
 def test_empty_roles_are_no_trouble():
     assert [o.exact for o in duplicates.audit({"train": role(["a b c"]), "test": role([])})] == [0, 0]
     assert [o.exact for o in duplicates.audit({"train": role([]), "test": role(["a b c"])})] == [0, 0]
+
+
+def test_vowels_that_are_marks_belong_to_words():
+    """As fragments between them two Hindi words would be alike."""
+    (between,) = [
+        one
+        for one in duplicates.audit({"train": role(["की कु के"]), "test": role(["का कि कू"])})
+        if one.roles[0] != one.roles[1]
+    ]
+    assert between.exact == 0
+
+
+def test_repeats_that_flatter_or_contradict_are_told_where_data_are():
+    def lines(train, test, labels):
+        found = duplicates.audit({"train": role(train, labels), "test": role(test)})
+        return Report({}, [], duplicates=found).lines()
+
+    apart = texts_of(40, seed=3)
+    assert lines(apart, texts_of(9, seed=4), [0] * 40) == []
+    assert "1 of 41 rows of train repeat an earlier one (1 exactly, 0 nearly; 1 with another label)" in "".join(
+        lines([*apart, apart[0]], texts_of(9, seed=4), [0] * 40 + [1])
+    )
+    assert "1 of 1 rows of test repeat one of train" in "".join(lines(apart, [apart[2]], [0] * 40))

@@ -14,6 +14,7 @@ import numpy as np
 
 from rankwise import files
 from rankwise.baselines.timed import Clock
+from rankwise.data.scripts import WORD
 from rankwise.errors import UserError
 from rankwise.records import read, write
 from rankwise.records.result import Decision
@@ -40,15 +41,9 @@ _OF_CHOICE = 0.5
 """of the clock, for choosing; the rest is for all rows"""
 _LEAST_SHARE = 0.25
 """of the rows, below which richer n-grams are not tried: a quarter of the rows says less whatever is counted"""
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Thai, Lao, Burmese, Khmer, kana and Han, which put no spaces between words: a letter is a token, and pairs are what Lucene's
-CJKAnalyzer counts; a run of them is a sentence that hardly ever comes again"""
-_PICTURES = "\u2600-\u27bf\U0001f000-\U0001faff"
+_PICTURES = "[\u2600-\u27bf\U0001f000-\U0001faff]"
 """emoji, a token each"""
-_MARKS = "\u0300-\u036f\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
-"""accents, and the vowels of Arabic and Indic scripts, which regular expressions take for no part of a word"""
-_LETTERS = rf"[^\W{_UNSPACED}]"
-TOKEN = rf"[{_UNSPACED}{_PICTURES}]|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*"
+TOKEN = f"{_PICTURES}|{WORD}"
 """what is counted as a word"""
 _PLAINEST = "single words"
 _KINDS: dict[str, dict[str, Any]] = {

@@ -21,18 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankwise.data.scripts import WORD
+
 NEAR = 0.7
 """Jaccard similarity of three-word shingles from which two texts count as nearly the same."""
 
-VERSION = 1
+VERSION = 2
 """of what is counted: raised with every change to it, so that stored counts are of this code"""
 
 _BANDS, _ROWS_PER_BAND = 16, 4
 _SHINGLE = 3
 _CHUNK_TEXTS = 8192
 _EXAMPLES = 3
-# Chinese and Japanese write no spaces: there each character is a word.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+_WORD = re.compile(WORD)
 
 Role = tuple[Sequence[str], Sequence[Any], NDArray[Any]]
 """Texts, ids and labels of a role."""

@@ -60,7 +60,15 @@ class Report:
 
     def lines(self) -> list[str]:
         """How each source was read, and what to know of it."""
-        return [*(f"read      {line}" for line in self.sources), *(f"note      {note}" for note in self.notes)]
+        repeats = [
+            one.sentence()
+            for one in self.duplicates
+            if one.conflicts or (one.roles[1] == "test" and one.exact + one.near)
+        ]
+        return [
+            *(f"read      {line}" for line in self.sources),
+            *(f"note      {note}" for note in [*self.notes, *repeats]),
+        ]
 
     def render(self) -> RenderableType:
         """Tables for the terminal."""
