@@ -13,7 +13,11 @@ EXAMPLE = "rankwise auto mine.csv --max-params 1M --max-minutes 15 --out searche
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="CSV, TSV, JSONL, Parquet, a folder of class folders, a Hub name")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="a table (CSV, TSV, JSONL, Parquet, xlsx; also in gz or zip), a folder of class folders, a Hub name",
+    )
     parser.add_argument("words", nargs="*", metavar="key=value", help="what shall not be chosen: data.test=FILE, ...")
     parser.add_argument("--max-params", default="1M", metavar="N", help="trainable parameters allowed (default: 1M)")
     parser.add_argument("--max-minutes", type=float, default=15.0, metavar="M", help="minutes allowed (default: 15)")
