@@ -78,7 +78,7 @@ def emulated(wheel: Path, folder: Path) -> None:
         kernels = [name for name in archive.namelist() if name.endswith(".so")]
         archive.extractall(folder, members=kernels)
     environment = {**os.environ, "RANKWISE_TEST_KERNELS": str((folder / kernels[0]).parent)}
-    test = [sys.executable, "-m", "pytest", "-q", "tests/engine/test_units.py", "-k", "arm"]
+    test = [sys.executable, "-m", "pytest", "-q", "--exhaustive", "tests/engine/test_units.py", "-k", "arm"]
     subprocess.run(test, cwd=ROOT, env=environment, check=True)
 
 
