@@ -451,3 +451,20 @@ def test_of_several_labels_heads_and_words_answer_for_the_same_folds(tiny_model,
         for one, labels in ((tree, np.zeros((60, 3))), (single, np.zeros(60)))
     ]
     assert widths[1] == pytest.approx(3 * widths[0])
+
+
+def test_words_that_take_away_surprise_and_right_answers_do_not_stand_beside(monkeypatch):
+    """Of 30 rows they once cost fourteen points of test rows."""
+    one = standing("first", [1] * 30 + [0] * 10)
+    one.logits[0][30:, 1] = 6.0
+    said = np.zeros((40, 2), dtype=np.float32)
+    said[:6, 1], said[30:, 0] = 1.2, 2.5
+    monkeypatch.setattr(beside, "of_folds", lambda *_: [said])
+    monkeypatch.setattr(beside, "titled", lambda title, _: title)
+    own, labels = one.logits[0], one.labels[0]
+    weight = beside.weight_that_helps(own, said, labels)
+    assert weight is not None
+    assert ((own + weight * said).argmax(1) == labels).sum() < 30
+    assert few_rows.with_words(one, None, None) is None
+    said[:6, 1] = 0.0
+    assert few_rows.with_words(one, None, None) is not None

@@ -300,7 +300,8 @@ def _told_apart(best: Standing, first: Standing) -> bool:
 
 
 def with_words(standing: Standing, rows: Rows, folder: Path) -> tuple[Standing, float] | None:
-    """What folds say of it with TF-IDF beside it, and the weight of that; None where that does not help."""
+    """What folds say of it with TF-IDF beside it, and the weight of that; None where that does not help: where rows are less surprising
+    and fewer of them right, words are sure of what they have learnt by heart."""
     if standing.contender.design is None:
         return None
     said = beside.of_folds(rows, standing.held_out, folder)
@@ -310,7 +311,8 @@ def with_words(standing: Standing, rows: Rows, folder: Path) -> tuple[Standing, 
         return None
     logits = [(own + weight * words).astype(np.float32) for own, words in zip(standing.logits, said, strict=True)]
     contender = replace(standing.contender, title=beside.titled(standing.contender.title, folder))
-    return replace(standing, contender=contender, logits=logits), weight
+    both = replace(standing, contender=contender, logits=logits)
+    return None if standing.goal.better(both.value) < standing.goal.better(standing.value) else (both, weight)
 
 
 def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
