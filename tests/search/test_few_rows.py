@@ -202,6 +202,25 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     assert found[0].contender.title.startswith("contrastive") is (seconds < 100)
 
 
+def test_what_is_solved_at_once_leaves_time_for_the_likeliest(tiny_model, news, monkeypatch):
+    clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
+
+    def answers(contender, tree, kept, out, names, deadline):
+        started, clock.now = clock.now, clock.now + 5.0
+        if deadline is not None and clock.now > deadline:
+            clock.now = max(started, deadline)
+            return []
+        return [np.zeros((len(out), len(names)), dtype=np.float32)] * max(1, len(contender.lengths))
+
+    monkeypatch.setattr(few_rows, "_answers", answers)
+    monkeypatch.setattr(few_rows, "time", clock)
+    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
+    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, 150.0, 150.0)
+    assert found[0].contender.title.startswith("contrastive")
+    assert {one.folds for one in found} == {2}
+
+
 def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypatch):
     clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
 

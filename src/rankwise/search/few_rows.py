@@ -54,6 +54,8 @@ FOLDER = "all-rows"
 """of the run that is shipped, inside the search's folder"""
 _CHOOSING = 0.6
 """of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
+_OF_THE_QUICK = 0.3
+"""of that, for more folds of what is solved at once than the fewest: on a crowded machine it left the likeliest no time"""
 _OF_THE_FIRST = 0.95
 """of that, for the likeliest: more folds of it say more than another slow contender, which has what is left"""
 _FEWEST_FOLDS = 2
@@ -204,7 +206,9 @@ def judged(
         `contenders`'s.
     """
     competing = contenders(configuration.from_dict(tree), fixed, len(rows), names, others)
-    return compared(competing, tree, rows, names, ends - (1 - _CHOOSING) * clock_s)
+    until = ends - (1 - _CHOOSING) * clock_s
+    quick_until = time.time() + _OF_THE_QUICK * (until - time.time())
+    return compared(competing, tree, rows, names, until, quick_until=quick_until)
 
 
 def compared(
@@ -215,6 +219,7 @@ def compared(
     until: float,
     folds: int = FOLDS,
     fewest: int = _FEWEST_FOLDS,
+    quick_until: float = math.inf,
 ) -> list[Standing]:
     """The standing of each of those that compete, the likeliest first, by the same folds.
 
@@ -222,6 +227,8 @@ def compared(
         `time.time()` at which the last fold has to be over.
     folds, fewest
         Of FOLDS, that choose at most and at least.
+    quick_until
+        When what is solved at once has to be over, but for its fewest folds.
     """
     parts = splits(rows.labels, FOLDS, configuration.from_dict(tree).data.split_seed)[:folds]
     likeliest, *rest = competing
@@ -240,7 +247,8 @@ def compared(
         if not needed and left < _forecast_s(contender, standings.get(likeliest.title), tree):
             continue
         share = _OF_THE_FIRST if contender is likeliest else 1.0
-        standing = _judged(contender, tree, rows, names, parts, time.time() + share * left, fewest)
+        ends = min(until, quick_until) if contender.is_quick else time.time() + share * left
+        standing = _judged(contender, tree, rows, names, parts, ends, fewest)
         if standing is None:
             continue
         if contender is likeliest:
