@@ -118,8 +118,15 @@ def test_words_that_auto_has_are_the_floor_that_its_runs_stand_beside(news, tmp_
     """Of 200,000 rows fitting them again took the clock's last minute."""
     tree, _ = base_tree(str(news["train"]), [f"data.test={news['test']}"], "1M")
     roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
-    own = floors.of_words(tree, roles, tmp_path / "floors" / "words")
-    monkeypatch.setattr(tfidf, "_fitted", lambda *_: pytest.fail("fitted again"))
-    told = tfidf.scores(roles.train, {"validation": roles.validation, "test": roles.test}, roles.label_names)
+    scored = {"validation": roles.validation, "test": roles.test}
+    with monkeypatch.context() as patched, tfidf.known_floors():
+        own = floors.of_words(tree, roles, tmp_path / "floors" / "words")
+        patched.setattr(tfidf, "_fitted", lambda *_: pytest.fail("fitted again"))
+        told = tfidf.scores(roles.train, scored, roles.label_names)
     assert told["validation"].accuracy == own.scores.accuracy
     assert told["test"].examples == len(roles.test)
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    fitted: list[int] = []
+    monkeypatch.setattr(tfidf, "_fitted", lambda *_: fitted.append(1))
+    tfidf.scores(roles.train, scored, roles.label_names)
+    assert fitted  # a run after the search has a floor of its own

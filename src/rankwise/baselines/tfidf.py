@@ -7,7 +7,9 @@ search computes them once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ METHOD = "TF-IDF and logistic regression"
 _VERSION = 2  # of the recipe below; a change of it needs another, or old scores are read from the cache
 _WORDS = 50_000
 _ITERATIONS = 200
-_known: dict[str, Scores] = {}
-"""of TF-IDF that this process has fitted otherwise, by rows"""
+_known: ContextVar[dict[str, Scores] | None] = ContextVar("known floors", default=None)
+"""of TF-IDF that a search has fitted otherwise, by rows; None outside of one, so that no run's floor depends on what ran before it"""
 
 
 def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Scores]:
@@ -42,15 +44,28 @@ def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence
     return known if len(known) == len(scored) else _compute(train, scored, label_names)
 
 
+@contextmanager
+def known_floors() -> Iterator[None]:
+    """Within it `know` is heeded."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def know(
     train: data.Rows,
     scored: dict[str, data.Rows],
     logits_of: Callable[[Sequence[str]], np.ndarray],
     label_names: Sequence[str],
 ) -> None:
-    """Let this process take TF-IDF that has been fitted on these rows already for the floor, as `auto` has one of its own."""
+    """Let runs within `known_floors` take TF-IDF that has been fitted on these rows already for the floor, as `auto` has its own."""
+    known = _known.get()
+    if known is None:
+        return
     for rows in scored.values():
-        _known[_key(train, rows)] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
+        known[_key(train, rows)] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
 
 
 def _cache_file(train: data.Rows, rows: data.Rows) -> Path:
@@ -68,9 +83,9 @@ def _key(train: data.Rows, rows: data.Rows) -> str:
 
 
 def _read(train: data.Rows, rows: data.Rows) -> Scores | None:
-    known = _known.get(_key(train, rows))
-    if known is not None:
-        return known
+    shared = _known.get()
+    if shared is not None and (found := shared.get(_key(train, rows))) is not None:
+        return found
     try:
         path = _cache_file(train, rows)
         kept = records.read(path, Scores)

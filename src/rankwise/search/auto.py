@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from rankwise import records
+from rankwise.baselines.tfidf import known_floors
 from rankwise.data import labels
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine.settings import own_settings
@@ -83,7 +84,7 @@ def auto(
     """
     started, console = started or time.time(), console or Console(stderr=True)
     folder = folder_of(data, out)
-    with stop_requests() as stop:
+    with stop_requests() as stop, known_floors():
         if resume and (folder / COPY).is_file():
             return resumed(folder, console, started).to_dict()
         if resume and not folder.is_dir():
