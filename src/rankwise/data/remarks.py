@@ -43,7 +43,9 @@ def of_roles(
     if "validation" in rows:
         choice = _of_choice(len(rows["validation"]), balance["validation"], classes)
         if choice and "train" in rows and not named_validation and len(rows["train"]) < FEW_ROWS:
-            choice = [f"{choice[0]}; data.folds={FOLDS} scores every row instead, by {FOLDS} runs"]
+            choice = [
+                f"{choice[0]}; with `rankwise train` data.folds={FOLDS} scores every row instead, by {FOLDS} runs"
+            ]
         notes += choice
     if train is not None and named_test and "test" in rows:
         absent = [n for n, a, b in zip(classes, train, balance["test"], strict=True) if a and not b]
