@@ -71,6 +71,22 @@ def test_every_script_has_words(pools, between):
     assert (found.logits(texts[150:]).argmax(1) == labels[150:]).mean() > 0.9
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u078b\u07a8\u0788\u07ac\u0780\u07a8",
+        "\u0f56\u0f7c\u0f51",
+        "e\u0301te\u0301",
+        "\ud55c\uad6d\uc5b4",
+    ],
+    ids=["Hebrew", "Persian", "Thaana", "Tibetan", "accents", "Korean"],
+)
+def test_marks_and_joiners_are_inside_of_words(word):
+    assert re.findall(words.TOKEN, f"{word}, {word}") == [word, word]
+
+
 def test_words_that_were_saved_before_are_read_as_they_were(tmp_path):
     texts, labels = ["两个词 一" if label else "别的话 二" for label in np.arange(40) % 2], np.arange(40) % 2
     words.fit(texts, labels, ["a", "b"]).save(tmp_path / "words")

@@ -127,3 +127,6 @@ def test_names_that_are_put_together_of_half_as_many_are_several_labels():
     assert labels.put_together(names) == ["a", "b", "c"]
     for one_each in (["a,b", "b", "a,c"], ["Books, Music", "Books, Film"], ["Sci/Tech", "C#"], ["a", "b"]):
         assert labels.put_together(one_each) == []
+    fields = [f"{city}, {state}" for city in ("Boston", "Paris", "Rome", "Lima") for state in ("MA", "FR", "IT", "PE")]
+    assert labels.put_together(fields) == []
+    assert labels.put_together([*fields, "Boston"]) == ["Boston", "FR", "IT", "Lima", "MA", "PE", "Paris", "Rome"]

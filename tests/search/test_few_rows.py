@@ -174,16 +174,13 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert (out / "search.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 7), (25, 3, 6), (100, 5, 5)])
-def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
-    tiny_model, news, monkeypatch, seconds, folds, count
-):
-    """seconds: what a fold takes that trains; what is solved takes one"""
+def judged_where_folds_take(tiny_model, news, monkeypatch, clock_s, *, quick_s, slow_s):
+    """Standings, the clock and the titles that were begun, where a fold of what is solved, and of what trains, takes so many seconds."""
     clock, begun = SimpleNamespace(now=0.0, time=lambda: clock.now), set()
 
     def answers(contender, tree, kept, out, names, deadline):
         begun.add(contender.title)
-        started, clock.now = clock.now, clock.now + (1 if contender.is_quick else seconds)
+        started, clock.now = clock.now, clock.now + (quick_s if contender.is_quick else slow_s)
         if deadline is not None and clock.now > deadline:
             clock.now = max(started, deadline)
             return []
@@ -193,7 +190,15 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     monkeypatch.setattr(few_rows, "time", clock)
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, 200.0, 200.0)
+    return few_rows.judged(tree, fixed, roles.train, roles.label_names, clock_s, clock_s), clock, begun
+
+
+@pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 7), (25, 3, 6), (100, 5, 5)])
+def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
+    tiny_model, news, monkeypatch, seconds, folds, count
+):
+    """seconds: what a fold takes that trains; what is solved takes one"""
+    found, clock, begun = judged_where_folds_take(tiny_model, news, monkeypatch, 200.0, quick_s=1, slow_s=seconds)
     assert clock.now <= 0.6 * 200
     assert len({one.scores.examples for one in found}) == 1
     assert ({one.folds for one in found}, len(found)) == ({folds}, count)
@@ -203,36 +208,13 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
 
 
 def test_what_is_solved_at_once_leaves_time_for_the_likeliest(tiny_model, news, monkeypatch):
-    clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
-
-    def answers(contender, tree, kept, out, names, deadline):
-        started, clock.now = clock.now, clock.now + 5.0
-        if deadline is not None and clock.now > deadline:
-            clock.now = max(started, deadline)
-            return []
-        return [np.zeros((len(out), len(names)), dtype=np.float32)] * max(1, len(contender.lengths))
-
-    monkeypatch.setattr(few_rows, "_answers", answers)
-    monkeypatch.setattr(few_rows, "time", clock)
-    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
-    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    found = few_rows.judged(tree, fixed, roles.train, roles.label_names, 150.0, 150.0)
+    found, _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 150.0, quick_s=5, slow_s=5)
     assert found[0].contender.title.startswith("contrastive")
     assert {one.folds for one in found} == {2}
 
 
 def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypatch):
-    clock = SimpleNamespace(now=0.0, time=lambda: clock.now)
-
-    def answers(contender, tree, kept, out, names, deadline):
-        clock.now += 500.0
-        return [np.zeros((len(out), len(names)), dtype=np.float32)]
-
-    monkeypatch.setattr(few_rows, "_answers", answers)
-    monkeypatch.setattr(few_rows, "time", clock)
-    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
-    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    (only,) = few_rows.judged(tree, fixed, roles.train, roles.label_names, 60.0, 60.0)
+    (only,), _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 60.0, quick_s=500, slow_s=500)
     assert (only.contender.is_quick, only.folds) == (True, 2)
 
 

@@ -24,7 +24,7 @@ from rankwise.records import Scores
 from rankwise.scoring import metrics
 
 METHOD = "TF-IDF and logistic regression"
-_VERSION = 2  # of the recipe below; a change of it needs another, or old scores are read from the cache
+_VERSION = 3  # of the recipe below; a change of it needs another, or old scores are read from the cache
 _WORDS = 50_000
 _ITERATIONS = 200
 _known: ContextVar[dict[str, Scores] | None] = ContextVar("known floors", default=None)

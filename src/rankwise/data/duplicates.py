@@ -26,7 +26,7 @@ from rankwise.data.scripts import WORD
 NEAR = 0.7
 """Jaccard similarity of three-word shingles from which two texts count as nearly the same."""
 
-VERSION = 2
+VERSION = 3
 """of what is counted: raised with every change to it, so that stored counts are of this code"""
 
 _BANDS, _ROWS_PER_BAND = 16, 4

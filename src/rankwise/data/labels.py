@@ -191,11 +191,15 @@ def may_be_several(names: Iterable[str]) -> str | None:
 
 def put_together(names: Iterable[str]) -> list[str]:
     """What class names are surely put together of: a mark splits them into names of which there are at most half as many; empty
-    where none does."""
+    where none does, and where each has its place ("Boston, MA"): such a name has fields, and is one class.
+    """
     texts = set(names)
     mark = _mark_between(texts)
-    parts = {part.strip() for text in texts for part in text.split(mark)} - {""} if mark else set()
-    return sorted(parts) if 2 * len(parts) <= len(texts) else []
+    split = [[part.strip() for part in text.split(mark)] for text in texts] if mark else []
+    parts = {part for each in split for part in each} - {""}
+    places = {(place, part) for each in split for place, part in enumerate(each) if part}
+    has_fields = len({len(each) for each in split}) == 1 and len(places) == len(parts)
+    return [] if has_fields or 2 * len(parts) > len(texts) else sorted(parts)
 
 
 def _mark_between(texts: set[str]) -> str | None:
