@@ -296,6 +296,26 @@ def test_no_text_is_told_more_of_a_class_than_there_is_of_it(counts, expected):
     )
 
 
+def asked_of(train, model, *words):
+    """The request of `auto` with a minute."""
+    words, out = [f"model.name={model}", *words], train.parent / "out"
+    return request_of(str(train), words, None, "1M", 1.0, "accuracy", out, Console(quiet=True), 0.0, StopRequest())
+
+
+@pytest.mark.parametrize("said", [[], ["data.multi_label=false"]])
+def test_lists_of_labels_are_several_labels(tiny_model, tmp_path, said):
+    lines = [{"text": text, "labels": [["a", "b"], ["c"]][n % 2]} for n, (text, _) in enumerate(sentences(140, seed=5))]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    request = asked_of(tmp_path / "train.jsonl", tiny_model, *said)
+    if said:
+        with pytest.raises(UserError, match="lists of labels need data.multi_label"):
+            _read(request)
+        return
+    roles = _read(request)
+    assert (roles.label_names, roles.train.labels.ndim) == (["a", "b", "c"], 2)
+    assert any("cells hold lists of labels" in line for line in roles.report.lines())
+
+
 @pytest.mark.parametrize("said", [[], ["data.multi_label=false"]])
 def test_classes_put_together_of_few_names_are_read_as_several_labels(tiny_model, tmp_path, said):
     """Also where test rows put together what train does not."""
@@ -303,10 +323,7 @@ def test_classes_put_together_of_few_names_are_read_as_several_labels(tiny_model
     for role, cells in (("train", ["a|b", "b|c", "a|c", "a", "b", "c", "b|a"]), ("test", ["a|b|c", "c|b"])):
         lines = [f'"{text}",{cells[n % len(cells)]}\n' for n, (text, _) in enumerate(texts)]
         (tmp_path / f"{role}.csv").write_text("text,label\n" + "".join(lines))
-    words = [f"model.name={tiny_model}", f"data.test={tmp_path / 'test.csv'}", *said]
-    request = request_of(
-        str(tmp_path / "train.csv"), words, None, "1M", 1.0, "accuracy", tmp_path / "out", Console(quiet=True), 0.0, StopRequest()
-    )  # fmt: skip
+    request = asked_of(tmp_path / "train.csv", tiny_model, f"data.test={tmp_path / 'test.csv'}", *said)
     if said:
         with pytest.raises(UserError, match="unseen in training"):
             _read(request)

@@ -43,6 +43,10 @@ Numbers = Mapping[str, str]
 """What the numbers of a declared order stand for, by the number as text."""
 
 
+class ListOfLabels(ValueError):
+    """A cell that holds several labels where one was expected."""
+
+
 def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
     """The class name in a cell; None when the cell is empty.
 
@@ -69,7 +73,8 @@ def name_of(cell: Any, numbers: Numbers | None = None) -> str | None:
         inside = cell if isinstance(cell, (list, tuple)) else ()
         has_parts = is_one or isinstance(cell, dict) or any(isinstance(item, (dict, list)) for item in inside)
         several = "it marks parts of a text" if has_parts else "lists of labels need data.multi_label: true"
-        raise ValueError(f"holds the label {repr(cell)[:60]}, expected a number or a name; {several}")
+        kind = ListOfLabels if inside and not has_parts else ValueError
+        raise kind(f"holds the label {repr(cell)[:60]}, expected a number or a name; {several}")
     if not name or numbers is None or name in numbers.values():
         return name or None
     if name in numbers:

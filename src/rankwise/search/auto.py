@@ -152,10 +152,14 @@ def _read(request: Request) -> Any:
 
 
 def _several_labels(request: Request) -> str | None:
-    """Let a text carry several labels where the classes of its column are put together of a few; the note that says so."""
+    """Let a text carry several labels where cells are lists of them, or the classes of their column are put together of a few;
+    the note that says so."""
     try:
         names = load_data(request.config.data, _ROLES).label_names
-    except UserError:  # also of test rows that put together what train does not
+    except UserError as error:  # also of test rows that put together what train does not
+        if isinstance(error.__cause__, labels.ListOfLabels):
+            request.tree["data"]["multi_label"] = True
+            return "cells hold lists of labels, so a text is read as carrying several"
         names = load_data(request.config.data, ["train"]).label_names
     parts = labels.put_together(names)
     if not parts:
