@@ -8,7 +8,10 @@ import pytest
 import rankwise
 from rankwise.cli import main
 from rankwise.runs.folder import Run
-from rankwise.search import by_folds, explained, few_rows
+from rankwise.search.folds import comparison, lines
+from rankwise.search.folds import plan as planning
+from rankwise.search.folds.contenders import of_more_rows
+from rankwise.search.folds.standing import Standing
 from rankwise.search.speed import Speed
 from support import sentences, write_csv
 
@@ -20,7 +23,7 @@ def planned(rows, step_s, minutes=3, batch=16, steps=None):
     held = rows // 10
     roles = SimpleNamespace(train=range(rows - held), validation=range(held), test=None, label_names=list("abcd"))
     speed = Speed(step_s=step_s, score_s=step_s / 50, setup_s=0.5)
-    return by_folds.planned(config, roles, speed, 60 * minutes - 10, 60 * minutes)
+    return planning.planned(config, roles, speed, 60 * minutes - 10, 60 * minutes)
 
 
 def test_the_clock_decides_between_folds_and_rows_held_out():
@@ -40,8 +43,8 @@ def test_the_clock_decides_between_folds_and_rows_held_out():
 
 def test_what_folds_leave_of_the_clock_goes_to_the_run_on_all_rows():
     plan = planned(1_000, 0.08)
-    contender = by_folds.contenders(set(), plan.steps)[0]
-    chosen = few_rows.Standing(contender, [], [], [[], []], [], 2 * plan.run_s)
+    contender = of_more_rows(set(), plan.steps)[0]
+    chosen = Standing(contender, [], [], [[], []], [], 2 * plan.run_s)
     longer = plan.on_all_rows(chosen, 1.2 * plan.run_s).contender
     assert longer.steps == pytest.approx(0.9 * 1.2 * plan.steps, abs=1)
     most = plan.on_all_rows(chosen, 100 * plan.run_s).contender
@@ -49,7 +52,7 @@ def test_what_folds_leave_of_the_clock_goes_to_the_run_on_all_rows():
     assert most.design["train.learning_rate"] < contender.design["train.learning_rate"]
     assert plan.on_all_rows(chosen, plan.run_s) is chosen
     assert planned(1_000, 0.04, steps=50).on_all_rows(chosen, 1e4) is chosen
-    solved = few_rows.Standing(by_folds.contenders(set(), 9)[1], [], [], [[]], [], 1.0)
+    solved = Standing(of_more_rows(set(), 9)[1], [], [], [[]], [], 1.0)
     assert plan.on_all_rows(solved, 1e4) is solved
 
 
@@ -60,7 +63,7 @@ def test_steps_that_the_user_fixed_are_those_of_every_run():
 
 @pytest.mark.slow
 def test_no_row_is_held_out_where_the_clock_has_time(tiny_model, tmp_path, capsys, monkeypatch):
-    for module in (by_folds, few_rows, explained):
+    for module in (planning, comparison, lines):
         monkeypatch.setattr(module, "FOLDS", 2)
     train, test = write_csv(tmp_path / "m.csv", sentences(520, 0)), write_csv(tmp_path / "test.csv", sentences(60, 1))
     out = tmp_path / "a"

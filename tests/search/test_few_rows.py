@@ -18,9 +18,12 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
-from rankwise.search import beside, by_folds, few_rows
-from rankwise.search.contenders import Contender
-from rankwise.search.few_rows import Standing, choose
+from rankwise.search import beside
+from rankwise.search.folds import comparison, plan
+from rankwise.search.folds.choice import choose, with_words
+from rankwise.search.folds.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows
+from rankwise.search.folds.standing import Standing
+from rankwise.search.folds.winner import FOLDER, fit_on_all
 from rankwise.search.request import base_tree as _base
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import stop_requests
@@ -45,20 +48,20 @@ def test_the_likeliest_is_kept_unless_another_is_better_by_more_than_chance():
 
 def test_what_the_user_fixed_is_no_contender_twice(tiny_model):
     config = rankwise.config.load({"model": {"name": str(tiny_model)}})
-    titles = [one.title for one in few_rows.contenders(config, set(), 32)]
+    titles = [one.title for one in contenders(config, set(), 32)]
     assert titles[0].startswith("contrastive")
     assert any(title.startswith("TF-IDF") for title in titles)
     assert len(titles) == 6
-    fewer = few_rows.contenders(config, {"head.pooling"}, 32)
+    fewer = contenders(config, {"head.pooling"}, 32)
     assert len(fewer) == 5, "the poolings of frozen features are one"
 
 
 def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatch, news):
     """The length that knows most at any confidence, of those that every fold came to."""
     config = rankwise.config.load({"model": {"name": str(tiny_model)}})
-    contender = few_rows.contenders(config, set(), 40)[0]
+    contender = contenders(config, set(), 40)[0]
     assert contender.lengths == (16, 24, 32, 48, 72)
-    assert few_rows.contenders(config, set(), 400)[0].lengths == (16, 24, 32, 48, 72, 108)
+    assert contenders(config, set(), 400)[0].lengths == (16, 24, 32, 48, 72, 108)
     roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
     parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
     folds = iter([4, 3])
@@ -69,8 +72,8 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
         loud, timid = np.where(np.arange(len(out))[:, None] % 4, right, wrong), right + 0.9 * wrong
         return [10 * loud, 0.1 * timid, 5 * loud, 50 * right][: next(folds)]
 
-    monkeypatch.setattr(few_rows, "_answers", answers)
-    judged = few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
+    monkeypatch.setattr(comparison, "_answers", answers)
+    judged = comparison._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
     assert judged.contender.steps == 24
     assert judged.record().steps == 24
     assert judged.scores.accuracy == 1.0
@@ -85,61 +88,61 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
     judged_with = []
 
     def answers(contender, tree, kept, out, names, deadline):
-        judged_with.append(few_rows._configured(tree, contender.design, np.zeros(64)) if contender.design else None)
+        judged_with.append(configured(tree, contender.design, np.zeros(64)) if contender.design else None)
         return [np.eye(len(names), dtype=np.float32)[out.labels]] * max(len(contender.lengths), 1)
 
-    monkeypatch.setattr(few_rows, "_answers", answers)
+    monkeypatch.setattr(comparison, "_answers", answers)
     names = [str(name) for name in range(rows.labels.max() + 1)]
-    found = few_rows.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
+    found = comparison.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
     titles = [one.contender.title for one in found]
     assert titles[0] == "contrastive steps, then logistic regression"
     assert f"contrastive steps, then logistic regression, on {larger}" in titles
     (of_larger,) = {own["head"]["penalty"] for own in judged_with if own and own["model"]["name"] == str(larger)}
     config = rankwise.config.load({"model": {"name": str(larger)}})
     assert of_larger == rankwise.planning.encoder_of(config.model).pooled_width
-    monkeypatch.setattr(few_rows.bases, "times_as_slow", lambda *_: 1e9)
-    found = few_rows.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
+    monkeypatch.setattr(comparison.bases, "times_as_slow", lambda *_: 1e9)
+    found = comparison.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
     assert [one.contender.title for one in found] == [title for title in titles if str(larger) not in title]
 
 
 def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
     config = rankwise.config.load({"model": {"name": str(tiny_model)}, "train": {"steps": 5}})
-    contender = few_rows.contenders(config, {"train.steps"}, 40)[0]
+    contender = contenders(config, {"train.steps"}, 40)[0]
     assert contender.lengths == (5,)
     assert contender.design["train.warmup_steps"] < 5
     tree = _base("mine.csv", [f"model.name={tiny_model}", "train.steps=5"], "20k")[0]
-    assert few_rows._configured(tree, contender.design, np.zeros(40))["train"]["steps"] == 5
+    assert configured(tree, contender.design, np.zeros(40))["train"]["steps"] == 5
 
 
 def test_contrastive_steps_are_larger_where_the_budget_leaves_a_lower_rank():
     rates = []
     for budget in ("1M", "10M", "1000M"):
         tree, _ = _base("x.csv", ["model.name=roberta-base"], budget)
-        likeliest = few_rows.contenders(rankwise.config.from_dict(tree), set(), 256, ["ham", "spam"])[0]
+        likeliest = contenders(rankwise.config.from_dict(tree), set(), 256, ["ham", "spam"])[0]
         rates.append(likeliest.design["train.learning_rate"])
     few, more, most = rates
     assert 6e-4 >= few > 3e-4 > more > most == 1.5e-4
 
 
-def test_many_classes_of_a_few_rows_are_few_rows(news):
+def test_many_classes_of_a_comparison_are_comparison(news):
     tree, fixed = _base(str(news["train"]), [], "20k")
     config = rankwise.config.from_dict(tree)
 
     def roles(rows, classes):
         return SimpleNamespace(train=range(rows), validation=[], label_names=[str(name) for name in range(classes)])
 
-    assert few_rows.are_few(roles(616, 77), config, fixed)
-    assert not few_rows.are_few(roles(616, 6), config, fixed)
-    assert not few_rows.are_few(roles(10_003, 77), config, fixed)
+    assert plan.are_few(roles(616, 77), config, fixed)
+    assert not plan.are_few(roles(616, 6), config, fixed)
+    assert not plan.are_few(roles(10_003, 77), config, fixed)
 
 
 def test_heads_of_fewer_rows_are_held_back_more(tiny_model):
     tree, _ = _base("mine.csv", [f"model.name={tiny_model}"], "20k")
-    penalties = [few_rows._configured(tree, {}, np.zeros(rows))["head"]["penalty"] for rows in (32, 64, 256)]
+    penalties = [configured(tree, {}, np.zeros(rows))["head"]["penalty"] for rows in (32, 64, 256)]
     width = rankwise.planning.encoder_of(rankwise.config.from_dict(tree).model).pooled_width
     assert penalties == [2 * width, width, width / 4]
     tree["head"]["penalty"] = 7.0
-    assert few_rows._configured(tree, {}, np.zeros(32))["head"]["penalty"] == 7.0
+    assert configured(tree, {}, np.zeros(32))["head"]["penalty"] == 7.0
 
 
 @pytest.mark.slow
@@ -153,14 +156,14 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert len(folds) == 7
     assert all(one["examples"] == 30 for one in folds.values())
     winner = record["winner"]
-    assert winner["run"] == few_rows.FOLDER
+    assert winner["run"] == FOLDER
     assert winner["chosen"] == folds[winner["point"]["design"]]["accuracy"]
     assert winner["test"]["accuracy"] > 0.8
     assert winner["test"]["looks"] == 1
     assert winner["trainable"] <= 20_000
     assert "5 of 5 folds choose" in shown
     assert "by folds, of 30 rows" in shown
-    run = json.loads((out / few_rows.FOLDER / "result.json").read_text())
+    run = json.loads((out / FOLDER / "result.json").read_text())
     assert run["data"]["train"]["rows"] == 30
     assert (run["metrics"]["validation"]["folds"], run["metrics"]["validation"]["examples"]) == (5, 30)
     assert any("by 5 folds on 30 rows" in note for note in run["notes"])
@@ -186,11 +189,11 @@ def judged_where_folds_take(tiny_model, news, monkeypatch, clock_s, *, quick_s, 
             return []
         return [np.zeros((len(out), len(names)), dtype=np.float32)] * max(1, len(contender.lengths))
 
-    monkeypatch.setattr(few_rows, "_answers", answers)
-    monkeypatch.setattr(few_rows, "time", clock)
+    monkeypatch.setattr(comparison, "_answers", answers)
+    monkeypatch.setattr(comparison, "time", clock)
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    return few_rows.judged(tree, fixed, roles.train, roles.label_names, clock_s, clock_s), clock, begun
+    return comparison.judged(tree, fixed, roles.train, roles.label_names, clock_s, clock_s), clock, begun
 
 
 @pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 7), (25, 3, 6), (100, 5, 5)])
@@ -227,25 +230,24 @@ def test_rows_that_the_user_set_apart_choose_whatever_their_number(news, word, f
     tree, fixed = _base(str(news["train"]), words, "20k", "accuracy")
     config = rankwise.config.from_dict(tree)
     roles = load_data(config.data, ["train", "validation", "test"])
-    assert few_rows.are_few(roles, config, fixed) is few
+    assert plan.are_few(roles, config, fixed) is few
 
 
 def test_names_that_are_words_are_texts_where_frozen_features_know_more_by_them(tiny_model):
     config = rankwise.config.load({"model": {"name": str(tiny_model)}})
     titles = {
-        words: [one.title for one in few_rows.contenders(config, set(), 32, words)]
-        for words in (("ham", "spam"), ("0", "1"))
+        words: [one.title for one in contenders(config, set(), 32, words)] for words in (("ham", "spam"), ("0", "1"))
     }
-    assert few_rows.WITH_NAMES in titles["ham", "spam"]
-    assert few_rows.WITH_NAMES not in titles["0", "1"]
-    likeliest = few_rows.contenders(config, set(), 32)[0]
+    assert WITH_NAMES in titles["ham", "spam"]
+    assert WITH_NAMES not in titles["0", "1"]
+    likeliest = contenders(config, set(), 32)[0]
     plain, better, worse = (standing(str(hits), [1] * hits + [0] * (32 - hits)) for hits in (24, 28, 20))
-    found = {few_rows.DIRECTIONS: plain, few_rows.WITH_NAMES: better}
-    with_names = few_rows._with_names_that_help(likeliest, found)
+    found = {DIRECTIONS: plain, WITH_NAMES: better}
+    with_names = comparison._with_names_that_help(likeliest, found)
     assert with_names.design == {**likeliest.design, "data.name_texts": True}
     assert with_names.lengths == likeliest.lengths
-    assert few_rows._with_names_that_help(likeliest, {**found, few_rows.WITH_NAMES: worse}) is likeliest
-    assert few_rows._with_names_that_help(likeliest, {few_rows.DIRECTIONS: plain}) is likeliest
+    assert comparison._with_names_that_help(likeliest, {**found, WITH_NAMES: worse}) is likeliest
+    assert comparison._with_names_that_help(likeliest, {DIRECTIONS: plain}) is likeliest
 
 
 def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch):
@@ -257,9 +259,9 @@ def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch)
         asked.append((contender.lengths, contender.steps))
         return [np.zeros((len(out), len(names)), dtype=np.float32)] * 2
 
-    monkeypatch.setattr(few_rows, "_answers", answers)
+    monkeypatch.setattr(comparison, "_answers", answers)
     contender = Contender("pairs", {"train.steps": 32}, (16, 24, 32))
-    few_rows._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
+    comparison._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
     assert asked == [((16, 24, 32), 32), ((16, 24), 24)]
 
 
@@ -268,7 +270,7 @@ def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, 
     tree = _base(str(rows), [f"model.name={tiny_model}"], "20k")[0]
     config = rankwise.config.from_dict(tree)
     roles = load_data(config.data, ["train"])
-    contender = few_rows.contenders(config, set(), len(roles.train))[0]
+    contender = contenders(config, set(), len(roles.train))[0]
     answers = np.eye(len(roles.label_names), dtype=np.float32)[roles.train.labels]
     everyone = np.arange(len(answers))
     judged = Standing(contender, [everyone], [roles.train.labels], [answers], roles.label_names, 1.0)
@@ -281,7 +283,7 @@ def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, 
 
     monkeypatch.setattr(Loop, "_train_step", taken)
     with stop_requests() as stop:
-        winner = few_rows.fit_on_all(judged, tree, tmp_path / "search", time.time() + 600)
+        winner = fit_on_all(judged, tree, tmp_path / "search", time.time() + 600)
         assert stop.requested
     run = Run(tmp_path / "search" / winner.run)
     assert run.record.status == "stopped_early"
@@ -314,10 +316,10 @@ def with_words_there(tiny_model, tmp_path):
 def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(with_words_there):
     tree, rows, names, folder = with_words_there
     alone = weak(rows, names)
-    both, weight = few_rows.with_words(alone, rows, folder)
+    both, weight = with_words(alone, rows, folder)
     assert both.calibrated_loss < alone.calibrated_loss
     assert both.folds == 2
-    winner = few_rows.fit_on_all(alone, tree, folder, float("inf"))
+    winner = fit_on_all(alone, tree, folder, float("inf"))
     found = beside.with_words_of_folds(winner, folder, weight, both.scores, None, both.value, lambda path: True)
     words = WordClassifier.load(Run(folder / found.run).adapter / "words")
     texts = rows.texts[:20]
@@ -338,9 +340,9 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
 def test_words_that_say_nothing_of_other_rows_do_not_stand_beside(with_words_there):
     _, rows, names, folder = with_words_there
     chance = replace(rows, labels=np.random.default_rng(1).permutation(rows.labels))
-    assert few_rows.with_words(weak(chance, names), chance, folder) is None
+    assert with_words(weak(chance, names), chance, folder) is None
     by_words = replace(weak(rows, names), contender=Contender("TF-IDF", None))
-    assert few_rows.with_words(by_words, rows, folder) is None
+    assert with_words(by_words, rows, folder) is None
 
 
 def test_of_a_dozen_rows_some_weight_always_looks_better():
@@ -359,7 +361,7 @@ def test_what_takes_least_answers_on_a_machine_that_has_slowed_down(tiny_model, 
     """Choosing should have ended before the first contender."""
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    (only,) = few_rows.judged(tree, fixed, roles.train, roles.label_names, time.time() - 30, 60)
+    (only,) = comparison.judged(tree, fixed, roles.train, roles.label_names, time.time() - 30, 60)
     assert only.contender.title == "TF-IDF and logistic regression"
     assert only.folds == 2
 
@@ -373,14 +375,14 @@ def test_a_threshold_is_fitted_on_what_folds_say_and_stands_in_what_is_shipped(t
     config = rankwise.config.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
     rows, names = roles.train, roles.label_names
-    assert few_rows.are_few(replace_roles(rows, names), config, fixed)
+    assert plan.are_few(replace_roles(rows, names), config, fixed)
     alone = replace(weak(rows, names, folds=5), goal=goal_of(GOAL))
     logits, labels = np.concatenate(alone.logits), np.concatenate(alone.labels)
     assert alone.decision == goal_of(GOAL).decision(logits, labels, names)
     beside.of_all_rows(tree, rows, names, tmp_path, float("inf"))
-    both, weight = few_rows.with_words(alone, rows, tmp_path)
+    both, weight = with_words(alone, rows, tmp_path)
     for chosen in (alone, replace(alone, contender=Contender("TF-IDF", None))):
-        winner = few_rows.fit_on_all(chosen, tree, tmp_path, float("inf"))
+        winner = fit_on_all(chosen, tree, tmp_path, float("inf"))
         assert winner.mean == alone.value
         answering(tmp_path / winner.run, chosen)
         if chosen is alone:
@@ -436,19 +438,19 @@ def test_of_several_labels_heads_and_words_answer_for_the_same_folds(tiny_model,
     tree, fixed = _base(str(write_csv(tmp_path / "several.csv", texts)), words, "20k")
     config = rankwise.config.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
-    assert few_rows.can_be_folded(config, fixed)
-    assert not few_rows.are_few(replace_roles(roles.train, roles.label_names), config, fixed)
-    quick = [one for one in by_folds.contenders(fixed, 6) if one.is_quick]
-    found = few_rows.compared(quick, tree, roles.train, roles.label_names, float("inf"), folds=2)
+    assert plan.can_be_folded(config, fixed)
+    assert not plan.are_few(replace_roles(roles.train, roles.label_names), config, fixed)
+    quick = [one for one in of_more_rows(fixed, 6) if one.is_quick]
+    found = comparison.compared(quick, tree, roles.train, roles.label_names, float("inf"), folds=2)
     assert len(found) == 3
     assert all(one.right.shape == (24,) and one.scores.subset_accuracy == one.right.mean() for one in found)
     assert min(one.calibrated_loss for one in found) < np.log(2)
-    winner = few_rows.fit_on_all(found[0], tree, tmp_path, float("inf"))
+    winner = fit_on_all(found[0], tree, tmp_path, float("inf"))
     assert Run(tmp_path / winner.run).record.decision == found[0].decision
     assert len(rankwise.load(tmp_path / winner.run).predict(roles.train.texts[:3])) == 3
     single = _base(str(tmp_path / "several.csv"), words[:1], "20k")[0]
     widths = [
-        few_rows._configured(one, {}, labels)["head"]["penalty"]
+        configured(one, {}, labels)["head"]["penalty"]
         for one, labels in ((tree, np.zeros((60, 3))), (single, np.zeros(60)))
     ]
     assert widths[1] == pytest.approx(3 * widths[0])
@@ -466,6 +468,6 @@ def test_words_that_take_away_surprise_and_right_answers_do_not_stand_beside(mon
     weight = beside.weight_that_helps(own, said, labels)
     assert weight is not None
     assert ((own + weight * said).argmax(1) == labels).sum() < 30
-    assert few_rows.with_words(one, None, None) is None
+    assert with_words(one, None, None) is None
     said[:6, 1] = 0.0
-    assert few_rows.with_words(one, None, None) is not None
+    assert with_words(one, None, None) is not None

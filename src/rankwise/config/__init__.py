@@ -5,7 +5,7 @@ resolved beside every result, where it runs again as it is.
 """
 
 from rankwise.config.checking import from_dict, readable
-from rankwise.config.keys import Keys, apply_overrides, choices, every_key, set_key, suited
+from rankwise.config.keys import Keys, apply_overrides, choices, every_key, set_key, suited, with_keys
 from rankwise.config.reading import ConfigLike, config_hash, load, to_dict, to_yaml, tree_of
 from rankwise.config.tree import (
     SCOPE_WORDS,
@@ -70,5 +70,6 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "tree_of",
+    "with_keys",
     "write_yaml",
 ]

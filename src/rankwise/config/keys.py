@@ -30,6 +30,14 @@ def set_key(tree: Tree, dotted: str, value: Any) -> None:
     tree[last] = value
 
 
+def with_keys(tree: Mapping[str, Any], keys: Keys) -> Tree:
+    """A copy of the tree with values put at dotted keys."""
+    result: Tree = msgspec.to_builtins(tree, enc_hook=plain)
+    for key, value in keys.items():
+        set_key(result, key, value)
+    return result
+
+
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> Tree:
     """A copy of the tree with `dotted.key=value` words applied; values are YAML.
 

@@ -23,13 +23,14 @@ from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import Tree
-from rankwise.search import bases, by_folds, few_rows
+from rankwise.search import bases
 from rankwise.search.chosen_by_folds import END_S, chosen_by_folds
 from rankwise.search.chosen_by_trials import chosen_by_trials
 from rankwise.search.clock import choosing_rows
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD
 from rankwise.search.floors import of_words
+from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of
 from rankwise.search.resumed import resumed
 from rankwise.search.single_text import SingleText, single_text
@@ -118,7 +119,7 @@ def _answered(request: Request) -> SearchRecord:
     except BudgetError as error:
         return _words_alone(request, roles, single, error)
     config, fixed, classes = request.config, request.fixed, len(roles.label_names)
-    if few_rows.are_few(roles, config, fixed):
+    if folds.are_few(roles, config, fixed):
         return chosen_by_folds(request, single, request.bases[1:])
     base, base_lines = bases.chosen(
         request.tree,
@@ -129,8 +130,8 @@ def _answered(request: Request) -> SearchRecord:
         lambda config: lambda steps: len(designs_for(config, fixed, classes, steps)),
     )
     request.settle(base.config)
-    if few_rows.can_be_folded(base.config, fixed):
-        plan = by_folds.planned(base.config, roles, base.speed, request.left_s, request.clock_s)
+    if folds.can_be_folded(base.config, fixed):
+        plan = folds.planned(base.config, roles, base.speed, request.left_s, request.clock_s)
         if plan is not None:
             return chosen_by_folds(request, single, [], plan, base_lines)
     return chosen_by_trials(request, base, base_lines, roles, single)

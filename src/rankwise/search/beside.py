@@ -20,6 +20,7 @@ import numpy as np
 from rankwise import config as configuration
 from rankwise import files
 from rankwise.baselines import words
+from rankwise.config import Keys
 from rankwise.data import Rows
 from rankwise.inference.predictor import load
 from rankwise.models.layout import RECORD
@@ -91,12 +92,12 @@ def _shared(tree: Tree, found: words.WordClassifier, rows: Rows, until: float, f
         return None
     files.make_writable_folder(folder / FLOORS)
     found.save(folder / _PLACE)
-    left: Tree = msgspec.to_builtins(tree)
+    left: Keys = {}
     if most is not None:
-        configuration.set_key(left, "budget.max_trainable", most - found.trainable)
+        left["budget.max_trainable"] = most - found.trainable
     if limit is not None:
-        configuration.set_key(left, "budget.max_mb", (limit - found.shipped_bytes) / 1e6)
-    return left
+        left["budget.max_mb"] = (limit - found.shipped_bytes) / 1e6
+    return configuration.with_keys(tree, left)
 
 
 def put_away(folder: Path) -> None:

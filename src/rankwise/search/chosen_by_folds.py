@@ -11,11 +11,15 @@ from rankwise.machine import description
 from rankwise.machine.crowding import crowding
 from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
-from rankwise.search import beside, by_folds, few_rows
-from rankwise.search.by_folds import FoldsPlan
+from rankwise.search import beside
 from rankwise.search.designs import has_room
-from rankwise.search.explained import folds_lines, plan_lines, rows_lines
-from rankwise.search.few_rows import Standing
+from rankwise.search.folds.choice import choose, with_words
+from rankwise.search.folds.comparison import compared, judged
+from rankwise.search.folds.contenders import of_more_rows
+from rankwise.search.folds.lines import folds_lines, plan_lines, rows_lines
+from rankwise.search.folds.plan import FoldsPlan
+from rankwise.search.folds.standing import Standing
+from rankwise.search.folds.winner import fit_on_all
 from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
 from rankwise.search.trial import load_data
@@ -61,14 +65,14 @@ def chosen_by_folds(
         raise KeyboardInterrupt
     if not found:
         raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
-    standing = few_rows.choose(found, request.goal)
-    helped = few_rows.with_words(standing, roles.train, folder) if request.left_s > end_s else None
+    standing = choose(found, request.goal)
+    helped = with_words(standing, roles.train, folder) if request.left_s > end_s else None
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
     stopped, stop.requested = stop.requested, False
     # A threshold holds for answers as sure as those it was fitted on: of a longer run they are surer.
     may_be_longer = not stopped and standing.decision is None
     whole = plan.on_all_rows(standing, request.left_s - end_s) if plan and may_be_longer else standing
-    winner = few_rows.fit_on_all(whole, request.tree, folder, request.ends - end_s)
+    winner = fit_on_all(whole, request.tree, folder, request.ends - end_s)
     if helped is not None and request.left_s > 0.5 * end_s:
         both, weight = helped
         again = beside.with_words_of_folds(
@@ -104,7 +108,7 @@ def _judged(
     """What folds say of every contender, and the seconds kept for what comes after the run on all rows."""
     tree, fixed, train, names = request.tree, request.fixed, roles.train, roles.label_names
     if plan is None:
-        found = few_rows.judged(tree, fixed, train, names, request.ends, request.clock_s, others)
+        found = judged(tree, fixed, train, names, request.ends, request.clock_s, others)
         return found, max(min(END_S * crowding(), _MOST_END * request.clock_s), _END_SHARE * request.clock_s)
-    competing, until = by_folds.contenders(fixed, plan.steps), plan.until(request.ends)
-    return few_rows.compared(competing, tree, train, names, until, plan.folds, fewest=1), plan.reserve_s
+    competing, until = of_more_rows(fixed, plan.steps), plan.until(request.ends)
+    return compared(competing, tree, train, names, until, plan.folds, fewest=1), plan.reserve_s

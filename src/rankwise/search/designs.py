@@ -73,10 +73,8 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
     kept: dict[str, Keys] = {}
     for proposal in proposals:
         design = {key: value for key, value in proposal.items() if key not in fixed}
-        tree = configuration.to_dict(config)
-        for key, value in design.items():
-            configuration.set_key(tree, key, value)
         try:
+            tree = configuration.with_keys(configuration.to_dict(config), design)
             planned = planning.plan(configuration.from_dict(tree), labels)
             planning.require_fit(planned)
         except UserError:

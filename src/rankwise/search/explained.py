@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankwise.config import Config, Keys
-from rankwise.data.folds import FOLDS
 from rankwise.records import SearchRecord
 from rankwise.records.result import Refit
 from rankwise.records.search import TestLook
 from rankwise.scoring import looks
-from rankwise.search.by_folds import FoldsPlan
 from rankwise.search.clock import ClockPlan
-from rankwise.search.few_rows import Standing
 from rankwise.search.floors import Floor
 from rankwise.search.speed import Speed
 
@@ -27,44 +24,6 @@ def data_lines(config: Config, roles: Any) -> list[str]:
         f"{len(roles.label_names)} classes",
         f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
     ]
-
-
-def rows_lines(bases: Sequence[str], roles: Any, folds: int) -> list[str]:
-    """What there is to learn from where no rows are held out to choose by, and what may learn."""
-    return [
-        f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {folds} of {FOLDS} folds choose",
-        f"model     {bases[0]}" + "".join(f"; {other} where the clock has its folds too" for other in bases[1:]),
-    ]
-
-
-def plan_lines(config: Config, roles: Any, plan: FoldsPlan, forecast: dict[str, float]) -> list[str]:
-    """What there is to learn from where the clock has the time for folds, and what is planned."""
-    return [
-        f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: none held out, since the clock has time for folds",
-        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
-        f"plan      about {plan.folds} of {FOLDS} folds choose, then all rows are fitted: runs of {plan.steps:,} steps ({plan.epochs:.1f} "
-        f"epochs), {plan.run_s:.0f} s each, {plan.reserve_s:.0f} s kept for the end; about {forecast['minutes']:.1f} minutes in all, and "
-        f"{forecast['peak_mb']:,.0f} MB of memory",
-    ]
-
-
-def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
-    """What cross-validation said of each contender."""
-    lines = [
-        f"folds     {_by_goal(one.scores.accuracy, one.value)} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
-        + (", chosen" if one is chosen else "")
-        for one in found
-    ]
-    better = chosen.goal.better
-    if better(chosen.value) < max(better(one.value) for one in found):
-        lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
-    return lines
-
-
-def _of_lengths(one: Standing) -> str:
-    """Which of the lengths that were tried is meant, where there were several."""
-    lengths = one.contender.lengths
-    return f" ({one.contender.steps} of {lengths[0]} to {lengths[-1]} steps)" if len(lengths) > 1 else ""
 
 
 def facts(
@@ -89,10 +48,10 @@ def floor_line(solved: Sequence[Floor]) -> str:
     """What was solved at once, with its share of validation rows right."""
     if not solved:
         return "none: the budget has no room for one"
-    return "; ".join(f"{_by_goal(one.scores.accuracy, one.value)} {one.title}, {one.seconds:.0f} s" for one in solved)
+    return "; ".join(f"{by_goal(one.scores.accuracy, one.value)} {one.title}, {one.seconds:.0f} s" for one in solved)
 
 
-def _by_goal(accuracy: float, value: float | None) -> str:
+def by_goal(accuracy: float, value: float | None) -> str:
     """The accuracy, and what the goal came to where that is another figure."""
     return f"{accuracy:.4f}" if value is None or value == accuracy else f"{accuracy:.4f} ({value:.4f} by the goal)"
 
@@ -130,7 +89,7 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     if others:
         value = None if record.metric == "accuracy" else others[0].mean
         next_best = (
-            f"; the next best design had {_by_goal(others[0].chosen or 0.0, value)} after {others[0].steps:,} steps"
+            f"; the next best design had {by_goal(others[0].chosen or 0.0, value)} after {others[0].steps:,} steps"
         )
     rows = [row.steps for row in record.table if row.trial == winner.trial]
     reached = winner.steps if winner.steps is not None else rows[0] if rows else steps

@@ -55,10 +55,8 @@ class SingleText:
         planned = planning.plan(msgspec.structs.replace(config, budget=budget), len(roles.label_names))
         planning.require_fit(planned)
         fitting, _ = latency.within(planned, self.rows, roles.label_names, tokenizer_of(config.model))
-        free: Tree = msgspec.to_builtins(tree)
-        configuration.set_key(free, "budget.max_ms", None)
-        configuration.set_key(free, "data.max_length", fitting.config.data.max_length)
-        return free
+        free = {"budget.max_ms": None, "data.max_length": fitting.config.data.max_length}
+        return configuration.with_keys(tree, free)
 
     def quick_enough(self, solved: Sequence[Floor], folder: Path) -> list[Floor]:
         """The floors that keep the limit."""

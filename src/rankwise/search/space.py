@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from rankwise import config as configuration
 from rankwise.config import Keys
 from rankwise.errors import UserError, nearest
@@ -139,11 +137,8 @@ class Space:
 
     def tree(self, point: Mapping[str, Scalar]) -> Tree:
         """The configuration tree of a point: the base with the point's keys set."""
-        tree: Tree = msgspec.to_builtins(self.base)
-        for name, value in point.items():
-            for key, setting in self.axis(name).keys(value).items():
-                configuration.set_key(tree, key, setting)
-        return tree
+        keys = {key: setting for name, value in point.items() for key, setting in self.axis(name).keys(value).items()}
+        return configuration.with_keys(self.base, keys)
 
     def every_point(self) -> Iterator[Point]:
         """The full product, the last axis varying fastest."""
@@ -216,16 +211,10 @@ def _range(name: str, values: Range) -> Axis:
 def _is_whole(name: str) -> bool:
     """Whether a configuration key takes whole numbers: a fraction is refused there."""
     try:
-        configuration.from_dict(_nested(name, 1.5))
+        configuration.from_dict(configuration.with_keys({}, {name: 1.5}))
     except UserError:
         return True
     return False
-
-
-def _nested(name: str, value: Any) -> Tree:
-    tree: Tree = {}
-    configuration.set_key(tree, name, value)
-    return tree
 
 
 def _label(value: Any) -> Scalar:

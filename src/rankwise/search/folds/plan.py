@@ -1,5 +1,5 @@
-"""Whether rows that are more than a few are judged by folds too: where the clock has the time for some of them and for a whole
-run on all rows, of a design that hardly ever loses.
+"""Whether rows are judged by folds: a few always, more where the clock has the time for some folds and for a whole run on all rows,
+of a design that hardly ever loses.
 
 A tenth of some thousand rows neither tells designs apart nor is it free: at 1,000 AG News rows it costs a point (LOG.md).
 """
@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 
 from rankwise.config import Config
 from rankwise.data import Roles
-from rankwise.data.folds import FOLDS
+from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS
 from rankwise.errors import UserError
 from rankwise.search.clock import ENOUGH_STEPS, MARGIN_SHARE, SLOWER, WANTED_EPOCHS, plan_clock
-from rankwise.search.contenders import AT_ONCE, LORA, Contender, lora, without_fixed
 from rankwise.search.designs import usual_rate
-from rankwise.search.few_rows import Standing
+from rankwise.search.folds.contenders import AT_ONCE
+from rankwise.search.folds.standing import Standing
 from rankwise.search.longer import SURE
 from rankwise.search.speed import Speed
 
+_NEED_VALIDATION = {"data.validation_size", "train.evaluate", "train.refit_steps", "train.early_stopping"}
 _MOST_ROWS = 2_000
 """of which a tenth knows an accuracy of 90% to four points, as far as designs are apart; of several thousand, a run on all of them is
 not told apart from one on nine tenths (LOG.md)"""
@@ -28,6 +29,21 @@ _MOST_EPOCHS = 10.0
 """beyond which twice the steps are not told apart; from five to ten AG News gains 0.5 to 1 point, trec6 1, emotion 0.2, and sst5 loses 1 (LOG.md)"""
 _OF_WORDS = 0.05
 """of the clock, for TF-IDF in every fold"""
+
+
+def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
+    """Whether folds say more than the rows held out, whatever the clock, and nothing else needs those. Of several labels a text
+    there are no pairs, and what is left to train takes the steps that the clock has to be asked for (`planned`).
+    """
+    assert roles.train is not None
+    assert roles.validation is not None
+    few = len(roles.train) + len(roles.validation) < max(FEW_ROWS, TENTHS * len(roles.label_names))
+    return few and not config.data.multi_label and can_be_folded(config, fixed)
+
+
+def can_be_folded(config: Config, fixed: set[str]) -> bool:
+    """Whether nothing needs rows that are held out, which the user has named."""
+    return config.data.validation is None and not fixed & _NEED_VALIDATION
 
 
 @dataclass(frozen=True)
@@ -80,11 +96,6 @@ class FoldsPlan:
         longest = (self.longest or self.steps) / self.steps * self.run_s
         room = left_s - self.reserve_s - self.choosing_s
         return self.choosing_s + max(self.run_s, min(longest, SURE * room)) + 0.5 * self.reserve_s
-
-
-def contenders(fixed: set[str], steps: int) -> list[Contender]:
-    """Those that compete, the likeliest first: of so many rows pairs say nothing that cross-entropy does not, nor do directions (LOG.md)."""
-    return without_fixed({LORA: lora(steps), **AT_ONCE}, fixed)
 
 
 def planned(config: Config, roles: Roles, speed: Speed, left_s: float, clock_s: float) -> FoldsPlan | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from rankwise import config as configuration
 from rankwise import planning
 from rankwise.config import Config, Keys
 from rankwise.data.names import are_words
 from rankwise.errors import UserError
+from rankwise.records.record import Tree
 from rankwise.search.designs import ALL, FITTED, usual_rate
 
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
@@ -31,11 +35,14 @@ _CONTRASTIVE: Keys = {
     "train.average_from": _WARMUP,
     "head.directions": True,  # which is what the loss compares
 }
+_ROWS_OF_C_1 = 64
+"""at which a fitted head has the penalty of logistic regression with C = 1 on texts' directions; C grows with the rows. The
+cross-validated loss of so few prefers weak penalties, which are confident; strong ones have more rows right (LOG.md)"""
 PAIRS = "contrastive steps, then logistic regression"
 DIRECTIONS = "directions of frozen features and logistic regression"
 WITH_NAMES = "directions of frozen features, names of classes as texts, and logistic regression"
 NAMES: Keys = {"data.name_texts": True}
-LORA = "LoRA from a fitted head"
+_LORA = "LoRA from a fitted head"
 AT_ONCE: dict[str, Keys | None] = {
     "frozen features and logistic regression": {"adapter.method": "probe"},
     "frozen features (first token and mean) and logistic regression": {
@@ -101,11 +108,17 @@ def contenders(
         WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **NAMES},
         **AT_ONCE,
         **{f"{PAIRS}, on {name}": _at_its_rate({**pairs, "model.name": name}, config, len(names)) for name in others},
-        LORA: {**lora(steps), "train.batch_size": _BATCH},
+        _LORA: {**_lora(steps), "train.batch_size": _BATCH},
     }
     if not names or config.data.pair or not are_words(names):
         del designs[WITH_NAMES]
-    return without_fixed(designs, fixed, lengths)
+    return _without_fixed(designs, fixed, lengths)
+
+
+def of_more_rows(fixed: set[str], steps: int) -> list[Contender]:
+    """The likeliest first, where rows are more than a few: pairs say nothing then that cross-entropy does not, nor do directions
+    (LOG.md)."""
+    return _without_fixed({_LORA: _lora(steps), **AT_ONCE}, fixed)
 
 
 def _at_its_rate(design: Keys, config: Config, labels: int) -> Keys:
@@ -114,9 +127,7 @@ def _at_its_rate(design: Keys, config: Config, labels: int) -> Keys:
     With alpha in proportion to the rank, a step of Adam moves B A by the root of the rank: a low rank is only slower, and of
     so few steps there is no time for more (LOG.md; Kalajdzievski 2023 has the root from the other side).
     """
-    tree = configuration.to_dict(config)
-    for key, value in design.items():
-        configuration.set_key(tree, key, value)
+    tree = configuration.with_keys(configuration.to_dict(config), design)
     try:
         rank = planning.plan(configuration.from_dict(tree), max(labels, 2)).rank
     except UserError:  # its folds say so
@@ -126,12 +137,12 @@ def _at_its_rate(design: Keys, config: Config, labels: int) -> Keys:
     return {**design, "train.learning_rate": float(f"{rate:.1e}")}
 
 
-def lora(steps: int) -> Keys:
+def _lora(steps: int) -> Keys:
     """What hardly ever loses where rows are some hundred or more."""
     return {**ALL, **FITTED, "train.learning_rate": usual_rate(steps), "train.steps": steps}
 
 
-def without_fixed(
+def _without_fixed(
     designs: Mapping[str, Keys | None], fixed: set[str], lengths: tuple[int, ...] = ()
 ) -> list[Contender]:
     """Contenders of designs, without the keys that the user has fixed and what then comes to the same."""
@@ -150,3 +161,18 @@ def _lengths(config: Config, rows: int) -> tuple[int, ...]:
         return (config.train.steps,)
     longest = max(_EPOCHS * rows // _BATCH, _SURE_LENGTH)
     return tuple(steps for steps in _LENGTHS if steps <= longest)
+
+
+def configured(tree: Tree, design: Keys, labels: NDArray[Any]) -> Tree:
+    """The configuration of a design. Shape of labels: (rows,), or (rows, classes) where each class is a regression of its own,
+    of which the loss is the mean.
+    """
+    own = configuration.to_dict(configuration.from_dict(tree))
+    own["train"] |= {"steps": own["train"]["steps"] or 1, "epochs": None}
+    if "adapter.method" in design:
+        own["adapter"] = {}
+    own = configuration.with_keys(own, design)
+    if own["head"]["penalty"] == "auto":  # features of deviation 1 are as long as the root of their number
+        width = planning.encoder_of(configuration.from_dict(own).model).pooled_width
+        own["head"]["penalty"] = width * _ROWS_OF_C_1 / labels.size
+    return own

@@ -1,0 +1,198 @@
+"""Contenders judged by the same folds, the likeliest first, as many as the clock has room for.
+
+A tenth of a few hundred rows neither tells contenders apart nor can be spared. What trains at a handful of rows a class is
+contrastive: every pair of texts says something (Tunstall et al. 2022), so it wins what is not told apart. For how many steps
+decides more than anything else and differs from data to data, so the same folds choose that, on the way. What takes seconds
+is judged before it, so that there is an answer whatever the clock leaves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankwise import config as configuration
+from rankwise.data.folds import FOLDS, splits
+from rankwise.data.rows import Rows
+from rankwise.errors import UserError
+from rankwise.records.record import Tree
+from rankwise.scoring.goals import goal_of
+from rankwise.search import bases
+from rankwise.search.floors import fit_words
+from rankwise.search.folds.contenders import DIRECTIONS, NAMES, WITH_NAMES, Contender, configured, contenders
+from rankwise.search.folds.standing import Standing
+from rankwise.training.held_out import logits_of_held_out
+from rankwise.training.interrupt import requested
+
+_CHOOSING = 0.6
+"""of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
+_OF_THE_QUICK = 0.3
+"""of that, for more folds of what is solved at once than the fewest: on a crowded machine it left the likeliest no time"""
+_OF_THE_FIRST = 0.95
+"""of that, for the likeliest: more folds of it say more than another slow contender, which has what is left"""
+_FEWEST_FOLDS = 2
+"""that choose: one alone has too few rows to say anything"""
+_OF_A_FOLD = 0.3
+"""of a contender's time, for its first fold, which ends a little later than it is told to"""
+
+
+def judged(
+    tree: Tree,
+    fixed: set[str],
+    rows: Rows,
+    names: Sequence[str],
+    ends: float,
+    clock_s: float,
+    others: Sequence[str] = (),
+) -> list[Standing]:
+    """Every contender's standing, those that the clock or the budget has room for.
+
+    tree
+        The configuration that all share.
+    rows
+        All labelled rows but the test's.
+    others
+        `contenders`'s.
+    """
+    competing = contenders(configuration.from_dict(tree), fixed, len(rows), names, others)
+    until = ends - (1 - _CHOOSING) * clock_s
+    quick_until = time.time() + _OF_THE_QUICK * (until - time.time())
+    return compared(competing, tree, rows, names, until, quick_until=quick_until)
+
+
+def compared(
+    competing: Sequence[Contender],
+    tree: Tree,
+    rows: Rows,
+    names: Sequence[str],
+    until: float,
+    folds: int = FOLDS,
+    fewest: int = _FEWEST_FOLDS,
+    quick_until: float = math.inf,
+) -> list[Standing]:
+    """The standing of each of those that compete, the likeliest first, by the same folds.
+
+    until
+        `time.time()` at which the last fold has to be over.
+    folds, fewest
+        Of FOLDS, that choose at most and at least.
+    quick_until
+        When what is solved at once has to be over, but for its fewest folds.
+    """
+    parts = splits(rows.labels, FOLDS, configuration.from_dict(tree).data.split_seed)[:folds]
+    likeliest, *rest = competing
+    quick, slow = ([one for one in rest if one.is_quick is wanted] for wanted in (True, False))
+    standings: dict[str, Standing] = {}
+    for contender in [*quick, likeliest, *slow]:
+        left = until - time.time()
+        if requested() or (standings and left <= 0):
+            break
+        if contender.lengths:
+            is_likeliest, contender = contender is likeliest, _with_names_that_help(contender, standings)
+            likeliest = contender if is_likeliest else likeliest
+        needed = (
+            contender.design is None and not standings
+        )  # nothing was begun in time: what takes least answers in any case
+        if not needed and left < _forecast_s(contender, standings.get(likeliest.title), tree):
+            continue
+        share = _OF_THE_FIRST if contender is likeliest else 1.0
+        ends = min(until, quick_until) if contender.is_quick else time.time() + share * left
+        standing = _judged(contender, tree, rows, names, parts, ends, fewest)
+        if standing is None:
+            continue
+        if contender is likeliest:
+            parts = parts[: standing.folds]  # more would not be compared
+        elif not contender.is_quick and standing.folds < len(parts):
+            continue  # what has no time for the folds of the likeliest shall not take rows from the comparison
+        standings[contender.title] = standing
+    common = min((one.folds for one in standings.values()), default=0)
+    first = [likeliest.title] if likeliest.title in standings else []
+    return [standings[title].over(common) for title in dict.fromkeys([*first, *standings])]
+
+
+def _with_names_that_help(contender: Contender, standings: Mapping[str, Standing]) -> Contender:
+    """It, with names of classes as texts where frozen features know more by them."""
+    without, by_names = standings.get(DIRECTIONS), standings.get(WITH_NAMES)
+    if without is None or by_names is None or contender.design is None:
+        return contender
+    folds = min(without.folds, by_names.folds)
+    if by_names.over(folds).calibrated_loss >= without.over(folds).calibrated_loss:
+        return contender
+    return replace(contender, title=f"{contender.title}, names as texts", design={**contender.design, **NAMES})
+
+
+def _forecast_s(contender: Contender, likeliest: Standing | None, tree: Tree) -> float:
+    """Seconds at least that the folds of the likeliest take of another that trains, by its base and its steps: what has no time
+    for them is not begun. None where the likeliest was not timed, but for another base."""
+    name = (contender.design or {}).get("model.name")
+    if likeliest is None:
+        return math.inf if name else 0.0
+    slower = bases.times_as_slow(tree, name) if name else 1.0
+    if contender.steps and not contender.lengths and (timed := likeliest.contender.longest):
+        slower *= contender.steps / timed
+    return slower * likeliest.seconds
+
+
+def _judged(
+    contender: Contender,
+    tree: Tree,
+    rows: Rows,
+    names: Sequence[str],
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    until: float,
+    fewest: int = _FEWEST_FOLDS,
+) -> Standing | None:
+    """By as many folds as the clock has room for, what is solved at once by the fewest that choose, since something has to answer;
+    None where there are fewer, or it does not fit the budget."""
+    started = time.time()
+    pieces: list[list[NDArray[np.float32]]] = []
+    always = fewest if contender.is_quick else 1
+    for number, (kept, out) in enumerate(parts):
+        if requested() or (number >= always and time.time() + (time.time() - started) / number > until):
+            break
+        share = (
+            _OF_A_FOLD if contender.lengths and not number else 1.0
+        )  # so that the longest of its runs leave time for others
+        deadline = None if contender.is_quick else time.time() + share * (until - time.time())
+        answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)
+        if not answers:
+            break
+        pieces.append(answers)
+        if len(answers) < len(contender.lengths):  # longer ones would not be compared
+            lengths = contender.lengths[: len(answers)]
+            contender = replace(contender.of_length(lengths[-1]), lengths=lengths)
+    if len(pieces) < min(fewest, len(parts)):
+        return None
+    held_out, seconds = [out for _, out in parts[: len(pieces)]], time.time() - started
+    labels, goal = [rows.labels[out] for out in held_out], goal_of(configuration.from_dict(tree).train.select.metric)
+    if not contender.lengths:
+        return Standing(contender, held_out, labels, [piece[0] for piece in pieces], names, seconds, goal)
+    of_lengths = [  # of those that every fold came to
+        Standing(contender.of_length(steps), held_out, labels, logits, names, seconds, goal)
+        for steps, *logits in zip(contender.lengths, *pieces, strict=False)
+    ]
+    return min(of_lengths, key=lambda one: one.calibrated_loss)
+
+
+def _answers(
+    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str], deadline: float | None
+) -> list[NDArray[np.float32]]:
+    """Logits of held-out rows, after each of its lengths that it comes to by the deadline; none where it comes to none or does
+    not fit the budget. Shape of each: (rows, classes)"""
+    if contender.design is None:
+        classifier = fit_words(configuration.from_dict(tree), kept, names)
+        return [] if classifier is None else [classifier.logits(out.texts)]
+    try:
+        config = configuration.from_dict(configured(tree, contender.design, kept.labels))
+        return logits_of_held_out(config, kept, out, names, after=contender.lengths[:-1], deadline=deadline)
+    except KeyboardInterrupt:
+        if not requested():
+            raise
+        return []
+    except UserError:
+        return []

@@ -1,0 +1,71 @@
+"""The one that folds chose, fitted on all rows: what is shipped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from rankwise import config as configuration
+from rankwise.records import Winner
+from rankwise.records.record import Tree
+from rankwise.runs.folder import Run
+from rankwise.search.floors import fit_words, write_words
+from rankwise.search.folds.contenders import configured
+from rankwise.search.folds.standing import Standing
+from rankwise.search.trial import load_data
+from rankwise.training.interrupt import requested
+from rankwise.training.job import train
+
+FOLDER = "all-rows"
+"""of the run that is shipped, inside the search's folder"""
+
+
+def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
+    """Fit it on all rows, as a run in the search's folder; returns what search.json says of the winner.
+
+    Asked to stop, the run ends with the steps it has taken.
+
+    deadline
+        `time.time()` at which training has to end.
+    """
+    design, scores, path = standing.contender.design, standing.scores, folder / FOLDER
+    config = configuration.from_dict(tree)
+    roles = load_data(config.data, ["train", "test"])
+    rows = roles.train
+    shutil.rmtree(path, ignore_errors=True)  # of what was stopped before it had a record
+    if design is None:
+        started = time.time()
+        classifier = fit_words(config, rows, roles.label_names)
+        assert classifier is not None  # as it was in every fold
+        write_words(replace(classifier, decision=standing.decision), config, roles, path, started)
+        run = Run(path)
+    else:
+        own = configured(tree, design, rows.labels)
+        own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
+        fit = partial(train, own, out=path, console=Console(quiet=True), load_data=load_data)
+        try:
+            run = fit(deadline=deadline)
+        except KeyboardInterrupt:
+            if not requested() or not path.is_dir():
+                raise
+            run = fit(deadline=time.time(), resume=True)
+    standing.keep(run, rows)
+    rank = run.config.adapter.rank
+    return Winner(
+        run=FOLDER,
+        point={"design": standing.contender.title},
+        trainable=run.record.parameters.trainable,
+        rank=rank if design and "adapter.scope" in design and isinstance(rank, int) else None,
+        peak=scores.accuracy,
+        chosen=scores.accuracy,
+        final=scores.accuracy,
+        mean=standing.value,
+        chosen_ci95=scores.accuracy_ci95,
+        loss=scores.loss,
+        seeds=1,
+    )
