@@ -2,7 +2,7 @@
 // x += a gated feed-forward of norm(x). The residual stream alone, in fp32, runs between layers.
 #pragma once
 
-#include "layer.h"
+#include "context.h"
 
 // Queries and keys (rows, 2 hidden), the first columns of y, turned by their positions, or back (Su et al. 2021, equation 15): each
 // pair (i, i + width / 2) of a head's.

@@ -1,5 +1,5 @@
 """The structures that Python and the kernels share, field by field as dropout.h, panels.h, linear.h,
-layer.h and several.h have them."""
+pass.h and several.h have them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Matrix(ctypes.Structure):
 
 
 class Dropout(ctypes.Structure):
-    """linear.h, as sites; layer.h all below these"""
+    """linear.h, as sites; pass.h all below these"""
 
     _fields_ = (("limit", c_int32), ("scale", c_float))
 

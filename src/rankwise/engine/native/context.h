@@ -1,0 +1,87 @@
+// What attention makes of the query, key and value of a layer's sources, wherever these lie, group by group of the batch.
+#pragma once
+
+#include "attention.h"
+#include "pass.h"
+
+// Where the query, key or value `number` of a group lies in tensors laid out as the sources' results.
+struct Part {
+    Number* place;
+    long stride;
+    // row: of tokens; text: of queries that are first tokens'
+    Part(const Layer& layer, Number* const (&y)[3], long number, long row, long text) {
+        // Sources hold 3, 1 and 2, or 1 each of query, key and value.
+        const long source = layer.source_count == 1 ? 0 : std::min(number, layer.source_count - 1);
+        const long before = layer.source_count == 1 ? number : number - source;
+        const bool firsts = layer.firsts_ask() && source == 0;
+        stride = layer.sources[source].d_out();
+        place = y[source] + (firsts ? text : row) * stride + before * layer.hidden;
+    }
+};
+
+inline Heads heads_of(const Call& call, const Group& group, Number* const (&y)[3], const Mask& mask, float* const (&grads)[2]) {
+    const Layer& layer = call.layer;
+    const Part query(layer, y, 0, group.start, group.first_text), key(layer, y, 1, group.start, 0), value(layer, y, 2, group.start, 0);
+    const Distances& d = layer.distances;
+    Relative relative{};
+    if (d.count) {
+        const Part by_key(layer, y, 1, call.shape.tokens, 0), by_query(layer, y, 0, call.shape.tokens, 0);
+        relative = Relative{d.by_key ? by_key.place : nullptr, d.by_query ? by_query.place : nullptr, by_key.stride, by_query.stride,
+                            layer.width, d.longest, d.count, d.places, grads[0], grads[1]};
+    }
+    const float parts = 1 + (d.count && d.by_key) + (d.count && d.by_query);
+    return Heads{query.place, key.place,   value.place,   query.stride,    key.stride,
+                 value.stride, group.lengths, group.texts, layer.heads,     layer.width,
+                 group.longest, layer.firsts_ask(), group.bias, group.bias_text, group.bias_head,
+                 group.bias_query, 1.0f / std::sqrt(parts * layer.width), layer.window, mask, relative};
+}
+
+// The rows' gradients of both projections, summed by head, where they belong; zero in all other columns.
+inline void write_relative(const Layer& layer, const Shape& shape, float* const (&grads)[2], Number* const (&y)[3]) {
+    const long count = layer.distances.count, each = (count + Relative::SLACK) * layer.width;
+    for (long i = 0; i < layer.source_count; ++i) {
+        const long columns = layer.sources[i].d_out();
+        std::memset(y[i] + shape.tokens * columns, 0, count * columns * sizeof(Number));
+    }
+    for (const long number : {1, 0}) {
+        const Part part(layer, y, number, shape.tokens, 0);
+        for_every_row(count, 0, [&](long row, float*) {
+            for (long j = 0; j < layer.hidden; j += LANES)
+                store(part.place + row * part.stride + j, load(grads[1 - number] + j / layer.width * each + row * layer.width + j % layer.width));
+        });
+    }
+}
+
+// The idle tokens of a result that attention writes, which belong to no group.
+inline void clear_idle(const Shape& shape, long columns, Number* y) {
+    std::memset(y + shape.stop * columns, 0, (shape.tokens - shape.stop) * columns * sizeof(Number));
+}
+
+// The context of the sources' results; of the texts' first tokens alone where only these ask.
+inline void context_of(const Call& call, Number* const (&y)[3], Number* context) {
+    const auto& [layer, batch, shape, masks, kept] = call;
+    if (!layer.firsts_ask()) clear_idle(shape, layer.hidden, context);
+    for (long g = 0; g < batch.group_count; ++g) {
+        const Group& group = batch.groups[g];
+        const long first = layer.firsts_ask() ? group.first_text : group.start;
+        attention(heads_of(call, group, y, masks.probabilities[g], {}), context + first * layer.hidden, layer.hidden, kept.statistics[g]);
+    }
+}
+
+// Gradients of the sources' results from that of the context.
+inline void context_backward(const Call& call, const Number* context, Number* const (&y)[3]) {
+    const auto& [layer, batch, shape, masks, kept] = call;
+    const long size = layer.distances.count ? layer.heads * (layer.distances.count + Relative::SLACK) * layer.width : 0;
+    const Buffer<float> sums(2 * size);
+    if (size) std::memset(sums, 0, 2 * size * sizeof(float));
+    float* const grads[2] = {sums, sums + size};
+    for (long i = layer.firsts_ask() ? 1 : 0; i < layer.source_count; ++i) clear_idle(shape, layer.sources[i].d_out(), y[i]);
+    for (long g = 0; g < batch.group_count; ++g) {
+        const Group& group = batch.groups[g];
+        const long text = group.first_text, token = group.start, first = layer.firsts_ask() ? text : token;
+        attention_backward(heads_of(call, group, kept.y, masks.probabilities[g], grads), context + first * layer.hidden, layer.hidden,
+                           kept.statistics[g], Part(layer, y, 0, token, text).place, Part(layer, y, 1, token, text).place,
+                           Part(layer, y, 2, token, text).place);
+    }
+    if (size) write_relative(layer, shape, grads, y);
+}
