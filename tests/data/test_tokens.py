@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from rankwise.data import tokens
 from rankwise.errors import UserError
+from rankwise.machine import segments
 
 transformers = pytest.importorskip("transformers")
 
@@ -58,6 +59,52 @@ def test_ids_are_those_of_transformers(tmp_path, template, truncated, cached):
         assert made[-1].tolist() == expected[-1]
 
 
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+@pytest.mark.parametrize("cached", [False, True], ids=["memory", "disk"])
+def test_both_ends_are_half_of_what_is_kept_each(tmp_path, template, cached):
+    tokenizer, texts = make(template), ["a b c", "", "a b c d e f g h", "a b c d e f g h " * 12]
+    for max_length, positions in ((5, None), (6, 40), (13, 40), (40, 40), (64, 64)):
+        made = tokens.tokenise(
+            texts,
+            tokenizer,
+            max_length,
+            tmp_path if cached else None,
+            positions=positions,
+            truncation="head_and_tail",
+        )
+        whole = tokenizer(texts)["input_ids"]
+        tail = max_length // 2
+        expected = [ids if len(ids) <= max_length else ids[: max_length - tail] + ids[-tail:] for ids in whole]
+        assert [ids.tolist() for ids in made] == expected
+        assert made.lengths.tolist() == [len(ids) for ids in expected]
+        assert [ids.tolist() for ids in tokens.encode(texts, tokenizer, max_length, "head_and_tail")] == expected
+        other = made.truncated("head")
+        assert [ids.tolist() for ids in other] == tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+        assert (other.truncation, other.max_length) == ("head", max_length)
+
+
+@pytest.mark.parametrize("behind", [0, 1, 2])
+@pytest.mark.parametrize("gap", [0, 1, 2])
+def test_what_is_stored_is_cut_as_the_text_itself_is(behind, gap):
+    """Of pairs, too, whose texts give way by how long each is: gap is how many special tokens stand between them."""
+    chance = np.random.default_rng(0)
+    for first, second in [(90, 91), (91, 90), (90, 90), (100, 3), (3, 100), (0, 90), (90, 0), (40, 20), (65, 60)]:
+        body = chance.integers(10, 99, first + second).astype(np.int32)
+        separators = np.full(gap, 3, np.int32)
+        pair = np.concatenate([[2], body[:first], separators, body[first:] | segments.SECOND, [3] * behind])
+        pair = pair.astype(np.int32)
+        if gap and behind:  # by which the border is found
+            pair[1 + first + gap] |= segments.BOUNDARY
+        for most in (32, 33):
+            stored = segments.storable(pair, most, behind)
+            assert len(stored) <= 1.5 * most + 1
+            for fewer in range(behind + gap + 2, most + 1):
+                for truncation in ("head", "head_and_tail"):
+                    cut = segments.cut(pair, fewer, behind, truncation)
+                    assert len(cut) == min(fewer, len(pair))
+                    np.testing.assert_array_equal(segments.cut(stored, fewer, behind, truncation), cut)
+
+
 def test_texts_are_tokenised_once(tmp_path, monkeypatch):
     first = tokens.tokenise(TEXTS, make(), 16, tmp_path, positions=64)
     assert isinstance(first.ids, np.memmap)
@@ -67,6 +114,8 @@ def test_texts_are_tokenised_once(tmp_path, monkeypatch):
     assert tokens.tokenise(TEXTS, make(), 32, tmp_path, positions=64).lengths.max() == 32, (
         "another length shares the file"
     )
+    both = tokens.tokenise(TEXTS, make(), 32, tmp_path, positions=64, truncation="head_and_tail")
+    assert both.truncation == "head_and_tail", "so do other ends"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +142,7 @@ def test_another_content_is_another_file(tmp_path, change):
 def test_a_damaged_file_is_made_again(tmp_path, damage):
     expected = [a.tolist() for a in tokens.tokenise(TEXTS, make(), 16, tmp_path)]
     (folder,) = tmp_path.iterdir()
-    ids, lengths = folder / "ids.int32", folder / "full_lengths.npy"
+    ids, lengths = folder / "ids.int32", folder / "lengths.npy"
     if damage == "cut":
         ids.write_bytes(ids.read_bytes()[:-4])
     elif damage == "gone":

@@ -126,6 +126,26 @@ def test_the_longer_text_of_a_pair_gives_way_first(paired_model, most):
         assert [segments.types_of(found).tolist()] == expected["token_type_ids"]
 
 
+@pytest.mark.parametrize("most", [8, 9, 12, 13])
+def test_both_ends_of_each_text_of_a_pair_are_kept(paired_model, most):
+    """As many tokens of each as its head alone would have."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(paired_model)
+    first, second = "the match goal team coach league", "bank market profit"
+    whole = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in (first, second)}
+    for a, b in ((first, second), (second, first), (first, first)):
+        pair = [f"{a}{PAIR}{b}"]
+        (head,), (both,) = (encode(pair, tokenizer, most, truncation) for truncation in ("head", "head_and_tail"))
+        np.testing.assert_array_equal(segments.types_of(head), segments.types_of(both))
+        ids, types = segments.ids_of(both), segments.types_of(both)
+        for text, of_text in ((a, ids[types == 0][1:-1]), (b, ids[types == 1][:-1])):
+            tail = 0 if len(of_text) == len(whole[text]) else len(of_text) // 2
+            expected = whole[text][: len(of_text) - tail] + whole[text][len(whole[text]) - tail :]
+            assert of_text.tolist() == expected
+        assert both[[0, -1]].tolist() == head[[0, -1]].tolist()
+
+
 @pytest.fixture(scope="module")
 def of_texts(tmp_path_factory, tiny_model):
     """A run that reads one text."""

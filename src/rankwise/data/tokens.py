@@ -23,7 +23,7 @@ from rankwise.data.text import mended
 from rankwise.errors import UserError
 from rankwise.machine import caches, segments
 
-_VERSION = 2  # of the files below; a change of their layout, or of the ids, needs another
+_VERSION = 3  # of the files below; a change of their layout, or of the ids, needs another
 _CHUNK_TEXTS = 2048
 _QUANTILE = 0.99
 _MULTIPLE = 8
@@ -34,6 +34,7 @@ class Tokens(Sequence[NDArray[np.int32]]):
 
     Attributes:
         max_length: tokens kept of a text at most.
+        truncation: which of them, `segments.HEAD` or `HEAD_AND_TAIL`.
         full_lengths: tokens of each text before anything was cut, int64 (texts,).
         lengths: tokens of each text as `[i]` gives it, int64 (texts,).
     """
@@ -45,11 +46,13 @@ class Tokens(Sequence[NDArray[np.int32]]):
         full_lengths: NDArray[np.int64],
         max_length: int,
         specials_behind: int,
+        truncation: str = segments.HEAD,
     ) -> None:
         self.ids = ids
         self.offsets = offsets
         self.full_lengths = full_lengths
         self.max_length = max_length
+        self.truncation = truncation
         self._specials_behind = specials_behind
         self.lengths = np.minimum(full_lengths, max_length)
 
@@ -67,16 +70,19 @@ class Tokens(Sequence[NDArray[np.int32]]):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return _cut(self.ids[self.offsets[index] : self.offsets[index + 1]], self.max_length, self._specials_behind)
+        stored = self.ids[self.offsets[index] : self.offsets[index + 1]]
+        return segments.cut(stored, self.max_length, self._specials_behind, self.truncation)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int32]]:
         """The token ids of several rows. Shape of each: (tokens,)"""
         return [self[int(row)] for row in rows]
 
 
-def _cut(ids: NDArray[np.int32], max_length: int, specials_behind: int) -> NDArray[np.int32]:
-    """The first tokens of a text, its closing special tokens kept."""
-    return segments.cut(ids, max_length, specials_behind)
+    def truncated(self, truncation: str) -> Tokens:
+        """The same texts, as long, with other ends kept."""
+        return Tokens(
+            self.ids, self.offsets, self.full_lengths, self.max_length, self._specials_behind, truncation=truncation
+        )
 
 
 def tokenise(
@@ -86,6 +92,7 @@ def tokenise(
     cache_dir: Path | None,
     *,
     positions: int | None = None,
+    truncation: str = segments.HEAD,
 ) -> Tokens:
     """Token ids of texts, from the cache when these texts met this tokenizer before.
 
@@ -96,7 +103,8 @@ def tokenise(
             first and give its `max_length` to the other roles.
         cache_dir: folder of the token files; None keeps the tokens in memory.
         positions: tokens that the model can take; the tokens are kept up to there, so runs that differ in
-            `max_length` share a file. None stands for `max_length`.
+            `max_length` or `truncation` share a file. None stands for `max_length`.
+        truncation: what is kept of a longer text, `segments.HEAD` or `HEAD_AND_TAIL`.
 
     Raises: UserError when `max_length` leaves no room for text or exceeds `positions`.
     """
@@ -111,16 +119,21 @@ def tokenise(
     else:
         arrays = _cached(texts, tokenizer, limit, behind, Path(cache_dir))
     kept = automatic_max_length(arrays[2], limit) if max_length is None else max_length
-    return Tokens(*arrays, max_length=kept, specials_behind=behind)
+    return Tokens(*arrays, max_length=kept, specials_behind=behind, truncation=truncation)
 
 
-def encode(texts: Sequence[str], tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
+def encode(
+    texts: Sequence[str], tokenizer: Any, max_length: int, truncation: str = segments.HEAD
+) -> list[NDArray[np.int32]]:
     """Token ids of a few texts, without a cache: for prediction and for augmented rows.
+
+    max_length, truncation
+        As `tokenise` takes them.
 
     Returns: int32 ids, special tokens included. Shape of each: (tokens,)
     """
     _, behind = special_tokens(tokenizer)
-    return [_cut(ids, max_length, behind) for ids in _encode(texts, tokenizer)]
+    return [segments.cut(ids, max_length, behind, truncation) for ids in _encode(texts, tokenizer)]
 
 
 def automatic_max_length(full_lengths: NDArray[np.int64], positions: int) -> int:
@@ -173,46 +186,36 @@ def _encode(texts: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int32]]
         pairs = [(first, second) for first, _, second in (text.partition(PAIR) for text in chunk)]
         _, behind = special_tokens(tokenizer)
         for encoding in backend.encode_batch(pairs):
-            yield _marked(encoding, behind)
-
-
-def _marked(encoding: Any, behind: int) -> NDArray[np.int32]:
-    """The ids of a pair with the marks of its second text; of an empty one the boundary is what closes it."""
-    ids = np.array(encoding.ids, dtype=np.int32) | np.array(encoding.type_ids, dtype=np.int32) * segments.SECOND
-    closing = len(ids) - behind
-    second = next((place for place, owner in enumerate(encoding.sequence_ids) if owner == 1), closing)
-    if second < len(ids):
-        ids[second] |= segments.BOUNDARY
-    return ids
+            yield segments.marks_of(encoding, behind)
 
 
 # --- storage ------------------------------------------------------------------------------------------
 
 Arrays = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
-"""Flat ids (tokens,), offsets (texts + 1,) and full lengths (texts,)."""
+"""Flat ids (tokens,) as `segments.storable` leaves them, offsets (texts + 1,) and full lengths (texts,)."""
 
 
 def _in_memory(texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> Arrays:
-    full_lengths = np.empty(len(texts), dtype=np.int64)
+    lengths = np.empty((2, len(texts)), dtype=np.int64)
     pieces: list[NDArray[np.int32]] = []
     for row, ids in enumerate(_encode(texts, tokenizer)):
-        full_lengths[row] = len(ids)
-        pieces.append(_cut(ids, limit, behind))
+        pieces.append(segments.storable(ids, limit, behind))
+        lengths[:, row] = len(ids), len(pieces[-1])
     flat = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-    return flat, _offsets(full_lengths, limit), full_lengths
+    return flat, _offsets(lengths[1]), lengths[0]
 
 
-def _offsets(full_lengths: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(np.minimum(full_lengths, limit))]).astype(np.int64)
+def _offsets(stored: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(stored)]).astype(np.int64)
 
 
 def _cached(texts: Sequence[str], tokenizer: Any, limit: int, behind: int, cache_dir: Path) -> Arrays:
     folder = cache_dir / _key(texts, tokenizer, limit)
-    arrays = _read(folder, limit)
+    arrays = _read(folder)
     if arrays is None:
         with caches.optional():
             _write(folder, texts, tokenizer, limit, behind)
-        arrays = _read(folder, limit)
+        arrays = _read(folder)
     else:
         caches.used(folder)
     # A disk that takes no more, or a cache that is emptied at this moment: memory does.
@@ -245,11 +248,11 @@ _identities: dict[str, str] = {}
 """by the hash of what a tokenizer writes of itself: to read and write 30,000 words again takes a tenth of a second"""
 
 
-def _read(folder: Path, limit: int) -> Arrays | None:
+def _read(folder: Path) -> Arrays | None:
     """The arrays of a cached folder; None when it is not there or not whole."""
     try:
-        full_lengths = np.load(folder / "full_lengths.npy", allow_pickle=False)
-        offsets = _offsets(full_lengths, limit)
+        full_lengths, stored = np.load(folder / "lengths.npy", allow_pickle=False)
+        offsets = _offsets(stored)
         size = (folder / "ids.int32").stat().st_size
         if size != 4 * int(offsets[-1]):
             return None
@@ -269,18 +272,19 @@ def _write(folder: Path, texts: Sequence[str], tokenizer: Any, limit: int, behin
     mine = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     mine.mkdir()
     try:
-        full_lengths = np.empty(len(texts), dtype=np.int64)
+        lengths = np.empty((2, len(texts)), dtype=np.int64)
         with (mine / "ids.int32").open("wb") as file:
             for row, ids in enumerate(_encode(texts, tokenizer)):
-                full_lengths[row] = len(ids)
-                file.write(_cut(ids, limit, behind).astype("<i4", copy=False).tobytes())
-        np.save(mine / "full_lengths.npy", full_lengths, allow_pickle=False)
-        if folder.exists() and _read(folder, limit) is None:
+                stored = segments.storable(ids, limit, behind)
+                lengths[:, row] = len(ids), len(stored)
+                file.write(stored.astype("<i4", copy=False).tobytes())
+        np.save(mine / "lengths.npy", lengths, allow_pickle=False)
+        if folder.exists() and _read(folder) is None:
             shutil.rmtree(folder, ignore_errors=True)
         try:
             mine.rename(folder)
         except OSError:
-            if _read(folder, limit) is None:
+            if _read(folder) is None:
                 raise
     finally:
         shutil.rmtree(mine, ignore_errors=True)
