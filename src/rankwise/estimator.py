@@ -76,6 +76,7 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         steps: int | None = None,
         batch_size: int = 16,
         max_length: int | None = None,
+        truncation: str = "head",
         validation_size: float | int | None = 0.1,
         random_state: int | np.random.RandomState | None = 0,
         options: Mapping[str, Any] | None = None,
@@ -91,6 +92,7 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
         self.steps = steps
         self.batch_size = batch_size
         self.max_length = max_length
+        self.truncation = truncation
         self.validation_size = validation_size
         self.random_state = random_state
         self.options = options
@@ -182,7 +184,12 @@ class BudgetedTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mi
             "budget": {"max_trainable": self.max_trainable},
             "model": {"name": self.model},
             "adapter": {"scope": scope, "rank": self.rank, "alpha": self.alpha, "dropout": self.dropout},
-            "data": {"train": _ROWS, "max_length": self.max_length, "validation_size": self.validation_size},
+            "data": {
+                "train": _ROWS,
+                "max_length": self.max_length,
+                "truncation": self.truncation,
+                "validation_size": self.validation_size,
+            },
             "train": {
                 "learning_rate": self.learning_rate,
                 "epochs": None if self.steps is not None else self.epochs,

@@ -53,6 +53,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
+    from rankwise.data.report import kept_in_words
     from rankwise.inference.tools import info
 
     told = info(args.folders[0])
@@ -60,7 +61,8 @@ def _info(args: argparse.Namespace) -> int:
         f"{told['update_numbers']:,} numbers in updates of {told['layers']} layers, {told['other_numbers']:,} others"
     )
     if told["fits"]:
-        fits = f"labels: {', '.join(told['labels'])}\nreads {told['max_tokens']:,} tokens; it fits its base"
+        kept = kept_in_words(told["max_tokens"], told["truncation"])
+        fits = f"labels: {', '.join(told['labels'])}\nreads {kept}; it fits its base"
     else:
         fits = f"it does not fit its base: {told['reason']}"
     return common.show(args, told, f"{told['folder']}: {_line(told)}", numbers, fits)

@@ -204,6 +204,10 @@ class Data(Section, frozen=True):
     max_length: Annotated[
         PositiveInt | None, _help("tokens kept of a text; null is the 99th percentile, at most the model's")
     ] = None
+    truncation: Annotated[
+        Literal["head", "head_and_tail"],
+        _help("which of them are kept of a longer text: its first, or half its first and half its last"),
+    ] = "head"
     preprocess: Annotated[
         list[Literal["lowercase", "punctuation", "stopwords", "stem", "lemmatize"]],
         _help("cleaning applied in this order to every role"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankwise.machine.segments import HEAD_AND_TAIL
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -110,11 +112,19 @@ class Report:
             table.add_row(
                 role,
                 *(f"{lengths[q]:,}" for q in ("0.5", "0.95", "0.99", "1")),
-                f"{summary['max_length']:,}",
+                f"{summary['max_length']:,}{' at both ends' if summary['truncation'] == HEAD_AND_TAIL else ''}",
                 f"{summary['texts_cut']:,}",
                 f"{summary['tokens_cut_share']:.2%}",
             )
         return table
+
+
+def kept_in_words(max_length: int, truncation: str) -> str:
+    """What is read of a text that is longer than so many tokens."""
+    if truncation == HEAD_AND_TAIL:
+        tail = max_length // 2
+        return f"the first {max_length - tail:,} and the last {tail:,} tokens of a text"
+    return f"the first {max_length:,} tokens of a text"
 
 
 def token_summary(tokens: Tokens) -> dict[str, Any]:
@@ -124,6 +134,7 @@ def token_summary(tokens: Tokens) -> dict[str, Any]:
     lost = int(np.maximum(full - tokens.max_length, 0).sum())
     return {
         "max_length": tokens.max_length,
+        "truncation": tokens.truncation,
         "quantiles": {f"{q:g}": int(value) for q, value in zip(QUANTILES, values, strict=True)},
         "texts_cut": int((full > tokens.max_length).sum()),
         "tokens_cut_share": lost / max(1, int(full.sum())),

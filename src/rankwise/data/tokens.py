@@ -77,7 +77,6 @@ class Tokens(Sequence[NDArray[np.int32]]):
         """The token ids of several rows. Shape of each: (tokens,)"""
         return [self[int(row)] for row in rows]
 
-
     def truncated(self, truncation: str) -> Tokens:
         """The same texts, as long, with other ends kept."""
         return Tokens(

@@ -9,7 +9,10 @@ from typing import Any
 
 from rankwise import files
 from rankwise.data import cleaning
+from rankwise.data.report import kept_in_words
+from rankwise.data.tokens import special_tokens
 from rankwise.export.subject import Subject
+from rankwise.machine import segments
 from rankwise.scoring.decisions import thresholds
 
 ABOUT = "classifier.json"
@@ -30,7 +33,7 @@ TOKENIZER = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
 
 def logits(texts):
     """Raw scores of cleaned texts. Shape: (texts, classes)"""
-    rows = TOKENIZER.encode_batch({each})
+    rows = {rows}
     {scores}
 
 
@@ -50,6 +53,25 @@ if __name__ == "__main__":
         print(json.dumps(predict([{line}])[0], ensure_ascii=False))
 '''
 
+# A tokenizer's own truncation keeps the first tokens alone.
+_ENDS = '''PADDING = TOKENIZER.padding
+TOKENIZER.no_padding()
+Row = collections.namedtuple("Row", "ids type_ids attention_mask")
+
+
+def ends(rows):
+    """Texts that are too long by their first and last tokens, padded to the longest where rows are padded."""
+    cut = [segments.cut({marked}, ABOUT["max_length"], {behind}, ABOUT["truncation"]) for row in rows]
+    longest = max(map(len, cut)) if PADDING else 0
+    padded = []
+    for text in cut:
+        none = [0] * (longest - len(text))
+        pads = [PADDING["pad_id"] for _ in none]
+        ids, types = segments.ids_of(text).tolist() + pads, segments.types_of(text).tolist() + none
+        padded.append(Row(ids, types, [1] * len(text) + none))
+    return padded
+
+'''
 _CLEANED = 'cleaning.preprocess(texts, ABOUT["preprocess"])'
 _CLEANED_PAIRS = (
     "[text.split(cleaning.PAIR, 1) for text in "
@@ -84,6 +106,7 @@ def write_about(subject: Subject, folder: Path) -> None:
         "pair": subject.saved.pair,
         "temperature": subject.temperature,
         "max_length": subject.saved.max_length,
+        "truncation": subject.saved.truncation,
         "preprocess": list(subject.saved.preprocess),
     }
     if subject.saved.multi_label:
@@ -95,9 +118,10 @@ def write_about(subject: Subject, folder: Path) -> None:
 
 
 def write_tokenizer(subject: Subject, folder: Path) -> None:
-    """One tokenizer.json that pads and cuts as the classifier was trained, for `tokenizers` alone."""
+    """One tokenizer.json that pads as the classifier was trained, for `tokenizers` alone; it cuts where the first tokens are kept."""
     backend = subject.saved.tokenizer.backend_tokenizer
-    backend.enable_truncation(max_length=subject.saved.max_length)
+    if subject.saved.truncation == segments.HEAD:
+        backend.enable_truncation(max_length=subject.saved.max_length)
     backend.enable_padding(pad_id=subject.saved.tokenizer.pad_token_id, pad_token=subject.saved.tokenizer.pad_token)
     try:
         backend.save(str(folder / "tokenizer.json"))
@@ -117,20 +141,31 @@ def arrays(subject: Subject) -> str:
 
 
 def write_program(subject: Subject, folder: Path, *, needs: str, imports: str, session: str, scores: str) -> None:
-    """`predict.py`, and the cleaning of texts where the classifier was trained on cleaned ones.
+    """`predict.py`, the cleaning of texts where the classifier was trained on cleaned ones, and the cutting of texts where the
+    tokenizer cannot.
 
     imports, session, scores
         Lines of the target's own: what it imports, what it opens, and how rows of `tokenizers` become logits.
     """
-    steps = list(subject.saved.preprocess)
-    if steps:
-        shutil.copyfile(str(cleaning.__file__), folder / "cleaning.py")
-        imports = f"{imports}\nsys.path.insert(0, str(Path(__file__).resolve().parent))\nimport cleaning\n"
+    steps, both_ends = list(subject.saved.preprocess), subject.saved.truncation == segments.HEAD_AND_TAIL
+    taken = [module for module, needed in ((cleaning, steps), (segments, both_ends)) if needed]
+    for module in taken:
+        shutil.copyfile(str(module.__file__), folder / Path(str(module.__file__)).name)
+    if taken:
+        names = [module.__name__.rpartition(".")[2] for module in taken]
+        imports += "\nsys.path.insert(0, str(Path(__file__).resolve().parent))\n"
+        imports += "".join(f"import {name}\n" for name in names)
     is_pair = subject.saved.pair
+    rows = f"TOKENIZER.encode_batch({'[tuple(pair) for pair in texts]' if is_pair else 'list(texts)'})"
+    if both_ends:
+        behind = special_tokens(subject.saved.tokenizer)[1]
+        marked = f"segments.marks_of(row, {behind})" if is_pair else "numpy.array(row.ids)"
+        session += _ENDS.format(marked=marked, behind=behind)
+        imports, rows = f"import collections\n{imports}", f"ends({rows})"
     cleaned = (_CLEANED_PAIRS if is_pair else _CLEANED) if steps else "texts"
     program = _PREDICT.format(
         what="pairs of texts, a tab between them, one a line" if is_pair else "texts, one a line",
-        each="[tuple(pair) for pair in texts]" if is_pair else "list(texts)",
+        rows=rows,
         line='line.rstrip("\\n").partition("\\t")[::2]' if is_pair else 'line.rstrip("\\n")',
         needs=needs,
         imports=imports if imports.endswith("\n") or not imports else f"{imports}\n",
@@ -167,7 +202,9 @@ def write_readme(subject: Subject, folder: Path, *, title: str, use: str, facts:
         lines.append(
             "- It reads pairs: `predict([(first, second), ...])`, and on a line of standard input a tab between them."
         )
-    lines.append(f"- Texts are cut to {subject.saved.max_length:,} tokens.")
+    lines.append(f"- It reads {kept_in_words(subject.saved.max_length, subject.saved.truncation)}.")
+    if subject.saved.truncation == segments.HEAD_AND_TAIL:
+        lines.append("- `predict.py` cuts longer texts; `tokenizer.json` alone does not, and must not stand for it.")
     labels = ", ".join(subject.saved.label_names)
     files.write_text(
         folder / "README.md",

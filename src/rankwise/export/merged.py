@@ -9,6 +9,7 @@ from typing import Any
 from rankwise.errors import UserError
 from rankwise.export.subject import Subject
 from rankwise.export.targets import Options, Written
+from rankwise.machine.segments import HEAD_AND_TAIL
 from rankwise.models.base import quiet
 
 _LOAD = """
@@ -58,6 +59,11 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         raise UserError(
             f"{subject.name} is trained tokens in front of a text and no change of a weight, so nothing can be merged: "
             "export it with --to onnx, which holds them too"
+        )
+    if subject.saved.truncation == HEAD_AND_TAIL:
+        raise UserError(
+            f"{subject.name} reads the first and the last tokens of a long text, and transformers keeps the first alone: export it "
+            "with --to onnx, whose program cuts as it was trained, or train it with data.truncation=head"
         )
     if subject.saved.encoder.pooling != "first":
         return _write_pooled(subject, folder)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.export import alone
 from rankwise.export.judge import LEAST_AGREEMENT, MOST_LOST_POINTS, Judgement, judge
@@ -225,7 +224,7 @@ def _made_up(session: Any) -> Batch:
 def _batches(subject: Subject, texts: Sequence[str], size: int) -> Iterator[tuple[Any, Batch]]:
     """Texts of similar length together, padded: their rows, and the graph's inputs. Shape of each: (texts, tokens)"""
     saved = subject.saved
-    tokens = encode(list(texts), saved.tokenizer, saved.max_length)
+    tokens = saved.tokens_of(texts)
     order = np.argsort([len(ids) for ids in tokens], kind="stable")
     for start in range(0, len(order), size):
         rows = order[start : start + size]

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.export import alone, beside
 from rankwise.export.judge import judge
@@ -83,7 +82,7 @@ def write(subject: Subject, folder: Path, options: Options) -> Written:
         )
     options.say(f"asking the classifier about {len(rows):,} training texts")
     taught = subject.logits(rows.texts)
-    tokens = [ids.astype(np.int64) for ids in encode(rows.texts, subject.saved.tokenizer, subject.saved.max_length)]
+    tokens = [ids.astype(np.int64) for ids in subject.saved.tokens_of(rows.texts)]
     student = _taught(_vectors(subject), tokens, taught, subject.saved.multi_label)
     weights = _weights_of(student)
     np.savez(str(folder / WEIGHTS), **weights)
@@ -117,7 +116,7 @@ def _judged(subject: Subject, weights: Mapping[str, Any], folder: Path) -> tuple
 
 def _answer(weights: Mapping[str, Any], subject: Subject, texts: Sequence[str]) -> Floats:
     """The logits by numpy, as `predict.py` computes them. Shape: (texts, classes)"""
-    tokens = encode(list(texts), subject.saved.tokenizer, subject.saved.max_length)
+    tokens = subject.saved.tokens_of(texts)
     vectors = weights["vectors"].astype(np.float32)
     means = np.stack([vectors[ids].mean(0) for ids in tokens])
     hidden = np.maximum(means @ weights["hidden_weight"] + weights["hidden_bias"], 0)
@@ -141,7 +140,7 @@ def _vectors(subject: Subject) -> Tensor:
     tokenizer, model = subject.saved.tokenizer, subject.model
     encoder = model.get_base_model().base_model if hasattr(model, "get_base_model") else model.base_model
     count = len(tokenizer)
-    pattern = encode(["a"], tokenizer, subject.saved.max_length)[0]
+    pattern = subject.saved.tokens_of(["a"])[0]
     place = min(1, len(pattern) - 1)
     found = []
     for start in range(0, count, _VOCABULARY_BATCH):

@@ -15,7 +15,6 @@ from torch import nn
 
 from rankwise import data, records
 from rankwise.data.cleaning import PAIR
-from rankwise.data.tokens import encode
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference.adapter import PROMPTS
@@ -176,7 +175,7 @@ def _without_words(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
 def _logits(model: nn.Module, saved: SavedClassifier, texts: list[str], batch_size: int) -> Floats:
     wrapped = ReferenceClassifier(model, pad_token_id=saved.tokenizer.pad_token_id, precision="fp32")
     classifier = wrapped.eval()  # which it is left in: what is read of the model afterwards shall drop nothing
-    logits: Floats = logits_of(classifier, encode(texts, saved.tokenizer, saved.max_length), batch_size)
+    logits: Floats = logits_of(classifier, saved.tokens_of(texts), batch_size)
     return logits
 
 

@@ -336,7 +336,7 @@ def _tokens_key(saved: SavedClassifier) -> str:
         backend.no_padding()
         content = backend.to_str().encode("utf-8", "replace")
     tokenizer = hashlib.blake2b(content + str(saved.embedding_rows).encode(), digest_size=16).hexdigest()
-    return f"{tokenizer} {saved.max_length} {saved.preprocess}"
+    return f"{tokenizer} {saved.max_length} {saved.truncation} {saved.preprocess}"
 
 
 def _together(asked: Sequence[Loaded]) -> list[list[Loaded]]:
@@ -350,8 +350,6 @@ def _together(asked: Sequence[Loaded]) -> list[list[Loaded]]:
 
 def _encoded(texts: Sequence[str], asked: Sequence[Loaded]) -> list[Any]:
     """Every text's token ids, as its classifier reads it. Shape of each: (tokens,)"""
-    from rankwise.data.tokens import encode
-
     rows_of: dict[str, list[int]] = {}
     for row, loaded in enumerate(asked):
         rows_of.setdefault(loaded.tokens, []).append(row)
@@ -359,7 +357,7 @@ def _encoded(texts: Sequence[str], asked: Sequence[Loaded]) -> list[Any]:
     for rows in rows_of.values():
         saved = asked[rows[0]].saved
         cleaned = preprocess([texts[row] for row in rows], saved.preprocess)
-        for row, one in zip(rows, encode(cleaned, saved.tokenizer, saved.max_length), strict=True):
+        for row, one in zip(rows, saved.tokens_of(cleaned), strict=True):
             ids[row] = one
     return ids
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankwise.baselines.words import WordClassifier
 from rankwise.errors import UserError
@@ -41,6 +42,7 @@ class Predictor(Answers):
     tokenizer: Any
     label_names: list[str]
     max_length: int
+    truncation: str = "head"
     multi_label: bool = False
     pair: bool = False
     temperature: float = 1.0
@@ -96,7 +98,6 @@ class Predictor(Answers):
 
     def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores of texts that went through `data.preprocess` when they were read. Shape: (texts, classes)"""
-        from rankwise.data.tokens import encode
         from rankwise.machine.threads import limited_to
         from rankwise.models.classifier import logits_of
 
@@ -106,8 +107,14 @@ class Predictor(Answers):
             assert self.words is not None
             return self.words.logits(texts)
         with own_settings(), limited_to(self._threads()):
-            found = logits_of(self.classifier, encode(texts, self.tokenizer, self.max_length), EVAL_BATCH)
+            found = logits_of(self.classifier, self.tokens_of(texts), EVAL_BATCH)
         return found if self.words is None else found + self.words.logits(texts)
+
+    def tokens_of(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of cleaned texts as the network reads them. Shape of each: (tokens,)"""
+        from rankwise.data.tokens import encode
+
+        return encode(texts, self.tokenizer, self.max_length, self.truncation)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities, float64. Shape: (texts, classes)"""
@@ -197,6 +204,7 @@ def predictor_of(
         saved.tokenizer,
         saved.label_names,
         saved.max_length,
+        saved.truncation,
         multi_label=saved.multi_label,
         pair=saved.pair,
         temperature=temperature,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rankwise.baselines import words
 from rankwise.config import Model
@@ -41,6 +45,8 @@ class SavedClassifier:
     multi_label: bool
     max_length: int
     """tokens read of a text"""
+    truncation: str
+    """which of them, of a longer one"""
     text: list[str]
     """columns it was trained on"""
     label: str | list[str] | None
@@ -87,6 +93,12 @@ class SavedClassifier:
         """Of the word embedding it computes with."""
         return checks.embedding_rows(self.adapter, self.encoder)
 
+    def tokens_of(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of cleaned texts as it reads them. Shape of each: (tokens,)"""
+        from rankwise.data.tokens import encode
+
+        return encode(texts, self.tokenizer, self.max_length, self.truncation)
+
     @cached_property
     def tokenizer(self) -> Any:
         """The adapter's own, or its base's.
@@ -124,6 +136,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         label_names=names,
         multi_label=multi_label,
         max_length=trained.data.max_length or encoder.positions - virtual,
+        truncation=trained.data.truncation,
         text=trained.data.columns,
         label=trained.data.label,
         separator=trained.data.label_separator or LABEL_SEPARATOR,

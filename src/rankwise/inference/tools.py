@@ -58,6 +58,7 @@ def info(path: str | Path) -> dict[str, Any]:
         "labels": saved.label_names,
         "multi_label": saved.multi_label,
         "max_tokens": saved.max_length,
+        "truncation": saved.truncation,
         "temperature": saved.temperature,
     }
 

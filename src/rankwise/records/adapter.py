@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -35,6 +35,7 @@ class Texts(Record, kw_only=True):
     pair: bool = False
     preprocess: list[str] = []
     max_length: int | None = None
+    truncation: Literal["head", "head_and_tail"] = "head"
     multi_label: bool = False
 
     @property

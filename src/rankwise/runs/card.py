@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rankwise import files
 from rankwise.config import Config
+from rankwise.data.report import kept_in_words
 from rankwise.encoders import encoder_of
+from rankwise.machine.segments import HEAD_AND_TAIL
 from rankwise.methods import method_of
 from rankwise.records import Result, Scores
 from rankwise.records.result import Parameters
@@ -176,7 +178,7 @@ def _limits(result: Result, config: Config) -> str:
     train = result.texts.get("tokens", {}).get("train")
     if train:
         limits.append(
-            f"It reads the first {train['max_length']:,} tokens of a text; {train['texts_cut']:,} training texts were longer."
+            f"It reads {kept_in_words(train['max_length'], config.data.truncation)}; {train['texts_cut']:,} training texts were longer."
         )
     if result.status != "finished":
         limits.append(f"Training ended as `{result.status}` after {result.timing.steps:,} steps.")
@@ -210,6 +212,8 @@ import rankwise
 
 rankwise.load("THIS_FOLDER").predict(["a text"])
 ```"""
+    if config.data.truncation == HEAD_AND_TAIL:
+        ours += "\n\nOther programs read the first tokens of a long text alone, and may answer otherwise there."
     if config.head.pooling != "first":
         from rankwise.models.adapter_file import peft_lines
 

@@ -70,14 +70,12 @@ class SingleText:
 
     def of_run(self, folder: Path) -> Latency:
         """What a run's folder takes for one text as it is served."""
-        from rankwise.data.tokens import encode
-
         predictor = load(folder)
         lengths = np.array([len(text) for text in self.rows.texts], dtype=np.int64)
         texts = at_percentile(self.rows.texts, lengths, self.percentile)
         tokens = None
         if predictor.tokenizer is not None:
-            tokens = int(np.median([len(ids) for ids in encode(texts, predictor.tokenizer, predictor.max_length)]))
+            tokens = int(np.median([len(ids) for ids in predictor.tokens_of(texts)]))
         return of_texts(predictor.logits_of_cleaned, texts, tokens=tokens, percentile=self.percentile)
 
     def line(self, winner: Winner, folder: Path) -> list[str]:

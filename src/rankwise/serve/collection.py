@@ -65,6 +65,7 @@ def told(loaded: Loaded) -> dict[str, Any]:
         "multi_label": saved.multi_label,
         "pair": saved.pair,
         "max_tokens": saved.max_length,
+        "truncation": saved.truncation,
         "base": Path(base).name if Path(base).is_absolute() else base,
         "calibrated": loaded.temperature != 1.0,
         "shares_base": loaded.trunk is not None,

@@ -20,6 +20,7 @@ class Augmentation:
     changes: Mapping[Any, float]
     tokenizer: Any
     max_length: int
+    truncation: str
     seed: int
 
     def take(self, rows: np.ndarray, epoch: int) -> list[np.ndarray]:
@@ -30,7 +31,7 @@ class Augmentation:
         changed = [
             augment(self.texts[row], self.changes, seed=self.seed, epoch=epoch, row=row) for row in map(int, rows)
         ]
-        return list(encode(changed, self.tokenizer, self.max_length))
+        return list(encode(changed, self.tokenizer, self.max_length, self.truncation))
 
 
 @dataclass(frozen=True)

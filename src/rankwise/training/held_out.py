@@ -56,6 +56,7 @@ def logits_of_held_out(
             job.training.tokens.max_length,
             caches.cache("tokens"),
             positions=job.plan.positions,
+            truncation=job.config.data.truncation,
         )
         if method_of(job.config).solved_at_once:
             return [_logits_of_head(job, tokens)]

@@ -88,7 +88,7 @@ def of_network(network: Any, tokenizer: Any, rows: Rows, tokens: Tokens, percent
     tokens
         Of the rows, cut as they are for the network.
     """
-    asked = Predictor(network, tokenizer, [], tokens.max_length)
+    asked = Predictor(network, tokenizer, [], tokens.max_length, tokens.truncation)
     texts = at_percentile(rows.texts, tokens.full_lengths, percentile)
     length = int(np.percentile(tokens.lengths, percentile, method="higher"))
     return of_texts(asked.logits_of_cleaned, texts, tokens=length, percentile=percentile)

@@ -130,7 +130,14 @@ def _within_ms(plan: planning.Plan, run: Run, roles: data.Roles, tokenizer: Any,
 
 def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: planning.Plan) -> Tokens:
     """Tokenised rows, from the cache when these texts met this tokenizer before."""
-    return tokenise(rows.texts, tokenizer, max_length, caches.cache("tokens"), positions=plan.positions)
+    return tokenise(
+        rows.texts,
+        tokenizer,
+        max_length,
+        caches.cache("tokens"),
+        positions=plan.positions,
+        truncation=plan.config.data.truncation,
+    )
 
 
 def training_examples(rows: data.Rows, label_names: Sequence[str], tokenizer: Any, plan: planning.Plan) -> Examples:
@@ -141,7 +148,9 @@ def training_examples(rows: data.Rows, label_names: Sequence[str], tokenizer: An
     tokens = _tokens(rows, tokenizer, config.data.max_length, plan)
     if not config.data.augment:
         return Examples(tokens, rows.labels)
-    changes = Augmentation(rows.texts, config.data.augment, tokenizer, tokens.max_length, config.train.seed)
+    changes = Augmentation(
+        rows.texts, config.data.augment, tokenizer, tokens.max_length, tokens.truncation, config.train.seed
+    )
     return Examples(tokens, rows.labels, changes)
 
 
