@@ -112,7 +112,7 @@ class Report:
             table.add_row(
                 role,
                 *(f"{lengths[q]:,}" for q in ("0.5", "0.95", "0.99", "1")),
-                f"{summary['max_length']:,}{' at both ends' if summary['truncation'] == HEAD_AND_TAIL else ''}",
+                f"{summary['max_length']:,}{' of both ends' if summary['truncation'] == HEAD_AND_TAIL else ''}",
                 f"{summary['texts_cut']:,}",
                 f"{summary['tokens_cut_share']:.2%}",
             )
