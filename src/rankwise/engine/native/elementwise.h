@@ -151,7 +151,7 @@ inline void scaled(const Number* x, const float* gain, const float* bias, long r
 // columns are zero before.
 template <class Body>
 void over_rows(long rows, long columns, float* sums, const Body& body) {
-    over_shares(columns, 0, [&](char*, long from, long to) {
+    over_shares(columns, [](Keeper&) { return 0; }, [&](int, long from, long to) {
         std::memset(sums + from, 0, (to - from) * sizeof(float));
         for (long row = 0; row < rows; ++row)
             for (long j = from; j < to; j += LANES) body(row, j);

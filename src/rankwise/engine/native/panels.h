@@ -22,6 +22,7 @@ inline void panel_of(const Number* x, long stride, long count, long columns, Num
     for (long i = 0; i < whole; i += WORD) {
         const Number* even = i < count ? x + i * stride : nullptr;
         const Number* odd = i + 1 < count ? x + (i + 1) * stride : nullptr;
+        for (long column = 0; column < columns; column += SQUARE) __builtin_prefetch(x + (i + 8) * stride + column);  // too short to be foreseen
         for (long column = 0; column < columns; column += SQUARE)
             write_words(even ? even + column : nullptr, odd ? odd + column : nullptr,
                         word_at(panel, row + i, column, depth ? depth : whole, columns));
@@ -30,9 +31,14 @@ inline void panel_of(const Number* x, long stride, long count, long columns, Num
 
 // A panel of the transpose of a matrix as it lies, (count, depth): its columns from `count` on, up to `columns`, are zero.
 inline void panel_of_transpose(const Number* x, long stride, long count, long depth, long columns, Number* panel) {
-    constexpr long WORD = sizeof(uint32_t) / sizeof(Number);
+    constexpr long WORD = sizeof(uint32_t) / sizeof(Number), AHEAD = 4 * SQUARE * WORD;
+    // What is read four squares later: rows are too short for the processor to see where they lead before they end.
+    const auto ahead = [&](long row, long column) {
+        return row + AHEAD < depth ? x + column * stride + row + AHEAD : x + (column + SQUARE) * stride + row + AHEAD - depth;
+    };
     for (long column = 0; column < columns; column += SQUARE)
         for (long row = 0; row < depth; row += SQUARE * WORD) {
+            for (long i = 0; i < SQUARE; ++i) __builtin_prefetch(ahead(row, column + i));
             uint32_t* to = word_at(panel, row, column, depth, columns);
             const long step = depth > WORD ? word_at(panel, WORD, column, depth, columns) - word_at(panel, 0, column, depth, columns) : 0;
             const auto from = [&](long i) { return column + i < count ? x + (column + i) * stride + row : nullptr; };

@@ -50,21 +50,16 @@ constexpr long TERMS = 3;  // of a product, at most
 // against all rows; and of a block of rows a piece that stays in its first cache, against all these columns, whose sums wait
 // in `partial` for the next piece.
 struct PartMemory {
-    long most;        // columns of a part
     Number *panel, *tail, *tails[TERMS];
     float *partial, *extra;
-    size_t bytes;
-    // size: of a frozen number, in bytes
-    PartMemory(const Product& p, long size, char* memory) {
-        Keeper keeper{memory};
+    // size: of a frozen number, in bytes; most: columns of a part
+    PartMemory(const Product& p, long size, long most, Keeper& keeper) {
         const long depth = p.depth();
-        most = std::min(std::max(Sums::cached() / (depth * size) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
         panel = keeper.take<Number>(p.panel() || size < (long)sizeof(Number) ? 0 : most * depth);
         partial = keeper.take<float>(up(most, Sums::COLUMNS) * Sums::ROWS);
         extra = keeper.take<float>(Sums::COLUMNS * Sums::ROWS);
         tail = keeper.take<Number>(Sums::WHOLE_ROWS ? Sums::ROWS * depth : 0);
         for (long t = 0; t < p.term_count; ++t) tails[t] = keeper.take<Number>(Sums::WHOLE_ROWS ? Sums::ROWS * p.terms[t].stride : 0);
-        bytes = keeper.used;
     }
 };
 
@@ -180,17 +175,27 @@ inline void multiply_part(const Product& p, const PartMemory& m, long from, long
     }
 }
 
+// `body(memory)` in every thread, with memory of its own, which `memory_of` takes from a keeper.
+template <class MemoryOf, class Body>
+void in_parallel_with(const MemoryOf& memory_of, const Body& body) {
+    Keeper sizes{nullptr};
+    memory_of(sizes);
+    in_parallel(sizes.used, [&](char* own) {
+        [[maybe_unused]] const Sums::Session session;
+        Keeper keeper{own};
+        body(memory_of(keeper));
+    });
+}
+
 // `body(memory, from, to)` for parts of the columns, which go to whichever thread is free, so that one that the system holds up
 // does not hold up the others. Each part reads its weights once; no sum depends on who makes it.
 template <class Body>
 void over_columns(const Product& p, long size, const Body& body) {
-    const PartMemory sizes(p, size, nullptr);
-    const long all = p.columns() / Sums::COLUMNS, threads = allowed_threads, share = sizes.most * threads;
-    const long count = (p.columns() + share - 1) / share * threads;
+    const long most = std::min(std::max(Sums::cached() / (p.depth() * size) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
+    const long all = p.columns() / Sums::COLUMNS, share = most * allowed_threads;
+    const long count = (p.columns() + share - 1) / share * allowed_threads;
     Parts parts(count);
-    in_parallel(sizes.bytes, [&](char* own) {
-        [[maybe_unused]] const Sums::Session session;
-        const PartMemory memory(p, size, own);
+    in_parallel_with([&](Keeper& keeper) { return PartMemory(p, size, most, keeper); }, [&](const PartMemory& memory) {
         for (long part; (part = parts.next()) >= 0;) {
             const long from = all * part / count * Sums::COLUMNS, to = all * (part + 1) / count * Sums::COLUMNS;
             if (from < to) body(memory, from, to);
@@ -228,12 +233,8 @@ inline void down(const Number* x, long stride, long count, long depth, const Mas
     const auto memory_of = [&](Keeper& keeper) {
         return std::pair{keeper.take<Number>(Sums::ROWS * depth), keeper.take<float>(Sums::ROWS * columns)};
     };
-    Keeper sizes{nullptr};
-    memory_of(sizes);
-    in_parallel(sizes.used, [&](char* own) {
-        [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{own};
-        const auto [memory, sums] = memory_of(keeper);
+    in_parallel_with(memory_of, [&](const auto& own) {
+        const auto [memory, sums] = own;
         for (long part; (part = parts.next()) >= 0;) {
             const long row = part * Sums::ROWS, here = std::min(Sums::ROWS, count - row);
             Rows rows{x + row * stride, stride};
@@ -256,12 +257,12 @@ inline void down(const Number* x, long stride, long count, long depth, const Mas
 
 // `body(own, from, to)` for shares of the columns, as many as there may be threads, in whole vectors, with the thread's own
 // memory: a column's sum over rows is one share's, so that it is made in one order whatever the number of threads.
-template <class Body>
-void over_shares(long columns, size_t bytes, const Body& body) {
+template <class MemoryOf, class Body>
+void over_shares(long columns, const MemoryOf& memory_of, const Body& body) {
     constexpr long STEP = 32;  // widths are multiples of it
     const long count = allowed_threads;
     Parts parts(count);
-    in_parallel(bytes, [&](char* own) {
+    in_parallel_with(memory_of, [&](const auto& own) {
         for (long part; (part = parts.next()) >= 0;) {
             const long from = columns / STEP * part / count * STEP, to = columns / STEP * (part + 1) / count * STEP;
             if (from < to) body(own, from, to);
@@ -281,12 +282,8 @@ inline void outer(const Number* low, long low_stride, long rank, const Number* x
     const auto memory_of = [&](Keeper& keeper) {
         return std::pair{keeper.take<Number>(CHUNK * columns), keeper.take<Number>(CHUNK * columns)};
     };
-    Keeper sizes{nullptr};
-    memory_of(sizes);
-    over_shares(columns, sizes.used, [&](char* own, long from, long to) {
-        [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{own};
-        const auto [dropped, panel] = memory_of(keeper);
+    over_shares(columns, memory_of, [&](const auto& own, long from, long to) {
+        const auto [dropped, panel] = own;
         const long width = to - from;
         for (long start = 0; start < count; start += CHUNK) {
             const long here = std::min(CHUNK, count - start), depth = up(here, Sums::DEPTH);

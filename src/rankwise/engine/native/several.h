@@ -67,13 +67,9 @@ inline void down_of_several(const Several& several, const Number* x) {
     const auto memory_of = [&](Keeper& keeper) {
         return std::pair{keeper.take<Number>(Sums::ROWS * depth), keeper.take<float>(Sums::ROWS * stride)};
     };
-    Keeper sizes{nullptr};
-    memory_of(sizes);
     Parts parts((long)pieces.size());
-    in_parallel(sizes.used, [&](char* own) {
-        [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{own};
-        const auto [memory, sums] = memory_of(keeper);
+    in_parallel_with(memory_of, [&](const auto& own) {
+        const auto [memory, sums] = own;
         for (long next; (next = parts.next()) >= 0;) {
             const Piece& piece = pieces[next];
             const long columns = piece.change->padded;

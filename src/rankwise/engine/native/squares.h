@@ -58,6 +58,45 @@ inline void write_pairs(const bf16* even, const bf16* odd, uint32_t* to) {
     _mm512_storeu_si512(to, _mm512_or_si512(low, high));
 }
 
+#elif defined(__AVX2__)
+
+inline void transpose(__m256 (&r)[8]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+        t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+    }
+    for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+// As above, a quarter of the square at a time.
+template <class From>
+void transpose_square(const From& from, long count, uint32_t* to, long step) {
+    for (long left = 0; left < std::min(count, SQUARE); left += 8) {
+        const long here = std::min(count - left, 8L);
+        const __m256i mask = (__m256i)(lanes() < (int32_t)here);
+        for (long top = 0; top < SQUARE; top += 8) {
+            __m256 quarter[8];
+            for (long i = 0; i < 8; ++i) {
+                const auto* row = reinterpret_cast<const float*>(from(top + i));
+                quarter[i] = row ? _mm256_maskload_ps(row + left, mask) : _mm256_setzero_ps();
+            }
+            transpose(quarter);
+            for (long i = 0; i < here; ++i) _mm256_storeu_ps(reinterpret_cast<float*>(to + (left + i) * step + top), quarter[i]);
+        }
+    }
+}
+
 #else
 
 template <class From>
@@ -68,6 +107,10 @@ void transpose_square(const From& from, long count, uint32_t* to, long step) {
         for (long j = 0; j < count; ++j) to[j * step + i] = row ? row[j] : 0;
     }
 }
+
+#endif
+
+#if !defined(__AVX512F__)
 
 inline void write_pairs(const bf16* even, const bf16* odd, uint32_t* to) {
     for (long i = 0; i < SQUARE; ++i) to[i] = pair(even ? even[i] : bf16{0}, odd ? odd[i] : bf16{0});
