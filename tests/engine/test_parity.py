@@ -26,7 +26,7 @@ from engine.parity import (
 )
 from rankwise.encoders import FAMILIES
 from rankwise.encoders.family import ACTIVATIONS
-from rankwise.engine import FastClassifier, layer, prenorm
+from rankwise.engine import FastClassifier, layer
 from rankwise.engine.frozen import FrozenLinear
 from rankwise.engine.fused import Product
 from rankwise.errors import UserError
@@ -256,8 +256,7 @@ def fused_calls(monkeypatch):
     """Calls of the library's fused attention so far."""
     calls = []
     call = layer.fused_attention
-    for module in (layer, prenorm):
-        monkeypatch.setattr(module, "fused_attention", lambda *given: calls.append(1) or call(*given))
+    monkeypatch.setattr(layer, "fused_attention", lambda *given: calls.append(1) or call(*given))
     return calls
 
 

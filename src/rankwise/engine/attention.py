@@ -91,6 +91,27 @@ class Call:
         rows = out[group.start : group.stop].view(-1, self.width)
         torch.index_select(rectangle.view(-1, self.width), 0, group.back(parts), out=rows)
 
+    def scores_backward(
+        self, group: Group, grad: Tensor, mask: Mask | None, plain: Tensor, value: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of a group's scores and values from the context's.
+
+        plain
+            probabilities before dropout. Shape: (texts * heads, queries, longest), as the scores' gradient
+        """
+        above, numbers = self.gather_gradient(group, grad), numbers_of(mask)
+        dropped = self.kernels.dropped(plain.view(-1, plain.shape[-1]), numbers).view(plain.shape)
+        of_dropped = torch.bmm(above, value.transpose(1, 2))
+        of_value = torch.bmm(dropped.transpose(1, 2), above)
+        return self.kernels.probabilities_backward(of_dropped, plain, scale, numbers), of_value
+
+    def scatter_gradients(self, group: Group, found: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+        """Write a group's gradients of query, key and value back into those of the sources."""
+        for number, (parts, out) in enumerate(zip(self.parts, grads, strict=True)):
+            pieces, found = found[:parts], found[parts:]
+            rectangle = pieces[0] if parts == 1 else torch.stack(list(pieces))
+            self.scatter(group, rectangle, out, parts, queries=number == 0)
+
 
 class Attention(torch.autograd.Function):
     """context = dropout(softmax(q k^T / sqrt(width) + bias)) v, for every text and head."""
@@ -122,17 +143,9 @@ class Attention(torch.autograd.Function):
         kept = iter(ctx.saved_tensors)
         for group, mask in zip(call.groups, call.masks, strict=True):
             query, key, value, plain = (next(kept) for _ in range(4))
-            above = call.gather_gradient(group, grad)
-            numbers = numbers_of(mask)
-            dropped = call.kernels.dropped(plain.view(-1, plain.shape[-1]), numbers).view(plain.shape)
-            grad_value = torch.bmm(dropped.transpose(1, 2), above)
-            grad_dropped = torch.bmm(above, value.transpose(1, 2))
-            grad_scores = call.kernels.probabilities_backward(grad_dropped, plain, call.scale, numbers)
-            found = [torch.bmm(grad_scores, key), torch.bmm(grad_scores.transpose(1, 2), query), grad_value]
-            for number, (parts, out) in enumerate(zip(call.parts, grads, strict=True)):
-                pieces, found = found[:parts], found[parts:]
-                rectangle = pieces[0] if parts == 1 else torch.stack(pieces)
-                call.scatter(group, rectangle, out, parts, queries=number == 0)
+            grad_scores, grad_value = call.scores_backward(group, grad, mask, plain, value, call.scale)
+            grad_query, grad_key = torch.bmm(grad_scores, key), torch.bmm(grad_scores.transpose(1, 2), query)
+            call.scatter_gradients(group, [grad_query, grad_key, grad_value], grads)
         return None, *grads
 
 

@@ -87,20 +87,12 @@ class DisentangledLayer(EncoderLayer):
         tokens, extended = len(low), torch.cat([low, rows.to(low.dtype)])
         sources: list[Tensor] = []
         for sites in self.sources:
-            y, _, extended = self._linear(sites, extended, shared)
+            y, _, extended = shared.linear(sites, extended)
             sources.append(y)
-        groups = shared.batch.groups
-        masks = [self._mask_of(group, shared, group.longest) for group in groups]
-        parts = tuple(len(sites.parts) for sites in self.sources)
+        sizes, parts = self.sizes, tuple(len(sites.parts) for sites in self.sources)
+        groups, masks = shared.batch.groups, shared.masks(sizes)
         call = Call(
-            groups,
-            shared.biases,
-            masks,
-            parts,
-            self.sizes.heads,
-            self.sizes.head_width,
-            shared.kernels,
-            firsts_only=False,
+            groups, shared.biases, masks, parts, sizes.heads, sizes.head_width, shared.kernels, firsts_only=False
         )
         context: Tensor = DisentangledAttention.apply(call, distances, self.kinds, tokens, *sources)  # type: ignore[no-untyped-call]
         return context.index_select(0, shared.batch.firsts) if self.firsts_only else context
@@ -151,12 +143,7 @@ class DisentangledAttention(torch.autograd.Function):
         kept = iter(saved)
         for group, mask in zip(call.groups, call.masks, strict=True):
             query, key, value, plain = (next(kept) for _ in range(4))
-            above, numbers = call.gather_gradient(group, grad), numbers_of(mask)
-            dropped = call.kernels.dropped(plain.view(-1, plain.shape[-1]), numbers).view(plain.shape)
-            grad_value = torch.bmm(dropped.transpose(1, 2), above)
-            grad_scores = call.kernels.probabilities_backward(
-                torch.bmm(above, value.transpose(1, 2)), plain, ctx.scale, numbers
-            )
+            grad_scores, grad_value = call.scores_backward(group, grad, mask, plain, value, ctx.scale)
             grad_query = torch.bmm(grad_scores, key)
             grad_key = torch.bmm(grad_scores.transpose(1, 2), query)
             ascending = places.places_of(group.longest)
@@ -165,11 +152,7 @@ class DisentangledAttention(torch.autograd.Function):
             if "p2c" in ctx.kinds:
                 turned = grad_scores.transpose(1, 2)
                 grad_key += _against_backward(turned, key, by_query, ascending, grad_by_query)
-            found = [grad_query, grad_key, grad_value]
-            for number, (parts, out) in enumerate(zip(call.parts, grads, strict=True)):
-                pieces, found = found[:parts], found[parts:]
-                rectangle = pieces[0] if parts == 1 else torch.stack(pieces)
-                call.scatter(group, rectangle, out, parts, queries=number == 0)
+            call.scatter_gradients(group, [grad_query, grad_key, grad_value], grads)
         for out, values in zip(_projected(grads, ctx.tokens, call), (grad_by_query, grad_by_key), strict=True):
             out.copy_(values.transpose(0, 1).reshape(out.shape))
         return None, None, None, None, *grads

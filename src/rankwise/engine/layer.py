@@ -18,7 +18,7 @@ from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.frozen import hold
 from rankwise.engine.fused import Kernels, numbers_of
 from rankwise.engine.linear import Output, Sites
-from rankwise.engine.packing import Group, Packed
+from rankwise.engine.packing import Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
 
 
@@ -47,6 +47,37 @@ class Pass:
     def mask(self, shape: Sequence[int], rate: float) -> Mask | None:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
         return None if self.stream is None else self.stream.mask(shape[0], shape[1], rate)
+
+    def linear(self, sites: Sites, x: Tensor, *, activate: bool = False, activation: Tensor | None = None) -> Output:
+        """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), y (tokens, d_out)"""
+        masks = [self.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
+        output: Output = sites(x, masks, self.kernels, activate=activate, activation=activation)
+        return output
+
+    def masks(self, sizes: Numbers, *, firsts_only: bool = False) -> list[Mask | None]:
+        """Fresh masks for the probabilities of every group. Rows: texts * heads * queries; columns: longest"""
+        rate = sizes.attention_dropout
+        return [
+            self.mask((group.texts * sizes.heads * (1 if firsts_only else group.longest), group.longest), rate)
+            for group in self.batch.groups
+        ]
+
+    def attend(
+        self,
+        sources: Sequence[Tensor],
+        parts: tuple[int, ...],
+        biases: Sequence[Tensor],
+        sizes: Numbers,
+        *,
+        firsts_only: bool = False,
+    ) -> Tensor:
+        """The context of queries, keys and values: see `Call`. Shape: (tokens, hidden) or (texts, hidden)"""
+        masks = [] if self.fused else self.masks(sizes, firsts_only=firsts_only)
+        call = Call(self.batch.groups, biases, masks, parts, sizes.heads, sizes.head_width, self.kernels, firsts_only)
+        if self.fused:
+            return fused_attention(call, 0.0 if self.stream is None else sizes.attention_dropout, *sources)
+        context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
+        return context
 
 
 class Norm(nn.Module):
@@ -152,11 +183,11 @@ class EncoderLayer(nn.Module):
         context = self._attend(low, shared)
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
-        update = self._linear(self.attention_output, context, shared).y
+        update = shared.linear(self.attention_output, context).y
         mask = shared.mask(update.shape, self.sizes.attention_output_dropout)
         x, low = self.attention_norm(update, x, mask, shared.kernels)
-        activated, kept, _ = self._linear(self.ffn_in, low, shared, activate=True)
-        update = self._linear(self.ffn_out, activated, shared, activation=kept).y
+        activated, kept, _ = shared.linear(self.ffn_in, low, activate=True)
+        update = shared.linear(self.ffn_out, activated, activation=kept).y
         mask = shared.mask(update.shape, self.sizes.hidden_dropout)
         x, low = self.ffn_norm(update, x, mask, shared.kernels)
         return x, low
@@ -167,37 +198,13 @@ class EncoderLayer(nn.Module):
         for number, sites in enumerate(self.sources):
             if number == 0 and self.firsts_only:
                 asking = low.index_select(0, shared.batch.firsts)
-                sources.append(self._linear(sites, asking, shared).y)
+                sources.append(shared.linear(sites, asking).y)
             else:
-                y, _, low = self._linear(sites, low, shared)
+                y, _, low = shared.linear(sites, low)
                 sources.append(y)
-        groups = shared.batch.groups
-        masks = (
-            []
-            if shared.fused
-            else [self._mask_of(group, shared, 1 if self.firsts_only else group.longest) for group in groups]
-        )
         biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
         parts = tuple(len(sites.parts) for sites in self.sources)
-        call = Call(
-            groups, biases, masks, parts, self.sizes.heads, self.sizes.head_width, shared.kernels, self.firsts_only
-        )
-        if shared.fused:
-            return fused_attention(call, 0.0 if shared.stream is None else self.sizes.attention_dropout, *sources)
-        context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
-        return context
-
-    def _mask_of(self, group: Group, shared: Pass, queries: int) -> Mask | None:
-        """A mask for a group's probabilities. Rows: texts * heads * queries; columns: longest"""
-        return shared.mask((group.texts * self.sizes.heads * queries, group.longest), self.sizes.attention_dropout)
-
-    def _linear(
-        self, sites: Sites, x: Tensor, shared: Pass, *, activate: bool = False, activation: Tensor | None = None
-    ) -> Output:
-        """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), y (tokens, d_out)"""
-        masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        output: Output = sites(x, masks, shared.kernels, activate=activate, activation=activation)
-        return output
+        return shared.attend(sources, parts, biases, self.sizes, firsts_only=self.firsts_only)
 
 
 def _joint(weights: LayerWeights, firsts_only: bool) -> Sequence[Sequence[str]]:

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.encoders.family import Numbers, Rotary
-from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import multiplier
 from rankwise.engine.frozen import hold
 from rankwise.engine.fused import Kernels, MaskNumbers, numbers_of
@@ -76,13 +75,11 @@ class PreNormLayer(nn.Module):
         context = self._attend(self._normed(self.attention_norm, x), shared)
         if self.firsts_only:
             x, context = (one.index_select(0, shared.batch.firsts) for one in (x, context))
-        x = self._added(
-            x, self._linear(self.attention_output, context, shared), self.sizes.attention_output_dropout, shared
-        )
-        both = self._linear(self.ffn_in, self._normed(self.ffn_norm, x), shared)
+        x = self._added(x, shared.linear(self.attention_output, context).y, self.sizes.attention_output_dropout, shared)
+        both = shared.linear(self.ffn_in, self._normed(self.ffn_norm, x)).y
         mask = shared.mask((len(both), both.shape[1] // 2), self.sizes.hidden_dropout)
         gated = Gated.apply(both, numbers_of(mask), shared.kernels)  # type: ignore[no-untyped-call]
-        x = self._added(x, self._linear(self.ffn_out, gated, shared), 0.0, shared)
+        x = self._added(x, shared.linear(self.ffn_out, gated).y, 0.0, shared)
         return x, x
 
     def _normed(self, norm: PlainNorm | None, x: Tensor) -> Tensor:
@@ -92,29 +89,13 @@ class PreNormLayer(nn.Module):
         mask = shared.mask(update.shape, rate)
         return x + update if mask is None else x + update.float() * multiplier(*mask.numbers)
 
-    def _linear(self, sites: Sites, x: Tensor, shared: Pass) -> Tensor:
-        """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), result (tokens, d_out)"""
-        masks = [shared.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        y: Tensor = sites(x, masks, shared.kernels).y
-        return y
-
     def _attend(self, x: Tensor, shared: Pass) -> Tensor:
         """The context. Shape: (tokens, hidden)"""
-        sizes, theta, groups = self.sizes, self.rotary.theta, shared.batch.groups
+        sizes, theta = self.sizes, self.rotary.theta
         angles = shared.once(("angles", theta), lambda: angles_of(shared.batch.positions, sizes.head_width, theta))
-        joint = Rotated.apply(self._linear(self.joint, x, shared), angles)  # type: ignore[no-untyped-call]
+        joint: Tensor = Rotated.apply(shared.linear(self.joint, x).y, angles)  # type: ignore[no-untyped-call]
         biases = shared.once(("window", self.rotary.window), lambda: self._biases(shared))
-        masks = [
-            None
-            if shared.fused
-            else shared.mask((group.texts * sizes.heads * group.longest, group.longest), sizes.attention_dropout)
-            for group in groups
-        ]
-        call = Call(groups, biases, masks, (3,), sizes.heads, sizes.head_width, shared.kernels, firsts_only=False)
-        if shared.fused:
-            return fused_attention(call, 0.0 if shared.stream is None else sizes.attention_dropout, joint)
-        context: Tensor = Attention.apply(call, joint)  # type: ignore[no-untyped-call]
-        return context
+        return shared.attend([joint], (3,), biases, sizes)
 
     def _biases(self, shared: Pass) -> list[Tensor]:
         """Padding, and what is out of the window, for every group. Shape of each: (texts, 1, 1 or longest, longest)"""
