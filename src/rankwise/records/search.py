@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from rankwise.records.record import Record, Tree, Upgrade
-from rankwise.records.result import GoalScore, Interval, Refit
+from rankwise.records.result import GoalScore, Interval, Refit, Scores
 
 Point = dict[str, Any]
 """an axis's name to its value"""
@@ -119,6 +119,22 @@ class Winner(Record, kw_only=True):
     refit: Refit | None = None
     alone: str | None = None
     test: TestLook | None = None
+
+    @classmethod
+    def at_once(cls, run: str, design: str, scores: Scores, mean: float, trainable: int | None) -> Winner:
+        """One that was scored at its end alone, in no trial."""
+        return cls(
+            run=run,
+            point={"design": design},
+            trainable=trainable,
+            peak=scores.accuracy,
+            chosen=scores.accuracy,
+            chosen_ci95=scores.accuracy_ci95,
+            final=scores.accuracy,
+            mean=mean,
+            loss=scores.loss,
+            seeds=1,
+        )
 
 
 class Effect(Record, kw_only=True):

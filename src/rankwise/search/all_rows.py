@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from rankwise import config as configuration
 from rankwise.baselines import words
@@ -23,9 +22,8 @@ from rankwise.records.result import Refit
 from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
 from rankwise.search.driver import FLOORS
-from rankwise.search.trial import load_data
+from rankwise.search.trial import load_data, trained
 from rankwise.training.interrupt import requested
-from rankwise.training.job import train
 from rankwise.training.refit import together
 
 FOLDER = "all-rows"
@@ -69,13 +67,13 @@ def _features(before: Run, run: Run, until: float) -> Refit | None:
     run.write_config(configuration.from_dict(tree))
     with run.changing() as result:
         result.status = "interrupted"
-    train(tree, out=run.path, resume=True, console=Console(quiet=True), deadline=until, load_data=load_data)
+    trained(tree, run.path, resume=True, deadline=until)
     return run.record.refit
 
 
 def _words(before: Run, run: Run, until: float, place: Path) -> Refit | None:
     started = time.time()
-    roles = load_data(before.config.data, ["train", "validation", "test"])
+    roles = load_data(before.config.data)
     if roles.validation is None:
         return None
     classifier, rows = words.WordClassifier.load(place), together(roles.train, roles.validation)

@@ -38,8 +38,6 @@ from rankwise.search.trial import load_data
 from rankwise.search.without_trials import floor_alone
 from rankwise.training.interrupt import stop_requests
 
-_ROLES = ("train", "validation", "test")
-
 
 @own_settings()
 def auto(
@@ -140,11 +138,11 @@ def _answered(request: Request) -> SearchRecord:
 def _read(request: Request) -> Any:
     """The roles; of a short clock with fewer rows to choose by than are held out else, since each has to be scored."""
     note = None if "data.multi_label" in request.fixed else _several_labels(request)
-    data, roles = request.config.data, load_data(request.config.data, _ROLES)
+    data, roles = request.config.data, load_data(request.config.data)
     fewer = choosing_rows(len(roles.validation), request.clock_s)
     if fewer < len(roles.validation) and data.validation is None and data.validation_size is None:
         request.tree["data"]["validation_size"] = fewer
-        roles = load_data(request.config.data, _ROLES)
+        roles = load_data(request.config.data)
     if "train.label_smoothing" not in request.fixed:
         request.tree["train"]["label_smoothing"] = smoothing_of(roles.train.labels, len(roles.label_names))
     if note is not None and note not in roles.report.notes:  # roles are remembered
@@ -156,7 +154,7 @@ def _several_labels(request: Request) -> str | None:
     """Let a text carry several labels where cells are lists of them, or the classes of their column are put together of a few;
     the note that says so."""
     try:
-        names = load_data(request.config.data, _ROLES).label_names
+        names = load_data(request.config.data).label_names
     except UserError as error:  # also of test rows that put together what train does not
         if isinstance(error.__cause__, labels.ListOfLabels):
             request.tree["data"]["multi_label"] = True

@@ -165,7 +165,7 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, o
     if requested() or not (place / words.DETAILS).is_file():
         return None
     read, found = predictions.read(before.path, "validation"), words.WordClassifier.load(place)
-    rows = load_data(before.config.data, ["train", "validation", "test"]).validation
+    rows = load_data(before.config.data).validation
     if rows is None or rows.sha256 != read.rows_sha256:
         return None
     said, goal = found.logits(rows.texts), goal_of(before.config.train.select.metric)

@@ -21,7 +21,7 @@ from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import Goal
 from rankwise.scoring.paired import mcnemar
 
-CHANCE = 0.05
+_CHANCE = 0.05
 """that a split of rows as uneven comes about where two are equal"""
 
 
@@ -56,7 +56,7 @@ def winner_of(found: Sequence[Contestant], goal: Goal) -> int:
 
     def near(one: Contestant) -> bool:
         return goal.better(one.value) == goal.better(best.value) or (
-            goal.text == "accuracy" and not _told_apart(best, one)
+            goal.text == "accuracy" and not told_apart(best.right, one.right)
         )
 
     return min((place for place, one in enumerate(found) if near(one)), key=lambda place: found[place].loss)
@@ -68,5 +68,6 @@ def preferred(folder: Path, found: Sequence[Winner], goal: Goal) -> Winner:
     return found[winner_of(read, goal)]
 
 
-def _told_apart(one: Contestant, other: Contestant) -> bool:
-    return bool(mcnemar(int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())) < CHANCE)
+def told_apart(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether two differ in the rows that they have right by more than chance, by an exact test. Shape of each: (rows,)"""
+    return bool(mcnemar(int((one & ~other).sum()), int((other & ~one).sum())) < _CHANCE)

@@ -20,6 +20,7 @@ from rankwise import files, planning, records
 from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.machine.settings import own_settings
+from rankwise.planning.steps import total_steps
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, owned
 from rankwise.records.search import SearchTiming
@@ -224,14 +225,15 @@ class Sweep:
         """Plan the trial's configuration: over budget, impossible or known already, it is never started."""
         try:
             config = configuration.from_dict(self._tree(trial))
-            planned = self._plan(config)
+            roles = load_data(config.data)
+            planned = planning.plan(config, len(roles.label_names))
             trial.trainable, trial.rank = planned.trainable, planned.rank
             planning.require_fit(planned)
             _check_evaluates(config)
             broken = constraints.violated(self.spec.constraints, planned)
             if broken:
                 raise UserError(f"constraint not met: {broken}")
-            total_steps = self._total_steps(planned.config)
+            steps = total_steps(len(roles.train), planned.config.train)
             self._warm(planned.config)
         except UserError as error:
             trial.status, trial.why = "refused", str(error)
@@ -242,7 +244,7 @@ class Sweep:
             if twin is not None:
                 trial.status, trial.why = "duplicate", twin.number
             else:
-                trial.total_steps = total_steps
+                trial.total_steps = steps
         self.study.save(trial)
         self.progress.admitted(trial)
 
@@ -251,17 +253,6 @@ class Sweep:
         if trial.repeats is not None:
             configuration.set_key(tree, "train.seed", trial.seed)
         return tree
-
-    def _plan(self, config: Config) -> planning.Plan:
-        return planning.plan(config, len(_roles(config).label_names))
-
-    def _total_steps(self, config: Config) -> int:
-        """Optimizer steps of the whole run."""
-        from rankwise.planning.steps import total_steps
-
-        training = _roles(config).train
-        assert training is not None
-        return total_steps(len(training), config.train)
 
     def _warm(self, config: Config) -> None:
         """Make the token files once, before workers that would each make their own."""
@@ -485,7 +476,3 @@ def _check_evaluates(config: Config) -> None:
             "a search chooses by rows that no trial is trained on, and data.folds holds none out: leave it out, and score the "
             "winner's design by folds afterwards, with  rankwise train RUN/config.yaml data.folds=K"
         )
-
-
-def _roles(config: Config) -> Any:
-    return load_data(config.data, ["train", "validation", "test"])

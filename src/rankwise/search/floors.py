@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from rankwise import config as configuration
 from rankwise import files
 from rankwise.baselines import tfidf, words
@@ -23,15 +21,15 @@ from rankwise.errors import UserError
 from rankwise.machine import description
 from rankwise.records import HistoryRow, LastScores, Metrics, Result, Scores, Winner
 from rankwise.records.record import Tree
-from rankwise.records.result import Engine, Memory, Parameters, RowsOfRole, Timing
+from rankwise.records.result import Engine, Memory, Parameters, Timing
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.driver import FLOORS as FOLDER
 from rankwise.search.speed import Speed
-from rankwise.search.trial import load_data, validation_value
+from rankwise.search.trial import trained, validation_value
 from rankwise.training.interrupt import requested
-from rankwise.training.job import train
+from rankwise.training.record import rows_of
 
 _POOLINGS = ("auto", "both")
 """heads on frozen features: what the base declares, and its first token beside the mean of all"""
@@ -70,20 +68,9 @@ class Floor:
 
     def winner(self) -> Winner:
         """What search.json says of a winner."""
-        accuracy = self.scores.accuracy
-        return Winner(
-            run=self.run,
-            point={"design": self.title},
-            trainable=self.trainable,
-            peak=accuracy,
-            chosen=accuracy,
-            chosen_ci95=self.scores.accuracy_ci95,
-            final=accuracy,
-            mean=self.reached,
-            loss=self.scores.loss,
-            seeds=1,
-            alone=self.alone,
-        )
+        winner = Winner.at_once(self.run, self.title, self.scores, self.reached, self.trainable)
+        winner.alone = self.alone
+        return winner
 
 
 def floors(
@@ -139,7 +126,7 @@ def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path) ->
     if "head.pooling" not in fixed:
         own["head"]["pooling"] = pooling
     try:
-        run = train(own, out=path, resume=path.exists(), console=Console(quiet=True), load_data=load_data)
+        run = trained(own, path, resume=path.exists())
     except UserError:
         return None
     result = run.record
@@ -270,16 +257,11 @@ def _result(
         config_hash=configuration.config_hash(config),
         labels=list(roles.label_names),
         engine=Engine(path="scikit-learn", precision="fp64", kernels="scipy"),
-        data={role: _rows(config, role, rows) for role, rows in roles.named().items()},
+        data=rows_of(config, roles),
         texts=roles.report.to_dict(excerpts=config.data.excerpts),
         environment=description.describe(),
         decision=classifier.decision,
     )
-
-
-def _rows(config: Config, role: str, rows: Any) -> RowsOfRole:
-    held_out = role == "test" and config.data.test is None
-    return RowsOfRole(rows=len(rows), sha256=rows.sha256, set_apart=rows.sha256 if held_out else None)
 
 
 def _inside(path: Path) -> str:

@@ -8,16 +8,14 @@ import time
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from rankwise import config as configuration
 from rankwise.errors import UserError
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search.trial import load_data, validation_value
+from rankwise.search.trial import trained, validation_value
 from rankwise.training.interrupt import requested
-from rankwise.training.job import train
 
 WORTH = 0.6
 """of the winner's steps: a run much shorter than the winner's hardly beats it"""
@@ -52,9 +50,7 @@ def longer(winner: Winner, folder: Path, deadline: float) -> Winner | None:
     if (out / "config.yaml").is_file() and Run(out).config.train.steps != steps:
         shutil.rmtree(out)  # of a session that was stopped, for another number of steps
     try:
-        again = train(
-            tree, out=out, resume=out.exists(), console=Console(quiet=True), deadline=deadline, load_data=load_data
-        )
+        again = trained(tree, out, resume=out.exists(), deadline=deadline)
     except KeyboardInterrupt:
         again = Run(out)
         if not requested():

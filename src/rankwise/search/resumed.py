@@ -46,7 +46,7 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
 
     def single(winner: Winner) -> SingleText:
         config = Run(folder / winner.run).config
-        rows = load_data(config.data, ["train", "validation", "test"]).train
+        rows = load_data(config.data).train
         return SingleText(origin.max_ms, config.budget.ms_percentile, rows)
 
     def rivals(winner: Winner) -> Winner | None:

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,22 +59,19 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     from rankwise.machine.crowding import crowding
     from rankwise.machine.processes import this_process
     from rankwise.models import tokenizer_of
-    from rankwise.models.classifier import classifier_of, computing, logits_of
-    from rankwise.models.fresh import assembled
+    from rankwise.models.classifier import computing, logits_of
+    from rankwise.training.latency import untrained
     from rankwise.training.objective import objective
     from rankwise.training.optimizers import optimizer
 
     started = time.perf_counter()
-    # Any start is as fast as another, and EVA's would need activations first.
-    config = msgspec.structs.replace(config, adapter=msgspec.structs.replace(config.adapter, init="default"))
     planned = planning.plan(config, len(roles.label_names))
     tokenizer = tokenizer_of(config.model)
     positions = planned.positions
     tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, caches.cache("tokens"), positions=positions)
     tokenised = time.perf_counter()
-    assembly = assembled(planned.config, len(roles.label_names), roles.label_names)
+    classifier = untrained(planned, roles.label_names, tokenizer)
     device = this_process().device  # where a run would train
-    classifier = classifier_of(assembly, planned.config, pad_token_id=tokenizer.pad_token_id).to(device)
     # Once more for the tokens' own lookup, which every run repeats.
     setup_s = 2 * (time.perf_counter() - tokenised) + 0.2 * (tokenised - started)
     named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]

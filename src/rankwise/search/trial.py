@@ -92,10 +92,6 @@ def carry_out(task: Task) -> Outcome:
 
 def _worked(task: Task, stop: StopRequest) -> Outcome:
     """Train the task's run from wherever it stands."""
-    from rich.console import Console
-
-    from rankwise.training.job import train
-
     folder = Path(task.folder)
     if task.optional and task.deadline is not None and time.time() >= task.deadline:
         return Outcome(task.number, "late")
@@ -103,15 +99,7 @@ def _worked(task: Task, stop: StopRequest) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)  # a worker was killed before it wrote anything of use
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        train(
-            task.config,
-            out=folder,
-            resume=folder.exists(),
-            console=Console(quiet=True),
-            stop_at_step=task.until,
-            deadline=task.deadline,
-            load_data=load_data,
-        )
+        trained(task.config, folder, resume=folder.exists(), stop_at_step=task.until, deadline=task.deadline)
     except KeyboardInterrupt:
         if not stop.requested or stop.at_once:
             raise
@@ -208,7 +196,21 @@ def _peak(task: Task, chosen: float) -> float:
 # --- shared by the trials of a process ----------------------------------------------------------------
 
 
-def load_data(data: Data, roles: Sequence[str]) -> Any:
+def trained(
+    tree: Tree, out: Path, *, resume: bool = False, stop_at_step: int | None = None, deadline: float | None = None
+) -> Run:
+    """`train` with nothing on the console, on rows that this process has read."""
+    from rich.console import Console
+
+    from rankwise.training.job import train
+
+    quiet = Console(quiet=True)
+    return train(
+        tree, out=out, resume=resume, console=quiet, stop_at_step=stop_at_step, deadline=deadline, load_data=load_data
+    )
+
+
+def load_data(data: Data, roles: Sequence[str] = ("train", "validation", "test")) -> Any:
     """`data.load`, remembered: the trials of a process read and check their rows once.
 
     Tokens are shared between processes by their cache and the frozen weights by the page cache, both being mapped
@@ -240,7 +242,7 @@ def warm(config: Config) -> None:
     from rankwise.models import tokenizer_of
     from rankwise.planning import plan
 
-    roles = load_data(config.data, ["train", "validation", "test"])
+    roles = load_data(config.data)
     tokenizer = tokenizer_of(config.model)
     positions = plan(config, len(roles.label_names)).positions
     for rows in (roles.train, roles.validation):

@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from rankwise import config as configuration
+from rankwise.config import Config
+from rankwise.data import Roles
 from rankwise.inference import calibrate
 from rankwise.machine import description
 from rankwise.machine.precision import precision_of
@@ -164,17 +166,22 @@ def _result_of(job: Job, status: str, state: State | None, total_s: float) -> Re
             reason=plan.engine_reason,
             precision=precision_of(job.config.model.precision, plan.engine),
         ),
-        data={role: _rows(job, role) for role in job.roles.named()},
+        data=rows_of(job.config, job.roles),
         texts=job.roles.report.to_dict(excerpts=job.config.data.excerpts),
         environment=description.describe(),
     )
 
 
-def _rows(job: Job, role: str) -> records.RowsOfRole:
-    """The rows of a role; those held out of train as test are set apart from then on."""
-    rows = job.roles.named()[role]
-    held_out = role == "test" and job.config.data.test is None
-    return records.RowsOfRole(rows=len(rows), sha256=rows.sha256, set_apart=rows.sha256 if held_out else None)
+def rows_of(config: Config, roles: Roles) -> dict[str, records.RowsOfRole]:
+    """The rows of each role; those held out of train as test are set apart from then on."""
+    return {
+        role: records.RowsOfRole(
+            rows=len(rows),
+            sha256=rows.sha256,
+            set_apart=rows.sha256 if role == "test" and config.data.test is None else None,
+        )
+        for role, rows in roles.named().items()
+    }
 
 
 def _reached(state: State | None) -> records.Reached | None:

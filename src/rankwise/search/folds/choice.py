@@ -10,9 +10,9 @@ import numpy as np
 
 from rankwise.data.rows import Rows
 from rankwise.scoring.goals import PLAIN, Goal
-from rankwise.scoring.paired import best_group_by, mcnemar, rows_drawn_again
+from rankwise.scoring.paired import best_group_by, rows_drawn_again
 from rankwise.search import beside
-from rankwise.search.contest import CHANCE
+from rankwise.search.contest import told_apart
 from rankwise.search.folds.standing import Standing
 
 
@@ -31,8 +31,7 @@ def _told_apart(best: Standing, first: Standing) -> bool:
     """Whether its rows say that the best is better than the first, by more than chance: of rows right by an exact test, of a goal that
     counts them otherwise by its spread where they are drawn again."""
     if best.goal.text in PLAIN:
-        gained, lost = int((best.right & ~first.right).sum()), int((first.right & ~best.right).sum())
-        return bool(gained > lost and mcnemar(gained, lost) < CHANCE)
+        return bool(best.right.sum() > first.right.sum() and told_apart(best.right, first.right))
     drawn = rows_drawn_again(len(best.right))
     values = [best.goal.better(one.value) for one in (best, first)]
     redrawn = [one.redrawn(drawn) for one in (best, first)]

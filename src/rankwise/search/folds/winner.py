@@ -5,10 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-
-from rich.console import Console
 
 from rankwise import config as configuration
 from rankwise.records import Winner
@@ -17,9 +14,8 @@ from rankwise.runs.folder import Run
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.folds.contenders import configured
 from rankwise.search.folds.standing import Standing
-from rankwise.search.trial import load_data
+from rankwise.search.trial import load_data, trained
 from rankwise.training.interrupt import requested
-from rankwise.training.job import train
 
 FOLDER = "all-rows"
 """of the run that is shipped, inside the search's folder"""
@@ -33,7 +29,7 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
     deadline
         `time.time()` at which training has to end.
     """
-    design, scores, path = standing.contender.design, standing.scores, folder / FOLDER
+    design, path = standing.contender.design, folder / FOLDER
     config = configuration.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
     rows = roles.train
@@ -47,25 +43,15 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
     else:
         own = configured(tree, design, rows.labels)
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
-        fit = partial(train, own, out=path, console=Console(quiet=True), load_data=load_data)
         try:
-            run = fit(deadline=deadline)
+            run = trained(own, path, deadline=deadline)
         except KeyboardInterrupt:
             if not requested() or not path.is_dir():
                 raise
-            run = fit(deadline=time.time(), resume=True)
+            run = trained(own, path, deadline=time.time(), resume=True)
     standing.keep(run, rows)
-    rank = run.config.adapter.rank
-    return Winner(
-        run=FOLDER,
-        point={"design": standing.contender.title},
-        trainable=run.record.parameters.trainable,
-        rank=rank if design and "adapter.scope" in design and isinstance(rank, int) else None,
-        peak=scores.accuracy,
-        chosen=scores.accuracy,
-        final=scores.accuracy,
-        mean=standing.value,
-        chosen_ci95=scores.accuracy_ci95,
-        loss=scores.loss,
-        seeds=1,
-    )
+    title, trainable = standing.contender.title, run.record.parameters.trainable
+    winner = Winner.at_once(FOLDER, title, standing.scores, standing.value, trainable)
+    if design and "adapter.scope" in design and isinstance(run.config.adapter.rank, int):
+        winner.rank = run.config.adapter.rank
+    return winner
