@@ -35,6 +35,7 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("peak MB", "peak_mb", "{:,}"),
     ("of papers' way", "memory_of_baseline", "{:.0%}"),
 )
+_SHARES = {"products": "share_of_products", "products-torch": "share_of_library_products"}
 
 _CELL_COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "serve_load": (
@@ -87,9 +88,13 @@ def cells_table(name: str, result: Mapping[str, Any]) -> str:
 
 
 def table(result: Mapping[str, Any], only: Sequence[str] = ()) -> str:
-    """One measurement in Markdown, or some of its variants; a column that fewer than two of them have is left out."""
+    """One measurement in Markdown, or some of its variants; a column that fewer than two of them have is left out, but a share of
+    products where these have a row."""
     variants = {name: row for name, row in result["variants"].items() if not only or name in only}
-    columns = [column for column in _COLUMNS if sum(column[1] in row for row in variants.values()) > 1]
+    shares = {_SHARES[name] for name in _SHARES if name in variants}
+    columns = [
+        column for column in _COLUMNS if column[1] in shares or sum(column[1] in row for row in variants.values()) > 1
+    ]
     if result["setting"]["batch_size"] > 1:  # a text's time is asked of texts that come alone
         columns = [column for column in columns if column[1] not in ("p50_ms", "p99_ms")]
     lines = [["variant", *(heading for heading, _, _ in columns)], ["---", *("---:" for _ in columns)]]
