@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-import msgspec
-
 from rankwise import config as configuration
 from rankwise.cli import common
 from rankwise.planning.measured import Measured
@@ -85,5 +83,4 @@ def _with_classes(config: configuration.Config) -> configuration.Config:
     read = data.load(config.data, roles=("train",), audit=False)
     for line in read.report.lines():
         print(line, file=sys.stderr)
-    sized = msgspec.structs.replace(config.data, num_labels=len(read.label_names))
-    return msgspec.structs.replace(config, data=sized)
+    return configuration.replaced(config, "data", num_labels=len(read.label_names))

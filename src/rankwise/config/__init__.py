@@ -6,7 +6,7 @@ resolved beside every result, where it runs again as it is.
 
 from rankwise.config.checking import from_dict, readable
 from rankwise.config.keys import Keys, apply_overrides, choices, every_key, set_key, suited, with_keys
-from rankwise.config.reading import ConfigLike, config_hash, load, to_dict, to_yaml, tree_of
+from rankwise.config.reading import ConfigLike, config_hash, load, replaced, to_dict, to_yaml, tree_of
 from rankwise.config.tree import (
     SCOPE_WORDS,
     Adapter,
@@ -65,6 +65,7 @@ __all__ = [
     "parse_yaml",
     "read_yaml",
     "readable",
+    "replaced",
     "set_key",
     "suited",
     "to_dict",

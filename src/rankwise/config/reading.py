@@ -25,6 +25,11 @@ def to_dict(config: Config) -> Tree:
     return result
 
 
+def replaced(config: Config, section: str, **values: Any) -> Config:
+    """The configuration with other values in one of its sections; they are not checked again."""
+    return msgspec.structs.replace(config, **{section: msgspec.structs.replace(getattr(config, section), **values)})
+
+
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that reads back to the same configuration."""
     return dump_yaml(to_dict(config))

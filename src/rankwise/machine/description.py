@@ -33,6 +33,13 @@ def describe() -> Environment:
     )
 
 
+def cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def peak_mb() -> float:
     """The most resident memory this process has had, in megabytes; on an accelerator that counts its own, of that."""
     from rankwise.machine import device

@@ -166,10 +166,7 @@ def _about(plan: Plan) -> Tree:
         "shape": [encoder.model_type, repr(encoder.dims), encoder.depth, encoder.pooling, plan.num_labels],
         "adapter": [{key: tree["adapter"][key] for key in _SPEEDS}, plan.ranks, tree["head"]["kind"]],
         "arithmetic": [plan.engine, plan.config.model.precision, None if isa is None else isa.name],
-        "machine": [
-            description.cpu(),
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        ],
+        "machine": [description.cpu(), description.cores()],
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "versions": [__version__, metadata.version("torch")],
     }

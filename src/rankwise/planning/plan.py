@@ -7,7 +7,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from rankwise.config import Adapter, Config, alpha_of, max_bytes, max_trainable
+from rankwise.config import Adapter, Config, alpha_of, max_bytes, max_trainable, replaced
 from rankwise.encoders import Encoder, declared_pooling, encoder_of
 from rankwise.engine.support import why_not
 from rankwise.errors import BudgetError, UserError
@@ -64,9 +64,7 @@ def with_pooling(config: Config) -> Config:
     """The configuration with `head.pooling: auto` resolved to what the base declares."""
     if config.head.pooling != "auto":
         return config
-    return msgspec.structs.replace(
-        config, head=msgspec.structs.replace(config.head, pooling=declared_pooling(config.model))
-    )
+    return replaced(config, "head", pooling=declared_pooling(config.model))
 
 
 def label_count(config: Config, num_labels: int | None) -> int:

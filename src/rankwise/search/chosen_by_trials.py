@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from rankwise import config as configuration
 from rankwise.config import Config, Keys
 from rankwise.errors import UserError
 from rankwise.machine import description
@@ -54,7 +55,7 @@ def chosen_by_trials(
     start = best([one for one in solved if one.pooling], request.goal)
     if start is not None and "head.pooling" not in request.fixed:
         tree["head"]["pooling"] = start.pooling
-        config = msgspec.structs.replace(config, head=msgspec.structs.replace(config.head, pooling=start.pooling))
+        config = configuration.replaced(config, "head", pooling=start.pooling)
     labels_line = labels_in_words(of_heads(solved, folder, request.clock_s))
     unshared = tree
     end_s = _leave_room_for_words(request, roles, solved, single)

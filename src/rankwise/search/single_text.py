@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from rankwise import config as configuration
@@ -51,8 +50,8 @@ class SingleText:
         from rankwise.models import tokenizer_of
 
         config = configuration.from_dict(tree)
-        budget = msgspec.structs.replace(config.budget, max_ms=_HEADROOM * self.limit_ms)
-        planned = planning.plan(msgspec.structs.replace(config, budget=budget), len(roles.label_names))
+        held = configuration.replaced(config, "budget", max_ms=_HEADROOM * self.limit_ms)
+        planned = planning.plan(held, len(roles.label_names))
         planning.require_fit(planned)
         fitting, _ = latency.within(planned, self.rows, roles.label_names, tokenizer_of(config.model))
         free = {"budget.max_ms": None, "data.max_length": fitting.config.data.max_length}

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import Protocol
 
+from rankwise.machine import description
 from rankwise.machine.memory import keep_freed_memory
 from rankwise.search.trial import Outcome, Task, carry_out
 from rankwise.training.interrupt import requested
@@ -61,7 +62,7 @@ class Processes:
 
     def __init__(self, count: int, threads: int | None = None) -> None:
         self.count = count
-        self.threads = threads or max(1, cores() // count)
+        self.threads = threads or max(1, description.cores() // count)
         self._pool: ProcessPoolExecutor | None = None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
@@ -135,13 +136,6 @@ class Processes:
                 self.count, mp_context=get_context("spawn"), initializer=_start, initargs=(self.threads,)
             )
         return self._pool
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _start(threads: int) -> None:

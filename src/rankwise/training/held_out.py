@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from rich.console import Console
 
+from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.data import Roles, Rows
 from rankwise.data.report import Report
@@ -43,9 +43,7 @@ def logits_of_held_out(
 
     Raises: UserError, BudgetError for what `train` refuses.
     """
-    config = msgspec.structs.replace(
-        config, train=msgspec.structs.replace(config.train, evaluate=False, eval_every=None, evaluate_at=[])
-    )
+    config = configuration.replaced(config, "train", evaluate=False, eval_every=None, evaluate_at=[])
     report = Report({}, list(label_names))
     roles = Roles(kept, None, None, list(label_names), report, config.data)
     with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from rankwise.config import Config
+from rankwise import config as configuration
 from rankwise.data import Rows
 from rankwise.data.tokens import Tokens, special_tokens, tokenise
 from rankwise.errors import BudgetError
@@ -96,13 +96,7 @@ def of_network(network: Any, tokenizer: Any, rows: Rows, tokens: Tokens, percent
 
 def with_length(plan: Plan, length: int) -> Plan:
     """The plan of a configuration whose texts are cut there."""
-    config = plan.config
-    return replace(plan, config=msgspec.structs.replace(config, data=cut(config, length)))
-
-
-def cut(config: Config, length: int) -> Any:
-    """The configuration's section of data with a length of texts."""
-    return msgspec.structs.replace(config.data, max_length=length)
+    return replace(plan, config=configuration.replaced(plan.config, "data", max_length=length))
 
 
 def longest_within(fits: Callable[[int], bool], low: int, high: int) -> int | None:
@@ -151,8 +145,7 @@ def untrained(plan: Plan, label_names: Sequence[str], tokenizer: Any) -> Any:
     from rankwise.machine.seeds import own_generators
 
     # Any start is as fast as another, and EVA's would need activations first.
-    adapter = msgspec.structs.replace(plan.config.adapter, init="default")
-    config = msgspec.structs.replace(plan.config, adapter=adapter)
+    config = configuration.replaced(plan.config, "adapter", init="default")
     with own_generators(config.train.seed):
         assembly = assembled(config, len(label_names), label_names, total_steps=1)
         network: Any = classifier_of(assembly, config, pad_token_id=tokenizer.pad_token_id)

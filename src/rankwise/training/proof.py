@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
+from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.inference import saved as saving
 from rankwise.inference.classifier import load_classifier
@@ -37,7 +37,7 @@ def config_of(config: Config, engine: str) -> Config:
     converted = method_of(config).converts(config.adapter) or head_kind(config) == "low_rank"
     if not converted or precision_of(config.model.precision, engine) == "fp32":
         return config
-    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, precision="fp32"))
+    return configuration.replaced(config, "model", precision="fp32")
 
 
 class Live:
