@@ -14,6 +14,7 @@ from rankwise.baselines import tfidf
 from rankwise.data.cleaning import preprocess
 from rankwise.data.tokens import encode
 from rankwise.errors import UserError
+from rankwise.machine import segments
 from rankwise.models import tokenizer_of
 from rankwise.planning.steps import train_sample_rows
 from rankwise.training import building, execution, proof
@@ -28,7 +29,8 @@ AUGMENT = {"word_dropout": 0.3, "word_swap": 0.5, "sentence_shuffle": 0.5}
 def test_augmentation_differs_by_epoch_and_repeats_by_seed(tiny_model):
     tokenizer = tokenizer_of(configuration.from_dict({"model": {"name": str(tiny_model)}}).model)
     texts = ["the team. a goal in the league. said the coach", "the bank and the market"]
-    changes = Augmentation(texts, {"sentence_shuffle": 0.9, "word_dropout": 0.4}, tokenizer, 16, seed=1)
+    drawn = {"sentence_shuffle": 0.9, "word_dropout": 0.4}
+    changes = Augmentation(texts, drawn, tokenizer, 16, segments.HEAD, seed=1)
     rows = np.array([0, 1])
     epochs = [[list(ids) for ids in changes.take(rows, epoch)] for epoch in range(6)]
     assert len({str(epoch) for epoch in epochs}) > 1
