@@ -23,7 +23,7 @@ from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import Tree
-from rankwise.search import bases
+from rankwise.search import bases, ends
 from rankwise.search.chosen_by_folds import END_S, chosen_by_folds
 from rankwise.search.chosen_by_trials import chosen_by_trials
 from rankwise.search.clock import choosing_rows
@@ -118,7 +118,8 @@ def _answered(request: Request) -> SearchRecord:
         return _words_alone(request, roles, single, error)
     config, fixed, classes = request.config, request.fixed, len(roles.label_names)
     if folds.are_few(roles, config, fixed):
-        return chosen_by_folds(request, single, request.bases[1:])
+        request.tree["data"]["truncation"], said = ends.chosen(config, roles, fixed, request.clock_s)
+        return chosen_by_folds(request, single, request.bases[1:], base_lines=said)
     base, base_lines = bases.chosen(
         request.tree,
         request.bases,
@@ -127,6 +128,8 @@ def _answered(request: Request) -> SearchRecord:
         request.clock_s,
         lambda config: lambda steps: len(designs_for(config, fixed, classes, steps)),
     )
+    ending, said = ends.chosen(base.config, roles, fixed, request.clock_s, base.speed.score_s)
+    base, base_lines = base.reading(ending), [*base_lines, *said]
     request.settle(base.config)
     if folds.can_be_folded(base.config, fixed):
         plan = folds.planned(base.config, roles, base.speed, request.left_s, request.clock_s)

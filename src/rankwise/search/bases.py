@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rankwise import config as configuration
@@ -46,6 +47,11 @@ class Measured:
     name: str
     config: Config
     speed: Speed
+
+    def reading(self, truncation: str) -> Measured:
+        """The same with other ends of long texts, which take as long."""
+        data = msgspec.structs.replace(self.config.data, truncation=truncation)
+        return replace(self, config=msgspec.structs.replace(self.config, data=data))
 
 
 def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
@@ -104,7 +110,7 @@ def chosen(
         scores = scores or _frozen(best, roles, rows)
         others = _frozen(found, roles, rows)
         lines.append(_compared(best.name, scores, name, others, len(rows)))
-        if _says_more(others, scores, tree):
+        if says_more(others, scores, tree["train"]["select"]["metric"]):
             lines.append(_taken(name, found.speed.score_s / best.speed.score_s, best.name))
             best, scores = found, others
     return best, lines
@@ -168,12 +174,11 @@ def _frozen(base: Measured, roles: Any, rows: np.ndarray) -> Scores:
     return metrics.evaluate(logits, roles.train.labels[out], roles.label_names)
 
 
-def _says_more(larger: Scores, smaller: Scores, tree: Tree) -> bool:
-    """Better by the goal, where that is a plain one, and by the loss."""
-    goal = tree["train"]["select"]["metric"]
+def says_more(one: Scores, other: Scores, goal: str) -> bool:
+    """Whether the scores of one are better by the goal, where that is a plain one, and by the loss."""
     metric = goal if goal in PLAIN else "accuracy"
     better = goal_of(metric).better
-    return better(larger.value(metric)) > better(smaller.value(metric)) and larger.loss < smaller.loss
+    return better(one.value(metric)) > better(other.value(metric)) and one.loss < other.loss
 
 
 def _compared(smaller: str, its: Scores, larger: str, others: Scores, rows: int) -> str:

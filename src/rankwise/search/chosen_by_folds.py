@@ -48,7 +48,7 @@ def chosen_by_folds(
     plan
         What fits the clock; None where rows are few, whatever fits.
     base_lines
-        What is said of the base.
+        What is said of the base, and of the ends of texts.
     """
     config, folder, stop = request.config, request.folder, request.stop
     roles = load_data(config.data, ["train", "test"])
@@ -59,7 +59,7 @@ def chosen_by_folds(
         forecast = {"minutes": round(seconds / 60, 2), "peak_mb": description.peak_mb()}
         lines += plan_lines(config, roles, plan, forecast)
         request.show([*roles.report.lines(), *lines])
-    shown = len(lines)
+    shown = 0 if plan is None else len(lines)
     found, end_s = _judged(request, roles, others, plan)
     if not found and stop.requested:
         raise KeyboardInterrupt
@@ -82,7 +82,7 @@ def chosen_by_folds(
             both.keep(Run(folder / again.run), roles.train)
             winner, standing, found = again, both, [*found, both]
     if plan is None:
-        lines = rows_lines([config.model.name, *others], roles, standing.folds)
+        lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *base_lines]
     lines += folds_lines(found, standing)
     if whole.contender.steps != standing.contender.steps:
         taken, judged = whole.contender.steps, standing.contender.steps

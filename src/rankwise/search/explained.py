@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankwise.config import Config, Keys
+from rankwise.machine.segments import HEAD_AND_TAIL
 from rankwise.records import SearchRecord
 from rankwise.records.result import Refit
 from rankwise.records.search import TestLook
@@ -22,8 +23,14 @@ def data_lines(config: Config, roles: Any) -> list[str]:
     return [
         f"data      {len(roles.train):,} rows to train on, {len(roles.validation):,} to choose by, "
         f"{len(roles.label_names)} classes",
-        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
+        model_line(config),
     ]
+
+
+def model_line(config: Config) -> str:
+    """What learns, and what it reads of a text."""
+    ends = " of both ends" if config.data.truncation == HEAD_AND_TAIL else ""
+    return f"model     {config.model.name}, texts cut at {config.data.max_length} tokens{ends}"
 
 
 def facts(

@@ -90,10 +90,11 @@ class Request:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def settle(self, config: Config) -> None:
-        """Write down what the clock has settled: the base, the length of texts and the batch."""
+        """Write down what was settled: the base, the length of texts, which of their ends are read, and the batch."""
         tree: Tree = msgspec.to_builtins(self.tree)
         tree["model"]["name"] = config.model.name
         configuration.set_key(tree, "data.max_length", config.data.max_length)
+        configuration.set_key(tree, "data.truncation", config.data.truncation)
         configuration.set_key(tree, "train.batch_size", config.train.batch_size)
         self.tree = tree
 

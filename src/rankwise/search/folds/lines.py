@@ -7,7 +7,7 @@ from typing import Any
 
 from rankwise.config import Config
 from rankwise.data.folds import FOLDS
-from rankwise.search.explained import by_goal
+from rankwise.search.explained import by_goal, model_line
 from rankwise.search.folds.plan import FoldsPlan
 from rankwise.search.folds.standing import Standing
 
@@ -24,7 +24,7 @@ def plan_lines(config: Config, roles: Any, plan: FoldsPlan, forecast: dict[str, 
     """What there is to learn from where the clock has the time for folds, and what is planned."""
     return [
         f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: none held out, since the clock has time for folds",
-        f"model     {config.model.name}, texts cut at {config.data.max_length} tokens",
+        model_line(config),
         f"plan      about {plan.folds} of {FOLDS} folds choose, then all rows are fitted: runs of {plan.steps:,} steps ({plan.epochs:.1f} "
         f"epochs), {plan.run_s:.0f} s each, {plan.reserve_s:.0f} s kept for the end; about {forecast['minutes']:.1f} minutes in all, and "
         f"{forecast['peak_mb']:,.0f} MB of memory",
