@@ -116,8 +116,8 @@ def test_rows_of_which_none_can_be_held_out_are_left_as_they_are(choose):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["few rows", "trials"])
 def test_auto_ships_what_reads_both_ends(tiny_model, tmp_path, capsys, way):
-    rows, test = write_csv(tmp_path / "m.csv", letters(150, 0)), write_csv(tmp_path / "test.csv", letters(60, 1))
-    words = [f"model.name={tiny_model}", f"data.test={test}", f"data.max_length={MOST}", "train.steps=40"]
+    rows, test = write_csv(tmp_path / "m.csv", letters(90, 0)), write_csv(tmp_path / "test.csv", letters(60, 1))
+    words = [f"model.name={tiny_model}", f"data.test={test}", f"data.max_length={MOST}", "train.steps=16"]
     if way == "trials":
         words.append(f"data.validation={write_csv(tmp_path / 'validation.csv', letters(60, 2))}")
     out = tmp_path / "a"

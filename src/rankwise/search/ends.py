@@ -27,6 +27,7 @@ from rankwise.records import Scores
 from rankwise.scoring import metrics
 from rankwise.search.bases import says_more
 from rankwise.search.floors import probe_tree
+from rankwise.search.folds.contenders import configured
 from rankwise.training.held_out import logits_of_held_out
 
 _MATTERS = 0.1
@@ -104,10 +105,11 @@ def _rows_in_time(config: Config, roles: Roles, order: NDArray[np.int64], clock_
 def _scores(config: Config, rows: Rows, cut: NDArray[np.bool_], names: list[str], truncation: str) -> Scores:
     """What heads on frozen features, each fitted on the other folds, answer to the rows that are cut. Shape of cut: (rows,)"""
     tree = {**probe_tree(config), "budget": {}}
-    tree["data"]["truncation"] = truncation
-    once = configuration.from_dict(tree)
+    design = {"adapter.method": "probe", "data.truncation": truncation}
     logits, scored = np.zeros((len(rows), len(names)), np.float32), np.zeros(len(rows), bool)
     for kept, out in splits(rows.labels, _FOLDS, config.data.split_seed):
+        # The penalty of so many rows: to choose one by folds again takes longer than the features.
+        once = configuration.from_dict(configured(tree, design, rows.labels[kept]))
         *_, logits[out] = logits_of_held_out(once, rows.take(kept), rows.take(out), names)
         scored[out] = cut[out]
     if not scored.any():
