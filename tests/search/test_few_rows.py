@@ -20,10 +20,10 @@ from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
 from rankwise.search import beside
 from rankwise.search.folds import comparison, plan
-from rankwise.search.folds.choice import choose, with_words
+from rankwise.search.folds.comparison import choose, with_words
 from rankwise.search.folds.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows
 from rankwise.search.folds.standing import Standing
-from rankwise.search.folds.winner import FOLDER, fit_on_all
+from rankwise.search.folds.winner import FOLDER, fit_on_all, with_words_beside
 from rankwise.search.request import base_tree as _base
 from rankwise.search.trial import load_data
 from rankwise.training.interrupt import stop_requests
@@ -320,7 +320,7 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
     assert both.calibrated_loss < alone.calibrated_loss
     assert both.folds == 2
     winner = fit_on_all(alone, tree, folder, float("inf"))
-    found = beside.with_words_of_folds(winner, folder, weight, both.scores, None, both.value, lambda path: True)
+    found = with_words_beside(winner, both, weight, folder, lambda path: True)
     words = WordClassifier.load(Run(folder / found.run).adapter / "words")
     texts = rows.texts[:20]
     expected = rankwise.load(folder / winner.run).logits(texts) + words.logits(texts)
@@ -334,7 +334,7 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
     assert main(["calibrate", str(folder / found.run)]) == 0
     (note,) = [note for note in Run(folder / found.run).record.notes if "folds" in note]
     assert note.startswith(f"accuracy {both.scores.accuracy:.4f}")
-    assert beside.with_words_of_folds(winner, folder, weight, both.scores, None, both.value, lambda path: False) is None
+    assert with_words_beside(winner, both, weight, folder, lambda path: False) is None
 
 
 def test_words_that_say_nothing_of_other_rows_do_not_stand_beside(with_words_there):
@@ -386,9 +386,7 @@ def test_a_threshold_is_fitted_on_what_folds_say_and_stands_in_what_is_shipped(t
         assert winner.mean == alone.value
         answering(tmp_path / winner.run, chosen)
         if chosen is alone:
-            found = beside.with_words_of_folds(
-                winner, tmp_path, weight, both.scores, both.decision, both.value, lambda path: True
-            )
+            found = with_words_beside(winner, both, weight, tmp_path, lambda path: True)
             both.keep(Run(tmp_path / found.run), rows)
             answering(tmp_path / found.run, both)
 

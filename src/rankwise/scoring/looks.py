@@ -112,21 +112,13 @@ def record(
 
     Raises: UserError: the run's ledger cannot be written or read. The user's may be out of reach: then it is not counted.
     """
-    seen = Seen(
-        examples=scores.examples,
-        accuracy=scores.accuracy,
-        accuracy_ci95=scores.accuracy_ci95,
-        loss=scores.loss,
-        macro_f1=scores.macro_f1,
-        ece=scores.ece,
-    )
     look = Look(
         when=(when or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         command=command,
         run=str(folder.resolve()),
         rows_sha256=rows_sha256,
         texts_sha256=texts_sha256,
-        metrics=seen,
+        metrics=msgspec.convert(scores, Seen, from_attributes=True),
     )
     this_run, all_runs = [look], None
     if in_folder:

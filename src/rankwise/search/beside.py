@@ -105,20 +105,26 @@ def put_away(folder: Path) -> None:
     shutil.rmtree(folder / _PLACE, ignore_errors=True)
 
 
+def kept(folder: Path) -> words.WordClassifier | None:
+    """The words that were made small enough, if there are any."""
+    place = folder / _PLACE
+    return words.WordClassifier.load(place) if (place / words.DETAILS).is_file() else None
+
+
 def of_folds(rows: Rows, held_out: Sequence[np.ndarray], folder: Path) -> list[np.ndarray]:
     """What the words that were made small enough say of rows that they were not fitted on; nothing without words.
 
     held_out
         Row numbers that each fold answers for. Shape of each answer: (rows, classes)
     """
-    if not (folder / _PLACE / words.DETAILS).is_file():
+    found = kept(folder)
+    if found is None:
         return []
-    found = words.WordClassifier.load(folder / _PLACE)
     try:
         return [
-            words.fit_again(found, kept.texts, kept.labels).logits(rows.take(out).texts)
+            words.fit_again(found, others.texts, others.labels).logits(rows.take(out).texts)
             for out in held_out
-            for kept in [rows.take(np.delete(np.arange(len(rows)), out))]
+            for others in [rows.take(np.delete(np.arange(len(rows)), out))]
         ]
     except ValueError:  # a fold without a single n-gram
         return []
@@ -131,13 +137,13 @@ def of_features(solved: Sequence[Floor], folder: Path, quick: Callable[[Path], b
     solved, quick
         As `prepared` and `with_words` have them.
     """
-    heads, place = [one for one in solved if one.pooling is not None], folder / _PLACE
-    if not heads or not (place / words.DETAILS).is_file():
+    started, found = time.time(), kept(folder)
+    heads = [one for one in solved if one.pooling is not None]
+    if not heads or found is None:
         return None
-    started = time.time()
     head = best(heads, goal_of(Run(folder / heads[0].run).config.train.select.metric))
     assert head is not None
-    before, found = Run(folder / head.run), words.WordClassifier.load(place)
+    before = Run(folder / head.run)
     most, limit = configuration.max_trainable(before.config), configuration.max_bytes(before.config)
     counts = before.record.parameters
     over = most is not None and counts.trainable + found.trainable > most
@@ -161,10 +167,10 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, o
     out
         Of the copy, inside the search's folder.
     """
-    before, place = Run(folder / winner.run), folder / _PLACE
-    if requested() or not (place / words.DETAILS).is_file():
+    before, found = Run(folder / winner.run), kept(folder)
+    if requested() or found is None:
         return None
-    read, found = predictions.read(before.path, "validation"), words.WordClassifier.load(place)
+    read = predictions.read(before.path, "validation")
     rows = load_data(before.config.data).validation
     if rows is None or rows.sha256 != read.rows_sha256:
         return None
@@ -181,29 +187,10 @@ def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, o
     both = Contestant(value, judged.right(predicted, read.labels), fit_temperature(logits, read.labels).loss_after)
     if winner_of([Contestant.of_run(before.path, mean), both], goal) == 0:
         return None
-    again = _shipped(winner, folder, found, scores, decision, value, rows.texts, quick, out)
+    again = shipped(winner, folder, found, scores, decision, value, rows.texts, quick, out)
     if again is not None:
         predictions.write_logits(folder / again.run, "validation", read.label_names, rows, logits, predicted)
     return again
-
-
-def with_words_of_folds(
-    winner: Winner,
-    folder: Path,
-    weight: float,
-    scores: Scores,
-    decision: Decision | None,
-    value: float,
-    quick: Callable[[Path], bool],
-) -> Winner | None:
-    """What folds chose and was fitted on all rows, with words of this weight beside it; None where both are too slow.
-
-    scores, decision, value
-        Of both, of the rows that folds held out; the last is what the goal came to.
-    """
-    config, found = Run(folder / winner.run).config, words.WordClassifier.load(folder / _PLACE)
-    texts = load_data(config.data, ["train", "test"]).train.texts
-    return _shipped(winner, folder, replace(found, weight=weight), scores, decision, value, texts, quick)
 
 
 def titled(design: str, folder: Path) -> str:
@@ -211,7 +198,7 @@ def titled(design: str, folder: Path) -> str:
     return f"{design}, TF-IDF of {words.WordClassifier.load(folder / _PLACE).kinds} beside it"
 
 
-def _shipped(
+def shipped(
     winner: Winner,
     folder: Path,
     found: words.WordClassifier,
@@ -222,7 +209,11 @@ def _shipped(
     quick: Callable[[Path], bool],
     out: str = FOLDER,
 ) -> Winner | None:
-    """A copy of the winner's run with words beside it, proven; None where both are too slow."""
+    """A copy of the winner's run with words beside it, proven; None where both are too slow.
+
+    scores, decision, value
+        Of both, of rows held out; the last is what the goal came to.
+    """
     before, run = Run(folder / winner.run), Run(folder / out)
     _write(before, run, found, scores, decision)
     _prove(before, run, found, texts[:PROVEN_ROWS])

@@ -13,13 +13,12 @@ from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
 from rankwise.search import beside
 from rankwise.search.designs import has_room
-from rankwise.search.folds.choice import choose, with_words
-from rankwise.search.folds.comparison import compared, judged
+from rankwise.search.folds.comparison import choose, compared, judged, with_words
 from rankwise.search.folds.contenders import of_more_rows
 from rankwise.search.folds.lines import folds_lines, plan_lines, rows_lines
 from rankwise.search.folds.plan import FoldsPlan
 from rankwise.search.folds.standing import Standing
-from rankwise.search.folds.winner import fit_on_all
+from rankwise.search.folds.winner import fit_on_all, with_words_beside
 from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
 from rankwise.search.trial import load_data
@@ -75,9 +74,7 @@ def chosen_by_folds(
     winner = fit_on_all(whole, request.tree, folder, request.ends - end_s)
     if helped is not None and request.left_s > 0.5 * end_s:
         both, weight = helped
-        again = beside.with_words_of_folds(
-            winner, folder, weight, both.scores, both.decision, both.value, single.is_quick
-        )
+        again = with_words_beside(winner, both, weight, folder, single.is_quick)
         if again is not None:
             both.keep(Run(folder / again.run), roles.train)
             winner, standing, found = again, both, [*found, both]
@@ -85,8 +82,8 @@ def chosen_by_folds(
         lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *base_lines]
     lines += folds_lines(found, standing)
     if whole.contender.steps != standing.contender.steps:
-        taken, judged = whole.contender.steps, standing.contender.steps
-        lines.append(f"all rows  {taken:,} steps, which the clock had left, where the folds had {judged:,}")
+        taken, of_folds = whole.contender.steps, standing.contender.steps
+        lines.append(f"all rows  {taken:,} steps, which the clock had left, where the folds had {of_folds:,}")
     origin = AutoRecord(max_minutes=request.max_minutes, forecast=forecast, folds=[one.record() for one in found])
     record = recorded(request, winner, lines, origin, roles, single, shown)
     return interrupted(request, record) if stopped or stop.requested else record

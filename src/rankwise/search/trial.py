@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from rankwise import config as configuration
 from rankwise.config import Config, Data
 from rankwise.errors import UserError
@@ -264,13 +266,5 @@ def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
     if run.config.data.test is None and run.config.data.test_size is None:
         return None
     scores = run.record.metrics.test or score(run)
-    return TestLook(
-        examples=scores.examples,
-        accuracy=scores.accuracy,
-        accuracy_ci95=scores.accuracy_ci95,
-        loss=scores.loss,
-        macro_f1=scores.macro_f1,
-        looks=scores.looks or 1,
-        looks_all=scores.looks_all,
-        goal=scores.goal,
-    )
+    scores = msgspec.structs.replace(scores, looks=scores.looks or 1)
+    return msgspec.convert(scores, TestLook, from_attributes=True)

@@ -1,9 +1,10 @@
-"""The one that folds chose, fitted on all rows: what is shipped."""
+"""The one that folds chose, fitted on all rows, with words beside it where folds say so: what is shipped."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rankwise import config as configuration
 from rankwise.records import Winner
 from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
+from rankwise.search import beside
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.folds.contenders import configured
 from rankwise.search.folds.standing import Standing
@@ -55,3 +57,14 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) ->
     if design and "adapter.scope" in design and isinstance(run.config.adapter.rank, int):
         winner.rank = run.config.adapter.rank
     return winner
+
+
+def with_words_beside(
+    winner: Winner, both: Standing, weight: float, folder: Path, quick: Callable[[Path], bool]
+) -> Winner | None:
+    """What was fitted on all rows, with words of this weight beside it as folds have judged both; None where both are too slow."""
+    found = beside.kept(folder)
+    assert found is not None  # as it was for the folds
+    texts = load_data(Run(folder / winner.run).config.data, ["train", "test"]).train.texts
+    found = replace(found, weight=weight)
+    return beside.shipped(winner, folder, found, both.scores, both.decision, both.value, texts, quick)
