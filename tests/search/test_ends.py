@@ -62,7 +62,7 @@ def test_the_first_tokens_are_read_where_they_decide(choose):
 
 
 def test_it_is_not_asked_where_few_texts_are_cut(choose, monkeypatch):
-    monkeypatch.setattr(ends, "logits_of_held_out", lambda *_: pytest.fail("features were computed"))
+    monkeypatch.setattr(ends, "logits_of_heads", lambda *_: pytest.fail("features were computed"))
     short = sentences(150, 0)
     assert choose(short, length=24) == ("head", [])
     assert choose([*short, *letters(15, 0)], length=24) == ("head", [])
@@ -81,14 +81,14 @@ def test_it_takes_a_share_of_the_clock(choose, monkeypatch, clock_s, score_s, ro
     """Of 0.03, for features by both cuts: as many rows as that has time for, or none."""
     asked = []
 
-    def logits_of_held_out(config, kept, out, names):
-        asked.append((config.data.truncation, len(kept) + len(out)))
-        return [np.zeros((len(out), len(names)), np.float32)]
+    def logits_of_heads(config, rows, parts, names):
+        asked.append((config.data.truncation, len(rows)))
+        return np.zeros((len(rows), len(names)), np.float32)
 
-    monkeypatch.setattr(ends, "logits_of_held_out", logits_of_held_out)
+    monkeypatch.setattr(ends, "logits_of_heads", logits_of_heads)
     taken, lines = choose(letters(140, 0), clock_s=clock_s, score_s=score_s)
     assert taken == "head"
-    assert asked == ([("head", rows)] * 3 + [("head_and_tail", rows)] * 3 if rows else [])
+    assert asked == ([("head", rows), ("head_and_tail", rows)] if rows else [])
     assert bool(rows) is ("no time to ask" not in lines[0])
 
 
@@ -98,14 +98,14 @@ def test_few_rows_are_timed_by_the_fewest(choose, monkeypatch, second_a_row, exp
     passed, asked, counted = [], [], time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: counted() + sum(passed))
 
-    def logits_of_held_out(config, kept, out, names):
-        passed.append(second_a_row * len(out))
-        asked.append(len(kept) + len(out))
-        return [np.zeros((len(out), len(names)), np.float32)]
+    def logits_of_heads(config, rows, parts, names):
+        passed.append(second_a_row * len(rows))
+        asked.append(len(rows))
+        return np.zeros((len(rows), len(names)), np.float32)
 
-    monkeypatch.setattr(ends, "logits_of_held_out", logits_of_held_out)
+    monkeypatch.setattr(ends, "logits_of_heads", logits_of_heads)
     assert choose(letters(140, 0), score_s=None)[0] == "head"
-    assert asked == [50] * 3 + [expected] * (6 if expected else 0)
+    assert asked == [50] + [expected] * (2 if expected else 0)
 
 
 def test_rows_of_which_none_can_be_held_out_are_left_as_they_are(choose):

@@ -16,11 +16,12 @@ from rankwise import BudgetedTextClassifier, data
 from rankwise import config as configuration
 from rankwise.cli import main
 from rankwise.data.cleaning import PAIR
+from rankwise.data.folds import splits
 from rankwise.errors import UserError
 from rankwise.export.command import export
 from rankwise.inference.many import load_many
 from rankwise.records.adapter import read_adapter
-from rankwise.training.held_out import logits_of_held_out
+from rankwise.training.held_out import logits_of_heads, logits_of_held_out
 from support import COMMON, TOPICS, write_csv
 
 needs_onnx = pytest.mark.skipif(find_spec("onnxscript") is None, reason="needs the extra 'export'")
@@ -178,6 +179,18 @@ def test_rows_held_out_of_a_fold_are_cut_alike(tree, method):
     roles = data.load(config.data, roles=["train", "validation"])
     *_, logits = logits_of_held_out(config, roles.train, roles.validation, roles.label_names)
     assert (logits.argmax(1) == roles.validation.labels).mean() > 0.9
+
+
+def test_heads_of_folds_are_those_that_each_fold_would_have(tree):
+    tree = {**tree, "adapter": {"method": "probe"}, "head": {"pooling": "mean", "penalty": 10.0}}
+    config = configuration.from_dict(tree)
+    roles = data.load(config.data, roles=["train"])
+    parts, names = splits(roles.train.labels, 3, 0), roles.label_names
+    found = logits_of_heads(config, roles.train, parts[:2], names)
+    for kept, out in parts[:2]:
+        *_, expected = logits_of_held_out(config, roles.train.take(kept), roles.train.take(out), names)
+        np.testing.assert_allclose(found[out], expected, atol=1e-4)
+    assert not found[parts[2][1]].any(), "of the rows that no part holds out nothing is said"
 
 
 def test_the_estimator_reads_both_ends(tree, tiny_model):

@@ -51,7 +51,7 @@ def chosen_by_trials(
         if not solved:
             raise KeyboardInterrupt
         why = "stopped before anything was trained"
-        return interrupted(request, floor_alone(request, solved, config, roles, single, why, request.ends))
+        return interrupted(request, floor_alone(request, solved, config, roles, single, why, request.ends, base_lines))
     start = best([one for one in solved if one.pooling], request.goal)
     if start is not None and "head.pooling" not in request.fixed:
         tree["head"]["pooling"] = start.pooling
@@ -67,7 +67,7 @@ def chosen_by_trials(
             raise
         until = request.ends - last_s(speed, roles, request.clock_s)
         solved = spent(solved, unshared, request.fixed, roles, folder, speed, until, single.is_quick)
-        return floor_alone(request, solved, config, roles, single, str(error), until)
+        return floor_alone(request, solved, config, roles, single, str(error), until, base_lines)
     designs = designs_for(config, request.fixed, len(roles.label_names), fits.steps)[: fits.designs]
     minutes, peak_mb = of_auto(fits, speed, len(roles.train), len(roles.validation), request.spent_s, request.clock_s)
     lines = [*base_lines, *facts(config, roles, speed, fits, designs, solved)]

@@ -28,7 +28,7 @@ from rankwise.scoring import metrics
 from rankwise.search.bases import says_more
 from rankwise.search.floors import probe_tree
 from rankwise.search.folds.contenders import configured
-from rankwise.training.held_out import logits_of_held_out
+from rankwise.training.held_out import logits_of_heads
 
 _MATTERS = 0.1
 """of the training texts are cut, or it is not asked: other ends of fewer move fewer answers than a sample tells apart"""
@@ -106,12 +106,11 @@ def _scores(config: Config, rows: Rows, cut: NDArray[np.bool_], names: list[str]
     """What heads on frozen features, each fitted on the other folds, answer to the rows that are cut. Shape of cut: (rows,)"""
     tree = {**probe_tree(config), "budget": {}}
     design = {"adapter.method": "probe", "data.truncation": truncation}
-    logits, scored = np.zeros((len(rows), len(names)), np.float32), np.zeros(len(rows), bool)
-    for kept, out in splits(rows.labels, _FOLDS, config.data.split_seed):
-        # The penalty of so many rows: to choose one by folds again takes longer than the features.
-        once = configuration.from_dict(configured(tree, design, rows.labels[kept]))
-        *_, logits[out] = logits_of_held_out(once, rows.take(kept), rows.take(out), names)
-        scored[out] = cut[out]
+    # The penalty of so many rows: to choose one by folds again takes longer than the features.
+    once = configuration.from_dict(configured(tree, design, rows.labels))
+    parts = splits(rows.labels, _FOLDS, config.data.split_seed)
+    logits = logits_of_heads(once, rows, parts, names)
+    scored = np.isin(np.arange(len(rows)), np.concatenate([out for _, out in parts])) & cut
     if not scored.any():
         raise UserError("the sample holds no text that is cut")
     return metrics.evaluate(logits[scored], rows.labels[scored], names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +22,14 @@ from rankwise.search.trial import look_at_test
 
 
 def floor_alone(
-    request: Request, solved: list[Floor], config: Config, roles: Any, single: SingleText, why: str, until: float
+    request: Request,
+    solved: list[Floor],
+    config: Config,
+    roles: Any,
+    single: SingleText,
+    why: str,
+    until: float,
+    base_lines: Sequence[str] = (),
 ) -> SearchRecord:
     """The record where nothing can be trained: the best of what was solved at once, on all rows where there is time.
 
@@ -29,9 +37,11 @@ def floor_alone(
         In words.
     until
         `time.time()` at which it should be fitted.
+    base_lines
+        What is said of the base, and of the ends of texts.
     """
     found = [one.winner() for one in solved]
-    lines = [*data_lines(config, roles), f"floor     {floor_line(solved)}", f"plan      {why}"]
+    lines = [*base_lines, *data_lines(config, roles), f"floor     {floor_line(solved)}", f"plan      {why}"]
     origin = AutoRecord(max_minutes=request.max_minutes, floors=found)
     winner = on_all_rows(msgspec.structs.replace(preferred(request.folder, found, request.goal)), request.folder, until)
     return recorded(request, winner, lines, origin, roles, single)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from rankwise import config as configuration
@@ -43,11 +45,7 @@ def logits_of_held_out(
 
     Raises: UserError, BudgetError for what `train` refuses.
     """
-    config = configuration.replaced(config, "train", evaluate=False, eval_every=None, evaluate_at=[])
-    report = Report({}, list(label_names))
-    roles = Roles(kept, None, None, list(label_names), report, config.data)
-    with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:
-        job = prepare(config, Run(Path(folder)), Console(quiet=True), lambda *_, **__: roles)
+    with _prepared(config, kept, label_names) as job:
         tokens = tokenise(
             out.texts,
             job.tokenizer,
@@ -61,22 +59,56 @@ def logits_of_held_out(
         return Execution(job).answers(tokens, after=after, deadline=deadline)
 
 
+def logits_of_heads(
+    config: Config,
+    rows: Rows,
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    label_names: Sequence[str],
+) -> NDArray[np.float32]:
+    """Logits of the rows that each part holds out, from a head that is solved on frozen features of those it keeps; the features of
+    all rows are computed once. Rows that no part holds out have zeros. Shape: (rows, classes)
+
+    parts
+        Row numbers that are kept, and held out.
+
+    Raises: UserError, BudgetError for what `train` refuses.
+    """
+    found = np.zeros((len(rows), len(label_names)), np.float32)
+    with _prepared(config, rows, label_names) as job:
+        features = _frozen_features(job, job.training.tokens)[:, -job.plan.encoder.pooled_width :]
+        for kept, out in parts:
+            weight, bias = _head(job, features[kept], rows.labels[kept])
+            found[out] = (features[out] @ weight.T + bias).numpy()
+    return found
+
+
+@contextmanager
+def _prepared(config: Config, rows: Rows, label_names: Sequence[str]) -> Iterator[Job]:
+    """A run on the rows that scores nothing, in a folder that is gone afterwards."""
+    config = configuration.replaced(config, "train", evaluate=False, eval_every=None, evaluate_at=[])
+    roles = Roles(rows, None, None, list(label_names), Report({}, list(label_names)), config.data)
+    with tempfile.TemporaryDirectory(prefix="rankwise-") as folder:
+        yield prepare(config, Run(Path(folder)), Console(quiet=True), lambda *_, **__: roles)
+
+
 def _logits_of_head(job: Job, texts: Sequence[np.ndarray]) -> np.ndarray:
     """Logits of texts by a head solved on the frozen features of a job's rows. Shape: (texts, classes)"""
-    training, head, seed = job.training, job.config.head, job.config.train.seed
-    rows = probe.rows_of_head(len(training), head.probe_rows, seed)
+    training = job.training
+    rows = probe.rows_of_head(len(training), job.config.head.probe_rows, job.config.train.seed)
     features = _frozen_features(job, [*training.tokens.take(rows), *texts])[:, -job.plan.encoder.pooled_width :]
+    weight, bias = _head(job, features[: len(rows)], training.labels[rows])
+    return (features[len(rows) :] @ weight.T + bias).numpy()
+
+
+def _head(job: Job, features: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The head that is solved on features of labelled rows. Shapes: (rows, features), (rows,) or (rows, classes) -> (classes,
+    features), (classes,)"""
+    head, classes, seed = job.config.head, len(job.label_names), job.config.train.seed
     with without_compiler():
         weight, bias, _ = probe.solved(
-            features[: len(rows)],
-            training.labels[rows],
-            len(job.label_names),
-            job.objective,
-            head.penalty,
-            seed,
-            directions=head.directions,
+            features, labels, classes, job.objective, head.penalty, seed, directions=head.directions
         )
-    return (features[len(rows) :] @ weight.T + bias).numpy()
+    return weight, bias
 
 
 def _frozen_features(job: Job, texts: Sequence[np.ndarray]) -> torch.Tensor:
