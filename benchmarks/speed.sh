@@ -12,7 +12,7 @@ if rankwise doctor | grep -q '^bf16 *yes'; then
     predictors=papers,sorted,bf16-sorted,engine
 else
     suffix=-no-bf16 peer=grouped
-    all=papers,grouped,engine,products
+    all=papers,grouped,engine,products,products-torch
     predictors=papers,sorted,engine
 fi
 rankwise bench train --data "$rows" "${base[@]}" --steps 4 --rounds 4 --warmup 4 --variants "$all" --name "train-roberta-base-lora-r8$suffix"
