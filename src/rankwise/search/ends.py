@@ -32,12 +32,12 @@ from rankwise.training.held_out import logits_of_heads
 
 _MATTERS = 0.1
 """of the training texts are cut, or it is not asked: other ends of fewer move fewer answers than a sample tells apart"""
-_FEWEST_ROWS, _MOST_ROWS = 50, 2_000
-"""of a sample: fewer say nothing, and more hardly anything else"""
+_FEWEST_ROWS, _SURE_ROWS, _MOST_ROWS = 50, 300, 2_000
+"""of a sample: fewer say nothing, so many tell ends apart of which one says nothing, and more hardly say anything else"""
 _FOLDS = 3
-_OF_CLOCK, _OF_FEW_ROWS = 0.03, 0.1
-"""of the clock, for features by both cuts; where rows are few, for those by one, since choosing needs the other anyway and has most
-of that clock"""
+_OF_CLOCK, _MOST_OF_CLOCK = 0.03, 0.1
+"""for features by both cuts, the more for no more than the rows that are sure; where rows are few, the more for features by one, since
+choosing needs the other anyway and has most of that clock"""
 
 
 def chosen(
@@ -94,11 +94,12 @@ def _rows_in_time(config: Config, roles: Roles, order: NDArray[np.int64], clock_
     """How many of the rows the clock has the time for; where a text was not timed, the fewest are."""
     assert roles.train is not None
     if score_s is not None:
-        room = _OF_CLOCK * clock_s / (2 * score_s)
+        each = clock_s / (2 * score_s)
+        room = max(_OF_CLOCK * each, min(_SURE_ROWS, _MOST_OF_CLOCK * each))
     else:
         least, started = order[:_FEWEST_ROWS], time.perf_counter()
         _scores(config, roles.train.take(least), np.ones(len(least), bool), roles.label_names, HEAD)
-        room = _OF_FEW_ROWS * clock_s * len(least) / (time.perf_counter() - started)
+        room = _MOST_OF_CLOCK * clock_s * len(least) / (time.perf_counter() - started)
     return min(len(order), _MOST_ROWS, int(room))
 
 
