@@ -71,6 +71,8 @@ def test_what_does_not_go_together(make, tmp_path):
         (make("dora", "adapter.dora=true"), "no plain LoRA"),
         (make("labels", labels=["a", "b", "c"]), "other labels"),
         (make("scope", "adapter.scope=[ffn_in]"), "changes other layers"),
+        (make("ends", "data.truncation=head_and_tail"), "cut or cleaned otherwise"),
+        (make("clean", "data.preprocess=[lowercase]"), "cut or cleaned otherwise"),
     ):
         with pytest.raises(UserError, match=told):
             merge([one, other], tmp_path / "out")

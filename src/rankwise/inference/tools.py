@@ -148,6 +148,11 @@ def _check(adapters: Sequence[SavedClassifier], weights: Sequence[float]) -> Non
             raise UserError(f"{name} is on another base than {first.adapter.folder}")
         if saved.label_names != first.label_names or saved.multi_label != first.multi_label:
             raise UserError(f"{name} has other labels than {first.adapter.folder}: serve them side by side instead")
+        if (saved.truncation, saved.preprocess) != (first.truncation, first.preprocess):
+            raise UserError(
+                f"{name} was trained on texts cut or cleaned otherwise than {first.adapter.folder} (data.truncation, "
+                "data.preprocess): serve them side by side instead"
+            )
         if saved.adapter.keys.keys() != first.adapter.keys.keys() or config.get("rank_pattern"):
             raise UserError(
                 f"{name} changes other layers than {first.adapter.folder}, or has ranks that differ by layer"
