@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from rankwise import config as configuration
@@ -50,8 +49,7 @@ class Measured:
 
     def reading(self, truncation: str) -> Measured:
         """The same with other ends of long texts, which take as long."""
-        data = msgspec.structs.replace(self.config.data, truncation=truncation)
-        return replace(self, config=msgspec.structs.replace(self.config, data=data))
+        return replace(self, config=configuration.replaced(self.config, "data", truncation=truncation))
 
 
 def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:

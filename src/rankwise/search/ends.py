@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,7 +58,7 @@ def chosen(
     length, cut = _cut(config, roles.train, len(roles.label_names))
     if cut.mean() < _MATTERS:
         return given, []
-    config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, max_length=length))
+    config = configuration.replaced(config, "data", max_length=length)
     order = np.random.default_rng(0).permutation(len(roles.train))
     try:
         count = _rows_in_time(config, roles, order, clock_s, score_s)

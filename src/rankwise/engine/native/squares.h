@@ -73,10 +73,10 @@ inline void transpose(__m256 (&r)[8]) {
         r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
     for (int i = 0; i < 4; ++i) {
-        t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
-        t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+        const __m256 first = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+        r[i] = first;
     }
-    for (int i = 0; i < 8; ++i) r[i] = t[i];
 }
 
 // As above, a quarter of the square at a time.
