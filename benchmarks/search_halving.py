@@ -19,11 +19,11 @@ import numpy as np
 
 from rankwise import files
 from rankwise.runs.folder import Run
-from rankwise.search import spec
 from rankwise.search.driver import search
-from rankwise.search.spec import Halving
-from rankwise.search.strategies import in_turns, stops, survivors
-from rankwise.search.workers import Processes
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.spec import Halving
+from rankwise.search.sweep.strategies import in_turns, stops, survivors
+from rankwise.search.sweep.workers import Processes
 
 RESULT = Path(__file__).parent / "results" / "search_halving.json"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rankwise import files
 from rankwise.search.driver import search
-from rankwise.search.ray_workers import RayWorkers, connect
-from rankwise.search.spec import Resources
+from rankwise.search.sweep.ray_workers import RayWorkers, connect
+from rankwise.search.sweep.spec import Resources
 
 RESULT = Path(__file__).parent / "results" / "search_ray.json"
 

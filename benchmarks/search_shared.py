@@ -15,8 +15,8 @@ from typing import Any
 
 from rankwise import files
 from rankwise.machine import caches
-from rankwise.search import spec
-from rankwise.search.space import Space
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.space import Space
 
 FEATURES = 512
 """texts whose frozen features are computed"""
@@ -58,7 +58,7 @@ def work(there: Connection, stamp: str) -> None:
     from rankwise.data.tokens import tokenise
     from rankwise.models import assemble, tokenizer_of
     from rankwise.models.classifier import classifier_of
-    from rankwise.search.trial import load_data
+    from rankwise.search.sweep.trial import load_data
     from rankwise.training import frozen_features, probe
 
     search = spec.load("scope-sweep")

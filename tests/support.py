@@ -57,7 +57,7 @@ def pretend(task):
     import math
 
     from rankwise.scoring import predictions
-    from rankwise.search.trial import Outcome
+    from rankwise.search.sweep.trial import Outcome
 
     distance = abs(math.log10(task.config["train"]["learning_rate"] / 5e-3))
     folder = Path(task.folder)

@@ -196,7 +196,7 @@ def test_a_file_of_a_search(copies, news, capsys, file, verb, kind):
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_the_result_of_a_trial_that_a_search_goes_on_with(made, tmp_path, kind):
     """The trial fails in one sentence, and the others end."""
-    from rankwise.search.trial import Task, carry_out
+    from rankwise.search.sweep.trial import Task, carry_out
 
     shutil.copytree(made / "search", tmp_path / "search")
     trial = tmp_path / "search" / "trials" / "0000"

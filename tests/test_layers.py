@@ -40,6 +40,8 @@ ORDER = [
     "training",
     "reporting",
     "estimator",
+    "search.sweep",
+    "search.driver",
     "search",
     "bench",
     "cli",

@@ -10,8 +10,8 @@ from rankwise import recipes
 from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.reporting import paper_table
-from rankwise.search import spec
-from rankwise.search.space import Space
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.space import Space
 
 EXPERIMENTS = {
     "noppe-brandon": "scope dropout alpha rank learning-rate schedule weight-decay optimizer steps",

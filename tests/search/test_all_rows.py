@@ -11,7 +11,7 @@ from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.search import floors
 from rankwise.search.all_rows import FOLDER, on_all_rows
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from training.runs import equal
 
 

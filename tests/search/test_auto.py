@@ -22,8 +22,8 @@ from rankwise.search.forecast import of_auto
 from rankwise.search.request import base_tree as base_of
 from rankwise.search.request import request_of, smoothing_of
 from rankwise.search.speed import Speed, measure
-from rankwise.search.strategies import Round, cost
-from rankwise.search.trial import Task, carry_out, load_data
+from rankwise.search.sweep.strategies import Round, cost
+from rankwise.search.sweep.trial import Task, carry_out, load_data
 from rankwise.training.interrupt import StopRequest
 
 _NEXT = "next      rankwise predict {0} new.csv labels.csv  |  rankwise report {0}"

@@ -13,7 +13,7 @@ from rankwise.machine import caches
 from rankwise.search import bases
 from rankwise.search.clock import ClockPlan
 from rankwise.search.speed import Speed
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from support import scores_of
 
 PLENTY = ClockPlan(1, 4_000, 5.0, 100, 60.0, 10.0)

@@ -18,7 +18,7 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.search import beside, floors
 from rankwise.search.all_rows import on_all_rows
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 
 
 def loaded(config):

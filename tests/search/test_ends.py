@@ -11,7 +11,7 @@ import rankwise
 from rankwise.cli import main
 from rankwise.runs.folder import Run
 from rankwise.search import ends
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from support import COMMON, TOPICS, sentences, write_csv
 
 MOST = 15

@@ -25,7 +25,7 @@ from rankwise.search.folds.contenders import DIRECTIONS, WITH_NAMES, Contender, 
 from rankwise.search.folds.standing import Standing
 from rankwise.search.folds.winner import FOLDER, fit_on_all, with_words_beside
 from rankwise.search.request import base_tree as _base
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop
 from support import sentences, write_csv

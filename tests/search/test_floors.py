@@ -17,7 +17,7 @@ from rankwise.search.auto import auto
 from rankwise.search.floors import Floor, best
 from rankwise.search.request import base_tree
 from rankwise.search.speed import Speed
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.search.unspent import spent
 from support import scores_of
 
@@ -62,7 +62,7 @@ def test_words_are_shipped_where_no_design_beats_them(tiny_model, tmp_path, caps
 
 def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny_model, news, tmp_path, monkeypatch):
     from rankwise.errors import UserError
-    from rankwise.search.trial import load_data
+    from rankwise.search.sweep.trial import load_data
 
     def too_short(*_, **__):
         raise UserError("the clock is too short")

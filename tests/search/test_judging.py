@@ -8,8 +8,8 @@ import pytest
 
 import rankwise
 from rankwise.search import driver
-from rankwise.search import trial as trials
-from rankwise.search.workers import InProcess
+from rankwise.search.sweep import trial as trials
+from rankwise.search.sweep.workers import InProcess
 from rankwise.training import loop
 from support import pretend
 from support import run_search as run
@@ -21,7 +21,7 @@ class Killed(Exception):
 
 def test_a_search_leaves_the_hosts_optuna_as_talkative_as_it_was(sweep, tmp_path, monkeypatch):
     optuna = pytest.importorskip("optuna")
-    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", pretend)
     before = optuna.logging.get_verbosity()
     try:
         optuna.logging.set_verbosity(optuna.logging.DEBUG)
@@ -33,7 +33,7 @@ def test_a_search_leaves_the_hosts_optuna_as_talkative_as_it_was(sweep, tmp_path
 
 @pytest.mark.parametrize(("rates", "note"), [([1e-3, 2e-3], "0.002 is the highest tried"), ([1e-3, 5e-3, 1e-2], "")])
 def test_an_optimum_at_the_edge_of_its_range_is_said_so(sweep, tmp_path, monkeypatch, rates, note):
-    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", pretend)
     sweep["axes"] = {"train.learning_rate": rates}
     notes = " ".join(run(sweep, tmp_path / "s")["notes"])
     assert (note in notes) if note else ("tried" not in notes)
@@ -41,7 +41,7 @@ def test_an_optimum_at_the_edge_of_its_range_is_said_so(sweep, tmp_path, monkeyp
 
 
 def test_a_base_that_wins_at_the_edge_is_said_so(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", pretend)
     sweep["base"]["train"]["learning_rate"] = 2e-3
     sweep["axes"], sweep["strategy"] = {"train.learning_rate": [5e-4, 1e-3, 2e-3]}, {"name": "one_at_a_time"}
     record = run(sweep, tmp_path / "s")
@@ -77,7 +77,7 @@ def test_a_finalist_that_lacks_a_seed_cannot_win(sweep, tmp_path, monkeypatch):
             return trials.Outcome(task.number, "failed", error="no memory")
         return pretend(task)
 
-    monkeypatch.setattr("rankwise.search.workers.carry_out", breaks)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", breaks)
     record = run(sweep, tmp_path / "s")
     assert record["winner"]["point"] == {"train.learning_rate": 1e-3}
     assert "1 finalists have fewer seeds" in " ".join(record["notes"])
@@ -97,7 +97,7 @@ def test_a_late_finalist_is_repeated_too(sweep, tmp_path, monkeypatch):
                 best = task.config["train"]["learning_rate"] == 5e-3
                 yield trials.Outcome(task.number, "failed", error="no space") if best else pretend(task)
 
-    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", pretend)
     with pytest.raises(Killed):
         run(sweep, tmp_path / "s", workers=Interrupted())
     record = run(sweep, tmp_path / "s", resume=True)

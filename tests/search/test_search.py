@@ -12,11 +12,11 @@ import processes
 import rankwise
 from rankwise.cli import main
 from rankwise.errors import UserError
-from rankwise.search import spec
-from rankwise.search import trial as trials
 from rankwise.search.driver import search
-from rankwise.search.table import better_first
-from rankwise.search.workers import InProcess
+from rankwise.search.sweep import spec
+from rankwise.search.sweep import trial as trials
+from rankwise.search.sweep.table import better_first
+from rankwise.search.sweep.workers import InProcess
 from support import pretend
 from support import run_search as run
 
@@ -49,7 +49,7 @@ def test_a_factorial_search_ends_with_table_groups_and_winner(sweep, news, tmp_p
 def test_points_over_budget_or_repeated_are_never_started(sweep, tmp_path, monkeypatch):
     started = []
     carry_out = trials.carry_out
-    monkeypatch.setattr("rankwise.search.workers.carry_out", lambda task: started.append(task) or carry_out(task))
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", lambda task: started.append(task) or carry_out(task))
     sweep["base"]["budget"]["max_trainable"] = 2000
     sweep["base"]["adapter"]["rank"] = "max"
     sweep["axes"] = {"adapter.scope": [["query"]], "adapter.rank": ["max", 14, 500, 1]}
@@ -81,7 +81,7 @@ def test_one_at_a_time_goes_on_from_the_winner_and_runs_nothing_twice(sweep, tmp
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_sampled_searches_repeat_and_stay_in_their_ranges(sweep, tmp_path, name, monkeypatch):
-    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", pretend)
     sweep["axes"]["train.learning_rate"] = {"low": 1e-3, "high": 2e-2, "log": True}
     sweep["axes"]["adapter.rank"] = {"low": 1, "high": 8}
     sweep["strategy"] = {"name": name, "trials": 6, "seed": 3}
@@ -96,7 +96,7 @@ def test_sampled_searches_repeat_and_stay_in_their_ranges(sweep, tmp_path, name,
 
 
 def test_tpe_learns_where_the_good_rates_are(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr("rankwise.search.workers.carry_out", pretend)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", pretend)
     sweep["axes"] = {"train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
     sweep["strategy"], sweep["metric"] = {"name": "tpe", "trials": 32, "batch": 1}, "loss"
     rows = sorted(run(sweep, tmp_path / "s")["table"], key=lambda row: row["trial"])
@@ -377,7 +377,7 @@ def test_killed_with_its_workers_at_work_a_search_ends_with_the_same_table(sweep
 
 def test_the_command_takes_the_workers_it_is_told():
     from rankwise.cli.search import _workers
-    from rankwise.search.workers import Processes
+    from rankwise.search.sweep.workers import Processes
 
     assert _workers(1, None, spec.Resources()) is None
     made = _workers(2, None, spec.Resources())

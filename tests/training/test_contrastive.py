@@ -11,7 +11,7 @@ import rankwise
 from rankwise import config as configuration
 from rankwise.data.batches import grouped_order
 from rankwise.errors import UserError
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.job import train
 from rankwise.training.objective import Contrastive

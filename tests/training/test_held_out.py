@@ -6,7 +6,7 @@ import torch
 
 import rankwise
 from rankwise import config as configuration
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.training import held_out, probe
 from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.job import train

@@ -13,7 +13,7 @@ from rankwise.errors import BudgetError
 from rankwise.models import tokenizer_of
 from rankwise.planning import measured
 from rankwise.records import Latency
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.training import latency
 from rankwise.training.job import train
 from training.runs import with_keys

@@ -15,7 +15,7 @@ from rankwise.cli import common
 from rankwise.errors import UserError
 
 if TYPE_CHECKING:
-    from rankwise.search.workers import Workers
+    from rankwise.search.sweep.workers import Workers
 
 EXAMPLE = "rankwise search scope-sweep train.steps=60 --workers 2 --out searches/scopes"
 
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from rankwise.records import SearchRecord
     from rankwise.records.record import of_tree
     from rankwise.reporting import paper_table
-    from rankwise.search import spec
     from rankwise.search.driver import COPY, search
-    from rankwise.search.show import text
+    from rankwise.search.sweep import spec
+    from rankwise.search.sweep.show import text
 
     source, overrides = common.source_and_overrides(args.words)
     if args.workers < 1:
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _workers(count: int, ray: str | None, resources: Any) -> Workers | None:
     if ray:
-        from rankwise.search.ray_workers import RayWorkers
+        from rankwise.search.sweep.ray_workers import RayWorkers
 
         return RayWorkers(ray, resources)
     if count > 1:
-        from rankwise.search.workers import Processes
+        from rankwise.search.sweep.workers import Processes
 
         return Processes(count)
     return None

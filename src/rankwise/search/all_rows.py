@@ -22,7 +22,7 @@ from rankwise.records.result import Refit
 from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
 from rankwise.search.driver import FLOORS
-from rankwise.search.trial import load_data, trained
+from rankwise.search.sweep.trial import load_data, trained
 from rankwise.training.interrupt import requested
 from rankwise.training.refit import together
 

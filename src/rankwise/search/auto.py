@@ -34,7 +34,7 @@ from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of
 from rankwise.search.resumed import resumed
 from rankwise.search.single_text import SingleText, single_text
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.search.without_trials import floor_alone
 from rankwise.training.interrupt import stop_requests
 

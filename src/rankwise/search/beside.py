@@ -33,10 +33,10 @@ from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import fit_temperature, losses
 from rankwise.scoring.goals import goal_of
 from rankwise.search.all_rows import copied
-from rankwise.search.contest import Contestant, winner_of
 from rankwise.search.driver import FLOORS
 from rankwise.search.floors import Floor, best, fit_words
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.contest import Contestant, winner_of
+from rankwise.search.sweep.trial import load_data
 from rankwise.training.interrupt import requested
 from rankwise.training.proof import prove_equal
 

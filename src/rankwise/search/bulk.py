@@ -9,7 +9,7 @@ from rankwise.data.formats import open_file
 from rankwise.data.table import Reading
 from rankwise.errors import UserError
 from rankwise.inference import saved
-from rankwise.search.ray_workers import connect
+from rankwise.search.sweep.ray_workers import connect
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".jsonl": "read_json", ".json": "read_json"}
 

@@ -21,7 +21,7 @@ from rankwise.search.folds.standing import Standing
 from rankwise.search.folds.winner import fit_on_all, with_words_beside
 from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 from rankwise.search.without_trials import interrupted, recorded
 
 END_S = 5.0

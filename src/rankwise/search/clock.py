@@ -21,9 +21,9 @@ from rankwise.errors import UserError
 from rankwise.machine import caches
 from rankwise.planning.steps import PROBE_FIRST_ROWS, PROVEN_ROWS, train_sample_rows
 from rankwise.records.record import Tree
-from rankwise.search.spec import Halving
 from rankwise.search.speed import Speed, measure
-from rankwise.search.strategies import Round, cost, survivors
+from rankwise.search.sweep.spec import Halving
+from rankwise.search.sweep.strategies import Round, cost, survivors
 
 HALVING = Halving(factor=3, rungs=3)
 # Shares of the clock: what measuring may take, and what is kept back for a machine that slows down.

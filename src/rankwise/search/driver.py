@@ -26,17 +26,17 @@ from rankwise.records.record import Tree, owned
 from rankwise.records.search import SearchTiming
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search import constraints
-from rankwise.search import spec as specs
-from rankwise.search.contest import preferred
-from rankwise.search.progress import Progress
-from rankwise.search.space import Point, Space
-from rankwise.search.spec import Halving
-from rankwise.search.strategies import DRAWS_PER_TRIAL, Round, Walk, in_turns, stops, survivors
-from rankwise.search.study import LATE, Study, Trial
-from rankwise.search.table import Judged, better_first, judge
-from rankwise.search.trial import STOPPED, Outcome, Task, carry_out, load_data, look_at_test, warm
-from rankwise.search.workers import InProcess, Workers
+from rankwise.search.sweep import constraints
+from rankwise.search.sweep import spec as specs
+from rankwise.search.sweep.contest import preferred
+from rankwise.search.sweep.progress import Progress
+from rankwise.search.sweep.space import Point, Space
+from rankwise.search.sweep.spec import Halving
+from rankwise.search.sweep.strategies import DRAWS_PER_TRIAL, Round, Walk, in_turns, stops, survivors
+from rankwise.search.sweep.study import LATE, Study, Trial
+from rankwise.search.sweep.table import Judged, better_first, judge
+from rankwise.search.sweep.trial import STOPPED, Outcome, Task, carry_out, load_data, look_at_test, warm
+from rankwise.search.sweep.workers import InProcess, Workers
 from rankwise.training.interrupt import StopRequest, requested, stop_requests
 
 RECORD = "search.json"

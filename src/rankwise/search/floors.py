@@ -27,7 +27,7 @@ from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.driver import FLOORS as FOLDER
 from rankwise.search.speed import Speed
-from rankwise.search.trial import trained, validation_value
+from rankwise.search.sweep.trial import trained, validation_value
 from rankwise.training.interrupt import requested
 from rankwise.training.record import rows_of
 

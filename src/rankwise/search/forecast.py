@@ -14,7 +14,7 @@ from rankwise.planning.steps import total_steps
 from rankwise.search.clock import ClockPlan
 from rankwise.search.longer import SURE, WORTH
 from rankwise.search.speed import Speed, measure
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 
 _SECONDS = 10.0
 """of training and scoring"""

@@ -14,7 +14,7 @@ from rankwise.errors import UserError
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
-from rankwise.search.trial import trained, validation_value
+from rankwise.search.sweep.trial import trained, validation_value
 from rankwise.training.interrupt import requested
 
 WORTH = 0.6

@@ -19,7 +19,7 @@ from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import outcome
 from rankwise.search.longer import longer
 from rankwise.search.single_text import SingleText
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 
 
 def resumed(folder: Path, console: Console, started: float) -> SearchRecord:

@@ -12,13 +12,13 @@ from rankwise.config import Config
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.search import SearchTiming
 from rankwise.search.all_rows import on_all_rows
-from rankwise.search.contest import preferred
 from rankwise.search.driver import RECORD
 from rankwise.search.explained import STOPPED_LINE, data_lines, floor_line, outcome
 from rankwise.search.floors import Floor
 from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
-from rankwise.search.trial import look_at_test
+from rankwise.search.sweep.contest import preferred
+from rankwise.search.sweep.trial import look_at_test
 
 
 def floor_alone(

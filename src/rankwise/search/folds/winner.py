@@ -16,7 +16,7 @@ from rankwise.search import beside
 from rankwise.search.floors import fit_words, write_words
 from rankwise.search.folds.contenders import configured
 from rankwise.search.folds.standing import Standing
-from rankwise.search.trial import load_data, trained
+from rankwise.search.sweep.trial import load_data, trained
 from rankwise.training.interrupt import requested
 
 FOLDER = "all-rows"

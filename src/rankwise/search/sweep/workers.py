@@ -18,7 +18,7 @@ from typing import Protocol
 
 from rankwise.machine import description
 from rankwise.machine.memory import keep_freed_memory
-from rankwise.search.trial import Outcome, Task, carry_out
+from rankwise.search.sweep.trial import Outcome, Task, carry_out
 from rankwise.training.interrupt import requested
 
 RETRIES = 3

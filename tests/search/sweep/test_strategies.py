@@ -3,10 +3,10 @@
 import pytest
 
 from rankwise.errors import UserError
-from rankwise.search import spec
-from rankwise.search.space import Space
-from rankwise.search.spec import Halving
-from rankwise.search.strategies import Round, Walk, cost, in_turns, stops, survivors
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.space import Space
+from rankwise.search.sweep.spec import Halving
+from rankwise.search.sweep.strategies import Round, Walk, cost, in_turns, stops, survivors
 
 
 def walk(sweep, **changes) -> Walk:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from rankwise.errors import UserError
-from rankwise.search.space import Point, Space
-from rankwise.search.spec import Halving, Search
+from rankwise.search.sweep.space import Point, Space
+from rankwise.search.sweep.spec import Halving, Search
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -21,9 +21,9 @@ from rankwise.scoring import paired, predictions
 from rankwise.scoring.goals import PLAIN, goal_of
 from rankwise.scoring.intervals import bootstrap
 from rankwise.scoring.predictions import Predictions
-from rankwise.search.space import Space
-from rankwise.search.spec import Search
-from rankwise.search.study import Trial
+from rankwise.search.sweep.space import Space
+from rankwise.search.sweep.spec import Search
+from rankwise.search.sweep.study import Trial
 
 
 def better_first(trials: Sequence[Trial], metric: str, rung: int | None = None) -> list[Trial]:

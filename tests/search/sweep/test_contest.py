@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankwise.scoring.goals import goal_of
-from rankwise.search.contest import Contestant, winner_of
+from rankwise.search.sweep.contest import Contestant, winner_of
 
 ROWS = 100
 

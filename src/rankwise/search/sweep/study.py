@@ -17,8 +17,8 @@ import msgspec
 from rankwise.errors import UserError, missing_extra
 from rankwise.records.record import Tree
 from rankwise.scoring.goals import goal_of
-from rankwise.search.space import Point, Space
-from rankwise.search.trial import Outcome
+from rankwise.search.sweep.space import Point, Space
+from rankwise.search.sweep.trial import Outcome
 
 LATE = "no time was left"
 """why a trial that the clock left out was halved"""

@@ -16,7 +16,7 @@ from rankwise import config as configuration
 from rankwise.config import Keys
 from rankwise.errors import UserError, nearest
 from rankwise.records.record import Tree
-from rankwise.search.spec import Range, Search
+from rankwise.search.sweep.spec import Range, Search
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

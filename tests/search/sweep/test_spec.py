@@ -9,11 +9,11 @@ import rankwise
 from rankwise import config as configuration
 from rankwise import planning, recipes
 from rankwise.errors import UserError
-from rankwise.search import spec
-from rankwise.search.constraints import check, violated
 from rankwise.search.driver import search
-from rankwise.search.space import Space
-from rankwise.search.strategies import Walk
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.constraints import check, violated
+from rankwise.search.sweep.space import Space
+from rankwise.search.sweep.strategies import Walk
 
 
 def test_a_search_file_is_saved_with_its_base_and_reads_back_the_same(tmp_path, config):
@@ -144,7 +144,7 @@ def test_constraints_compare_keys_and_planned_counts():
 
 
 def test_the_example_is_a_search_of_twelve_trials_that_fit():
-    file = Path(__file__).parents[2] / "examples" / "scopes_and_rates.yaml"
+    file = Path(__file__).parents[3] / "examples" / "scopes_and_rates.yaml"
     space = Space.of(spec.load(file))
     assert space.size == 12
     for point in space.every_point():

@@ -12,9 +12,9 @@ from typing import Any
 
 from rankwise.errors import UserError, missing_extra
 from rankwise.machine.memory import keep_freed_memory
-from rankwise.search.spec import Resources
-from rankwise.search.trial import Outcome, Task, carry_out
-from rankwise.search.workers import RETRIES
+from rankwise.search.sweep.spec import Resources
+from rankwise.search.sweep.trial import Outcome, Task, carry_out
+from rankwise.search.sweep.workers import RETRIES
 
 
 def connect(address: str, **options: Any) -> Any:

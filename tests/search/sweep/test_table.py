@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from rankwise.search.study import Trial
-from rankwise.search.table import best_of, better_first
-from rankwise.search.trial import Outcome
+from rankwise.search.sweep.study import Trial
+from rankwise.search.sweep.table import best_of, better_first
+from rankwise.search.sweep.trial import Outcome
 
 
 def trial(number, accuracy, loss, status="done", step=10):

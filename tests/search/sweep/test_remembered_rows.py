@@ -3,7 +3,7 @@
 import os
 
 from rankwise.config import Data
-from rankwise.search.trial import load_data
+from rankwise.search.sweep.trial import load_data
 
 
 def test_class_folders_are_read_again_when_a_file_in_them_changes(tmp_path):

@@ -17,10 +17,10 @@ from rich.console import Console
 import rankwise
 from rankwise import cli
 from rankwise.errors import UserError
-from rankwise.search import spec
 from rankwise.search.driver import search
-from rankwise.search.trial import Outcome, Task
-from rankwise.search.workers import InProcess, Processes
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.trial import Outcome, Task
+from rankwise.search.sweep.workers import InProcess, Processes
 
 QUIET = Console(quiet=True)
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: rankwise[ray]")
@@ -95,7 +95,7 @@ def die_at_one(task):
 
 
 def test_a_trial_that_kills_every_worker_fails_and_the_others_end(monkeypatch):
-    monkeypatch.setattr("rankwise.search.workers.carry_out", die_at_one)
+    monkeypatch.setattr("rankwise.search.sweep.workers.carry_out", die_at_one)
     workers = Processes(2, threads=1)
     tasks = [Task(number, {}, "nowhere", None, None, False) for number in range(4)]
     outcomes = {outcome.number: outcome for outcome in workers.run(tasks)}
@@ -112,7 +112,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_end(monkeypatch):
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two cpus on this machine."""
-    from rankwise.search.ray_workers import connect
+    from rankwise.search.sweep.ray_workers import connect
 
     # Ray gives its own processes half a minute to start, which is too little on a busy machine.
     os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112 (Ray's spelling)
@@ -182,7 +182,7 @@ def test_bulk_prediction_equals_the_predictor_on_every_row(config, news, tmp_pat
 @pytest.mark.slow
 def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
     from rankwise.cli.search import _workers
-    from rankwise.search.ray_workers import RayWorkers
+    from rankwise.search.sweep.ray_workers import RayWorkers
 
     folder = tmp_path / "s"
     workers = _workers(1, "local", spec.Resources(cpus=1))  # as rankwise search --ray local has them
@@ -211,7 +211,7 @@ def test_a_killed_ray_worker_loses_nothing(long_sweep, tmp_path, cluster):
 def test_a_missing_ray_is_named_with_its_install_line(sweep, monkeypatch):
     import builtins
 
-    from rankwise.search.ray_workers import connect
+    from rankwise.search.sweep.ray_workers import connect
 
     real = builtins.__import__
 

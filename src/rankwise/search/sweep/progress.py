@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from rankwise.search.spec import Halving, Search
-from rankwise.search.strategies import Walk, cost
-from rankwise.search.study import Trial
-from rankwise.search.table import best_of
+from rankwise.search.sweep.spec import Halving, Search
+from rankwise.search.sweep.strategies import Walk, cost
+from rankwise.search.sweep.study import Trial
+from rankwise.search.sweep.table import best_of
 
 
 class Progress:
