@@ -42,6 +42,7 @@ ORDER = [
     "estimator",
     "search.sweep",
     "search.driver",
+    "search.clock",
     "search",
     "bench",
     "cli",

@@ -7,7 +7,7 @@ import pytest
 from rankwise import config as configuration
 from rankwise.cli import main
 from rankwise.planning.forecast import RunFigures, forecast
-from rankwise.search import forecast as module
+from rankwise.search.clock import forecast as module
 
 FIGURES = RunFigures(
     rows=1_000, validation_rows=100, step_s=0.5, score_s=0.01, setup_s=2.0, start_s=5.0, peak_mb=700, at=1.0

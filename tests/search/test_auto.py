@@ -14,14 +14,14 @@ from conftest import sentences
 from rankwise.cli import main
 from rankwise.config import load
 from rankwise.errors import UserError
-from rankwise.search import clock
 from rankwise.search.auto import _read, auto
+from rankwise.search.clock import plan as clock
+from rankwise.search.clock.forecast import of_auto
+from rankwise.search.clock.speed import Speed, measure
 from rankwise.search.designs import designs_for, usual_rate
 from rankwise.search.driver import Sweep
-from rankwise.search.forecast import of_auto
 from rankwise.search.request import base_tree as base_of
 from rankwise.search.request import request_of, smoothing_of
-from rankwise.search.speed import Speed, measure
 from rankwise.search.sweep.strategies import Round, cost
 from rankwise.search.sweep.trial import Task, carry_out, load_data
 from rankwise.training.interrupt import StopRequest

@@ -11,8 +11,8 @@ from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.machine import caches
 from rankwise.search import bases
-from rankwise.search.clock import ClockPlan
-from rankwise.search.speed import Speed
+from rankwise.search.clock.plan import ClockPlan
+from rankwise.search.clock.speed import Speed
 from rankwise.search.sweep.trial import load_data
 from support import scores_of
 

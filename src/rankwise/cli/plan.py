@@ -62,7 +62,7 @@ def _measured(plan: Plan, *, read_before: bool) -> Measured:
     """
     from rankwise.data.opening import is_here
     from rankwise.models import tokenizer_of
-    from rankwise.search.forecast import measure_run
+    from rankwise.search.clock.forecast import measure_run
     from rankwise.training import latency
 
     if plan.config.data.train is not None and is_here(plan.config.data.train):

@@ -171,7 +171,7 @@ class AutoRecord(Record, kw_only=True):
     """What `auto` found and planned before it made the search, and said of it.
 
     speed, schedule
-        As `search.speed.Speed` and `search.clock.ClockPlan` have it; None where nothing was trained.
+        As `search.clock.speed.Speed` and `search.clock.plan.ClockPlan` have it; None where nothing was trained.
     max_ms
         Milliseconds that one text of the median length may take.
     forecast

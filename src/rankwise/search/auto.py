@@ -26,7 +26,7 @@ from rankwise.records.record import Tree
 from rankwise.search import bases, ends
 from rankwise.search.chosen_by_folds import END_S, chosen_by_folds
 from rankwise.search.chosen_by_trials import chosen_by_trials
-from rankwise.search.clock import choosing_rows
+from rankwise.search.clock.plan import choosing_rows
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD
 from rankwise.search.floors import of_words

@@ -11,9 +11,9 @@ from rankwise.records import SearchRecord
 from rankwise.records.result import Refit
 from rankwise.records.search import TestLook
 from rankwise.scoring import looks
-from rankwise.search.clock import ClockPlan
+from rankwise.search.clock.plan import ClockPlan
+from rankwise.search.clock.speed import Speed
 from rankwise.search.floors import Floor
-from rankwise.search.speed import Speed
 
 STOPPED_LINE = "stopped   by the user, with the best so far; --resume goes on"
 

@@ -25,8 +25,8 @@ from rankwise.records.result import Engine, Memory, Parameters, Timing
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
+from rankwise.search.clock.speed import Speed
 from rankwise.search.driver import FLOORS as FOLDER
-from rankwise.search.speed import Speed
 from rankwise.search.sweep.trial import trained, validation_value
 from rankwise.training.interrupt import requested
 from rankwise.training.record import rows_of

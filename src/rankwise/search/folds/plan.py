@@ -12,12 +12,12 @@ from rankwise.config import Config
 from rankwise.data import Roles
 from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS
 from rankwise.errors import UserError
-from rankwise.search.clock import ENOUGH_STEPS, MARGIN_SHARE, SLOWER, WANTED_EPOCHS, plan_clock
+from rankwise.search.clock.longer import SURE
+from rankwise.search.clock.plan import ENOUGH_STEPS, MARGIN_SHARE, SLOWER, WANTED_EPOCHS, plan_clock
+from rankwise.search.clock.speed import Speed
 from rankwise.search.designs import usual_rate
 from rankwise.search.folds.contenders import AT_ONCE
 from rankwise.search.folds.standing import Standing
-from rankwise.search.longer import SURE
-from rankwise.search.speed import Speed
 
 _NEED_VALIDATION = {"data.validation_size", "train.evaluate", "train.refit_steps", "train.early_stopping"}
 _MOST_ROWS = 2_000

@@ -11,9 +11,9 @@ from rankwise.machine import description
 from rankwise.planning import Plan, measured
 from rankwise.planning.forecast import RunFigures
 from rankwise.planning.steps import total_steps
-from rankwise.search.clock import ClockPlan
-from rankwise.search.longer import SURE, WORTH
-from rankwise.search.speed import Speed, measure
+from rankwise.search.clock.longer import SURE, WORTH
+from rankwise.search.clock.plan import ClockPlan
+from rankwise.search.clock.speed import Speed, measure
 from rankwise.search.sweep.trial import load_data
 
 _SECONDS = 10.0

@@ -21,7 +21,7 @@ from rankwise.errors import UserError
 from rankwise.machine import caches
 from rankwise.planning.steps import PROBE_FIRST_ROWS, PROVEN_ROWS, train_sample_rows
 from rankwise.records.record import Tree
-from rankwise.search.speed import Speed, measure
+from rankwise.search.clock.speed import Speed, measure
 from rankwise.search.sweep.spec import Halving
 from rankwise.search.sweep.strategies import Round, cost, survivors
 
