@@ -26,7 +26,7 @@ from rankwise.machine.description import describe
 from rankwise.models import tokenizer_of
 from rankwise.models.classifier import classifier_of
 from rankwise.models.fresh import assembled
-from rankwise.search.curve import LEVEL, held_out_right, of_twice_the_labels
+from rankwise.search.floors.curve import LEVEL, held_out_right, of_twice_the_labels
 from rankwise.search.sweep.trial import load_data
 from rankwise.training import probe
 from rankwise.training.objective import Objective

@@ -43,6 +43,7 @@ ORDER = [
     "search.sweep",
     "search.driver",
     "search.clock",
+    "search.floors",
     "search",
     "bench",
     "cli",

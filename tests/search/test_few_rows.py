@@ -18,7 +18,7 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
-from rankwise.search import beside
+from rankwise.search.floors import beside
 from rankwise.search.folds import comparison, plan
 from rankwise.search.folds.comparison import choose, with_words
 from rankwise.search.folds.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows

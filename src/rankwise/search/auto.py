@@ -29,7 +29,7 @@ from rankwise.search.chosen_by_trials import chosen_by_trials
 from rankwise.search.clock.plan import choosing_rows
 from rankwise.search.designs import designs_for
 from rankwise.search.driver import COPY, FLOORS, RECORD
-from rankwise.search.floors import of_words
+from rankwise.search.floors.floor import of_words
 from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of
 from rankwise.search.resumed import resumed

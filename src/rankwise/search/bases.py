@@ -24,7 +24,7 @@ from rankwise.scoring import metrics
 from rankwise.scoring.goals import PLAIN, goal_of
 from rankwise.search.clock.plan import ClockPlan, fit_clock, plan_clock
 from rankwise.search.clock.speed import Speed
-from rankwise.search.floors import probe_tree
+from rankwise.search.floors.floor import probe_tree
 from rankwise.training.held_out import logits_of_held_out
 
 DEFAULT, LARGER = "packaged:all-MiniLM-L6-v2", "packaged:all-mpnet-base-v2"

@@ -11,8 +11,8 @@ from rankwise.machine import description
 from rankwise.machine.crowding import crowding
 from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
-from rankwise.search import beside
 from rankwise.search.designs import has_room
+from rankwise.search.floors import beside
 from rankwise.search.folds.comparison import choose, compared, judged, with_words
 from rankwise.search.folds.contenders import of_more_rows
 from rankwise.search.folds.lines import folds_lines, plan_lines, rows_lines

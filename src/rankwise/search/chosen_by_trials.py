@@ -15,21 +15,21 @@ from rankwise.machine import description
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
 from rankwise.runs.folder import Run
-from rankwise.search import beside
-from rankwise.search.all_rows import on_all_rows
 from rankwise.search.bases import Measured
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.longer import longer
 from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock, probe_rows
 from rankwise.search.clock.speed import Speed
-from rankwise.search.curve import labels_in_words, more_line, of_heads
 from rankwise.search.designs import designs_for, has_room
 from rankwise.search.driver import RECORD, search
 from rankwise.search.explained import facts, outcome
-from rankwise.search.floors import Floor, best, floors
+from rankwise.search.floors import beside
+from rankwise.search.floors.all_rows import on_all_rows
+from rankwise.search.floors.curve import labels_in_words, more_line, of_heads
+from rankwise.search.floors.floor import Floor, best, floors
+from rankwise.search.floors.unspent import spent
 from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
-from rankwise.search.unspent import spent
 from rankwise.search.without_trials import floor_alone, interrupted
 
 

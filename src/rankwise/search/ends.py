@@ -25,7 +25,7 @@ from rankwise.models import tokenizer_of
 from rankwise.records import Scores
 from rankwise.scoring import metrics
 from rankwise.search.bases import says_more
-from rankwise.search.floors import probe_tree
+from rankwise.search.floors.floor import probe_tree
 from rankwise.search.folds.contenders import configured
 from rankwise.training.held_out import logits_of_heads
 

@@ -13,7 +13,7 @@ from rankwise.records.search import TestLook
 from rankwise.scoring import looks
 from rankwise.search.clock.plan import ClockPlan
 from rankwise.search.clock.speed import Speed
-from rankwise.search.floors import Floor
+from rankwise.search.floors.floor import Floor
 
 STOPPED_LINE = "stopped   by the user, with the best so far; --resume goes on"
 

@@ -12,12 +12,12 @@ from rankwise.errors import UserError
 from rankwise.records import SearchRecord, Winner
 from rankwise.records.record import changing
 from rankwise.runs.folder import Run
-from rankwise.search import beside
-from rankwise.search.all_rows import on_all_rows
 from rankwise.search.clock.longer import longer
-from rankwise.search.curve import more_line
 from rankwise.search.driver import COPY, RECORD, search
 from rankwise.search.explained import outcome
+from rankwise.search.floors import beside
+from rankwise.search.floors.all_rows import on_all_rows
+from rankwise.search.floors.curve import more_line
 from rankwise.search.single_text import SingleText
 from rankwise.search.sweep.trial import load_data
 

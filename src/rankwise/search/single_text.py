@@ -18,7 +18,7 @@ from rankwise.inference.predictor import load
 from rankwise.records import Latency, Winner
 from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
-from rankwise.search.floors import Floor
+from rankwise.search.floors.floor import Floor
 from rankwise.training import latency
 
 _HEADROOM = 0.9

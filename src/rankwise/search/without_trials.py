@@ -11,10 +11,10 @@ from rankwise import records
 from rankwise.config import Config
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.search import SearchTiming
-from rankwise.search.all_rows import on_all_rows
 from rankwise.search.driver import RECORD
 from rankwise.search.explained import STOPPED_LINE, data_lines, floor_line, outcome
-from rankwise.search.floors import Floor
+from rankwise.search.floors.all_rows import on_all_rows
+from rankwise.search.floors.floor import Floor
 from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
 from rankwise.search.sweep.contest import preferred

@@ -24,8 +24,9 @@ from rankwise.errors import UserError
 from rankwise.records.record import Tree
 from rankwise.scoring.goals import PLAIN, Goal, goal_of
 from rankwise.scoring.paired import best_group_by, rows_drawn_again
-from rankwise.search import bases, beside
-from rankwise.search.floors import fit_words
+from rankwise.search import bases
+from rankwise.search.floors import beside
+from rankwise.search.floors.floor import fit_words
 from rankwise.search.folds.contenders import DIRECTIONS, NAMES, WITH_NAMES, Contender, configured, contenders
 from rankwise.search.folds.standing import Standing
 from rankwise.search.sweep.contest import told_apart

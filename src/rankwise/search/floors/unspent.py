@@ -9,10 +9,10 @@ from typing import Any
 
 from rankwise.baselines import words
 from rankwise.records.record import Tree
-from rankwise.search import beside
 from rankwise.search.clock.speed import Speed
 from rankwise.search.driver import FLOORS
-from rankwise.search.floors import Floor, of_features, of_words
+from rankwise.search.floors import beside
+from rankwise.search.floors.floor import Floor, of_features, of_words
 from rankwise.training.interrupt import requested
 
 _OF_WORDS, _OF_FEATURES = 0.6, 0.6

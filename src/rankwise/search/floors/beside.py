@@ -32,9 +32,9 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import fit_temperature, losses
 from rankwise.scoring.goals import goal_of
-from rankwise.search.all_rows import copied
 from rankwise.search.driver import FLOORS
-from rankwise.search.floors import Floor, best, fit_words
+from rankwise.search.floors.all_rows import copied
+from rankwise.search.floors.floor import Floor, best, fit_words
 from rankwise.search.sweep.contest import Contestant, winner_of
 from rankwise.search.sweep.trial import load_data
 from rankwise.training.interrupt import requested

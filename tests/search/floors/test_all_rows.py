@@ -9,8 +9,8 @@ import rankwise
 from rankwise.config import from_dict
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
-from rankwise.search import floors
-from rankwise.search.all_rows import FOLDER, on_all_rows
+from rankwise.search.floors import floor as floors
+from rankwise.search.floors.all_rows import FOLDER, on_all_rows
 from rankwise.search.sweep.trial import load_data
 from training.runs import equal
 

@@ -16,8 +16,9 @@ from rankwise.export.command import export
 from rankwise.records import SearchRecord, Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
-from rankwise.search import beside, floors
-from rankwise.search.all_rows import on_all_rows
+from rankwise.search.floors import beside
+from rankwise.search.floors import floor as floors
+from rankwise.search.floors.all_rows import on_all_rows
 from rankwise.search.sweep.trial import load_data
 
 

@@ -12,13 +12,14 @@ from rankwise.baselines import tfidf
 from rankwise.cli import main
 from rankwise.config import from_dict
 from rankwise.runs.folder import Run
-from rankwise.search import chosen_by_trials, floors
+from rankwise.search import chosen_by_trials
 from rankwise.search.auto import auto
 from rankwise.search.clock.speed import Speed
-from rankwise.search.floors import Floor, best
+from rankwise.search.floors import floor as floors
+from rankwise.search.floors.floor import Floor, best
+from rankwise.search.floors.unspent import spent
 from rankwise.search.request import base_tree
 from rankwise.search.sweep.trial import load_data
-from rankwise.search.unspent import spent
 from support import scores_of
 
 

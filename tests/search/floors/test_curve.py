@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from rankwise.runs.folder import Run
-from rankwise.search import curve
+from rankwise.search.floors import curve
 from rankwise.training.job import train
 from rankwise.training.objective import Objective
 from training.runs import with_keys

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from rankwise.models.sources import weights_identity
 from rankwise.runs.folder import Run
-from rankwise.search.floors import Floor
+from rankwise.search.floors.floor import Floor
 from rankwise.search.sweep.trial import load_data
 from rankwise.training import fitting, frozen_features, probe
 from rankwise.training.objective import Objective
