@@ -18,7 +18,7 @@ from rankwise.search.auto import _read, auto
 from rankwise.search.clock import plan as clock
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.speed import Speed, measure
-from rankwise.search.designs import designs_for, usual_rate
+from rankwise.search.designs.design import designs_for, usual_rate
 from rankwise.search.driver import Sweep
 from rankwise.search.request import base_tree as base_of
 from rankwise.search.request import request_of, smoothing_of

@@ -11,10 +11,10 @@ from rankwise.machine import description
 from rankwise.machine.crowding import crowding
 from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
-from rankwise.search.designs import has_room
+from rankwise.search.designs.contenders import of_more_rows
+from rankwise.search.designs.design import has_room
 from rankwise.search.floors import beside
 from rankwise.search.folds.comparison import choose, compared, judged, with_words
-from rankwise.search.folds.contenders import of_more_rows
 from rankwise.search.folds.lines import folds_lines, plan_lines, rows_lines
 from rankwise.search.folds.plan import FoldsPlan
 from rankwise.search.folds.standing import Standing

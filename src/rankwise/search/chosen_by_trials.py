@@ -15,12 +15,12 @@ from rankwise.machine import description
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
 from rankwise.runs.folder import Run
-from rankwise.search.bases import Measured
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.longer import longer
 from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock, probe_rows
 from rankwise.search.clock.speed import Speed
-from rankwise.search.designs import designs_for, has_room
+from rankwise.search.designs.bases import Measured
+from rankwise.search.designs.design import designs_for, has_room
 from rankwise.search.driver import RECORD, search
 from rankwise.search.explained import facts, outcome
 from rankwise.search.floors import beside

@@ -20,7 +20,7 @@ from rankwise.data.folds import FOLDS
 from rankwise.errors import UserError
 from rankwise.records.record import Tree
 from rankwise.scoring.goals import Goal, goal_of
-from rankwise.search import bases
+from rankwise.search.designs import bases
 from rankwise.search.driver import COPY, RECORD
 from rankwise.training.interrupt import StopRequest
 

@@ -24,10 +24,10 @@ from rankwise.errors import UserError
 from rankwise.records.record import Tree
 from rankwise.scoring.goals import PLAIN, Goal, goal_of
 from rankwise.scoring.paired import best_group_by, rows_drawn_again
-from rankwise.search import bases
+from rankwise.search.designs import bases
+from rankwise.search.designs.contenders import DIRECTIONS, NAMES, WITH_NAMES, Contender, configured, contenders
 from rankwise.search.floors import beside
 from rankwise.search.floors.floor import fit_words
-from rankwise.search.folds.contenders import DIRECTIONS, NAMES, WITH_NAMES, Contender, configured, contenders
 from rankwise.search.folds.standing import Standing
 from rankwise.search.sweep.contest import told_apart
 from rankwise.training.held_out import logits_of_held_out

@@ -15,8 +15,8 @@ from rankwise.errors import UserError
 from rankwise.search.clock.longer import SURE
 from rankwise.search.clock.plan import ENOUGH_STEPS, MARGIN_SHARE, SLOWER, WANTED_EPOCHS, plan_clock
 from rankwise.search.clock.speed import Speed
-from rankwise.search.designs import usual_rate
-from rankwise.search.folds.contenders import AT_ONCE
+from rankwise.search.designs.contenders import AT_ONCE
+from rankwise.search.designs.design import usual_rate
 from rankwise.search.folds.standing import Standing
 
 _NEED_VALIDATION = {"data.validation_size", "train.evaluate", "train.refit_steps", "train.early_stopping"}

@@ -21,7 +21,7 @@ from rankwise.scoring import judged as judging
 from rankwise.scoring import predictions
 from rankwise.scoring.calibration import fit_temperature
 from rankwise.scoring.goals import Goal, goal_of
-from rankwise.search.folds.contenders import Contender
+from rankwise.search.designs.contenders import Contender
 
 _ACCURACY = goal_of("accuracy")
 _FITTED_ON_ALL = "this run is fitted on all rows"

@@ -12,9 +12,9 @@ from rankwise import config as configuration
 from rankwise.records import Winner
 from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
+from rankwise.search.designs.contenders import configured
 from rankwise.search.floors import beside
 from rankwise.search.floors.floor import fit_words, write_words
-from rankwise.search.folds.contenders import configured
 from rankwise.search.folds.standing import Standing
 from rankwise.search.sweep.trial import load_data, trained
 from rankwise.training.interrupt import requested

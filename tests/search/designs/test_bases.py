@@ -10,9 +10,9 @@ from rankwise import packaged
 from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.machine import caches
-from rankwise.search import bases
 from rankwise.search.clock.plan import ClockPlan
 from rankwise.search.clock.speed import Speed
+from rankwise.search.designs import bases
 from rankwise.search.sweep.trial import load_data
 from support import scores_of
 

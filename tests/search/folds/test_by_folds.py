@@ -9,9 +9,9 @@ import rankwise
 from rankwise.cli import main
 from rankwise.runs.folder import Run
 from rankwise.search.clock.speed import Speed
+from rankwise.search.designs.contenders import of_more_rows
 from rankwise.search.folds import comparison, lines
 from rankwise.search.folds import plan as planning
-from rankwise.search.folds.contenders import of_more_rows
 from rankwise.search.folds.standing import Standing
 from support import sentences, write_csv
 

@@ -15,7 +15,7 @@ from rankwise.config import Config, Keys
 from rankwise.data.names import are_words
 from rankwise.errors import UserError
 from rankwise.records.record import Tree
-from rankwise.search.designs import ALL, FITTED, usual_rate
+from rankwise.search.designs.design import ALL, FITTED, usual_rate
 
 _EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
 _LENGTHS, _SURE_LENGTH = (16, 24, 32, 48, 72, 108, 160), 72

@@ -24,9 +24,9 @@ from rankwise.machine.segments import HEAD, HEAD_AND_TAIL
 from rankwise.models import tokenizer_of
 from rankwise.records import Scores
 from rankwise.scoring import metrics
-from rankwise.search.bases import says_more
+from rankwise.search.designs.bases import says_more
+from rankwise.search.designs.contenders import configured
 from rankwise.search.floors.floor import probe_tree
-from rankwise.search.folds.contenders import configured
 from rankwise.training.held_out import logits_of_heads
 
 _MATTERS = 0.1

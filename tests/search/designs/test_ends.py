@@ -10,7 +10,7 @@ import pytest
 import rankwise
 from rankwise.cli import main
 from rankwise.runs.folder import Run
-from rankwise.search import ends
+from rankwise.search.designs import ends
 from rankwise.search.sweep.trial import load_data
 from support import COMMON, TOPICS, sentences, write_csv
 
