@@ -41,7 +41,6 @@ ORDER = [
     "reporting",
     "estimator",
     "search.sweep",
-    "search.driver",
     "search.clock",
     "search.floors",
     "search.designs",

@@ -40,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from rankwise import recipes
     from rankwise.records import SearchRecord
     from rankwise.records.record import of_tree
+    from rankwise.records.search import COPY
     from rankwise.reporting import paper_table
-    from rankwise.search.driver import COPY, search
+    from rankwise.search.driver import search
     from rankwise.search.sweep import spec
     from rankwise.search.sweep.show import text
 

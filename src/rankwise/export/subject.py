@@ -22,6 +22,7 @@ from rankwise.inference.reference import peft_model
 from rankwise.inference.saved import SavedClassifier
 from rankwise.models.classifier import ReferenceClassifier, logits_of
 from rankwise.records import SearchRecord
+from rankwise.records.search import RECORD
 from rankwise.runs.folder import Run, is_recorded, open_run
 from rankwise.runs.texts import rows_again
 
@@ -158,9 +159,9 @@ def merged(model: Any) -> Any:
 
 def _without_words(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
     """The run to export where a search's winner has words beside it, and what that comes to; else the path as it is."""
-    if not (Path(path) / "search.json").is_file():
+    if not (Path(path) / RECORD).is_file():
         return path, ()
-    winner = records.read(Path(path) / "search.json", SearchRecord).winner
+    winner = records.read(Path(path) / RECORD, SearchRecord).winner
     if winner is None or winner.alone is None:
         return path, ()
     run = Run(Path(path) / winner.alone)

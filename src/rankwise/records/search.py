@@ -9,6 +9,8 @@ import msgspec
 from rankwise.records.record import Record, Tree, Upgrade
 from rankwise.records.result import GoalScore, Interval, Refit, Scores
 
+RECORD, COPY, FLOORS = "search.json", "search.yaml", "floors"
+"""in a search's folder: this file, the search file written out, and what `auto` fitted before its search"""
 Point = dict[str, Any]
 """an axis's name to its value"""
 

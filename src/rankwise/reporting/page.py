@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankwise import __version__, files
+from rankwise.records.search import RECORD
 from rankwise.reporting import drawing
 from rankwise.reporting.drawing import Chart
 from rankwise.reporting.marked import Numbers
@@ -33,7 +34,7 @@ def report(
     Raises: UserError when the folder is neither a run's nor a search's, or cannot be written to.
     """
     folder = Path(path)
-    html, charts = _search_page(folder) if (folder / "search.json").is_file() else _run_page(open_run(folder), texts)
+    html, charts = _search_page(folder) if (folder / RECORD).is_file() else _run_page(open_run(folder), texts)
     target = Path(out) if out is not None else folder / DEFAULT_NAME
     files.write_text(target, html)
     if figures is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from rankwise.errors import UserError
 from rankwise.records import SearchRecord, SearchRow, TrialRecord, read
 from rankwise.records.record import Tree
+from rankwise.records.search import COPY, RECORD
 
 # A matrix or a bar chart of more trials could not be read; tables hold them all.
 MOST_BARS = 20
@@ -20,7 +21,7 @@ MOST_VALUES = 8
 
 def facts_of(folder: Path) -> Tree:
     """Everything a search's page shows. Trials are the rows of search.json's table, which has the best first."""
-    search = read(folder / "search.json", SearchRecord)
+    search = read(folder / RECORD, SearchRecord)
     rows, winner = search.table, search.winner
     runs = {trial.trial: trial for trial in search.trials}
     varied = _varied(rows)
@@ -125,7 +126,7 @@ def _compared(folder: Path, rows: Sequence[SearchRow], runs: Mapping[int, TrialR
 
 
 def _commands(folder: Path, search: SearchRecord) -> list[dict[str, str]]:
-    source = folder / "search.yaml"
+    source = folder / COPY
     commands = []
     if source.is_file():
         again = ["rankwise", "search", str(source), "--out", f"{folder}-again"]

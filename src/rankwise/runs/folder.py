@@ -16,6 +16,7 @@ from rankwise.config import Config
 from rankwise.errors import UserError
 from rankwise.records import HistoryRow, Result, SearchRecord, history, record
 from rankwise.records.record import Tree
+from rankwise.records.search import RECORD as SEARCH
 
 RESULT = "result.json"
 HISTORY = "history.csv"
@@ -123,7 +124,7 @@ class Run:
 
 def is_recorded(path: str | Path | Run) -> bool:
     """Whether a folder is a run's or a search's."""
-    return any((Path(path) / name).is_file() for name in (RESULT, "search.json"))
+    return any((Path(path) / name).is_file() for name in (RESULT, SEARCH))
 
 
 def open_run(path: str | Path | Run) -> Run:
@@ -134,8 +135,8 @@ def open_run(path: str | Path | Run) -> Run:
     folder = Path(path)
     if (folder / RESULT).is_file() and (folder / "config.yaml").is_file():
         return Run(folder)
-    if (folder / "search.json").is_file():
-        winner = record.read(folder / "search.json", SearchRecord).winner
+    if (folder / SEARCH).is_file():
+        winner = record.read(folder / SEARCH, SearchRecord).winner
         if winner is not None:
             return open_run(folder / winner.run)
         raise UserError(f"{folder} is a search without a winner yet: finish it with rankwise search --resume")

@@ -23,12 +23,12 @@ from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import Tree
+from rankwise.records.search import COPY, FLOORS, RECORD
 from rankwise.search.chosen_by_folds import END_S, chosen_by_folds
 from rankwise.search.chosen_by_trials import chosen_by_trials
 from rankwise.search.clock.plan import choosing_rows
 from rankwise.search.designs import bases, ends
 from rankwise.search.designs.design import designs_for
-from rankwise.search.driver import COPY, FLOORS, RECORD
 from rankwise.search.floors.floor import of_words
 from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of

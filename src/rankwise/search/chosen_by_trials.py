@@ -14,6 +14,7 @@ from rankwise.errors import UserError
 from rankwise.machine import description
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
+from rankwise.records.search import RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.longer import longer
@@ -21,7 +22,7 @@ from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock, p
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.bases import Measured
 from rankwise.search.designs.design import designs_for, has_room
-from rankwise.search.driver import RECORD, search
+from rankwise.search.driver import search
 from rankwise.search.explained import facts, outcome
 from rankwise.search.floors import beside
 from rankwise.search.floors.all_rows import on_all_rows

@@ -23,7 +23,7 @@ from rankwise.machine.settings import own_settings
 from rankwise.planning.steps import total_steps
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, owned
-from rankwise.records.search import SearchTiming
+from rankwise.records.search import COPY, FLOORS, RECORD, SearchTiming
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search.sweep import constraints
@@ -39,10 +39,6 @@ from rankwise.search.sweep.trial import STOPPED, Outcome, Task, carry_out, load_
 from rankwise.search.sweep.workers import InProcess, Workers
 from rankwise.training.interrupt import StopRequest, requested, stop_requests
 
-RECORD = "search.json"
-FLOORS = "floors"
-"""what `auto` fitted before its search, inside the search's folder"""
-COPY = "search.yaml"
 Rivals = Callable[[Winner], Winner | None]
 Ending = Callable[[Winner], Winner]
 _CHANGE_THE_LOSS = {"train.label_smoothing", "train.class_weights"}

@@ -19,9 +19,9 @@ from rankwise.config import Config
 from rankwise.data.folds import FOLDS
 from rankwise.errors import UserError
 from rankwise.records.record import Tree
+from rankwise.records.search import COPY, RECORD
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.designs import bases
-from rankwise.search.driver import COPY, RECORD
 from rankwise.training.interrupt import StopRequest
 
 _SMOOTHING = 0.1

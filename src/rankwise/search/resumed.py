@@ -11,9 +11,10 @@ from rankwise import records
 from rankwise.errors import UserError
 from rankwise.records import SearchRecord, Winner
 from rankwise.records.record import changing
+from rankwise.records.search import COPY, RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.longer import longer
-from rankwise.search.driver import COPY, RECORD, search
+from rankwise.search.driver import search
 from rankwise.search.explained import outcome
 from rankwise.search.floors import beside
 from rankwise.search.floors.all_rows import on_all_rows

@@ -10,8 +10,7 @@ import msgspec
 from rankwise import records
 from rankwise.config import Config
 from rankwise.records import AutoRecord, SearchRecord, Winner
-from rankwise.records.search import SearchTiming
-from rankwise.search.driver import RECORD
+from rankwise.records.search import RECORD, SearchTiming
 from rankwise.search.explained import STOPPED_LINE, data_lines, floor_line, outcome
 from rankwise.search.floors.all_rows import on_all_rows
 from rankwise.search.floors.floor import Floor

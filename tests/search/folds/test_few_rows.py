@@ -20,10 +20,11 @@ from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
 from rankwise.search.designs.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows
 from rankwise.search.floors import beside
+from rankwise.search.floors.all_rows import FOLDER
 from rankwise.search.folds import comparison, plan
 from rankwise.search.folds.comparison import choose, with_words
 from rankwise.search.folds.standing import Standing
-from rankwise.search.folds.winner import FOLDER, fit_on_all, with_words_beside
+from rankwise.search.folds.winner import fit_on_all, with_words_beside
 from rankwise.search.request import base_tree as _base
 from rankwise.search.sweep.trial import load_data
 from rankwise.training.interrupt import stop_requests

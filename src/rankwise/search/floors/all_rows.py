@@ -19,9 +19,9 @@ from rankwise.errors import UserError
 from rankwise.methods import method_of
 from rankwise.records import Winner, read
 from rankwise.records.result import Refit
+from rankwise.records.search import FLOORS
 from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
-from rankwise.search.driver import FLOORS
 from rankwise.search.sweep.trial import load_data, trained
 from rankwise.training.interrupt import requested
 from rankwise.training.refit import together

@@ -27,12 +27,12 @@ from rankwise.models.layout import RECORD
 from rankwise.planning.steps import PROVEN_ROWS
 from rankwise.records import AdapterRecord, Decision, Scores, Winner
 from rankwise.records.record import Tree, changing
+from rankwise.records.search import FLOORS
 from rankwise.runs import card
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import fit_temperature, losses
 from rankwise.scoring.goals import goal_of
-from rankwise.search.driver import FLOORS
 from rankwise.search.floors.all_rows import copied
 from rankwise.search.floors.floor import Floor, best, fit_words
 from rankwise.search.sweep.contest import Contestant, winner_of

@@ -22,11 +22,11 @@ from rankwise.machine import description
 from rankwise.records import HistoryRow, LastScores, Metrics, Result, Scores, Winner
 from rankwise.records.record import Tree
 from rankwise.records.result import Engine, Memory, Parameters, Timing
+from rankwise.records.search import FLOORS as FOLDER
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.clock.speed import Speed
-from rankwise.search.driver import FLOORS as FOLDER
 from rankwise.search.sweep.trial import trained, validation_value
 from rankwise.training.interrupt import requested
 from rankwise.training.record import rows_of

@@ -9,8 +9,8 @@ from typing import Any
 
 from rankwise.baselines import words
 from rankwise.records.record import Tree
+from rankwise.records.search import FLOORS
 from rankwise.search.clock.speed import Speed
-from rankwise.search.driver import FLOORS
 from rankwise.search.floors import beside
 from rankwise.search.floors.floor import Floor, of_features, of_words
 from rankwise.training.interrupt import requested

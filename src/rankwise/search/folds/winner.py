@@ -14,13 +14,11 @@ from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
 from rankwise.search.designs.contenders import configured
 from rankwise.search.floors import beside
+from rankwise.search.floors.all_rows import FOLDER
 from rankwise.search.floors.floor import fit_words, write_words
 from rankwise.search.folds.standing import Standing
 from rankwise.search.sweep.trial import load_data, trained
 from rankwise.training.interrupt import requested
-
-FOLDER = "all-rows"
-"""of the run that is shipped, inside the search's folder"""
 
 
 def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
