@@ -214,7 +214,7 @@ class Sweep:
 
     def _best_point(self, each: Round) -> Point:
         """The point of the best whole run of the rounds before."""
-        before = [t for t in self.trials if t.round < each.number and t.status == "done" and t.repeats is None]
+        before = [t for t in self.trials if t.round < each.number and t.is_whole]
         return dict(better_first(before, self.spec.metric)[0].point) if before else {}
 
     def _admit(self, trial: Trial) -> None:
@@ -295,7 +295,7 @@ class Sweep:
         """
         cut = [t for t in trials if t.status == "paused" or (t.status == "halved" and t.why == LATE)]
         scored = [t for t in cut if t.outcome is not None and t.outcome.scores]
-        whole = [t for t in self.trials if t.status == "done" and t.repeats is None]
+        whole = [t for t in self.trials if t.is_whole]
         best = better_first([*scored, *whole], self.spec.metric)[:1]
         for trial in cut:
             if trial in best:
@@ -392,7 +392,7 @@ class Sweep:
 
     def _repeat_finalists(self) -> None:
         """Run the best whole trials again under other seeds, so that the winner is no lucky draw."""
-        done = [trial for trial in self.trials if trial.status == "done" and trial.repeats is None]
+        done = [trial for trial in self.trials if trial.is_whole]
         if not done:
             reasons = [trial.why for trial in self.trials if trial.why]
             raise UserError(f"no trial of the search came to its end; the first reason: {reasons[0]}")

@@ -76,6 +76,11 @@ class Trial:
         """Whether nothing more will be done for it."""
         return self.status in (*SKIPPED, "halved", "failed", "done")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its end, and repeats no other."""
+        return self.status == "done" and self.repeats is None
+
     def reached(self, until: int | None) -> bool:
         """Whether it was brought to a step, or to its end (None), already."""
         return self.outcome is not None and (self.outcome.ended or (until is not None and self.outcome.step >= until))

@@ -88,7 +88,7 @@ class Judged:
     def table(self) -> list[SearchRow]:
         """One row a configuration, best first: whole runs, then those halved, then the rest."""
         first = [trial for trial in self.trials if trial.repeats is None]
-        whole = better_first([t for t in first if t.status == "done"], self.spec.metric)
+        whole = better_first([t for t in first if t.is_whole], self.spec.metric)
         begun = [t for t in first if t.status not in ("done", "refused", "duplicate")]
         # Of those cut short, who came further came first.
         begun = sorted(better_first(begun, self.spec.metric), key=lambda t: -(t.outcome.step if t.outcome else 0))
@@ -156,7 +156,7 @@ class Judged:
 
     def _effects(self) -> dict[str, list[Effect]]:
         """For each listed axis: the mean score of the whole runs at each of its values."""
-        whole = [t for t in self.trials if t.status == "done" and t.repeats is None and t.outcome]
+        whole = [t for t in self.trials if t.is_whole and t.outcome]
         effects: dict[str, list[Effect]] = {}
         for axis in self.space.axes if self.spec.strategy.name in ("grid", "factorial") else ():
             rows = []
@@ -199,7 +199,7 @@ def judge(spec: Search, space: Space, trials: list[Trial], folder: Path) -> Judg
     Raises: UserError when no trial was run to its end.
     """
     judged = Judged(spec, space, trials)
-    whole = better_first([t for t in trials if t.status == "done" and t.repeats is None], spec.metric)
+    whole = better_first([t for t in trials if t.is_whole], spec.metric)
     if not whole:
         raise UserError("no trial of the search came to its end")
     repeated = {t.repeats for t in trials if t.repeats is not None}
@@ -310,7 +310,7 @@ def _notes(judged: Judged, elsewhere: int, incomplete: int) -> list[str]:
         notes.append(f"{incomplete} finalists have fewer seeds than the others, as runs failed, and could not win")
     if len(judged.group) > 1:
         notes.append(
-            f"{len(judged.group)} of {sum(t.status == 'done' and t.repeats is None for t in judged.trials)} whole runs "
+            f"{len(judged.group)} of {sum(t.is_whole for t in judged.trials)} whole runs "
             "are not distinguishable from the best on these validation rows"
         )
     if elsewhere:
