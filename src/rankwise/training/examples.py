@@ -8,8 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from rankwise.data import Rows
 from rankwise.data.text import augment
-from rankwise.data.tokens import Tokens, encode
+from rankwise.data.tokens import Tokens, encode, tokenise
+from rankwise.machine import caches
+from rankwise.planning import Plan
+
+
+def tokenised(rows: Rows, tokenizer: Any, max_length: int | None, plan: Plan) -> Tokens:
+    """Tokenised rows, from the cache when these texts met this tokenizer before."""
+    return tokenise(
+        rows.texts,
+        tokenizer,
+        max_length,
+        caches.cache("tokens"),
+        positions=plan.positions,
+        truncation=plan.config.data.truncation,
+    )
 
 
 @dataclass(frozen=True)

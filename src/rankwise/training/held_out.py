@@ -16,14 +16,13 @@ from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.data import Roles, Rows
 from rankwise.data.report import Report
-from rankwise.data.tokens import tokenise
-from rankwise.machine import caches
 from rankwise.machine.compiler import without_compiler
 from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
 from rankwise.models.sources import weights_identity
 from rankwise.runs.folder import Run
 from rankwise.training import building, fitting, probe
+from rankwise.training.examples import tokenised
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import Job, prepare
 
@@ -46,14 +45,7 @@ def logits_of_held_out(
     Raises: UserError, BudgetError for what `train` refuses.
     """
     with _prepared(config, kept, label_names) as job:
-        tokens = tokenise(
-            out.texts,
-            job.tokenizer,
-            job.training.tokens.max_length,
-            caches.cache("tokens"),
-            positions=job.plan.positions,
-            truncation=job.config.data.truncation,
-        )
+        tokens = tokenised(out, job.tokenizer, job.training.tokens.max_length, job.plan)
         if method_of(job.config).solved_at_once:
             return [_logits_of_head(job, tokens)]
         return Execution(job).answers(tokens, after=after, deadline=deadline)

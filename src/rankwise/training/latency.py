@@ -16,15 +16,15 @@ import numpy as np
 
 from rankwise import config as configuration
 from rankwise.data import Rows
-from rankwise.data.tokens import Tokens, special_tokens, tokenise
+from rankwise.data.tokens import Tokens, special_tokens
 from rankwise.errors import BudgetError
 from rankwise.inference.latency import at_percentile, of_texts
 from rankwise.inference.predictor import Predictor
-from rankwise.machine import caches
 from rankwise.models.classifier import classifier_of
 from rankwise.models.fresh import assembled
 from rankwise.planning import Plan, measured
 from rankwise.records import Latency
+from rankwise.training.examples import tokenised
 
 _FEWEST_WORDS = 6
 """tokens beside the special ones: texts cut shorter than that say too little"""
@@ -46,7 +46,7 @@ def within(plan: Plan, rows: Rows, label_names: Sequence[str], tokenizer: Any) -
     if limit is None:
         return plan, None
     given = plan.config.data.max_length
-    tokens = tokenise(rows.texts, tokenizer, given, caches.cache("tokens"), positions=plan.positions)
+    tokens = tokenised(rows, tokenizer, given, plan)
     texts = at_percentile(rows.texts, tokens.full_lengths, percentile)
     length = int(np.percentile(tokens.lengths, percentile, method="higher"))
     ask = _Measuring(plan, label_names, tokenizer, texts, percentile)

@@ -14,10 +14,8 @@ from rankwise import config as configuration
 from rankwise import data, planning
 from rankwise.config import Config
 from rankwise.data.names import with_names
-from rankwise.data.tokens import Tokens, tokenise
 from rankwise.errors import UserError
 from rankwise.inference.latency import in_words
-from rankwise.machine import caches
 from rankwise.machine.precision import precision_of
 from rankwise.machine.processes import this_process
 from rankwise.models import tokenizer_of
@@ -26,7 +24,7 @@ from rankwise.planning.steps import total_steps
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.training import latency
-from rankwise.training.examples import Augmentation, Examples
+from rankwise.training.examples import Augmentation, Examples, tokenised
 from rankwise.training.objective import Objective, objective
 from rankwise.training.optimizers import check_optimizer
 from rankwise.training.schedules import warmup_steps
@@ -86,7 +84,7 @@ def prepare(config: Config, run: Run, console: Console, load_data: Callable[...,
     length = training.tokens.max_length
     validation = None
     if roles.validation is not None and config.data.folds is None:
-        validation = Examples(_tokens(roles.validation, tokenizer, length, plan), roles.validation.labels)
+        validation = Examples(tokenised(roles.validation, tokenizer, length, plan), roles.validation.labels)
         roles.report.add_tokens("validation", validation.tokens)
     roles.report.add_tokens("train", training.tokens)
     sizes = msgspec.structs.replace(roles.data, num_labels=len(roles.label_names), max_length=length)
@@ -128,24 +126,12 @@ def _within_ms(plan: planning.Plan, run: Run, roles: data.Roles, tokenizer: Any,
     return plan
 
 
-def _tokens(rows: data.Rows, tokenizer: Any, max_length: int | None, plan: planning.Plan) -> Tokens:
-    """Tokenised rows, from the cache when these texts met this tokenizer before."""
-    return tokenise(
-        rows.texts,
-        tokenizer,
-        max_length,
-        caches.cache("tokens"),
-        positions=plan.positions,
-        truncation=plan.config.data.truncation,
-    )
-
-
 def training_examples(rows: data.Rows, label_names: Sequence[str], tokenizer: Any, plan: planning.Plan) -> Examples:
     """The training rows, which alone are augmented, and texts of the classes' names where those are asked for."""
     config = plan.config
     if config.data.name_texts:
         rows = with_names(rows, label_names)
-    tokens = _tokens(rows, tokenizer, config.data.max_length, plan)
+    tokens = tokenised(rows, tokenizer, config.data.max_length, plan)
     if not config.data.augment:
         return Examples(tokens, rows.labels)
     changes = Augmentation(

@@ -17,9 +17,7 @@ from rankwise import planning
 from rankwise.config import Config
 from rankwise.data import Roles, Rows
 from rankwise.data.folds import splits
-from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
-from rankwise.machine import caches
 from rankwise.machine.segments import HEAD, HEAD_AND_TAIL
 from rankwise.models import tokenizer_of
 from rankwise.records import Scores
@@ -27,6 +25,7 @@ from rankwise.scoring import metrics
 from rankwise.search.designs.bases import says_more
 from rankwise.search.designs.contenders import configured
 from rankwise.search.floors.floor import probe_tree
+from rankwise.training.examples import tokenised
 from rankwise.training.held_out import logits_of_heads
 
 _MATTERS = 0.1
@@ -79,13 +78,7 @@ def chosen(
 
 def _cut(config: Config, rows: Rows, classes: int) -> tuple[int, NDArray[np.bool_]]:
     """The length that texts are cut at, and which of them are. Shape: (rows,)"""
-    tokens = tokenise(
-        rows.texts,
-        tokenizer_of(config.model),
-        config.data.max_length,
-        caches.cache("tokens"),
-        positions=planning.plan(config, classes).positions,
-    )
+    tokens = tokenised(rows, tokenizer_of(config.model), config.data.max_length, planning.plan(config, classes))
     return tokens.max_length, tokens.full_lengths > tokens.max_length
 
 

@@ -239,23 +239,16 @@ def _state(place: str) -> tuple[Any, ...]:
 
 def warm(config: Config) -> None:
     """Make the token files of a configuration, so that workers find them instead of each making them."""
-    from rankwise.data.tokens import tokenise
-    from rankwise.machine import caches
     from rankwise.models import tokenizer_of
     from rankwise.planning import plan
+    from rankwise.training.examples import tokenised
 
     roles = load_data(config.data)
     tokenizer = tokenizer_of(config.model)
-    positions = plan(config, len(roles.label_names)).positions
+    planned = plan(config, len(roles.label_names))
     for rows in (roles.train, roles.validation):
         if rows is not None:
-            tokenise(
-                rows.texts,
-                tokenizer,
-                config.data.max_length,
-                caches.cache("tokens"),
-                positions=positions,
-            )
+            tokenised(rows, tokenizer, config.data.max_length, planned)
 
 
 def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
