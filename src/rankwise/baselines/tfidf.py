@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rankwise import data, records
-from rankwise.baselines.timed import several_labels
+from rankwise.baselines.regression import solve
 from rankwise.baselines.words import TOKEN
 from rankwise.errors import UserError
 from rankwise.machine import caches
@@ -24,7 +23,7 @@ from rankwise.records import Scores
 from rankwise.scoring import metrics
 
 METHOD = "TF-IDF and logistic regression"
-_VERSION = 3  # of the recipe below; a change of it needs another, or old scores are read from the cache
+_VERSION = 4  # of the recipe below; a change of it needs another, or old scores are read from the cache
 _WORDS = 50_000
 _ITERATIONS = 200
 _known: ContextVar[dict[str, Scores] | None] = ContextVar("known floors", default=None)
@@ -130,29 +129,12 @@ def _fitted(train: data.Rows, classes: int) -> Callable[[Sequence[str]], np.ndar
     """Logits of texts by a fit on rows; None without scikit-learn, and where there are no words to speak of."""
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
     except ImportError:
         return None
     words = TfidfVectorizer(sublinear_tf=True, max_features=_WORDS, token_pattern=TOKEN)
     try:
         vectors = words.fit_transform(train.texts)
-        model: Any = (
-            several_labels(vectors, train.labels, 1.0, _ITERATIONS)
-            if train.labels.ndim == 2
-            else LogisticRegression(max_iter=_ITERATIONS).fit(vectors, train.labels)
-        )
+        model = solve(vectors, train.labels, classes, 1.0, iterations=_ITERATIONS)
     except ValueError:
         return None
-    return lambda texts: _logits(model, words.transform(texts), train.labels, classes)
-
-
-def _logits(model: Any, inputs: Any, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Scores for all classes, also where the model gives one column for two. Shape: (texts, classes)"""
-    found = np.asarray(model.decision_function(inputs), dtype=np.float64)
-    if labels.ndim == 2:
-        return found.reshape(len(found), -1).astype(np.float32)
-    if found.ndim == 1:
-        found = np.stack([-found, found], axis=1) / 2
-    whole = np.full((len(found), classes), -30.0)  # a class without training rows is never predicted
-    whole[:, model.classes_] = found
-    return whole.astype(np.float32)
+    return lambda texts: model.logits(words.transform(texts)).astype(np.float32)

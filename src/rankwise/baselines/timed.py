@@ -1,18 +1,17 @@
-"""Logistic regression of sparse vectors that ends in time: as many rows and iterations as a clock has room for."""
+"""A clock for TF-IDF: as many rows, n-grams and iterations as it has room for."""
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-_ITERATIONS, _PIECE = 100, 20
-"""of the solver at most, and between two looks at the clock"""
+from rankwise.baselines.regression import Solution, solve
+
 _OF_VECTORS = 0.4
 """of what is left, for counting n-grams; the rest solves"""
 _FEWEST_ROWS = 2_000
@@ -66,45 +65,14 @@ class Clock:
             return math.inf
         return _OF_VECTORS * seconds / (_SLOWER * sum(self.row_s.get(kind, math.inf) for kind in kinds))
 
-    def solved(self, vectors: Any, labels: np.ndarray, strength: float, before: Any = None) -> Any:
-        """A model at a strength (C), of a few iterations at least.
+    def solved(
+        self, vectors: Any, labels: np.ndarray, classes: int, strength: float, before: Solution | None = None
+    ) -> Solution:
+        """A model of a few iterations at least.
 
-        vectors
-            Shape: (rows, n-grams)
-        labels
-            Shape: (rows,), or (rows, labels) of zeros and ones
+        vectors, labels, strength
+            As `regression.solve` has them.
         before
             An earlier model of the same rows to go on from.
         """
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
-        if labels.ndim == 2:
-            return several_labels(vectors, labels, strength, _PIECE if self.is_over() else _ITERATIONS)
-        model: Any = LogisticRegression(C=strength, warm_start=True)
-        if before is not None:
-            model.coef_, model.intercept_, model.classes_ = before.coef_, before.intercept_, before.classes_
-        left = _ITERATIONS
-        while left > 0:
-            piece = left if self.until is None else min(_PIECE, left)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model.set_params(max_iter=piece).fit(vectors, labels)
-            left -= piece
-            if self.is_over() or int(np.max(model.n_iter_)) < piece:
-                break
-        return model
-
-
-def several_labels(vectors: Any, labels: np.ndarray, strength: float, iterations: int) -> Any:
-    """A logistic regression a label, by coordinates of the dual: of sparse vectors ten labels take a fifth of the time that L-BFGS
-    does. Shapes and strength as in `Clock.solved`."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-
-    each = LogisticRegression(C=strength, solver="liblinear", dual=True, max_iter=iterations)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", "Label .* is present in all training examples")
-        return OneVsRestClassifier(each).fit(vectors, labels)
+        return solve(vectors, labels, classes, strength, start=before, over=self.is_over)

@@ -182,7 +182,7 @@ def vectorizer_of() -> Any:
 def is_there() -> bool:
     """Whether scikit-learn is installed; it is imported then."""
     try:
-        from sklearn import feature_extraction, linear_model, multiclass  # noqa: F401
+        from sklearn import feature_extraction  # noqa: F401
     except ImportError:
         return False
     return True
@@ -223,7 +223,7 @@ def fit(
         return None
     clock, order = Clock(until), np.random.default_rng(seed).permutation(len(texts))
     try:
-        kinds, strength = _chosen(texts, labels, order[:_FOLD_ROWS], width, clock.part(_OF_CHOICE))
+        kinds, strength = _chosen(texts, labels, len(label_names), order[:_FOLD_ROWS], width, clock.part(_OF_CHOICE))
         rows = np.sort(order[: clock.rows(kinds, len(texts))])
         solved = _solved([texts[row] for row in rows], labels[rows], len(label_names), kinds, strength, width, clock)
     except ValueError:  # no n-gram at all, or a single class in a sample too small to be folded
@@ -275,11 +275,12 @@ def _solved(
 ) -> tuple[dict[str, TfidfVectorizer], np.ndarray, np.ndarray]:
     """Vectorizers, coefficients and offsets."""
     vectorizers, vectors = _fitted(texts, kinds, width)
-    return (vectorizers, *_whole(clock.solved(vectors, labels, strength), classes))
+    found = clock.solved(vectors, labels, classes, strength)
+    return vectorizers, found.coefficients, found.offsets
 
 
 def _chosen(
-    texts: Sequence[str], labels: np.ndarray, sample: np.ndarray, width: int, clock: Clock
+    texts: Sequence[str], labels: np.ndarray, classes: int, sample: np.ndarray, width: int, clock: Clock
 ) -> tuple[tuple[str, ...], float]:
     """The kinds of n-grams and the strength that answer most rows of a sample, by folds.
 
@@ -293,14 +294,14 @@ def _chosen(
                 _fitted([texts[row] for row in sample[:rows]], (kind,), width)
             took = rows * clock.row_s[kind]
     plain = ("words",) if clock.room(("words",), len(texts)) == 1 else (_PLAINEST,)
-    scored = _held_out(texts, labels, sample, plain, _STRENGTHS, width, clock)
+    scored = _held_out(texts, labels, classes, sample, plain, _STRENGTHS, width, clock)
     if scored is None:
         return plain, _STRENGTHS[0]
     (kinds, strength), right = max(scored.items(), key=lambda item: item[1])
     rich = (*kinds, "characters")
     share, both = clock.room(rich, len(texts)), None
     if share >= _LEAST_SHARE:
-        both = _held_out(texts, labels, sample, rich, (strength,), width, clock, share)
+        both = _held_out(texts, labels, classes, sample, rich, (strength,), width, clock, share)
     return max({(kinds, strength): right, **(both or {})}.items(), key=lambda item: item[1])[0]
 
 
@@ -329,6 +330,7 @@ def _vectors(vectorizers: dict[str, TfidfVectorizer], texts: Sequence[str]) -> A
 def _held_out(
     texts: Sequence[str],
     labels: np.ndarray,
+    classes: int,
     sample: np.ndarray,
     kinds: tuple[str, ...],
     strengths: Sequence[float],
@@ -349,24 +351,6 @@ def _held_out(
         for strength in strengths:
             if clock.is_over():
                 return None
-            model = clock.solved(inside, labels[kept], strength, model)
-            right[kinds, strength] += float(model.score(outside, labels[held])) / _FOLDS
+            model = clock.solved(inside, labels[kept], classes, strength, model)
+            right[kinds, strength] += model.accuracy(outside, labels[held]) / _FOLDS
     return right
-
-
-def _whole(model: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients and offsets of all classes, also where the model has one row for two, or none for a class."""
-    if hasattr(model, "estimators_"):
-        rows = [(getattr(one, "coef_", None), getattr(one, "intercept_", None)) for one in model.estimators_]
-        width = next(coefficients.shape[1] for coefficients, _ in rows if coefficients is not None)
-        pairs = [
-            (np.zeros(width), np.full(1, -30.0)) if coefficients is None else (coefficients[0], intercept)
-            for coefficients, intercept in rows
-        ]
-        return np.stack([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
-    coefficients, intercept = model.coef_, model.intercept_
-    if len(coefficients) == 1:
-        coefficients, intercept = np.vstack([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercept / 2
-    whole, offsets = np.zeros((classes, coefficients.shape[1])), np.full(classes, -30.0)
-    whole[model.classes_], offsets[model.classes_] = coefficients, intercept
-    return whole, offsets
