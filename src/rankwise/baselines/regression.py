@@ -109,7 +109,7 @@ def solve(
 
         done = before = 0
         while len(there) and done < iterations:
-            solver.step(loss)
+            solver.step(loss)  # type: ignore[no-untyped-call]
             before, done = done, int(solver.state[weight]["n_iter"])
             if done - before < solver.param_groups[0]["max_iter"] or (over is not None and over()):
                 break
@@ -150,10 +150,10 @@ def _product(vectors: Any) -> Callable[[Any], Any]:
             return sums(ahead, numbers)
 
         @staticmethod
-        def backward(_: Any, gradient: Any) -> Any:  # type: ignore[override]
+        def backward(_: Any, gradient: Any) -> Any:
             return sums(back, gradient.contiguous())
 
-    return Product.apply  # type: ignore[no-any-return]
+    return Product.apply
 
 
 def _whole(

@@ -18,7 +18,7 @@ from rankwise.records.search import RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock, probe_rows
+from rankwise.search.clock.plan import HALVING, MARGIN_SHARE, ClockPlan, last_s, plan_clock, probe_rows
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.bases import Measured
 from rankwise.search.designs.design import designs_for, has_room
@@ -26,7 +26,7 @@ from rankwise.search.driver import search
 from rankwise.search.explained import facts, outcome
 from rankwise.search.floors import beside
 from rankwise.search.floors.all_rows import on_all_rows
-from rankwise.search.floors.curve import labels_in_words, more_line, of_heads
+from rankwise.search.floors.curve import more_line, of_labels
 from rankwise.search.floors.floor import Floor, best, floors
 from rankwise.search.floors.unspent import spent
 from rankwise.search.request import Request
@@ -57,7 +57,6 @@ def chosen_by_trials(
     if start is not None and "head.pooling" not in request.fixed:
         tree["head"]["pooling"] = start.pooling
         config = configuration.replaced(config, "head", pooling=start.pooling)
-    labels_line = labels_in_words(of_heads(solved, folder, request.clock_s))
     unshared = tree
     end_s = _leave_room_for_words(request, roles, solved, single)
     config = msgspec.structs.replace(config, budget=request.config.budget)
@@ -81,7 +80,6 @@ def chosen_by_trials(
         speed=msgspec.to_builtins(speed),
         schedule=msgspec.to_builtins(fits),
         forecast={"minutes": minutes, "peak_mb": peak_mb},
-        more=labels_line,
         floors=[one.winner() for one in solved],
         planned_lines=len(lines),
         explanation=lines,
@@ -90,9 +88,10 @@ def chosen_by_trials(
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None
         timed = single.line(record.winner, folder)
+        origin.more = of_labels(origin.floors, folder, request.ends - MARGIN_SHARE * request.clock_s)
         seconds = request.spent_s
         origin.minutes, origin.peak_mb = round(seconds / 60, 2), description.peak_mb()
-        more = more_line(labels_line, Run(folder / record.winner.run), len(roles.validation))
+        more = more_line(origin.more, Run(folder / record.winner.run), len(roles.validation))
         origin.explanation = [*lines, *timed, *more, *outcome(record, seconds, request.clock_s, fits.steps)]
         record.auto = origin
     return record

@@ -14,11 +14,12 @@ from rankwise.records.record import changing
 from rankwise.records.search import COPY, RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.longer import longer
+from rankwise.search.clock.plan import MARGIN_SHARE
 from rankwise.search.driver import search
 from rankwise.search.explained import outcome
 from rankwise.search.floors import beside
 from rankwise.search.floors.all_rows import on_all_rows
-from rankwise.search.floors.curve import more_line
+from rankwise.search.floors.curve import more_line, of_labels
 from rankwise.search.single_text import SingleText
 from rankwise.search.sweep.trial import load_data
 
@@ -66,13 +67,14 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None
         timed = single(record.winner).line(record.winner, folder)
+        origin.more = of_labels(origin.floors, folder, ends - MARGIN_SHARE * clock_s)
         seconds = 60 * used + time.time() - started
         origin.minutes = round(seconds / 60, 2)
         lines = origin.explanation[: origin.planned_lines]
         said = outcome(record, seconds, clock_s, int(origin.schedule["steps"]))
         winner = Run(folder / record.winner.run)
         validation = winner.record.data.get("validation")
-        more = more_line(origin.more, winner, validation.rows) if origin.more and validation else []
+        more = more_line(origin.more, winner, validation.rows) if validation else []
         origin.explanation = [*lines, *timed, *more, *said]
         record.auto = origin
     return record

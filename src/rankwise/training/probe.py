@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rankwise.machine.threads import limited_to
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import Classifier, logits_of
 from rankwise.training import frozen_features
@@ -23,6 +24,10 @@ from rankwise.training.examples import Examples
 from rankwise.training.objective import Objective
 
 MAX_ITERATIONS = 200
+_CLOSELY = 1e-9
+ROUGHLY = 1e-5
+"""change of the mean loss, or of any number, at which the solver stops: for a head that is kept, and for one that is only compared,
+where half a decade of penalty changes the loss by a hundred times as much"""
 _PENALTIES = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0)
 """tried by cross-validation, strongest first: half a decade apart, the optimum is flat"""
 _FOLDS, _FOLD_ROWS = 3, 3_000
@@ -183,7 +188,14 @@ def best_penalty(
         loss = 0.0
         for fold, (held, kept) in enumerate(parts):  # each starts from the stronger one before
             weight, bias, _ = starts[fold] = solve(
-                found[kept], labels[kept], classes, objective, penalty, starts[fold], directions=directions
+                found[kept],
+                labels[kept],
+                classes,
+                objective,
+                penalty,
+                starts[fold],
+                directions=directions,
+                tolerance=ROUGHLY,
             )
             with torch.no_grad():
                 loss += float(objective.total(found[held] @ weight.T + bias, torch.from_numpy(labels[held])))
@@ -193,6 +205,8 @@ def best_penalty(
     return min(losses, key=losses.__getitem__)
 
 
+# On one thread: its bits of work are so small that a second one, where another program holds it up, costs ten times the solver.
+@limited_to(1)
 def solve(
     found: Tensor,
     labels: np.ndarray,
@@ -202,6 +216,7 @@ def solve(
     start: tuple[Tensor, Tensor, int] | None = None,
     *,
     directions: bool = False,
+    tolerance: float = _CLOSELY,
 ) -> tuple[Tensor, Tensor, int]:
     """Logistic regression by L-BFGS under the run's objective, by default with scikit-learn's penalty on the weight.
 
@@ -215,6 +230,8 @@ def solve(
     directions
         Fit on texts brought to one length, the mean of theirs, and on deviations brought half way to a common one: of few
         rows lengths and the deviation of every feature are mostly noise (LOG.md). The result answers features as they are.
+    tolerance
+        Change at which it stops.
 
     Returns: weight (classes, features), bias (classes,), iterations.
     """
@@ -233,7 +250,9 @@ def solve(
     weight.requires_grad_()
     bias.requires_grad_()
     normaliser = objective.normaliser(labels)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=MAX_ITERATIONS, tolerance_change=tolerance, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         solver.zero_grad()

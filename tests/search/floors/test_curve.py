@@ -61,10 +61,10 @@ def test_features_that_a_head_was_solved_on_are_found_again(config, tmp_path, mo
     tree = with_keys(config, adapter__method="probe", head__pooling=pooling, head__penalty="auto")
     tree |= {"engine": "fast", "adapter": {"method": "probe"}}
     run = train(tree, out=tmp_path / "r", console=Console(quiet=True))
-    gain = curve.of_floor(Run(run.path), 600.0)
+    gain = curve.of_floor(Run(run.path), time.time() + 600)
     assert gain.low <= gain.mean <= gain.high
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "empty"))
-    assert curve.of_floor(Run(run.path), 600.0) is None
+    assert curve.of_floor(Run(run.path), time.time() + 600) is None
 
 
 def test_minutes_are_judged_by_the_winners_own_steps():

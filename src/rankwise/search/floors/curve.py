@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from rankwise.methods import method_of
 from rankwise.models.sources import weights_identity
+from rankwise.records import Winner
 from rankwise.runs.folder import Run
-from rankwise.search.floors.floor import Floor
 from rankwise.search.sweep.trial import load_data
 from rankwise.training import fitting, frozen_features, probe
+from rankwise.training.interrupt import requested
 from rankwise.training.objective import Objective
 from rankwise.training.prepare import prepare
 
@@ -41,10 +43,6 @@ _WIDENED = 1.32
 """times that the band is as wide as the draws say, which held 70% of 90 gains on five sets: the 80th percentile of what it
 missed them by (split conformal prediction, Vovk et al. 2005); by four sets for the fifth it holds 79%
 (benchmarks/learning_curve.py)"""
-_SHARE = 0.04
-"""of the clock, at most"""
-_LEAST_S = 2.0
-"""that it takes on a few thousand rows: a shorter clock has better uses"""
 _TOLD_APART = 2.0
 """standard errors"""
 Row = Mapping[str, Any]
@@ -90,7 +88,9 @@ def held_out_right(
             for kept in np.array_split(rest, share):
                 if time.time() > until:
                     return None
-                start = probe.solve(found[kept], labels[kept], classes, objective, penalty, start)
+                start = probe.solve(
+                    found[kept], labels[kept], classes, objective, penalty, start, tolerance=probe.ROUGHLY
+                )
                 weight, bias, _ = start
                 hits = (found[held] @ weight.T + bias).argmax(1).numpy() == labels[held]
                 right[held, column] += hits / share
@@ -123,12 +123,14 @@ def of_twice_the_labels(right: NDArray[np.float64], folds: NDArray[np.int64], se
     return Gain(float(middle), float(middle - _WIDENED * (middle - low)), float(middle + _WIDENED * (high - middle)))
 
 
-def of_floor(floor: Run, clock_s: float) -> Gain | None:
+def of_floor(floor: Run, until: float) -> Gain | None:
     """What twice the labels would bring the heads on frozen features that `auto` has solved, whose features lie in the
-    cache; None where that cannot be told in a share of the clock.
+    cache; None where that cannot be told in time.
 
     floor
         The run of such a head.
+    until
+        `time.time()`.
     """
     config = floor.config
     if config.data.multi_label:
@@ -141,7 +143,7 @@ def of_floor(floor: Run, clock_s: float) -> Gain | None:
     found = None if way is None else frozen_features.known(texts, f"by {config.train.eval_batch_size}", weights, way)
     if found is None:
         return None
-    until, objective = time.time() + _SHARE * clock_s, job.objective
+    objective = job.objective
     found = found[:, -job.plan.encoder.hidden :]
     classes = len(job.label_names)
     penalty = probe.chosen_penalty(found, labels, classes, objective, seed)
@@ -149,10 +151,15 @@ def of_floor(floor: Run, clock_s: float) -> Gain | None:
     return None if told is None else of_twice_the_labels(*told)
 
 
-def of_heads(solved: Sequence[Floor], folder: Path, clock_s: float) -> Gain | None:
-    """What twice the labels would bring the first head on frozen features among the floors of a folder; None without one."""
-    heads = [one for one in solved if one.pooling is not None and _SHARE * clock_s >= _LEAST_S]
-    return of_floor(Run(folder / heads[0].run), clock_s) if heads else None
+def of_labels(floors: Sequence[Winner], folder: Path, until: float) -> str:
+    """What `auto` says of twice the labels, by the first head on frozen features among the floors of a folder.
+
+    until
+        `time.time()`; it takes what the clock has left, so that nothing which is trained waits for it.
+    """
+    runs = [Run(folder / floor.run) for floor in floors if floor.alone is None]
+    heads = [run for run in runs if run.is_recorded and method_of(run.config).solved_at_once]
+    return labels_in_words(None if not heads or requested() or time.time() > until else of_floor(heads[0], until))
 
 
 def labels_in_words(gain: Gain | None) -> str:
@@ -169,7 +176,7 @@ def more_line(of_labels: str, winner: Run, rows: int) -> list[str]:
     """What more would bring, as `auto` says it at the end.
 
     of_labels
-        `labels_in_words`.
+        `of_labels`.
     rows
         Of validation.
     """
