@@ -46,7 +46,7 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     assert work + schedule.reserve_s <= 0.95 * 60 * minutes
 
 
-@pytest.mark.parametrize(("seconds", "evaluations"), [(27, 1), (41, 2), (600, 4)])
+@pytest.mark.parametrize(("seconds", "evaluations"), [(27, 1), (80, 2), (600, 4)])
 def test_a_clock_that_has_hardly_time_to_score_is_spent_on_steps(seconds, evaluations):
     """Of 1,000 rows an evaluation takes two seconds here, and so does a head of 1,000 rows, the least there is."""
     fits = clock.plan_clock(Speed(0.1, 0.002, 0.5), roles(30_000, 1_000), 32, seconds, seconds, available=lambda _: 1)
@@ -72,9 +72,7 @@ def test_no_more_rows_are_held_out_than_a_clock_can_score(held_out, seconds, exp
     ("rows", "share", "expected"), [(1_000, 0.01, None), (10**6, 0.01, 9_000), (10**6, 10.0, 2_048)]
 )
 def test_heads_are_fitted_on_as_many_rows_as_a_share_of_the_clock_scores(rows, share, expected):
-    found = clock.probe_rows(None, rows, Speed(1.0, share, 1.0), 900)
-    assert found == expected
-    assert clock.probe_rows(7, rows, Speed(1.0, share, 1.0), 900) == 7, "the user's own"
+    assert clock.probe_rows(rows, Speed(1.0, share, 1.0), 900) == expected
 
 
 @pytest.mark.parametrize(("there", "designs"), [(1, 1), (2, 2), (3, 3), (5, 5), (20, 9)])

@@ -18,7 +18,7 @@ from rankwise.records.search import RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import HALVING, MARGIN_SHARE, ClockPlan, last_s, plan_clock, probe_rows
+from rankwise.search.clock.plan import HALVING, MARGIN_SHARE, ClockPlan, last_s, plan_clock
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.bases import Measured
 from rankwise.search.designs.design import designs_for, has_room
@@ -45,9 +45,8 @@ def chosen_by_trials(
         What is said of it.
     """
     config, speed, folder, tree = base.config, base.speed, request.folder, request.tree
-    tree["head"]["probe_rows"] = probe_rows(config.head.probe_rows, len(roles.train), speed, request.clock_s)
     solved = floors(tree, request.fixed, roles, folder, request.clock_s, speed, request.ends)
-    solved = single.quick_enough(solved, folder)
+    solved, speed = single.quick_enough(solved, folder), speed.now()
     if request.stop.requested:
         if not solved:
             raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from rankwise.config import from_dict
 from rankwise.runs.folder import Run
 from rankwise.search import chosen_by_trials
 from rankwise.search.auto import auto
+from rankwise.search.clock import plan
 from rankwise.search.clock.speed import Speed
 from rankwise.search.floors import floor as floors
 from rankwise.search.floors.floor import Floor, best
@@ -83,7 +84,7 @@ def test_what_nothing_that_trains_fits_into_goes_to_words_and_heads_on_more_rows
     fit, speed = floors.fit_words, Speed(0.1, 1e-4, 0.1)
     few = roles.train.take(range(12))
     monkeypatch.setattr(floors, "fit_words", lambda own, rows, names, until=None: fit(own, few, names, until))
-    solved = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 900)
+    solved = floors.floors(tree, {"head.pooling", "head.probe_rows"}, roles, tmp_path, 900, speed, time.time() + 900)
     monkeypatch.setattr(floors, "fit_words", fit)
     found = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, time.time() + 900, lambda _: True)
     assert [one.run for one in found[2:4]] == [one.run for one in solved], "what there was stays"
@@ -91,6 +92,21 @@ def test_what_nothing_that_trains_fits_into_goes_to_words_and_heads_on_more_rows
     assert Run(tmp_path / found[1].run).config.head.probe_rows == len(roles.train)
     late = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, time.time(), lambda _: True)
     assert [one.run for one in late] == [one.run for one in solved]
+
+
+@pytest.mark.parametrize(("before", "now", "rows"), [(1.0, 1.0, 90), (1.0, 3.0, 30), (3.0, 3.0, 90), (1.0, 1.05, 90)])
+def test_heads_have_fewer_rows_where_other_programs_came_since_the_speed_was_measured(
+    config, tmp_path, monkeypatch, before, now, rows
+):
+    monkeypatch.setattr(plan, "PROBE_FIRST_ROWS", 10)
+    monkeypatch.setattr("rankwise.machine.crowding.crowding", lambda: now)
+    tree = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
+    roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
+    assert len(roles.train) > 90
+    speed = Speed(0.1, 1.0, 0.0, crowding=before)
+    solved = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 1e6)
+    assert tree["head"]["probe_rows"] == rows
+    assert Run(tmp_path / solved[1].run).config.head.probe_rows == rows
 
 
 def test_a_title_says_how_many_rows_words_were_counted_on(config, tmp_path, monkeypatch):

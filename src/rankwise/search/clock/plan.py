@@ -45,7 +45,7 @@ _FEWEST_STEPS = 120
 """Below either of epochs wanted and fewest steps, fewer designs compete; above the most epochs, time is left rather than
 spent."""
 _EVALUATIONS = HALVING.factor ** (HALVING.rungs - 1)
-_EVALUATIONS_ALONE, _OF_EVALUATIONS = 4, 0.25
+_EVALUATIONS_ALONE, _OF_EVALUATIONS = 4, 0.1
 """of a whole run, and their share of its time: where designs compete, the rungs need one each; a design alone spends its time on
 training, and is evaluated at its end whatever that takes"""
 _LENGTHS = (512, 256, 128, 64)
@@ -73,18 +73,16 @@ class ClockPlan:
     """by the user: no run takes more, whatever is left of the clock"""
 
 
-def probe_rows(named: int | None, rows: int, speed: Speed, clock_s: float) -> int | None:
+def probe_rows(rows: int, speed: Speed, clock_s: float) -> int | None:
     """Training rows that heads are fitted on, so that their features take no more than a share of the clock; None for all.
 
-    named
-        By the user.
     rows
         Training rows there are.
     speed
         With which texts are scored.
     """
     room = int(_OF_FEATURES * clock_s / speed.score_s)
-    return named or (None if room >= rows else max(room, PROBE_FIRST_ROWS))
+    return None if room >= rows else max(room, PROBE_FIRST_ROWS)
 
 
 def choosing_rows(held_out: int, clock_s: float) -> int:
@@ -196,7 +194,7 @@ def plan_clock(
     evaluation = len(roles.validation) * speed.score_s
     fitting = 0.0
     if not fitted:
-        fitting = SLOWER * (probe_rows(None, rows, speed, clock_s) or rows) * speed.score_s
+        fitting = SLOWER * (probe_rows(rows, speed, clock_s) or rows) * speed.score_s
     found: ClockPlan | None = None
     fields = _FIELDS
     if available is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from rankwise.config import Config
 _WARM_STEPS = 1
 _FEWEST_STEPS = 2
 _MOST_BATCHES = 10_000
+_NOTICED = 1.1
+"""times as long, below which other programs are not told from chance"""
 _SCORED, _SCORED_AT_ONCE = 256, 64
 """texts at most, and between two looks at the clock"""
 
@@ -32,6 +34,15 @@ class Speed:
     def at(self, share: float) -> Speed:
         """About how fast it would be with a share of the arithmetic, such as that of fewer tokens."""
         return replace(self, step_s=share * self.step_s, score_s=share * self.score_s)
+
+    def now(self) -> Speed:
+        """About how fast it is by now: slower, where other programs have come since."""
+        from rankwise.machine.crowding import crowding
+
+        slower = crowding() / self.crowding
+        if slower < _NOTICED:
+            return self
+        return Speed(*(slower * value for value in astuple(self)))
 
 
 def measure(config: Config, roles: Any, seconds: float, *, steps: int | None = None) -> Speed:

@@ -26,6 +26,7 @@ from rankwise.records.search import FLOORS as FOLDER
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
+from rankwise.search.clock.plan import probe_rows
 from rankwise.search.clock.speed import Speed
 from rankwise.search.sweep.trial import trained, validation_value
 from rankwise.training.interrupt import requested
@@ -79,7 +80,8 @@ def floors(
     """Fit them, the cheapest first; what the budget or the data do not allow is left out.
 
     tree
-        The configuration that all designs share, its length of texts, batch and rows of heads settled.
+        The configuration that all designs share, its length of texts and batch settled; how many rows heads are fitted on is
+        settled here.
     fixed
         The keys that the user has set.
     speed
@@ -87,8 +89,12 @@ def floors(
     ends
         `time.time()` at which everything must be over.
     """
-    started, each = time.time(), _features_s(tree, roles, speed)
+    started = time.time()
     found = [of_words(tree, roles, folder / FOLDER / "words", _OF_WORDS * clock_s)]
+    speed = speed.now()
+    if "head.probe_rows" not in fixed:
+        tree["head"]["probe_rows"] = probe_rows(len(roles.train), speed, clock_s)
+    each = _features_s(tree, roles, speed)
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
         late = time.time() - started > _SHARE * clock_s or each > _OF_THE_REST * (ends - time.time())
