@@ -9,8 +9,9 @@ import torch
 import rankwise
 from rankwise.config import Model
 from rankwise.models.sources import weights_identity
-from rankwise.training import frozen_features, probe
+from rankwise.training import final, fitting, frozen_features, probe
 from rankwise.training.objective import Objective
+from rankwise.training.state import State
 from training.runs import equal, interrupt_after, weights, with_keys
 
 
@@ -144,3 +145,32 @@ def test_weights_are_known_by_their_bytes(tiny_model, tmp_path):
     assert weights_identity(Model(name=str(copy)), 0) != same[0]
     random = Model(name=str(copy), random_weights=True)
     assert weights_identity(random, 0) != weights_identity(random, 1)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean", "both"])
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_training_rows_are_scored_by_the_features_that_a_head_was_solved_on(
+    config, tmp_path, monkeypatch, engine, pooling
+):
+    scored, logits_of = [], final.logits_of
+
+    def counted(classifier, tokens, batch_size):
+        scored.append(len(tokens))
+        return logits_of(classifier, tokens, batch_size)
+
+    monkeypatch.setattr(final, "logits_of", counted)
+    config = with_keys(config, head__pooling=pooling) | {"engine": engine, "adapter": {"method": "probe"}}
+    found = rankwise.train(config, out=tmp_path / "known").result
+    rows = found["data"]["validation"]["rows"]
+    assert scored == [rows], "validation alone"
+    monkeypatch.setattr(fitting, "State", lambda *given: NeverSolved(*given))
+    again = rankwise.train(config, out=tmp_path / "again").result
+    assert len(scored) == 3
+    assert found["metrics"]["train_sample"]["accuracy"] == again["metrics"]["train_sample"]["accuracy"]
+    assert found["metrics"]["train_sample"]["loss"] == pytest.approx(again["metrics"]["train_sample"]["loss"], abs=1e-4)
+
+
+class NeverSolved(State):
+    """What the solver knows of its rows is forgotten, so that the network is asked."""
+
+    solved = property(lambda self: None, lambda self, _: None)

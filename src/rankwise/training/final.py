@@ -32,7 +32,7 @@ def scores(job: Job, state: State, classifier: Classifier) -> tuple[Metrics, Dec
         found.validation, decision = _validation(job, state, classifier)
         if state.history:  # none of a run that was stopped before its first evaluation
             found.validation_last = _last(state)
-    found.train_sample = _train_sample(job, classifier, decision)
+    found.train_sample = _train_sample(job, state, classifier, decision)
     state.eval_s += time.perf_counter() - started
     found.floor = _floor(job)
     return found, decision
@@ -104,12 +104,18 @@ def _last(state: State) -> LastScores:
     return LastScores(step=row.step, accuracy=row.validation_accuracy, loss=row.validation_loss)
 
 
-def _train_sample(job: Job, classifier: Classifier, decision: Decision | None) -> Scores:
-    """The metrics of some training rows as they are, without dropout and augmentation."""
-    count = train_sample_rows(len(job.training), None if job.validation is None else len(job.validation))
-    rows = np.sort(np.random.default_rng(job.config.train.seed).choice(len(job.training), count, replace=False))
-    logits = logits_of(classifier, job.training.tokens.take(rows), job.config.train.eval_batch_size)
-    return judged.judge(decision, logits, job.training.labels[rows], job.label_names)[0]
+def _train_sample(job: Job, state: State, classifier: Classifier, decision: Decision | None) -> Scores:
+    """The metrics of some training rows as they are, without dropout and augmentation; of those that a head was solved on, by what
+    the solver knows of them."""
+    labels, chance = job.training.labels, np.random.default_rng(job.config.train.seed)
+    count = train_sample_rows(len(labels), None if job.validation is None else len(job.validation))
+    if state.solved is not None:
+        drawn = chance.choice(len(state.solved.rows), min(count, len(state.solved.rows)), replace=False)
+        rows, logits = state.solved.rows[drawn], state.solved.logits[drawn]
+    else:
+        rows = np.sort(chance.choice(len(labels), count, replace=False))
+        logits = logits_of(classifier, job.training.tokens.take(rows), job.config.train.eval_batch_size)
+    return judged.judge(decision, logits, labels[rows], job.label_names)[0]
 
 
 def _floor(job: Job) -> Floor | None:

@@ -89,7 +89,8 @@ def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder) -> 
     """Solve the linear probe; its one evaluation, of the adapter as it was saved, stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
-    state.step = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
+    fitted = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
+    state.step, state.solved = fitted.iterations, fitted
     state.rows_seen = len(job.training)
     state.tokens_seen = int(job.training.tokens.lengths.sum())
     return state
@@ -136,10 +137,10 @@ def fit_projection(
     rows: int | None,
     *,
     adapted: bool = False,
-) -> int:
-    """Fit the head's projection on features, frozen or adapted, on the state's clock; returns the solver's iterations."""
+) -> probe.Fitted:
+    """Fit the head's projection on features, frozen or adapted, on the state's clock."""
     started, train = time.perf_counter(), job.config.train
-    iterations = probe.fit_projection(
+    fitted = probe.fit_projection(
         classifier,
         assembly,
         job.training,
@@ -153,7 +154,7 @@ def fit_projection(
     for parameter in probe.projection_of(assembly):  # rounding may differ between processes, weights must not
         parameter.data = broadcast(parameter.data)
     state.train_s += time.perf_counter() - started
-    return iterations
+    return fitted
 
 
 def way_of_features(job: Job, kernels: str | None) -> str | None:

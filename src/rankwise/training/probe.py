@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,19 @@ _FOLDS, _FOLD_ROWS = 3, 3_000
 """A penalty is a prior of the weights and does not depend on the number of rows, so a sample of them tells it."""
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A projection's fit.
+
+    rows, logits
+        The training rows that it was fitted on, and what it says of them. Shapes: (rows,), (rows, classes)
+    """
+
+    iterations: int
+    rows: NDArray[np.int64]
+    logits: NDArray[np.float32]
+
+
 def fit_projection(
     classifier: Any,
     assembly: Assembly,
@@ -45,7 +59,7 @@ def fit_projection(
     *,
     weights: str | None,
     way: str | None = None,
-) -> int:
+) -> Fitted:
     """Put the best projection on frozen features into the classifier.
 
     assembly
@@ -56,8 +70,6 @@ def fit_projection(
         `weights_identity` of the base, whose features other runs may share; None where adapters have changed them.
     way
         See `frozen_features.shared`.
-
-    Returns: the solver's iterations.
     """
     weight, bias = projection_of(assembly)
     chosen = rows_of_head(len(examples), rows, seed)
@@ -78,7 +90,7 @@ def fit_projection(
     with torch.no_grad():
         weight.copy_(found_weight.reshape(weight.shape))
         bias.copy_(offset)
-    return iterations
+    return Fitted(iterations, chosen, (found @ found_weight.T + offset).numpy())
 
 
 def rows_of_head(count: int, rows: int | None, seed: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from torch.optim.optimizer import StateDict
 
 from rankwise.records import HistoryRow
 from rankwise.training import stopping
+from rankwise.training.probe import Fitted
 
 
 @dataclass
@@ -37,6 +38,8 @@ class State:
     interval: Interval = field(default_factory=Interval)
     history: list[HistoryRow] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    solved: Fitted | None = None
+    """of a run that is solved at once, which keeps no checkpoint"""
 
     def state_dict(self) -> StateDict:
         """Plain values and tensors only, so that loading never unpickles code."""

@@ -107,7 +107,7 @@ def floors(
 def _features_s(tree: Tree, roles: Any, speed: Speed) -> float:
     """Seconds that a head on frozen features takes about: set up twice, for the proof, and scored."""
     rows = tree["head"].get("probe_rows") or len(roles.train)
-    return 2 * speed.setup_s + (rows + 2 * len(roles.validation)) * speed.score_s
+    return 2 * speed.setup_s + (rows + len(roles.validation)) * speed.score_s
 
 
 def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
