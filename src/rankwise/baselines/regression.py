@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from rankwise.machine.threads import limited_to
-
 _GRADIENT = 1e-4
 """of the mean loss by any number, below which it has converged (scikit-learn's)"""
 _PIECE = 10
@@ -75,6 +73,9 @@ def solve(
     import torch
     from torch.nn import functional as F
 
+    from rankwise.machine.compiler import without_compiler
+    from rankwise.machine.threads import limited_to
+
     several, rows = labels.ndim == 2, len(labels)
     there = np.flatnonzero(labels.any(0) & ~labels.all(0)) if several else np.unique(labels)
     if not several and len(there) < 2:
@@ -86,7 +87,7 @@ def solve(
     product = _product(vectors)
 
     # On one thread: a product of so few numbers takes milliseconds, and a second thread that another program holds up costs more.
-    with limited_to(1), torch.enable_grad():
+    with limited_to(1), without_compiler(), torch.enable_grad():
         solver = torch.optim.LBFGS(
             [weight, offset],
             max_iter=min(_PIECE, iterations),

@@ -96,10 +96,9 @@ def _head(job: Job, features: torch.Tensor, labels: np.ndarray) -> tuple[torch.T
     """The head that is solved on features of labelled rows. Shapes: (rows, features), (rows,) or (rows, classes) -> (classes,
     features), (classes,)"""
     head, classes, seed = job.config.head, len(job.label_names), job.config.train.seed
-    with without_compiler():
-        weight, bias, _ = probe.solved(
-            features, labels, classes, job.objective, head.penalty, seed, directions=head.directions
-        )
+    weight, bias, _ = probe.solved(
+        features, labels, classes, job.objective, head.penalty, seed, directions=head.directions
+    )
     return weight, bias
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rankwise.machine.compiler import without_compiler
 from rankwise.machine.threads import limited_to
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import Classifier, logits_of
@@ -219,6 +220,7 @@ def best_penalty(
 
 # On one thread: its bits of work are so small that a second one, where another program holds it up, costs ten times the solver.
 @limited_to(1)
+@without_compiler()
 def solve(
     found: Tensor,
     labels: np.ndarray,
