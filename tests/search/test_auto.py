@@ -43,7 +43,7 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     work = cost([Round(0, designs, rungs)], clock.HALVING) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
     work += min(designs, 2) * 1.3 * 2000 * 0.002  # heads fitted first, on features shared
     assert work == pytest.approx(schedule.train_s, rel=0.02)
-    assert work + schedule.reserve_s <= 0.95 * 60 * minutes
+    assert work + schedule.reserve_s <= (0.95 if designs > 1 else 1) * 60 * minutes
 
 
 @pytest.mark.parametrize(("seconds", "evaluations"), [(27, 1), (80, 2), (600, 4)])
@@ -94,7 +94,7 @@ def test_a_clock_too_short_for_anything_is_refused():
     ("second_a_token", "steps", "expected"),
     [
         (0.0005, None, [200]),
-        (0.001, None, [200, 128]),
+        (0.0012, None, [200, 128]),
         (0.004, None, [200, 64]),
         (0.002, 24, [200]),
         (0.006, 24, [200, 128]),

@@ -208,7 +208,9 @@ def plan_clock(
             visits, alive = visits + alive, survivors(alive, HALVING)
         # Designs share frozen features. Twice, since in plain torch gelu is rounded otherwise where adapters precede it.
         head_first = min(designs, 2) * fitting
-        room = left_s - reserve - MARGIN_SHARE * clock_s - visits * speed.setup_s - head_first
+        # A design alone is ended by the clock where the machine slows down: the last steps, at next to no rate, are what it loses.
+        margin = MARGIN_SHARE * clock_s if designs > 1 else 0.0
+        room = left_s - reserve - margin - visits * speed.setup_s - head_first
         evaluations = (
             _EVALUATIONS if designs > 1 else min(_EVALUATIONS_ALONE, max(1, int(_OF_EVALUATIONS * room / evaluation)))
         )
