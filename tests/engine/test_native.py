@@ -367,6 +367,20 @@ def test_panels_give_their_matrix_back_and_moving_keeps_the_weights(name):
 
 
 @each
+@pytest.mark.parametrize(("rows", "d_in"), [((96, 320), 3072), ((1024, 2048), 416)])
+def test_deep_products_of_several_parts_are_exact(rows, d_in, name):
+    """Deeper than a piece, wider than a part; the deep one is that of the first pass or of the second."""
+    backend = backends.named(name)
+    weights = [torch.randn(count, d_in).to(backend.precision) for count in rows]
+    linear = FrozenLinear(weights, backend.precision)
+    linear.lay_out(backend)
+    x, grad = (torch.randn(40, width).to(backend.precision) for width in (d_in, sum(rows)))
+    whole, bound = torch.cat(weights).double(), 5e-3 if name in BF16 else 2e-6
+    assert error(linear(Product(x)), x.double() @ whole.t()) < bound
+    assert error(linear.backward(Product(grad)), grad.double() @ whole) < bound
+
+
+@each
 def test_gelu_and_its_slope_are_exact(name):
     backend = backends.named(name)
     x = torch.linspace(-9, 9, 4096).to(backend.precision).view(64, 64)

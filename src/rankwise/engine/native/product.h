@@ -46,9 +46,9 @@ struct Product {
 
 constexpr long TERMS = 3;  // of a product, at most
 
-// A thread's memory for its part of a product. A part has as many columns of the panel as stay in the core's second cache,
-// against all rows; and of a block of rows a piece that stays in its first cache, against all these columns, whose sums wait
-// in `partial` for the next piece.
+// A thread's memory for its part of a product. A part has as many columns of the panel as stay in the core's second cache, or a few
+// blocks, against all rows; and of a block of rows a piece (`Sums::piece`), against all these columns, whose sums wait in
+// `partial` for the next piece.
 struct PartMemory {
     Number *panel, *tail, *tails[TERMS];
     float *partial, *extra;
@@ -191,7 +191,10 @@ void in_parallel_with(const MemoryOf& memory_of, const Body& body) {
 // does not hold up the others. Each part reads its weights once; no sum depends on who makes it.
 template <class Body>
 void over_columns(const Product& p, long size, const Body& body) {
-    const long most = std::min(std::max(Sums::cached() / (p.depth() * size) / Sums::COLUMNS, 1L) * Sums::COLUMNS, p.columns());
+    // In fp32 at least some blocks: a deep panel comes from beyond the second cache as fast, since it is read as it lies, and the
+    // rows, which every part reads anew, do not.
+    constexpr long LEAST = std::is_same_v<Number, float> ? 5 : 1;
+    const long most = std::min(std::max(Sums::cached() / (p.depth() * size) / Sums::COLUMNS, LEAST) * Sums::COLUMNS, p.columns());
     const long all = p.columns() / Sums::COLUMNS, share = most * allowed_threads;
     const long count = (p.columns() + share - 1) / share * allowed_threads;
     Parts parts(count);

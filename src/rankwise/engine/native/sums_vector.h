@@ -6,6 +6,8 @@
 //           may be fewer.
 #pragma once
 
+#include <climits>
+
 #include "caches.h"
 #include "squares.h"
 
@@ -30,9 +32,10 @@ public:
     static constexpr long DEPTH = sizeof(float) / sizeof(Number);  // of a word: depths are multiples of it
     static constexpr long NARROW = 16;                              // numbers of columns are multiples of it
     static constexpr bool WHOLE_ROWS = false;                       // rows that are no block are no more than they are
-    // Of depth, of a block's rows, that they fill half of the first cache; and bytes of a panel that fill half of the second.
-    static long piece() { return caches.first / 2 / (long)sizeof(Number) / ROWS / 16 * 16; }
-    static long cached() { return caches.second / 2; }
+    // Of depth, in bf16, of a block's rows, that they fill half of the first cache. In fp32 all of it: the rows come from the second
+    // cache as fast as they are asked for, and sums that wait between pieces cost more.
+    static long piece() { return DEPTH == 1 ? LONG_MAX / 2 : caches.first / 2 / (long)sizeof(Number) / ROWS / 16 * 16; }
+    static long cached() { return caches.second / 2; }  // bytes of a panel that fill half of the second cache
 
     // What a thread needs before its first block.
     struct Session {};
@@ -79,8 +82,9 @@ private:
         }
     }
 
+    // Never inlined: in some callers the compiler then keeps the sums in memory, at less than half the speed.
     template <int VECTORS, long COUNT>
-    void block(const Number* rows, long stride, const Number* panel, long depth) {
+    [[gnu::noinline]] void block(const Number* rows, long stride, const Number* panel, long depth) {
         Vector sums[COUNT][VECTORS];  // stays in registers where loops over it are unrolled before all else
         if (fresh_) {
 #pragma GCC unroll 16
