@@ -18,7 +18,7 @@ from rankwise.records.search import RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import HALVING, MARGIN_SHARE, ClockPlan, last_s, plan_clock
+from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock, spare_until
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.bases import Measured
 from rankwise.search.designs.design import designs_for, has_room
@@ -87,7 +87,7 @@ def chosen_by_trials(
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None
         timed = single.line(record.winner, folder)
-        origin.more = of_labels(origin.floors, folder, request.ends - MARGIN_SHARE * request.clock_s)
+        origin.more = of_labels(origin.floors, folder, spare_until(request.ends, request.clock_s))
         seconds = request.spent_s
         origin.minutes, origin.peak_mb = round(seconds / 60, 2), description.peak_mb()
         more = more_line(origin.more, Run(folder / record.winner.run), len(roles.validation))

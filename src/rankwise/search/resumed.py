@@ -14,7 +14,7 @@ from rankwise.records.record import changing
 from rankwise.records.search import COPY, RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import MARGIN_SHARE
+from rankwise.search.clock.plan import spare_until
 from rankwise.search.driver import search
 from rankwise.search.explained import outcome
 from rankwise.search.floors import beside
@@ -67,7 +67,7 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
     with changing(folder / RECORD, SearchRecord) as record:
         assert record.winner is not None
         timed = single(record.winner).line(record.winner, folder)
-        origin.more = of_labels(origin.floors, folder, ends - MARGIN_SHARE * clock_s)
+        origin.more = of_labels(origin.floors, folder, spare_until(ends, clock_s))
         seconds = 60 * used + time.time() - started
         origin.minutes = round(seconds / 60, 2)
         lines = origin.explanation[: origin.planned_lines]

@@ -96,6 +96,11 @@ def last_s(speed: Speed, roles: Any, clock_s: float) -> float:
     return speed.setup_s + SLOWER * tested * speed.score_s + 0.5 * _END_S * speed.crowding + _END_SHARE * clock_s
 
 
+def spare_until(ends: float, clock_s: float) -> float:
+    """Until when (`time.time()`) what may be left out has time; what is written after it takes its seconds."""
+    return ends - MARGIN_SHARE * clock_s - 0.5 * _END_S
+
+
 def fit_clock(
     tree: Tree, roles: Any, ends: float, clock_s: float, available: Callable[[int], int] | None = None
 ) -> tuple[Config, Speed]:
