@@ -87,6 +87,43 @@ def test_it_goes_on_from_an_earlier_solution_and_stops_when_told():
     assert 0 < stopped.iterations < weaker.iterations
 
 
+def test_iterations_are_no_more_than_allowed():
+    vectors, scores = problem(6)
+    assert solve(vectors, scores.argmax(1), 6, 100.0, iterations=15).iterations == 15
+
+
+def test_what_is_no_number_is_refused():
+    vectors, scores = problem(3)
+    vectors.data[0] = np.nan
+    with pytest.raises(ValueError, match="no finite number"):
+        solve(vectors, scores.argmax(1), 3, 10.0)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_rows_without_an_ngram_and_one_ngram_alone_are_solved(kind):
+    """Of very large matrices places take eight bytes."""
+    vectors = sparse.csr_matrix(np.array([[2.0], [2.0], [0.0], [0.0], [2.0], [0.0]]))
+    vectors.indices, vectors.indptr = vectors.indices.astype(kind), vectors.indptr.astype(kind)
+    labels = np.array([1, 1, 0, 0, 1, 0], dtype=np.uint8)
+    assert solve(vectors, labels, 2, 10.0).accuracy(vectors, labels) == 1
+    three = np.array([1, 1, 0, 0, 1, 2], dtype=np.int32)
+    assert list(solve(vectors, three, 3, 10.0).logits(vectors).argmax(1)) == [1, 1, 0, 0, 1, 0]
+    assert solve(vectors[:0:-1] * 0, labels[:0:-1], 2, 10.0).iterations < 100
+
+
+@pytest.mark.parametrize(
+    "host", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta"), lambda: torch.autocast("cpu")]
+)
+def test_a_host_computes_as_it_likes_and_so_do_we(host):
+    vectors, scores = problem(3)
+    labels = scores.argmax(1)
+    alone = solve(vectors, labels, 3, 10.0)
+    with host():
+        beside = solve(vectors, labels, 3, 10.0, start=solve(vectors, labels, 3, 10.0, iterations=1))
+        np.testing.assert_array_equal(solve(vectors, labels, 3, 10.0).coefficients, alone.coefficients)
+    assert beside.accuracy(vectors, labels) == pytest.approx(alone.accuracy(vectors, labels), abs=0.02)
+
+
 def test_the_hosts_threads_are_left_as_they_were():
     before, (vectors, scores) = torch.get_num_threads(), problem(3)
     solve(vectors, scores.argmax(1), 3, 10.0)

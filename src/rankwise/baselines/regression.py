@@ -16,6 +16,8 @@ _GRADIENT = 1e-4
 """of the mean loss by any number, below which it has converged (scikit-learn's)"""
 _PIECE = 10
 """iterations between two looks at the clock"""
+_EVALUATIONS = 250
+"""of the loss between them at most: a line search that finds no step looks for one as long as it may"""
 _NEVER = 30.0
 """logit of what no row shows: a class without rows, a label that all or none carry"""
 
@@ -68,30 +70,33 @@ def solve(
     over
         Whether to leave it at what there is; asked after every few iterations.
 
-    Raises: ValueError where all rows are of one class.
+    Raises: ValueError where all rows are of one class, or vectors hold what is no finite number.
     """
     import torch
     from torch.nn import functional as F
 
     from rankwise.machine.compiler import without_compiler
+    from rankwise.machine.settings import own_settings
     from rankwise.machine.threads import limited_to
 
     several, rows = labels.ndim == 2, len(labels)
     there = np.flatnonzero(labels.any(0) & ~labels.all(0)) if several else np.unique(labels)
     if not several and len(there) < 2:
         raise ValueError("all rows are of one class")
+    if not np.isfinite(vectors.data).all():
+        raise ValueError("vectors hold what is no finite number")
     two = not several and len(there) == 2
     targets = labels[:, there] if several else np.searchsorted(there, labels)
-    wanted = torch.from_numpy(targets.reshape(rows, -1).astype(np.float32) if several or two else targets)
-    weight, offset = _started(start, there, vectors.shape[1], two=two)
-    product = _product(vectors)
+    if several or two:
+        targets = targets.astype(np.float32).reshape(rows, -1)
 
     # On one thread: a product of so few numbers takes milliseconds, and a second thread that another program holds up costs more.
-    with limited_to(1), without_compiler(), torch.enable_grad():
+    with own_settings(), limited_to(1), without_compiler():
+        wanted, product = torch.from_numpy(targets), _product(vectors)
+        weight, offset = _started(start, there, vectors.shape[1], two=two)
         solver = torch.optim.LBFGS(
             [weight, offset],
-            max_iter=min(_PIECE, iterations),
-            max_eval=25 * iterations,
+            max_eval=_EVALUATIONS,
             tolerance_grad=_GRADIENT,
             history_size=10,
             line_search_fn="strong_wolfe",
@@ -110,9 +115,10 @@ def solve(
 
         done = before = 0
         while len(there) and done < iterations:
+            piece = solver.param_groups[0]["max_iter"] = min(_PIECE, iterations - done)
             solver.step(loss)  # type: ignore[no-untyped-call]
             before, done = done, int(solver.state[weight]["n_iter"])
-            if done - before < solver.param_groups[0]["max_iter"] or (over is not None and over()):
+            if done - before < piece or (over is not None and over()):
                 break
     return _whole(weight.detach().numpy(), offset.detach().numpy(), there, labels, classes, done, two=two)
 

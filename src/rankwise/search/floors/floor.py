@@ -262,7 +262,7 @@ def _result(
         seed=config.train.seed,
         config_hash=configuration.config_hash(config),
         labels=list(roles.label_names),
-        engine=Engine(path="scikit-learn", precision="fp64", kernels="scipy"),
+        engine=Engine(path="scikit-learn", precision="fp32", kernels="scipy"),
         data=rows_of(config, roles),
         texts=roles.report.to_dict(excerpts=config.data.excerpts),
         environment=description.describe(),
