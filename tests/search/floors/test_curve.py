@@ -1,12 +1,14 @@
 """What twice the labels would bring: a power law through held-out errors, with a band; what is not told apart is not claimed."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.search.floors import curve
 from rankwise.training.job import train
@@ -56,6 +58,24 @@ def test_every_row_is_answered_by_heads_that_have_not_seen_it():
     assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, time.time() - 1) is None
 
 
+def test_no_head_is_begun_that_would_end_after_the_clock(monkeypatch):
+    """A machine that takes a second a row: a head of all rows takes twice as long as one of half of them."""
+    own, now = curve.probe.solve, [0.0]
+
+    def slow(found, *words, **named):
+        now[0] += len(found)
+        return own(found, *words, **named)
+
+    monkeypatch.setattr(curve, "time", SimpleNamespace(time=lambda: now[0]))
+    monkeypatch.setattr(curve.probe, "solve", slow)
+    found, labels = torch.eye(3, 8)[torch.arange(120) % 3], np.arange(120) % 3
+    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, 240.0) is None
+    assert now[0] == 180, "quarters and halves of the first fold"
+    monkeypatch.setattr(curve, "requested", lambda: True)
+    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, 1e6) is None
+    assert now[0] == 180
+
+
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_features_that_a_head_was_solved_on_are_found_again(config, tmp_path, monkeypatch, pooling):
     tree = with_keys(config, adapter__method="probe", head__pooling=pooling, head__penalty="auto")
@@ -65,6 +85,23 @@ def test_features_that_a_head_was_solved_on_are_found_again(config, tmp_path, mo
     assert gain.low <= gain.mean <= gain.high
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "empty"))
     assert curve.of_floor(Run(run.path), time.time() + 600) is None
+
+
+def test_the_head_is_asked_where_words_have_the_same_configuration(config, tmp_path):
+    tree = with_keys(config, head__pooling="mean", head__penalty="auto") | {"adapter": {"method": "probe"}}
+    head = train(tree, out=tmp_path / "floors" / "features-mean", console=Console(quiet=True))
+    words = Run(tmp_path / "floors" / "words")
+    words.path.mkdir()
+    words.write_config(head.config)
+    words.write_record(head.record)
+    with words.changing() as result:
+        result.engine.kernels = "scipy"
+    scores = head.record.metrics.validation
+    floors = [Winner.at_once(f"floors/{name}", name, scores, 0.5, 1) for name in ("words", "features-mean")]
+    until = time.time() + 600
+    assert curve.of_labels(floors, tmp_path, until) == curve.labels_in_words(curve.of_floor(head, until))
+    assert "(" in curve.of_labels(floors, tmp_path, until)
+    assert curve.of_labels(floors[:1], tmp_path, until) == "twice the labels: cannot tell"
 
 
 def test_minutes_are_judged_by_the_winners_own_steps():

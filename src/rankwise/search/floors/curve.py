@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from rankwise.methods import method_of
 from rankwise.models.sources import weights_identity
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
@@ -66,7 +65,7 @@ def held_out_right(
     seed: int,
     until: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
-    """How often each row is answered rightly by heads that were not fitted on it; None where the clock ends before.
+    """How often each row is answered rightly by heads that were not fitted on it; None where the clock ends before, or the user.
 
     Every quarter and every half has its head, so that what a small one happens to hold averages out.
 
@@ -79,7 +78,7 @@ def held_out_right(
     """
     chance, rows = np.random.default_rng(seed), len(labels)
     order, right = chance.permutation(rows), np.zeros((rows, len(_SHARES)))
-    folds, longest = np.zeros(rows, dtype=np.int64), 0.0
+    folds, a_row_s = np.zeros(rows, dtype=np.int64), 0.0
     for fold in range(_FOLDS):
         held, rest = order[fold::_FOLDS], np.delete(order, np.s_[fold::_FOLDS])
         folds[held] = fold
@@ -87,12 +86,12 @@ def held_out_right(
         for column, share in enumerate(_SHARES):
             for kept in np.array_split(rest, share):
                 started = time.time()
-                if started + longest > until:
+                if requested() or started + a_row_s * len(kept) > until:
                     return None
                 start = probe.solve(
                     found[kept], labels[kept], classes, objective, penalty, start, tolerance=probe.ROUGHLY
                 )
-                longest = max(longest, time.time() - started)
+                a_row_s = max(a_row_s, (time.time() - started) / len(kept))
                 weight, bias, _ = start
                 hits = (found[held] @ weight.T + bias).argmax(1).numpy() == labels[held]
                 right[held, column] += hits / share
@@ -160,7 +159,7 @@ def of_labels(floors: Sequence[Winner], folder: Path, until: float) -> str:
         `time.time()`; it takes what the clock has left, so that nothing which is trained waits for it.
     """
     runs = [Run(folder / floor.run) for floor in floors if floor.alone is None]
-    heads = [run for run in runs if run.is_recorded and method_of(run.config).solved_at_once]
+    heads = [run for run in runs if run.adapter.is_dir()]  # words have none
     return labels_in_words(None if not heads or requested() or time.time() > until else of_floor(heads[0], until))
 
 
