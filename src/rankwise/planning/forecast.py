@@ -49,8 +49,9 @@ def forecast(config: Config, figures: RunFigures) -> Forecast:
     train, rows = config.train, figures.rows
     folds = config.data.folds or 0
     validation = 0 if folds else figures.validation_rows
-    if method_of(config).solved_at_once:
-        steps, fit_s = 0, (min(rows, config.head.probe_rows or rows) + validation) * figures.score_s
+    sampled = train_sample_rows(rows, validation)
+    if method_of(config).solved_at_once:  # the solver knows what it says of training rows
+        steps, sampled, fit_s = 0, 0, min(rows, config.head.probe_rows or rows) * figures.score_s
     else:
         steps = total_steps(rows, train)
         fit_s = steps * train.accumulate * figures.step_s + _head_s(config, figures)
@@ -58,7 +59,7 @@ def forecast(config: Config, figures: RunFigures) -> Forecast:
             evaluations = -(-steps // eval_every(train, steps, steps_per_epoch(rows, train)))
             again = rows if train.objective == "contrastive" else 0  # the head is fitted anew each time
             fit_s += evaluations * (validation + again) * figures.score_s
-    scored = validation + train_sample_rows(rows, validation) + 2 * PROVEN_ROWS
+    scored = validation + sampled + 2 * PROVEN_ROWS
     end_s = figures.setup_s + scored * figures.score_s + _END_S
     of_folds = folds * (figures.setup_s + (fit_s * (folds - 1) + rows * figures.score_s) / folds) if folds else 0.0
     seconds = figures.start_s + of_folds + figures.setup_s + fit_s + end_s

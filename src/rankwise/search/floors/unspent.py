@@ -72,7 +72,7 @@ def _head(
     """A head on frozen features of more rows; None where there is hardly more time."""
     heads = [one for one in found if one.pooling is not None]
     rows = (tree["head"].get("probe_rows") or len(roles.train)) if heads else 0
-    room = _OF_FEATURES * (until - time.time()) - 2 * speed.setup_s - 2 * len(roles.validation) * speed.score_s
+    room = _OF_FEATURES * (until - time.time()) - 2 * speed.setup_s - len(roles.validation) * speed.score_s
     most = min(len(roles.train), int(room / speed.score_s))
     if requested() or most < max(_WORTH * rows, min(_FEWEST_ROWS, len(roles.train))):
         return None
