@@ -53,6 +53,18 @@ def test_a_clock_that_has_hardly_time_to_score_is_spent_on_steps(seconds, evalua
     assert -(-fits.steps // fits.eval_every) == evaluations
 
 
+@pytest.mark.parametrize(
+    ("before", "looks", "times"),
+    [(1.0, [3.0, 3.0], 3), (1.0, [3.0, 2.0], 2), (1.0, [5.0, 1.0], 1), (1.0, [1.05], 1), (3.0, [1.0], 1)],
+)
+def test_a_machine_is_slower_where_two_looks_say_so(monkeypatch, before, looks, times):
+    """A tenth of a second beside a program that passes by planned a fifth of the steps, or none."""
+    monkeypatch.setattr("rankwise.machine.crowding.crowding", lambda: looks.pop(0))
+    now = Speed(0.1, 0.002, 0.5, 0.3, before).now()
+    assert now == Speed(times * 0.1, times * 0.002, times * 0.5, times * 0.3, times * before)
+    assert not looks
+
+
 def test_more_is_kept_for_the_end_beside_other_programs():
     alone, beside = Speed(0.1, 0.002, 0.5), Speed(0.1, 0.002, 0.5, crowding=3.0)
     plans = [clock.plan_clock(one, roles(2_000, 200), 16, 180, 180, available=lambda _: 1) for one in (alone, beside)]
@@ -111,7 +123,7 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
 
     monkeypatch.setattr(clock, "measure", measured)
     texts = SimpleNamespace(max_length=200, full_lengths=np.full(240, 400), positions=512)
-    monkeypatch.setattr(clock, "tokenise", lambda *_, **__: texts)
+    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
     tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
     found = load_data(load(tree).data, ["train", "validation"])
     planned, speed = clock.fit_clock(tree, found, time.time() + 30, 30)

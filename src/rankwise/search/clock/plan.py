@@ -16,9 +16,7 @@ import numpy as np
 from rankwise import config as configuration
 from rankwise import planning
 from rankwise.config import Config
-from rankwise.data.tokens import tokenise
 from rankwise.errors import UserError
-from rankwise.machine import caches
 from rankwise.planning.steps import PROBE_FIRST_ROWS, PROVEN_ROWS, train_sample_rows
 from rankwise.records.record import Tree
 from rankwise.search.clock.speed import Speed, measure
@@ -118,17 +116,12 @@ def fit_clock(
     Returns: the configuration with its length of texts and its batch, and the speed.
     """
     from rankwise.models import tokenizer_of
+    from rankwise.training.examples import tokenised
 
     config = configuration.from_dict(tree)
     planned = planning.plan(config, len(roles.label_names))
     given = config.data.max_length
-    tokens = tokenise(
-        roles.train.texts,
-        tokenizer_of(config.model),
-        given,
-        caches.cache("tokens"),
-        positions=planned.positions,
-    )
+    tokens = tokenised(roles.train, tokenizer_of(config.model), given, planned)
     named = tree.get("train", {})
     batch = named.get("batch_size") or (32 if len(roles.train) >= _LARGE_ROWS else 16)
     longest = given or min(tokens.max_length, _LENGTHS[0])

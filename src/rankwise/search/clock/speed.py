@@ -36,10 +36,16 @@ class Speed:
         return replace(self, step_s=share * self.step_s, score_s=share * self.score_s)
 
     def now(self) -> Speed:
-        """About how fast it is by now: slower, where other programs have come since."""
+        """About how fast it is by now: slower, where other programs have come since.
+
+        Where those that it was measured beside are gone it stays as it was: a plan that is too short is followed by a longer run,
+        one that is too long by nothing.
+        """
         from rankwise.machine.crowding import crowding
 
         slower = crowding() / self.crowding
+        if slower >= _NOTICED:  # another look tells a program that stays from one that passed by
+            slower = min(slower, crowding() / self.crowding)
         if slower < _NOTICED:
             return self
         return Speed(*(slower * value for value in astuple(self)))
@@ -65,12 +71,11 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     import torch
 
     from rankwise import planning
-    from rankwise.data.tokens import tokenise
-    from rankwise.machine import caches
     from rankwise.machine.crowding import crowding
     from rankwise.machine.processes import this_process
     from rankwise.models import tokenizer_of
     from rankwise.models.classifier import computing, logits_of
+    from rankwise.training.examples import tokenised
     from rankwise.training.latency import untrained
     from rankwise.training.objective import objective
     from rankwise.training.optimizers import optimizer
@@ -78,13 +83,12 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     started = time.perf_counter()
     planned = planning.plan(config, len(roles.label_names))
     tokenizer = tokenizer_of(config.model)
-    positions = planned.positions
-    tokens = tokenise(roles.train.texts, tokenizer, config.data.max_length, caches.cache("tokens"), positions=positions)
-    tokenised = time.perf_counter()
+    tokens = tokenised(roles.train, tokenizer, config.data.max_length, planned)
+    read = time.perf_counter()
     classifier = untrained(planned, roles.label_names, tokenizer)
     device = this_process().device  # where a run would train
     # Once more for the tokens' own lookup, which every run repeats.
-    setup_s = 2 * (time.perf_counter() - tokenised) + 0.2 * (tokenised - started)
+    setup_s = 2 * (time.perf_counter() - read) + 0.2 * (read - started)
     named = [(name, value) for name, value in classifier.named_parameters() if value.requires_grad]
     optimizing = optimizer(named, config.train)
     loss = objective(config.train, roles.train.labels, len(roles.label_names), multi_label=config.data.multi_label)
@@ -125,7 +129,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     # By the token, since a few batches may be longer or shorter than most.
     a_token = sum(times[_WARM_STEPS:]) / sum(counts[_WARM_STEPS:])
     step_s = float(a_token * tokens.lengths.mean() * batch_size)
-    return Speed(step_s, score_s, setup_s, tokenised - started, crowding())
+    return Speed(step_s, score_s, setup_s, read - started, crowding())
 
 
 def _heaviest(
