@@ -12,21 +12,18 @@ from rankwise import config as configuration
 from rankwise.config import Config, Keys
 from rankwise.errors import UserError
 from rankwise.machine import description
-from rankwise.records import AutoRecord, SearchRecord, Winner
+from rankwise.records import AutoRecord, SearchRecord
 from rankwise.records.record import Tree, changing
 from rankwise.records.search import RECORD
-from rankwise.runs.folder import Run
+from rankwise.search.after_trials import AfterTrials
 from rankwise.search.clock.forecast import of_auto
-from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock, spare_until
+from rankwise.search.clock.plan import HALVING, ClockPlan, last_s, plan_clock
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.bases import Measured
 from rankwise.search.designs.design import designs_for, has_room
 from rankwise.search.driver import search
 from rankwise.search.explained import facts, outcome
 from rankwise.search.floors import beside
-from rankwise.search.floors.all_rows import on_all_rows
-from rankwise.search.floors.curve import more_line, of_labels
 from rankwise.search.floors.floor import Floor, best, floors
 from rankwise.search.floors.unspent import spent
 from rankwise.search.request import Request
@@ -83,15 +80,23 @@ def chosen_by_trials(
         planned_lines=len(lines),
         explanation=lines,
     )
-    _search(request, config, fits, designs, origin, single)
+    after = AfterTrials(
+        folder, request.clock_s, request.ends, fits.reserve_s, fits.end_s, fits.steps_given, lambda _: single
+    )
+    search(
+        _search_tree(request.tree, config, fits, designs),
+        out=folder,
+        console=request.console,
+        deadline=after.deadline,
+        origin=origin,
+        rivals=after.rivals,
+        ending=after.ending,
+    )
     with changing(folder / RECORD, SearchRecord) as record:
-        assert record.winner is not None
-        timed = single.line(record.winner, folder)
-        origin.more = of_labels(origin.floors, folder, spare_until(request.ends, request.clock_s))
+        said = after.lines(record, origin)
         seconds = request.spent_s
         origin.minutes, origin.peak_mb = round(seconds / 60, 2), description.peak_mb()
-        more = more_line(origin.more, Run(folder / record.winner.run), len(roles.validation))
-        origin.explanation = [*lines, *timed, *more, *outcome(record, seconds, request.clock_s, fits.steps)]
+        origin.explanation = [*lines, *said, *outcome(record, seconds, request.clock_s, fits.steps)]
         record.auto = origin
     return record
 
@@ -132,35 +137,6 @@ def _planned(request: Request, config: Config, speed: Speed, roles: Any, end_s: 
         available=lambda steps: len(designs_for(config, request.fixed, labels, steps)),
     )
     return replace(fits, reserve_s=fits.reserve_s + end_s)
-
-
-def _search(
-    request: Request,
-    config: Config,
-    fits: ClockPlan,
-    designs: list[Keys],
-    origin: AutoRecord,
-    single: SingleText,
-) -> None:
-    """The search of trials, with what follows its winner: a longer run, words beside it, all rows."""
-    folder, ends = request.folder, request.ends
-
-    def rivals(winner: Winner) -> Winner | None:
-        again = None if fits.steps_given else longer(winner, folder, ends - fits.reserve_s)
-        return beside.with_words(again or winner, folder, single.is_quick) or again
-
-    def ending(winner: Winner) -> Winner:
-        return on_all_rows(winner, folder, ends - fits.end_s)
-
-    search(
-        _search_tree(request.tree, config, fits, designs),
-        out=folder,
-        console=request.console,
-        deadline=ends - fits.reserve_s,
-        origin=origin,
-        rivals=rivals,
-        ending=ending,
-    )
 
 
 def _search_tree(tree: Tree, config: Config, fits: ClockPlan, designs: list[Keys]) -> Tree:

@@ -13,13 +13,9 @@ from rankwise.records import SearchRecord, Winner
 from rankwise.records.record import changing
 from rankwise.records.search import COPY, RECORD
 from rankwise.runs.folder import Run
-from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import spare_until
+from rankwise.search.after_trials import AfterTrials
 from rankwise.search.driver import search
 from rankwise.search.explained import outcome
-from rankwise.search.floors import beside
-from rankwise.search.floors.all_rows import on_all_rows
-from rankwise.search.floors.curve import more_line, of_labels
 from rankwise.search.single_text import SingleText
 from rankwise.search.sweep.trial import load_data
 
@@ -43,38 +39,28 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
         used = ((folder / RECORD).stat().st_mtime - (folder / COPY).stat().st_mtime) / 60
     clock_s, reserve_s = 60 * origin.max_minutes, float(origin.schedule["reserve_s"])
     ends = started + max(0.0, clock_s - 60 * used)
-    deadline, end_s = ends - reserve_s, float(origin.schedule.get("end_s", reserve_s))
-    steps_given = origin.schedule.get("steps_given", False)
+    end_s, steps_given = float(origin.schedule.get("end_s", reserve_s)), bool(origin.schedule.get("steps_given", False))
 
     def single(winner: Winner) -> SingleText:
         config = Run(folder / winner.run).config
         rows = load_data(config.data).train
         return SingleText(origin.max_ms, config.budget.ms_percentile, rows)
 
-    def rivals(winner: Winner) -> Winner | None:
-        again = None if steps_given else longer(winner, folder, deadline)
-        return beside.with_words(again or winner, folder, single(winner).is_quick) or again
-
+    after = AfterTrials(folder, clock_s, ends, reserve_s, end_s, steps_given, single)
     search(
         None,
         out=folder,
         resume=True,
         console=console,
-        deadline=deadline,
-        rivals=rivals,
-        ending=lambda winner: on_all_rows(winner, folder, ends - end_s),
+        deadline=after.deadline,
+        rivals=after.rivals,
+        ending=after.ending,
     )
     with changing(folder / RECORD, SearchRecord) as record:
-        assert record.winner is not None
-        timed = single(record.winner).line(record.winner, folder)
-        origin.more = of_labels(origin.floors, folder, spare_until(ends, clock_s))
+        said = after.lines(record, origin)
         seconds = 60 * used + time.time() - started
         origin.minutes = round(seconds / 60, 2)
-        lines = origin.explanation[: origin.planned_lines]
-        said = outcome(record, seconds, clock_s, int(origin.schedule["steps"]))
-        winner = Run(folder / record.winner.run)
-        validation = winner.record.data.get("validation")
-        more = more_line(origin.more, winner, validation.rows) if validation else []
-        origin.explanation = [*lines, *timed, *more, *said]
+        planned, steps = origin.explanation[: origin.planned_lines], int(origin.schedule["steps"])
+        origin.explanation = [*planned, *said, *outcome(record, seconds, clock_s, steps)]
         record.auto = origin
     return record
