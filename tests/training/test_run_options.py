@@ -222,7 +222,7 @@ def test_the_floor_is_in_the_result_computed_once_and_joined_by_the_test_rows(co
 
 
 def test_a_run_without_scikit_learn_has_no_floor(config, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
     monkeypatch.setattr(tfidf, "_read", lambda *_: None)
     assert "floor" not in rankwise.train(with_keys(config, train__steps=1), out=tmp_path / "run").result["metrics"]
 
