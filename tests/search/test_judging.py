@@ -10,7 +10,7 @@ import rankwise
 from rankwise.search import driver
 from rankwise.search.sweep import trial as trials
 from rankwise.search.sweep.workers import InProcess
-from rankwise.training import loop
+from rankwise.training import deadline, loop
 from support import pretend
 from support import run_search as run
 
@@ -148,7 +148,7 @@ def test_the_clock_ends_a_search_of_real_runs_with_its_best(sweep, tmp_path, mon
         clock["now"] += 1
 
     monkeypatch.setattr(loop.Loop, "_train_step", ticking)
-    for module in (loop, trials, driver):
+    for module in (loop, deadline, driver):
         monkeypatch.setattr(
             module,
             "time",

@@ -10,6 +10,7 @@ from rankwise.errors import UserError
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.training import refit
+from rankwise.training.deadline import Deadline
 from training.runs import equal, small, with_keys
 
 
@@ -71,7 +72,7 @@ def test_gone_on_with_it_is_the_same(tree, runs, tmp_path, monkeypatch):
 
 def test_a_clock_that_ends_keeps_what_was_scored(tree, runs, tmp_path, monkeypatch):
     own = refit.on_all_rows
-    late = lambda *args, deadline: own(*args, deadline=time.time() - 1)  # noqa: E731
+    late = lambda *args, deadline: own(*args, deadline=Deadline(time.time() - 1))  # noqa: E731
     monkeypatch.setattr(refit, "on_all_rows", late)
     run = rankwise.train(with_keys(tree, train__refit_steps=3), out=tmp_path / "a")
     assert run.record.refit is None

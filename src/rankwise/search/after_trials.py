@@ -10,11 +10,12 @@ from pathlib import Path
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.runs.folder import Run
 from rankwise.search.clock.longer import longer
-from rankwise.search.clock.plan import spare_until
+from rankwise.search.clock.plan import SLOWER, spare_until
 from rankwise.search.floors import beside
 from rankwise.search.floors.all_rows import on_all_rows
 from rankwise.search.floors.curve import more_line, of_labels
 from rankwise.search.single_text import SingleText
+from rankwise.training.deadline import Deadline
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class AfterTrials:
         `time.time()` at which all is over.
     reserve_s, end_s
         Of `ClockPlan`: kept for all that comes after training, and of it for what comes last.
+    step_s
+        Of an optimizer step, as it was planned with.
     steps_given
         By the user: no run takes more.
     single
@@ -38,13 +41,14 @@ class AfterTrials:
     ends: float
     reserve_s: float
     end_s: float
+    step_s: float
     steps_given: bool
     single: Callable[[Winner], SingleText]
 
     @property
-    def deadline(self) -> float:
-        """`time.time()` at which training must have ended."""
-        return self.ends - self.reserve_s
+    def deadline(self) -> Deadline:
+        """By which training must have ended."""
+        return Deadline(self.ends, self.reserve_s, SLOWER * self.step_s)
 
     def rivals(self, winner: Winner) -> Winner | None:
         """The winner of the trials for longer, with words beside it, or both; None where neither is better."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from rankwise.machine import description
 from rankwise.machine.crowding import crowding
 from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
+from rankwise.search.clock.plan import SLOWER
 from rankwise.search.designs.contenders import of_more_rows
 from rankwise.search.designs.design import has_room
 from rankwise.search.floors import beside
@@ -23,6 +25,7 @@ from rankwise.search.request import Request
 from rankwise.search.single_text import SingleText
 from rankwise.search.sweep.trial import load_data
 from rankwise.search.without_trials import interrupted, recorded
+from rankwise.training.deadline import Deadline
 
 END_S = 5.0
 """seconds for the proof and the test rows, as often as other programs make them longer"""
@@ -71,7 +74,9 @@ def chosen_by_folds(
     # A threshold holds for answers as sure as those it was fitted on: of a longer run they are surer.
     may_be_longer = not stopped and standing.decision is None
     whole = plan.on_all_rows(standing, request.left_s - end_s) if plan and may_be_longer else standing
-    winner = fit_on_all(whole, request.tree, folder, request.ends - end_s)
+    winner = fit_on_all(
+        whole, request.tree, folder, Deadline(request.ends, end_s, SLOWER * plan.step_s if plan else math.inf)
+    )
     if helped is not None and request.left_s > 0.5 * end_s:
         both, weight = helped
         again = with_words_beside(winner, both, weight, folder, single.is_quick)

@@ -81,7 +81,14 @@ def chosen_by_trials(
         explanation=lines,
     )
     after = AfterTrials(
-        folder, request.clock_s, request.ends, fits.reserve_s, fits.end_s, fits.steps_given, lambda _: single
+        folder,
+        request.clock_s,
+        request.ends,
+        fits.reserve_s,
+        fits.end_s,
+        speed.step_s,
+        fits.steps_given,
+        lambda _: single,
     )
     search(
         _search_tree(request.tree, config, fits, designs),

@@ -37,6 +37,7 @@ from rankwise.search.sweep.study import LATE, Study, Trial
 from rankwise.search.sweep.table import Judged, better_first, judge
 from rankwise.search.sweep.trial import STOPPED, Outcome, Task, carry_out, load_data, look_at_test, warm
 from rankwise.search.sweep.workers import InProcess, Workers
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import StopRequest, requested, stop_requests
 
 Rivals = Callable[[Winner], Winner | None]
@@ -54,7 +55,7 @@ def search(
     resume: bool = False,
     workers: Workers | None = None,
     console: Console | None = None,
-    deadline: float | None = None,
+    deadline: Deadline | float | None = None,
     origin: AutoRecord | None = None,
     rivals: Rivals = lambda winner: None,
     ending: Ending = lambda winner: winner,
@@ -68,7 +69,7 @@ def search(
     resume
         Go on from the folder's state; at most the running trials fall back, to their last checkpoint.
     deadline
-        `time.time()` at which a running trial ends as an early stop.
+        At which a running trial ends as an early stop: `time.time()`, or one that keeps time for what follows.
     origin
         What `auto` found before it made this search: kept in search.json under `auto`, by a resume too.
     rivals
@@ -89,7 +90,7 @@ def search(
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
-            sweep = Sweep(wanted, folder, chosen, console, deadline, resume=resume, origin=origin)
+            sweep = Sweep(wanted, folder, chosen, console, Deadline.of(deadline), resume=resume, origin=origin)
             return sweep.run(rivals, ending).to_dict()
         finally:
             chosen.close()
@@ -135,7 +136,7 @@ class Sweep:
         folder: Path,
         workers: Workers,
         console: Console,
-        deadline: float | None = None,
+        deadline: Deadline | None = None,
         *,
         resume: bool = False,
         origin: AutoRecord | None = None,
@@ -286,7 +287,7 @@ class Sweep:
 
     def _is_late(self, trials: Sequence[Trial]) -> bool:
         """Whether the clock ended while these trials ran."""
-        passed = self.deadline is not None and time.time() >= self.deadline
+        passed = self.deadline is not None and self.deadline.left_s() <= 0
         return passed or any(trial.status == "halved" and trial.why == LATE for trial in trials)
 
     def _end_best(self, trials: Sequence[Trial], rung: int) -> None:
@@ -336,7 +337,7 @@ class Sweep:
             return count
         step_s = sum(outcome.seconds for outcome in outcomes) / steps
         here, then = stops(best.total_steps, rungs, self.halving)[rung : rung + 2]
-        left = self.deadline - time.time()
+        left = self.deadline.left_s()
         while count > 1 and step_s * (count * (then - here) + best.total_steps - then) > left:
             count -= 1
         return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
         rows = load_data(config.data).train
         return SingleText(origin.max_ms, config.budget.ms_percentile, rows)
 
-    after = AfterTrials(folder, clock_s, ends, reserve_s, end_s, steps_given, single)
+    step_s = float((origin.speed or {}).get("step_s", math.inf))
+    after = AfterTrials(folder, clock_s, ends, reserve_s, end_s, step_s, steps_given, single)
     search(
         None,
         out=folder,

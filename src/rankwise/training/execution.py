@@ -18,6 +18,7 @@ from rankwise.models.classifier import logits_of
 from rankwise.records.result import Refit
 from rankwise.runs.folder import Run
 from rankwise.training import building, cross_validation, final, fitting, proof, refit
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop
 from rankwise.training.prepare import Job
@@ -35,7 +36,7 @@ class Execution:
         self.state: State | None = None
         """of the loop, once there is one"""
 
-    def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: float | None = None) -> Run:
+    def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: Deadline | None = None) -> Run:
         """Run to the end, or to a pause.
 
         Raises: KeyboardInterrupt when the user stopped it, with a checkpoint saved, and the best weights so far as an
@@ -62,7 +63,7 @@ class Execution:
         return self.job.run
 
     def answers(
-        self, texts: Sequence[np.ndarray], *, after: Sequence[int] = (), deadline: float | None = None
+        self, texts: Sequence[np.ndarray], *, after: Sequence[int] = (), deadline: Deadline | None = None
     ) -> list[np.ndarray]:
         """Train, and answer for texts given as token ids; nothing is saved, proven or scored.
 
@@ -93,7 +94,7 @@ class Execution:
         self.recorder.kernels = getattr(network, "computes_with", "torch")
         return assembly, network
 
-    def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: float | None) -> State | None:
+    def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: Deadline | None) -> State | None:
         """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
         job, recorder = self.job, self.recorder
         assembly, network = self._built()
@@ -135,7 +136,7 @@ class Execution:
         recorder.finish(state, scores, decision, difference, single, refitted, stopped=stopped)
         return None if stopped else state
 
-    def _refitted(self, state: State, deadline: float | None) -> tuple[Refit | None, bool]:
+    def _refitted(self, state: State, deadline: Deadline | None) -> tuple[Refit | None, bool]:
         """What came of the steps on all rows, and whether the user stopped them: the adapter is that of before then."""
         try:
             return refit.on_all_rows(self.job, *self._built(), state, self.recorder, deadline=deadline), False

@@ -16,6 +16,7 @@ from rankwise.models.assembly import Assembly
 from rankwise.models.sources import weights_identity
 from rankwise.planning.steps import head_rows
 from rankwise.training import probe, stopping
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import FittedHead, Loop
 from rankwise.training.objective import Contrastive
@@ -73,7 +74,7 @@ def fit(
     *,
     resume: bool = False,
     stop_at_step: int | None = None,
-    deadline: float | None = None,
+    deadline: Deadline | None = None,
 ) -> State:
     """Run the loop, from its checkpoint or from a head fitted first where that is asked for."""
     resumed = resume and loop.resume()

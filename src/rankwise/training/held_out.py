@@ -22,6 +22,7 @@ from rankwise.methods import method_of
 from rankwise.models.sources import weights_identity
 from rankwise.runs.folder import Run
 from rankwise.training import building, fitting, probe
+from rankwise.training.deadline import Deadline
 from rankwise.training.examples import tokenised
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import Job, prepare
@@ -48,7 +49,7 @@ def logits_of_held_out(
         tokens = tokenised(out, job.tokenizer, job.training.tokens.max_length, job.plan)
         if method_of(job.config).solved_at_once:
             return [_logits_of_head(job, tokens)]
-        return Execution(job).answers(tokens, after=after, deadline=deadline)
+        return Execution(job).answers(tokens, after=after, deadline=Deadline.of(deadline))
 
 
 def logits_of_heads(

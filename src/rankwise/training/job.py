@@ -21,6 +21,7 @@ from rankwise.machine.settings import own_settings
 from rankwise.planning import measured
 from rankwise.planning.planned import as_lines
 from rankwise.runs.folder import Run
+from rankwise.training.deadline import Deadline
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare
 
@@ -34,7 +35,7 @@ def train(
     resume: bool = False,
     console: Console | None = None,
     stop_at_step: int | None = None,
-    deadline: float | None = None,
+    deadline: Deadline | float | None = None,
     load_data: Callable[..., data.Roles] = data.load,
 ) -> Run:
     """Train as configured and return the run.
@@ -49,7 +50,8 @@ def train(
         Pause there: the status is then `interrupted`, `reached` holds the scores, and a resume goes on. The
         schedule is that of the whole run.
     deadline
-        `time.time()` at which training ends as an early stop, the best weights so far kept.
+        At which training ends as an early stop, the best weights so far kept: `time.time()`, or one that keeps time for
+        what follows.
     load_data
         `data.load`, or what stands in for it where many runs share their rows.
 
@@ -82,7 +84,7 @@ def train(
         if not resume and processes.is_main_process:
             held.enter_context(run.owned())
             _check_folder(run, resume=False)  # another run may have begun there while this one was prepared
-        return Execution(job).run(resume=resume, stop_at_step=stop_at_step, deadline=deadline)
+        return Execution(job).run(resume=resume, stop_at_step=stop_at_step, deadline=Deadline.of(deadline))
 
 
 def _folder_of(config: Config, out: str | Path | None) -> Run:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from rankwise.scoring import judged
 from rankwise.scoring.goals import Goal
 from rankwise.training import checkpoint, stopping
 from rankwise.training.average import Average
+from rankwise.training.deadline import Deadline
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
 from rankwise.training.objective import Contrastive, Objective
@@ -43,6 +45,8 @@ from rankwise.training.update import Update
 
 # A killed run loses no more than this, however far apart its evaluations are, which keep a checkpoint each.
 CHECKPOINT_S = 300.0
+_LATELY = 32
+"""steps, by whose time is told how fast the machine is now: texts differ in length, so a few say little"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class Loop:
         self.eval_every = eval_every(train, total_steps, self.steps_per_epoch)
         self._orders: dict[int, list[np.ndarray]] = {}
         self._saved = time.monotonic()
+        self._lately: deque[float] = deque(maxlen=_LATELY)
         self.asked_to_stop = False
 
     @property
@@ -111,15 +116,15 @@ class Loop:
         return steps_per_epoch(len(self.training), self.train)
 
     def fit(
-        self, progress: Progress, stop: StopRequest, *, until: int | None = None, deadline: float | None = None
+        self, progress: Progress, stop: StopRequest, *, until: int | None = None, deadline: Deadline | None = None
     ) -> State:
         """Train until the last step, an early stop, a pause, or a request to stop.
 
         until
             A step to pause at, with a checkpoint; the schedule stays that of all steps.
         deadline
-            `time.time()` after which the run is evaluated and ends as an early stop; or pauses, where it was to pause
-            anyway: whether it is worth ending is then for others to judge.
+            After which the run is evaluated and ends as an early stop, sooner where steps have become slow; or pauses, where
+            it was to pause anyway: whether it is worth ending is then for others to judge.
 
         Raises: Diverged.
         """
@@ -132,13 +137,13 @@ class Loop:
             self.fitted_head.fit(self.state)
         return self.state
 
-    def _take_steps(self, progress: Progress, stop: StopRequest, until: int | None, deadline: float | None) -> None:
+    def _take_steps(self, progress: Progress, stop: StopRequest, until: int | None, deadline: Deadline | None) -> None:
         """Those of `fit`."""
         last = self.total_steps if until is None else min(until, self.total_steps)
         pausing = last < self.total_steps
 
         def is_late() -> bool:
-            return deadline is not None and time.time() >= deadline
+            return deadline is not None and deadline.left_s(0.0 if pausing else self._pace()) <= 0
 
         if self._can_end() and any(agreed(is_late())):  # gone on with after the deadline: to be ended as it is
             self.state.stopped_early = not pausing
@@ -196,7 +201,12 @@ class Loop:
         self.schedule.step()
         self.state.rows_seen += len(rows)
         self.state.tokens_seen += int(self.training.tokens.lengths[rows].sum())
-        self.state.train_s += time.perf_counter() - started
+        self._lately.append(time.perf_counter() - started)
+        self.state.train_s += self._lately[-1]
+
+    def _pace(self) -> float:
+        """Seconds of a step by now; none before enough have been taken."""
+        return sum(self._lately) / _LATELY if len(self._lately) == _LATELY else 0.0
 
     def _forward_backward(self, rows: np.ndarray, normaliser: float) -> float:
         """Add the gradient of some rows' share of the step's loss, and return it; count loss and hits on the way."""

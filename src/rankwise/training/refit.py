@@ -19,6 +19,7 @@ from rankwise.models import adapter_file
 from rankwise.models.assembly import Assembly
 from rankwise.records.result import Refit
 from rankwise.training import fitting, prepare, proof
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.prepare import Job
 from rankwise.training.progress import Progress
@@ -33,7 +34,7 @@ FOLDER = "refit"
 
 
 def on_all_rows(
-    job: Job, assembly: Assembly, network: Any, state: State, recorder: Recorder, *, deadline: float | None = None
+    job: Job, assembly: Assembly, network: Any, state: State, recorder: Recorder, *, deadline: Deadline | None = None
 ) -> Refit | None:
     """Go on from the best weights over training and validation rows, save the adapter and prove it; None where the clock
     ended before, and what was saved stays.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search.sweep.trial import trained, validation_value
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 
 WORTH = 0.6
@@ -25,18 +25,18 @@ _EVALUATIONS = 9
 FOLDER = "again"
 
 
-def longer(winner: Winner, folder: Path, deadline: float) -> Winner | None:
+def longer(winner: Winner, folder: Path, deadline: Deadline) -> Winner | None:
     """The winner of a search with another seed and the steps that still fit; None where it is no better, or none fit.
 
     deadline
-        `time.time()` at which training must have ended.
+        By which training must have ended.
     """
     run = Run(folder / winner.run)
     timing, config = run.record.timing, run.config
     if not timing.steps:
         return None
     each = (timing.train_s + timing.eval_s) / timing.steps
-    steps = int(SURE * (deadline - time.time()) / each)
+    steps = int(SURE * deadline.left_s(each) / each)
     if steps < WORTH * timing.steps:
         return None
     tree = configuration.to_dict(config)

@@ -54,8 +54,8 @@ class FoldsPlan:
         Of which every contender answers for the rows held out, at least.
     steps
         Of a run, in every fold and on all rows.
-    run_s
-        Seconds of a run.
+    run_s, step_s
+        Seconds of a run, and of a step of it.
     reserve_s
         For what comes after the last run.
     choosing_s
@@ -68,6 +68,7 @@ class FoldsPlan:
     steps: int
     epochs: float
     run_s: float
+    step_s: float
     reserve_s: float
     choosing_s: float
     longest: int | None
@@ -127,4 +128,4 @@ def planned(config: Config, roles: Roles, speed: Speed, left_s: float, clock_s: 
     run_s = once_s + steps * speed.step_s
     longest = None if given else round(_MOST_EPOCHS * rows / batch)
     choosing_s = folds * (run_s + len(AT_ONCE) * once_s) + _OF_WORDS * clock_s
-    return FoldsPlan(folds, steps, steps * batch / rows, run_s, reserve_s, choosing_s, longest)
+    return FoldsPlan(folds, steps, steps * batch / rows, run_s, speed.step_s, reserve_s, choosing_s, longest)

@@ -18,16 +18,17 @@ from rankwise.search.floors.all_rows import FOLDER
 from rankwise.search.floors.floor import fit_words, write_words
 from rankwise.search.folds.standing import Standing
 from rankwise.search.sweep.trial import load_data, trained
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 
 
-def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: float) -> Winner:
+def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline | float) -> Winner:
     """Fit it on all rows, as a run in the search's folder; returns what search.json says of the winner.
 
     Asked to stop, the run ends with the steps it has taken.
 
     deadline
-        `time.time()` at which training has to end.
+        At which training has to end: `time.time()`, or one that keeps time for what follows.
     """
     design, path = standing.contender.design, folder / FOLDER
     config = configuration.from_dict(tree)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from rankwise.runs.folder import Run
 from rankwise.scoring.goals import PLAIN
 
 if TYPE_CHECKING:
+    from rankwise.training.deadline import Deadline
     from rankwise.training.interrupt import StopRequest
 
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
@@ -42,7 +42,7 @@ class Task:
     config: Tree
     folder: str
     until: int | None = None
-    deadline: float | None = None
+    deadline: Deadline | None = None
     optional: bool = False
     """left out when its turn comes after the deadline"""
 
@@ -95,7 +95,7 @@ def carry_out(task: Task) -> Outcome:
 def _worked(task: Task, stop: StopRequest) -> Outcome:
     """Train the task's run from wherever it stands."""
     folder = Path(task.folder)
-    if task.optional and task.deadline is not None and time.time() >= task.deadline:
+    if task.optional and task.deadline is not None and task.deadline.left_s() <= 0:
         return Outcome(task.number, "late")
     if not (folder / "config.yaml").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # a worker was killed before it wrote anything of use
@@ -106,7 +106,7 @@ def _worked(task: Task, stop: StopRequest) -> Outcome:
         if not stop.requested or stop.at_once:
             raise
         return standing(task, cut_short=True) or Outcome(task.number, STOPPED)
-    reached = standing(task, cut_short=task.deadline is not None and time.time() >= task.deadline)
+    reached = standing(task, cut_short=task.deadline is not None and task.deadline.left_s() <= 0)
     return reached or Outcome(task.number, "failed", error="the run ended without a result")
 
 
@@ -199,7 +199,12 @@ def _peak(task: Task, chosen: float) -> float:
 
 
 def trained(
-    tree: Tree, out: Path, *, resume: bool = False, stop_at_step: int | None = None, deadline: float | None = None
+    tree: Tree,
+    out: Path,
+    *,
+    resume: bool = False,
+    stop_at_step: int | None = None,
+    deadline: Deadline | float | None = None,
 ) -> Run:
     """`train` with nothing on the console, on rows that this process has read."""
     from rich.console import Console
