@@ -1,6 +1,7 @@
 """The head on frozen features: fitted first, or alone; the features are computed once a machine."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import torch
 import rankwise
 from rankwise.config import Model
 from rankwise.models.sources import weights_identity
+from rankwise.records.adapter import read_adapter
 from rankwise.training import final, fitting, frozen_features, probe
 from rankwise.training.objective import Objective
 from rankwise.training.state import State
 from training.runs import equal, interrupt_after, weights, with_keys
+
+fitting_solve = fitting.solve
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
@@ -174,3 +178,31 @@ class NeverSolved(State):
     """What the solver knows of its rows is forgotten, so that the network is asked."""
 
     solved = property(lambda self: None, lambda self, _: None)
+
+
+def test_a_head_has_the_rows_that_the_clock_left_time_for(config, tmp_path, monkeypatch):
+    """As if they had been asked for, in all that is written; more time then computes the others."""
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(frozen_features, "_AT_ONCE", 16)
+    config = with_keys(config, adapter__method="probe", head__penalty=10.0)
+    late = rankwise.train(config, out=tmp_path / "late", deadline=0.0)
+    assert late.config.head.probe_rows == 16
+    assert read_adapter(late.adapter).to_dict()["config"]["head"]["probe_rows"] == 16
+    assert late.record.status == "finished"
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "other"))
+    asked = rankwise.train(with_keys(config, head__probe_rows=16), out=tmp_path / "asked")
+    assert equal(late, asked)
+    assert asked.record.config_hash == late.record.config_hash
+    whole = rankwise.train(config, out=tmp_path / "whole", deadline=time.time() + 900)
+    assert whole.config.head.probe_rows is None
+    assert not equal(late, whole)
+
+
+def test_a_clock_that_ends_does_not_fit_a_head_on_fewer_rows_again(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen_features, "_AT_ONCE", 16)
+    config = with_keys(config, adapter__method="probe", head__penalty=10.0, head__probe_rows=32)
+    before = rankwise.train(config, out=tmp_path / "before")
+    monkeypatch.setattr(fitting, "solve", lambda *of: fitting_solve(*of[:-1]))
+    again = rankwise.train(with_keys(config, train__refit_steps=1), out=tmp_path / "again", deadline=0.0)
+    assert again.record.refit is None
+    assert equal(before, again)

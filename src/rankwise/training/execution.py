@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rankwise import config as configuration
 from rankwise.machine.compiler import without_compiler
 from rankwise.machine.processes import this_process
 from rankwise.machine.seeds import own_generators
@@ -99,7 +101,9 @@ class Execution:
         job, recorder = self.job, self.recorder
         assembly, network = self._built()
         if method_of(job.config).solved_at_once:
-            state, stopped = fitting.solve(job, assembly, network, recorder), False
+            state, stopped = fitting.solve(job, assembly, network, recorder, deadline), False
+            assembly = self._as_solved(assembly, state)
+            job = self.job
         else:
             loop = fitting.loop_of(job, assembly, network, recorder)
             self.state = loop.state
@@ -135,6 +139,20 @@ class Execution:
             refitted, stopped = self._refitted(state, deadline)
         recorder.finish(state, scores, decision, difference, single, refitted, stopped=stopped)
         return None if stopped else state
+
+    def _as_solved(self, assembly: Assembly, state: State) -> Assembly:
+        """Let all that is written say on how many rows a head was solved: fewer than were asked for where the deadline left no time."""
+        if state.solved is None:
+            return assembly
+        job, rows = self.job, len(state.solved.rows)
+        if rows < min(job.config.head.probe_rows or len(job.training), len(job.training)):
+            plan = replace(job.plan, config=configuration.replaced(job.plan.config, "head", probe_rows=rows))
+            config = configuration.replaced(job.config, "head", probe_rows=rows)
+            self.job = self.recorder.job = replace(job, config=config, plan=plan)
+            assembly = replace(assembly, plan=plan)
+            if self.recorder.main:
+                job.run.write_config(config)
+        return assembly
 
     def _refitted(self, state: State, deadline: Deadline | None) -> tuple[Refit | None, bool]:
         """What came of the steps on all rows, and whether the user stopped them: the adapter is that of before then."""

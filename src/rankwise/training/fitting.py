@@ -86,14 +86,16 @@ def fit(
         return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
 
 
-def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder) -> State:
-    """Solve the linear probe; its one evaluation, of the adapter as it was saved, stands at the solver's last iteration."""
+def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder, deadline: Deadline | None = None) -> State:
+    """Solve the linear probe, on as many rows as the deadline leaves time for; its one evaluation, of the adapter as it was saved,
+    stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
-    fitted = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows)
+    until = None if deadline is None else deadline.at()
+    fitted = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows, until=until)
     state.step, state.solved = fitted.iterations, fitted
-    state.rows_seen = len(job.training)
-    state.tokens_seen = int(job.training.tokens.lengths.sum())
+    state.rows_seen = len(fitted.rows)
+    state.tokens_seen = int(job.training.tokens.lengths[fitted.rows].sum())
     return state
 
 
@@ -138,6 +140,7 @@ def fit_projection(
     rows: int | None,
     *,
     adapted: bool = False,
+    until: float | None = None,
 ) -> probe.Fitted:
     """Fit the head's projection on features, frozen or adapted, on the state's clock."""
     started, train = time.perf_counter(), job.config.train
@@ -151,6 +154,7 @@ def fit_projection(
         rows,
         weights=None if adapted else weights_identity(job.config.model, train.seed),
         way=way_of_features(job, recorder.kernels),
+        until=until,
     )
     for parameter in probe.projection_of(assembly):  # rounding may differ between processes, weights must not
         parameter.data = broadcast(parameter.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from rankwise.machine import caches
 
 LARGEST = 64 * 2**20
 """bytes of one file; more features are computed each time"""
+_AT_ONCE = 256
+"""texts between two looks at the clock"""
 
 
 def shared(
@@ -24,6 +27,7 @@ def shared(
     batches: str,
     weights: str,
     way: str | None = None,
+    until: float | None = None,
 ) -> Tensor:
     """The features of texts, from the user's cache where another run has made them there.
 
@@ -39,6 +43,8 @@ def shared(
         `weights_identity` of the base.
     way
         The arithmetic and what the head reads, where these and the weights say it all; the first text is not asked then.
+    until
+        `time.time()` after which no more are computed: those of the first texts then, a few at least.
 
     Returns. Shape: (texts, features)
     """
@@ -49,14 +55,26 @@ def shared(
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:
-            found = compute(texts)
+            found = _in_time(compute, texts, until)
             if 4 * found.numel() > LARGEST:
                 return found
+            path = _place(texts[: len(found)], batches, weights, way)
             with caches.optional(), files.replacing(path) as file:
                 np.save(file, found.numpy(), allow_pickle=False)
         else:
             caches.used(path)
     return found
+
+
+def _in_time(
+    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], until: float | None
+) -> Tensor:
+    found = [compute(texts[:_AT_ONCE])]
+    for start in range(_AT_ONCE, len(texts), _AT_ONCE):
+        if until is not None and time.time() >= until:
+            break
+        found.append(compute(texts[start : start + _AT_ONCE]))
+    return torch.cat(found)
 
 
 def known(texts: Sequence[np.ndarray], batches: str, weights: str, way: str) -> Tensor | None:

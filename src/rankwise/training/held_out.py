@@ -87,7 +87,7 @@ def _prepared(config: Config, rows: Rows, label_names: Sequence[str]) -> Iterato
 def _logits_of_head(job: Job, texts: Sequence[np.ndarray]) -> np.ndarray:
     """Logits of texts by a head solved on the frozen features of a job's rows. Shape: (texts, classes)"""
     training = job.training
-    rows = probe.rows_of_head(len(training), job.config.head.probe_rows, job.config.train.seed)
+    rows = np.sort(probe.rows_of_head(len(training), job.config.head.probe_rows, job.config.train.seed))
     features = _frozen_features(job, [*training.tokens.take(rows), *texts])[:, -job.plan.encoder.pooled_width :]
     weight, bias = _head(job, features[: len(rows)], training.labels[rows])
     return (features[len(rows) :] @ weight.T + bias).numpy()

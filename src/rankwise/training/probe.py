@@ -60,6 +60,7 @@ def fit_projection(
     *,
     weights: str | None,
     way: str | None = None,
+    until: float | None = None,
 ) -> Fitted:
     """Put the best projection on frozen features into the classifier.
 
@@ -71,6 +72,8 @@ def fit_projection(
         `weights_identity` of the base, whose features other runs may share; None where adapters have changed them.
     way
         See `frozen_features.shared`.
+    until
+        `time.time()` after which no more features are computed: of fewer rows then.
     """
     weight, bias = projection_of(assembly)
     chosen = rows_of_head(len(examples), rows, seed)
@@ -82,7 +85,10 @@ def fit_projection(
     if weights is None:
         found = compute(texts)
     else:
-        found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way)
+        found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way, until)
+        chosen = chosen[: len(found)]
+    order = np.argsort(chosen)  # of all rows as they lie, whose sums those of other heads then repeat to the bit
+    chosen, found = chosen[order], found[order]
     found, labels = found[:, -weight.shape[1] :], examples.labels[chosen]  # of first and mean, the mean stands last
     head = assembly.plan.config.head
     found_weight, offset, iterations = solved(
@@ -95,10 +101,8 @@ def fit_projection(
 
 
 def rows_of_head(count: int, rows: int | None, seed: int) -> NDArray[np.int64]:
-    """The training rows that a head is fitted on: all, or some that are drawn by the seed. Shape: (rows,)"""
-    if rows is None or rows >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, rows, replace=False))
+    """The training rows that a head is fitted on, in the order in which the seed draws them: fewer are the first of more. Shape: (rows,)"""
+    return np.random.default_rng(seed).permutation(count)[:rows]
 
 
 _solutions: dict[str, tuple[Tensor, Tensor, int]] = {}

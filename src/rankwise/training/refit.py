@@ -49,7 +49,10 @@ def on_all_rows(
     started, whole = time.perf_counter(), _whole(job)
     train = whole.config.train
     if method_of(job.config).solved_at_once:
-        fitting.fit_projection(whole, state, assembly, network, recorder, job.config.head.probe_rows)
+        asked, until = job.config.head.probe_rows, None if deadline is None else deadline.at()
+        fitted = fitting.fit_projection(whole, state, assembly, network, recorder, asked, until=until)
+        if len(fitted.rows) < min(asked or len(whole.training), len(whole.training)):
+            return None
     else:
         loop = fitting.loop_of(whole, assembly, network, recorder)
         loop.checkpoints = job.run.checkpoints / FOLDER

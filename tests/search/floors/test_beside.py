@@ -20,6 +20,7 @@ from rankwise.search.floors import beside
 from rankwise.search.floors import floor as floors
 from rankwise.search.floors.all_rows import on_all_rows
 from rankwise.search.sweep.trial import load_data
+from rankwise.training.deadline import Deadline
 
 
 def loaded(config):
@@ -58,7 +59,9 @@ def test_a_head_on_frozen_features_with_words_beside_it_is_a_floor_within_the_bu
     config["budget"]["max_trainable"], roles = most, loaded(config)
     solved = [floors.of_words(config, roles, tmp_path / "floors" / "words")]
     own = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
-    solved.append(floors.of_features(own, set(), "mean", tmp_path / "floors" / "features-auto"))
+    solved.append(
+        floors.of_features(own, set(), "mean", tmp_path / "floors" / "features-auto", Deadline(time.time() + 900))
+    )
     beside.prepared(config, roles, solved, tmp_path)
     if most == 1_000:
         with Run(tmp_path / solved[1].run).changing() as result:

@@ -21,6 +21,7 @@ from rankwise.search.floors.floor import Floor, best
 from rankwise.search.floors.unspent import spent
 from rankwise.search.request import base_tree
 from rankwise.search.sweep.trial import load_data
+from rankwise.training import frozen_features
 from support import scores_of
 
 
@@ -107,6 +108,21 @@ def test_heads_have_fewer_rows_where_other_programs_came_since_the_speed_was_mea
     solved = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 1e6)
     assert tree["head"]["probe_rows"] == rows
     assert Run(tmp_path / solved[1].run).config.head.probe_rows == rows
+
+
+def test_a_slow_machine_ends_a_head_and_designs_begin_from_its_rows(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(frozen_features, "_AT_ONCE", 16)
+    tree = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
+    roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
+    speed = Speed(step_s=0.1, score_s=1e-9, setup_s=1e9)  # nothing else is there, so a head is fitted however late
+    monkeypatch.setattr(floors, "of_words", lambda *_: None)
+    (head,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time())
+    assert tree["head"]["probe_rows"] == 16
+    assert Run(tmp_path / head.run).config.head.probe_rows == 16
+    given = {**config, "head": {"pooling": "mean", "penalty": "auto", "probe_rows": 40}}
+    (head,) = floors.floors(given, {"head.pooling", "head.probe_rows"}, roles, tmp_path / "b", 900, speed, time.time())
+    assert Run(tmp_path / "b" / head.run).config.head.probe_rows == 40, "as many as were asked for"
 
 
 def test_a_title_says_how_many_rows_words_were_counted_on(config, tmp_path, monkeypatch):

@@ -139,13 +139,13 @@ def of_floor(floor: Run, until: float) -> Gain | None:
     job = prepare(config, floor, Console(quiet=True), load_data)
     seed, way = config.train.seed, fitting.way_of_features(job, floor.record.engine.kernels)
     rows = probe.rows_of_head(len(job.training), config.head.probe_rows, seed)
-    texts, labels = job.training.tokens.take(rows), job.training.labels[rows]
+    texts, order = job.training.tokens.take(rows), np.argsort(rows)
     weights = weights_identity(config.model, seed)
     found = None if way is None else frozen_features.known(texts, f"by {config.train.eval_batch_size}", weights, way)
     if found is None:
         return None
     objective = job.objective
-    found = found[:, -job.plan.encoder.hidden :]
+    found, labels = found[order, -job.plan.encoder.hidden :], job.training.labels[rows[order]]  # as the head had them
     classes = len(job.label_names)
     penalty = probe.chosen_penalty(found, labels, classes, objective, seed)
     told = held_out_right(found, labels, classes, objective, penalty, seed, until)

@@ -29,6 +29,7 @@ from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.clock.plan import probe_rows
 from rankwise.search.clock.speed import Speed
 from rankwise.search.sweep.trial import trained, validation_value
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 from rankwise.training.record import rows_of
 
@@ -94,13 +95,15 @@ def floors(
     speed = speed.now()
     if "head.probe_rows" not in fixed:
         tree["head"]["probe_rows"] = probe_rows(len(roles.train), speed, clock_s)
-    each = _features_s(tree, roles, speed)
+    each, kept_s = _features_s(tree, roles, speed), speed.setup_s + len(roles.validation) * speed.score_s
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
         late = time.time() - started > _SHARE * clock_s or each > _OF_THE_REST * (ends - time.time())
         if requested() or (any(found) and late):
             break
-        found.append(of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}"))
+        until = Deadline(time.time() + _OF_THE_REST * (ends - time.time()), kept_s)
+        head = of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}", until)
+        found.append(head)
     return [one for one in found if one is not None]
 
 
@@ -126,15 +129,20 @@ def probe_tree(config: Config) -> Tree:
     return own
 
 
-def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path) -> Floor | None:
-    """A `probe` run; None where the budget has no room for its head."""
+def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path, deadline: Deadline) -> Floor | None:
+    """A `probe` run; None where the budget has no room for its head.
+
+    deadline
+        After which no more rows' features are computed, unless the user has said how many; the tree then says how many there are.
+    """
     started, own = time.time(), probe_tree(configuration.from_dict(tree))
     if "head.pooling" not in fixed:
         own["head"]["pooling"] = pooling
     try:
-        run = trained(own, path, resume=path.exists())
+        run = trained(own, path, resume=path.exists(), deadline=None if "head.probe_rows" in fixed else deadline)
     except UserError:
         return None
+    tree["head"]["probe_rows"] = run.config.head.probe_rows
     result = run.record
     assert result.metrics.validation is not None
     what = {"first": "first token", "mean": "mean", "both": "first token and mean"}[run.config.head.pooling]

@@ -13,6 +13,7 @@ from rankwise.records.search import FLOORS
 from rankwise.search.clock.speed import Speed
 from rankwise.search.floors import beside
 from rankwise.search.floors.floor import Floor, of_features, of_words
+from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 
 _OF_WORDS, _OF_FEATURES = 0.6, 0.6
@@ -44,10 +45,12 @@ def spent(
     """
     before = next((one for one in solved if one.pooling is None and one.alone is None), None)
     found = [one for one in solved if one.alone is None]
-    more = [_words(before, tree, roles, folder, until), _head(found, tree, fixed, roles, folder, speed, until)]
+    longer, speed = _words(before, tree, roles, folder, until), speed.now()
+    more = [longer, _head(found, tree, fixed, roles, folder, speed, until)]
     new = [one for one in more if one is not None and quick(folder / one.run)]
-    if not new:
-        return list(solved)
+    counted_s = max((one.seconds for one in (before, longer) if one is not None), default=0.0)
+    if not new or time.time() + counted_s + 2 * speed.setup_s > until:
+        return [*new, *solved]
     found = [*new, *found]
     beside.prepared(tree, roles, found, folder)
     both = beside.of_features(found, folder, quick)
@@ -72,9 +75,12 @@ def _head(
     """A head on frozen features of more rows; None where there is hardly more time."""
     heads = [one for one in found if one.pooling is not None]
     rows = (tree["head"].get("probe_rows") or len(roles.train)) if heads else 0
-    room = _OF_FEATURES * (until - time.time()) - 2 * speed.setup_s - len(roles.validation) * speed.score_s
+    scored_s = len(roles.validation) * speed.score_s
+    room = _OF_FEATURES * (until - time.time()) - 2 * speed.setup_s - scored_s
     most = min(len(roles.train), int(room / speed.score_s))
     if requested() or most < max(_WORTH * rows, min(_FEWEST_ROWS, len(roles.train))):
         return None
+    deadline = Deadline(time.time() + _OF_FEATURES * (until - time.time()), speed.setup_s + scored_s)
     own = {**tree, "head": {**tree["head"], "probe_rows": most}}
-    return of_features(own, fixed, heads[0].pooling if heads else "auto", folder / FLOORS / "features-longer")
+    pooling = heads[0].pooling if heads else "auto"
+    return of_features(own, fixed, pooling, folder / FLOORS / "features-longer", deadline)
