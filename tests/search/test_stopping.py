@@ -96,7 +96,7 @@ def test_a_stopped_run_gone_on_with_equals_the_whole_one(config, tmp_path, monke
 def test_auto_stopped_ends_with_the_best_so_far_and_goes_on(tiny_model, news, tmp_path, phase):
     out = tmp_path / "auto"
     words = ["auto", str(news["train"]), f"model.name={tiny_model}", f"data.validation={news['validation']}"]
-    words += ["data.max_length=32", "engine=reference", "train.steps=100", "--max-minutes", "0.5", "--out", str(out)]
+    words += ["data.max_length=32", "engine=reference", "train.steps=100", "--max-minutes", "1", "--out", str(out)]
     marks = {
         "floors": lambda: (out / "floors").is_dir(),
         "first trial": lambda: (out / "trials" / "0000" / "history.csv").is_file(),
