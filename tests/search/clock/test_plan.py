@@ -1,0 +1,118 @@
+"""What fits a clock: designs, steps, rows and lengths of texts, and what is forecast of it."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rankwise.config import load
+from rankwise.errors import UserError
+from rankwise.search.clock import plan as clock
+from rankwise.search.clock.forecast import of_auto
+from rankwise.search.clock.speed import Speed
+from rankwise.search.sweep.strategies import Round, cost
+from rankwise.search.sweep.trial import load_data
+
+
+def roles(train, validation, test=0):
+    return SimpleNamespace(train=range(train), validation=range(validation), test=range(test) if test else None)
+
+
+@pytest.mark.parametrize(("minutes", "designs"), [(30, 9), (5, 6), (4, 3), (3, 1), (0.5, 1)])
+def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
+    speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, 60 * minutes, 60 * minutes)
+    assert schedule.designs == designs
+    # What is planned, with setting up and the end, is within the clock.
+    rungs, evaluations = (3, 9) if designs > 1 else (1, -(-schedule.steps // schedule.eval_every))
+    work = cost([Round(0, designs, rungs)], clock.HALVING) * (schedule.steps * 0.2 + evaluations * 200 * 0.002)
+    work += min(designs, 2) * 1.3 * 2000 * 0.002  # heads fitted first, on features shared
+    assert work == pytest.approx(schedule.train_s, rel=0.02)
+    assert work + schedule.reserve_s <= (0.95 if designs > 1 else 1) * 60 * minutes
+
+
+@pytest.mark.parametrize(("seconds", "evaluations"), [(27, 1), (80, 2), (600, 4)])
+def test_a_clock_that_has_hardly_time_to_score_is_spent_on_steps(seconds, evaluations):
+    """Of 1,000 rows an evaluation takes two seconds here, and so does a head of 1,000 rows, the least there is."""
+    fits = clock.plan_clock(Speed(0.1, 0.002, 0.5), roles(30_000, 1_000), 32, seconds, seconds, available=lambda _: 1)
+    assert -(-fits.steps // fits.eval_every) == evaluations
+
+
+def test_more_is_kept_for_the_end_beside_other_programs():
+    alone, beside = Speed(0.1, 0.002, 0.5), Speed(0.1, 0.002, 0.5, crowding=3.0)
+    plans = [clock.plan_clock(one, roles(2_000, 200), 16, 180, 180, available=lambda _: 1) for one in (alone, beside)]
+    assert plans[1].reserve_s == pytest.approx(plans[0].reserve_s + 8)
+    assert plans[1].end_s == pytest.approx(plans[0].end_s + 4)
+    assert beside.at(0.5).crowding == 3.0
+
+
+@pytest.mark.parametrize(
+    ("held_out", "seconds", "expected"), [(2_600, 30, 1_000), (2_600, 180, 2_600), (5_000, 60, 1_200), (300, 30, 300)]
+)
+def test_no_more_rows_are_held_out_than_a_clock_can_score(held_out, seconds, expected):
+    assert clock.choosing_rows(held_out, seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "expected"), [(1_000, 0.01, None), (10**6, 0.01, 9_000), (10**6, 10.0, 2_048)]
+)
+def test_heads_are_fitted_on_as_many_rows_as_a_share_of_the_clock_scores(rows, share, expected):
+    assert clock.probe_rows(rows, Speed(1.0, share, 1.0), 900) == expected
+
+
+@pytest.mark.parametrize(("there", "designs"), [(1, 1), (2, 2), (3, 3), (5, 5), (20, 9)])
+def test_time_is_planned_for_no_more_designs_than_there_are(there, designs):
+    speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, 1800, 1800, available=lambda steps: there)
+    assert schedule.designs == designs
+    alone = clock.plan_clock(speed, roles(2000, 200), 16, 600, 600, available=lambda steps: 1)
+    crowd = clock.plan_clock(speed, roles(2000, 200), 16, 600, 600)
+    assert alone.steps > crowd.steps
+
+
+def test_a_clock_too_short_for_anything_is_refused():
+    with pytest.raises(UserError, match="the clock is too short"):
+        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("second_a_token", "steps", "expected"),
+    [
+        (0.0005, None, [200]),
+        (0.0012, None, [200, 128]),
+        (0.004, None, [200, 64]),
+        (0.002, 24, [200]),
+        (0.006, 24, [200, 128]),
+    ],
+)
+def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
+    config, monkeypatch, second_a_token, steps, expected
+):
+    lengths = []
+
+    def measured(config, roles, seconds):
+        lengths.append(config.data.max_length)
+        return Speed(step_s=second_a_token * config.data.max_length, score_s=1e-3, setup_s=0.1)
+
+    monkeypatch.setattr(clock, "measure", measured)
+    texts = SimpleNamespace(max_length=200, full_lengths=np.full(240, 400), positions=512)
+    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
+    tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
+    found = load_data(load(tree).data, ["train", "validation"])
+    planned, speed = clock.fit_clock(tree, found, time.time() + 30, 30)
+    assert lengths == expected, "measured at the longest and at the chosen one"
+    assert planned.data.max_length == expected[-1]
+    if steps is not None:
+        fits = clock.plan_clock(speed, found, 16, 30, 30, steps=planned.train.steps)
+        assert fits.steps == steps, "the user's own number of steps is kept"
+
+
+def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_enough():
+    speed = Speed(step_s=0.1, score_s=0.001, setup_s=1.0)
+    plan = clock.ClockPlan(designs=1, steps=500, epochs=1.0, eval_every=100, train_s=50.0, reserve_s=20.0)
+    most = of_auto(plan, speed, 1000, 100, 10.0, 80.0)[0]
+    more = of_auto(plan, speed, 1000, 100, 10.0, 180.0)[0]
+    assert 60 / 60 < most < 75 / 60, "nothing is left that is worth a second run"
+    assert 140 / 60 < more < 165 / 60, "a second run takes nine tenths of the rest"
+    assert of_auto(plan, speed, 1000, 100, 10.0, 60.0)[0] <= 60 / 60, "never beyond the clock"
