@@ -28,7 +28,6 @@ from rankwise.encoders import FAMILIES
 from rankwise.encoders.family import ACTIVATIONS
 from rankwise.engine import FastClassifier, layer
 from rankwise.engine.frozen import FrozenLinear
-from rankwise.engine.fused import Product
 from rankwise.errors import UserError
 
 EVERYTHING = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
@@ -236,8 +235,8 @@ def test_fp32_computes_with_the_frozen_weights_as_they_are_mapped_from_the_file(
 
 def test_away_from_cpus_matrices_are_joined():
     linear = FrozenLinear([torch.ones(3, 4), torch.zeros(2, 4)], torch.float32).to("meta")
-    assert linear(Product(torch.ones(6, 4, device="meta"), torch.ones(5, device="meta"))).shape == (6, 5)
-    assert linear.backward(Product(torch.ones(6, 5, device="meta"))).shape == (6, 4)
+    assert linear(torch.ones(6, 4, device="meta"), torch.ones(5, device="meta")).shape == (6, 5)
+    assert linear.backward(torch.ones(6, 5, device="meta")).shape == (6, 4)
     assert [value.shape for value in linear.buffers()] == [(5, 4)]
 
 

@@ -15,19 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from engine.parity import adapted, distance, engine, error, families, modules, padded, reference, texts, tiny
 from rankwise.engine import FastClassifier
-from rankwise.engine.dropout import Mask, Stream, multiplier
+from rankwise.engine.dropout import Stream
 from rankwise.engine.frozen import FrozenLinear, can_pack
-from rankwise.engine.fused import numbers_of
 from rankwise.engine.linear import Site
 from rankwise.machine import memory
 
 ROWS, COLUMNS = 1500, 768
-
-
-def multipliers(mask: Mask) -> torch.Tensor:
-    numbers = numbers_of(mask)
-    assert numbers is not None
-    return multiplier(*numbers)
 
 
 def stream(seed: int = 0, step: int = 0) -> Stream:
@@ -42,7 +35,7 @@ def stream(seed: int = 0, step: int = 0) -> Stream:
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
 def test_dropout_drops_its_rate_and_scales_the_rest(rate):
-    values = multipliers(stream().mask(ROWS, COLUMNS, rate))
+    values = stream().mask(ROWS, COLUMNS, rate).multiplier()
     assert set(values.unique().tolist()) == {0.0, np.float32(1 / (1 - rate))}
     share = (values == 0).double()
     spread = (rate * (1 - rate)) ** 0.5
@@ -56,7 +49,7 @@ def test_dropout_drops_its_rate_and_scales_the_rest(rate):
 
 def test_dropout_is_independent_between_rows_columns_and_masks():
     made = stream()
-    first, second = (multipliers(made.mask(ROWS, COLUMNS, 0.1)) == 0 for _ in range(2))
+    first, second = (made.mask(ROWS, COLUMNS, 0.1).multiplier() == 0 for _ in range(2))
     first, second = first.double() - 0.1, second.double() - 0.1
     size = ROWS * COLUMNS
     pairs = {
@@ -74,14 +67,14 @@ def test_dropout_is_independent_between_rows_columns_and_masks():
 
 def test_dropout_is_a_function_of_seed_and_step():
     def drawn(seed, step):
-        return multipliers(stream(seed, step).mask(40, 30, 0.3))
+        return stream(seed, step).mask(40, 30, 0.3).multiplier()
 
     assert torch.equal(drawn(1, 5), drawn(1, 5))
     assert not torch.equal(drawn(1, 5), drawn(1, 6))
     assert not torch.equal(drawn(1, 5), drawn(2, 5))
     made = stream(1, 5)
     made.begin(torch.device("cpu"))  # a second forward pass of the step
-    assert not torch.equal(multipliers(made.mask(40, 30, 0.3)), drawn(1, 5))
+    assert not torch.equal(made.mask(40, 30, 0.3).multiplier(), drawn(1, 5))
 
 
 def test_query_and_value_draw_masks_of_their_own():

@@ -14,7 +14,6 @@ from rankwise.bench.command import Setting
 from rankwise.bench.material import Material, assembly, peft_model, prepare, trainable
 from rankwise.bench.turns import End, Turns, report
 from rankwise.engine import FastClassifier
-from rankwise.engine.fused import Product
 from rankwise.engine.linear import Sites
 from rankwise.machine.compiler import eager, without_compiler
 from rankwise.machine.device import has_cuda
@@ -160,9 +159,9 @@ def _products(variant: str, model: nn.Module, material: Material, setting: Setti
                 bias = one.bias()
                 d_out, d_in = one.frozen.width, one.d_in
                 with torch.no_grad():
-                    one.frozen(Product(random(count, d_in), bias))
+                    one.frozen(random(count, d_in), bias)
                     if index > lowest or (index == lowest and one not in sites[:1]):
-                        one.frozen.backward(Product(random(count, d_out)))
+                        one.frozen.backward(random(count, d_out))
 
     with computing(classifier):
         for number in range(setting.warmup + setting.steps * setting.rounds):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankwise.engine.dropout import Mask
-from rankwise.engine.fused import Kernels, numbers_of
+from rankwise.engine.fused import dropped, probabilities, probabilities_backward
 from rankwise.engine.packing import Group
 
 
@@ -40,8 +40,9 @@ class Call:
     heads: int
     width: int
     """of a head"""
-    kernels: Kernels
     firsts_only: bool
+    rows: int
+    """of the context: tokens, or texts where only first tokens ask"""
 
     @property
     def scale(self) -> float:
@@ -64,11 +65,9 @@ class Call:
         """The context's gradient, zero on padding. Shape: (texts * heads, queries, width)"""
         if self.firsts_only:
             return grad[group.first_text : group.first_text + group.texts].reshape(-1, 1, self.width)
-        tokens = grad[group.start : group.stop]
-        if not group.padded:
-            return tokens.reshape(-1, self.width).index_select(0, group.take(1)).view(-1, group.longest, self.width)
-        rows = torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])]).view(-1, self.width)
-        return rows.index_select(0, group.take_or_zero()).view(-1, group.longest, self.width)
+        rows = grad[group.start : group.stop].reshape(-1, self.width)
+        rectangle = rows.new_zeros(group.texts * self.heads * group.longest, self.width)
+        return rectangle.index_copy_(0, group.back(1), rows).view(-1, group.longest, self.width)
 
     def empty(self, shape: Sequence[int], like: Tensor, *, queries: bool) -> Tensor:
         """Memory to scatter into, zero on the idle tokens, which belong to no group. Shape: as given"""
@@ -91,26 +90,23 @@ class Call:
         rows = out[group.start : group.stop].view(-1, self.width)
         torch.index_select(rectangle.view(-1, self.width), 0, group.back(parts), out=rows)
 
+    def scores(self, group: Group, query: Tensor, key: Tensor) -> Tensor:
+        """Of a group, not scaled yet, fp32. Shape: (texts * heads, queries, longest)"""
+        # In fp32: scores of ten, rounded to bf16, would be off by 4% of a probability.
+        return torch.bmm(query.float(), key.float().transpose(1, 2))
+
     def scores_backward(
-        self, group: Group, grad: Tensor, mask: Mask | None, plain: Tensor, value: Tensor, scale: float
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of a group's scores and values from the context's.
+        self, group: Group, grad: Tensor, query: Tensor, key: Tensor, sums: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Gradients of a group's query and key from its scores'; those of what all groups share are added to `sums`."""
+        return [torch.bmm(grad, key), torch.bmm(grad.transpose(1, 2), query)]
 
-        plain
-            probabilities before dropout. Shape: (texts * heads, queries, longest), as the scores' gradient
-        """
-        above, numbers = self.gather_gradient(group, grad), numbers_of(mask)
-        dropped = self.kernels.dropped(plain.view(-1, plain.shape[-1]), numbers).view(plain.shape)
-        of_dropped = torch.bmm(above, value.transpose(1, 2))
-        of_value = torch.bmm(dropped.transpose(1, 2), above)
-        return self.kernels.probabilities_backward(of_dropped, plain, scale, numbers), of_value
+    def sums(self) -> Sequence[Tensor]:
+        """Zeros, for the gradients of what all groups share."""
+        return ()
 
-    def scatter_gradients(self, group: Group, found: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
-        """Write a group's gradients of query, key and value back into those of the sources."""
-        for number, (parts, out) in enumerate(zip(self.parts, grads, strict=True)):
-            pieces, found = found[:parts], found[parts:]
-            rectangle = pieces[0] if parts == 1 else torch.stack(list(pieces))
-            self.scatter(group, rectangle, out, parts, queries=number == 0)
+    def write_sums(self, sums: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+        """Put these where they belong in the sources' gradients."""
 
 
 class Attention(torch.autograd.Function):
@@ -122,14 +118,12 @@ class Attention(torch.autograd.Function):
 
         Returns. Shape: (tokens, hidden), or (texts, hidden) when only first tokens ask
         """
-        context = call.empty((sources[0].shape[0], call.heads * call.width), sources[0], queries=True)
+        context = call.empty((call.rows, call.heads * call.width), sources[0], queries=True)
         kept: list[Tensor] = []
         for group, bias, mask in zip(call.groups, call.biases, call.masks, strict=True):
             query, key, value = call.gather(group, sources)
-            # In fp32: scores of ten, rounded to bf16, would be off by 4% of a probability.
-            scores = torch.bmm(query.float(), key.float().transpose(1, 2))
-            plain, dropped = call.kernels.probabilities(scores, bias, call.scale, numbers_of(mask), query.dtype)
-            call.scatter(group, torch.bmm(dropped, value), context, 1, queries=True)
+            plain, chances = probabilities(call.scores(group, query, key), bias, call.scale, mask, query.dtype)
+            call.scatter(group, torch.bmm(chances, value), context, 1, queries=True)
             kept += [query, key, value, plain]
         if any(ctx.needs_input_grad):
             ctx.call, ctx.shapes = call, [source.shape for source in sources]
@@ -140,12 +134,19 @@ class Attention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         call: Call = ctx.call
         grads = [call.empty(shape, grad, queries=number == 0) for number, shape in enumerate(ctx.shapes)]
-        kept = iter(ctx.saved_tensors)
+        kept, sums = iter(ctx.saved_tensors), call.sums()
         for group, mask in zip(call.groups, call.masks, strict=True):
             query, key, value, plain = (next(kept) for _ in range(4))
-            grad_scores, grad_value = call.scores_backward(group, grad, mask, plain, value, call.scale)
-            grad_query, grad_key = torch.bmm(grad_scores, key), torch.bmm(grad_scores.transpose(1, 2), query)
-            call.scatter_gradients(group, [grad_query, grad_key, grad_value], grads)
+            above = call.gather_gradient(group, grad)
+            chances = dropped(plain.view(-1, plain.shape[-1]), mask).view(plain.shape)
+            below = probabilities_backward(torch.bmm(above, value.transpose(1, 2)), plain, call.scale, mask)
+            of_value = torch.bmm(chances.transpose(1, 2), above)
+            found = iter([*call.scores_backward(group, below, query, key, sums), of_value])
+            for number, (parts, out) in enumerate(zip(call.parts, grads, strict=True)):
+                pieces = [next(found) for _ in range(parts)]
+                rectangle = pieces[0] if parts == 1 else torch.stack(pieces)
+                call.scatter(group, rectangle, out, parts, queries=number == 0)
+        call.write_sums(sums, grads)
         return None, *grads
 
 

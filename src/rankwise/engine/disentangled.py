@@ -8,20 +8,18 @@ the same products as its tokens, behind them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rankwise.encoders.deberta_v2 import DeBERTa
 from rankwise.encoders.family import HFConfig, Numbers
-from rankwise.engine.attention import Call
-from rankwise.engine.dropout import multiplier
+from rankwise.engine.attention import Attention, Call
 from rankwise.engine.frozen import hold
-from rankwise.engine.fused import numbers_of
 from rankwise.engine.layer import EncoderLayer, Pass
-from rankwise.engine.packing import Packed
+from rankwise.engine.packing import Group, Packed
 from rankwise.engine.prenorm import PlainNorm
 from rankwise.engine.weights import LayerWeights, Source, norm_of
 
@@ -82,93 +80,75 @@ class DisentangledLayer(EncoderLayer):
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
         distances: Distances = shared.once("distances", lambda: self.relative(shared.batch))
-        mask = numbers_of(shared.mask(distances.rows.shape, self.sizes.hidden_dropout))
-        rows = distances.rows if mask is None else distances.rows * multiplier(*mask)
+        mask = shared.mask(distances.rows.shape, self.sizes.hidden_dropout)
+        rows = distances.rows if mask is None else distances.rows * mask.multiplier()
         tokens, extended = len(low), torch.cat([low, rows.to(low.dtype)])
         sources: list[Tensor] = []
         for sites in self.sources:
             y, _, extended = shared.linear(sites, extended)
             sources.append(y)
         sizes, parts = self.sizes, tuple(len(sites.parts) for sites in self.sources)
-        groups, masks = shared.batch.groups, shared.masks(sizes)
-        call = Call(
-            groups, shared.biases, masks, parts, sizes.heads, sizes.head_width, shared.kernels, firsts_only=False
-        )
-        context: Tensor = DisentangledAttention.apply(call, distances, self.kinds, tokens, *sources)  # type: ignore[no-untyped-call]
+        common = (shared.batch.groups, shared.biases, shared.masks(sizes), parts, sizes.heads, sizes.head_width)
+        tables = [_by_head(part.detach(), sizes.heads) for part in _projected(sources, tokens, parts)]
+        call = RelativeCall(*common, False, tokens, distances, self.kinds, tables)
+        context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context.index_select(0, shared.batch.firsts) if self.firsts_only else context
 
 
-class DisentangledAttention(torch.autograd.Function):
-    """The context of queries, keys and values, behind whose tokens lie the projected rows of distances.
+@dataclass(frozen=True)
+class RelativeCall(Call):
+    """What attention needs where scores are by distance too: behind the sources' tokens lie the projected rows of distances."""
 
-    sources
-        see `Call.parts`. Shape: (tokens + rows, parts * hidden)
+    distances: Distances
+    kinds: frozenset[str]
+    tables: Sequence[Tensor]
+    """the query's and the key's projection of the rows. Shape of both: (heads, rows, width), fp32"""
 
-    Returns. Shape: (tokens, hidden)
-    """
+    @property
+    def scale(self) -> float:
+        """Of the scores."""
+        return 1.0 / math.sqrt(self.width * (1 + len(self.kinds)))
 
-    @staticmethod
-    def forward(
-        ctx: Any, call: Call, distances: Distances, kinds: frozenset[str], tokens: int, *sources: Tensor
-    ) -> Tensor:
-        scale = 1.0 / math.sqrt(call.width * (1 + len(kinds)))
-        by_query, by_key = (_by_head(part, call) for part in _projected(sources, tokens, call))
-        context = call.empty((tokens, call.heads * call.width), sources[0], queries=True)
-        kept: list[Tensor] = []
-        for group, bias, mask in zip(call.groups, call.biases, call.masks, strict=True):
-            query, key, value = call.gather(group, sources)
-            scores = torch.bmm(query.float(), key.float().transpose(1, 2))
-            ascending = distances.places_of(group.longest)
-            by_text = scores.view(group.texts, call.heads, group.longest, group.longest)
-            if "c2p" in kinds:
-                by_text += _against(query, by_key[:, ascending.flip(0)], group.texts)
-            if "p2c" in kinds:
-                by_text += _against(key, by_query[:, ascending], group.texts).transpose(2, 3)
-            plain, dropped = call.kernels.probabilities(scores, bias, scale, numbers_of(mask), query.dtype)
-            call.scatter(group, torch.bmm(dropped, value), context, 1, queries=True)
-            kept += [query, key, value, plain]
-        if any(ctx.needs_input_grad):
-            ctx.call, ctx.distances, ctx.kinds, ctx.scale, ctx.tokens = call, distances.places, kinds, scale, tokens
-            ctx.shapes = [source.shape for source in sources]
-            ctx.save_for_backward(by_query, by_key, *kept)
-        return context
+    def scores(self, group: Group, query: Tensor, key: Tensor) -> Tensor:
+        """Shape: (texts * heads, longest, longest)"""
+        scores, ascending = super().scores(group, query, key), self.distances.places_of(group.longest)
+        by_text, (by_query, by_key) = scores.view(group.texts, self.heads, group.longest, group.longest), self.tables
+        if "c2p" in self.kinds:
+            by_text += _against(query, by_key[:, ascending.flip(0)], group.texts)
+        if "p2c" in self.kinds:
+            by_text += _against(key, by_query[:, ascending], group.texts).transpose(2, 3)
+        return scores
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        call: Call = ctx.call
-        by_query, by_key, *saved = ctx.saved_tensors
-        places = Distances(by_key, ctx.distances)
-        grads = [call.empty(shape, grad, queries=False) for shape in ctx.shapes]
-        grad_by_query, grad_by_key = torch.zeros_like(by_query), torch.zeros_like(by_key)
-        kept = iter(saved)
-        for group, mask in zip(call.groups, call.masks, strict=True):
-            query, key, value, plain = (next(kept) for _ in range(4))
-            grad_scores, grad_value = call.scores_backward(group, grad, mask, plain, value, ctx.scale)
-            grad_query = torch.bmm(grad_scores, key)
-            grad_key = torch.bmm(grad_scores.transpose(1, 2), query)
-            ascending = places.places_of(group.longest)
-            if "c2p" in ctx.kinds:
-                grad_query += _against_backward(grad_scores, query, by_key, ascending.flip(0), grad_by_key)
-            if "p2c" in ctx.kinds:
-                turned = grad_scores.transpose(1, 2)
-                grad_key += _against_backward(turned, key, by_query, ascending, grad_by_query)
-            call.scatter_gradients(group, [grad_query, grad_key, grad_value], grads)
-        for out, values in zip(_projected(grads, ctx.tokens, call), (grad_by_query, grad_by_key), strict=True):
+    def scores_backward(
+        self, group: Group, grad: Tensor, query: Tensor, key: Tensor, sums: Sequence[Tensor]
+    ) -> list[Tensor]:
+        grad_query, grad_key = super().scores_backward(group, grad, query, key, sums)
+        ascending, (by_query, by_key) = self.distances.places_of(group.longest), self.tables
+        if "c2p" in self.kinds:
+            grad_query += _against_backward(grad, query, by_key, ascending.flip(0), sums[1])
+        if "p2c" in self.kinds:
+            grad_key += _against_backward(grad.transpose(1, 2), key, by_query, ascending, sums[0])
+        return [grad_query, grad_key]
+
+    def sums(self) -> Sequence[Tensor]:
+        """Of the tables."""
+        return [torch.zeros_like(table) for table in self.tables]
+
+    def write_sums(self, sums: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+        for out, values in zip(_projected(grads, self.rows, self.parts), sums, strict=True):
             out.copy_(values.transpose(0, 1).reshape(out.shape))
-        return None, None, None, None, *grads
 
 
-def _projected(sources: Any, tokens: int, call: Call) -> tuple[Tensor, Tensor]:
+def _projected(sources: Sequence[Tensor], tokens: int, parts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """The query's and the key's projection of the rows of distances. Shape of both: (rows, hidden)"""
-    hidden = call.heads * call.width
-    query, key = sources[0], sources[0] if call.parts[0] == 3 else sources[1]
-    start = hidden if call.parts[0] == 3 else 0
-    return query[tokens:, :hidden], key[tokens:, start : start + hidden]
+    hidden, joint = sources[0].shape[1] // parts[0], parts[0] == 3
+    start = hidden if joint else 0
+    return sources[0][tokens:, :hidden], sources[0 if joint else 1][tokens:, start : start + hidden]
 
 
-def _by_head(rows: Tensor, call: Call) -> Tensor:
+def _by_head(rows: Tensor, heads: int) -> Tensor:
     """Shape: rows (rows, hidden), result (heads, rows, width), fp32"""
-    return rows.reshape(len(rows), call.heads, call.width).transpose(0, 1).float()
+    return rows.reshape(len(rows), heads, -1).transpose(0, 1).float()
 
 
 def _slanted(full: Tensor, texts: int, length: int) -> Tensor:

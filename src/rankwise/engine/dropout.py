@@ -9,7 +9,6 @@ instead of 4 bytes an element, and three cheap passes in plain torch, or none in
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,34 +32,28 @@ class Mask:
     """random odd int32. Shape: (columns,)"""
     rate: float
 
-    @property
-    def numbers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What `multiplier` takes."""
-        return self.rows, self.columns, *_constants(self.rate, self.rows.device)
+    def multiplier(self) -> Tensor:
+        """What to multiply a tensor with: 0 where dropped, 1 / (1 - rate) where kept.
+
+        All in int32, since a bool comparison is slow to make and slow to convert: 0 or 1, times the bits of the scale.
+
+        Returns: fp32, fresh memory. Shape: (rows, columns)
+        """
+        limit, scale = _constants(self.rate, self.rows.device)
+        return (self.rows * self.columns).lt_(limit).mul_(scale).view(torch.float32)
 
 
-@cache
-def constants(rate: float) -> tuple[int, int]:
-    """The limit below which a hash, as a signed number, keeps its element; and the bits of fp32 1 / (1 - rate)."""
-    (scale,) = struct.unpack("<i", struct.pack("<f", 1.0 / (1.0 - rate)))
-    return round((1.0 - rate) * 2**32) - 2**31, scale
+def constants(rate: float) -> tuple[int, float]:
+    """The limit below which a hash, as a signed number, keeps its element; and 1 / (1 - rate)."""
+    return round((1.0 - rate) * 2**32) - 2**31, 1.0 / (1.0 - rate)
 
 
 @cache
 def _constants(rate: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The same as tensors, since a Python number would be made one in every call. Shape of both: ()"""
-    limit, scale = (torch.tensor(number, dtype=torch.int32, device=device) for number in constants(rate))
-    return limit, scale
-
-
-def multiplier(rows: Tensor, columns: Tensor, limit: Tensor, scale: Tensor) -> Tensor:
-    """What to multiply a tensor with: 0 where dropped, 1 / (1 - rate) where kept.
-
-    All in int32, since a bool comparison is slow to make and slow to convert: 0 or 1, times the bits of the scale.
-
-    Returns: fp32, fresh memory. Shape: (rows, columns)
-    """
-    return (rows * columns).lt_(limit).mul_(scale).view(torch.float32)
+    """The limit and the bits of the scale, as tensors, since a number would be made one in every call. Shape of both: ()"""
+    limit, scale = constants(rate)
+    bits = torch.tensor(scale, dtype=torch.float32).view(torch.int32)
+    return torch.tensor(limit, dtype=torch.int32, device=device), bits.to(device)
 
 
 class Stream:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankwise.engine.fused import Kernels, Product
+from rankwise.engine.fused import ACTIVATIONS
 from rankwise.engine.native.backend import Backend
 from rankwise.engine.native.structures import Matrix
 
@@ -52,20 +52,13 @@ class OneDnnLayout:
         dense: Tensor = self.tensor.to_dense()
         return dense
 
-    def transposed(self) -> OneDnnLayout:
-        return OneDnnLayout(self.matrix().t())
-
-    def product(self, work: Product) -> Tensor:
-        return work.completed(
-            torch.ops.mkldnn._linear_pointwise(work.x, self.tensor, work.bias_as(work.x.dtype), "none", [], "")
-        )
-
-    def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-        if not keep and not work.terms and work.kernels.activation == "gelu":  # erf, not tanh
-            return torch.ops.mkldnn._linear_pointwise(
-                work.x, self.tensor, work.bias_as(work.x.dtype), "gelu", [], "none"
-            ), None
-        return activated(self.product(work), work.kernels, keep=keep)
+    def product(self, x: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+        bias = None if bias is None else bias.to(x.dtype)
+        if activation == "gelu":
+            gelu: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "gelu", [], "none")  # erf, not tanh
+            return gelu
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.tensor, bias, "none", [], "")
+        return y if activation is None else ACTIVATIONS[activation][0](y)
 
 
 class PanelLayout:
@@ -98,76 +91,59 @@ class FrozenLinear(nn.Module):
         self._count = 0
         self._packed: OneDnnLayout | PanelLayout | None = None
         self._packed_transposed: OneDnnLayout | None = None
-        self._keep([weight.detach().to(precision) for weight in weights])
+        self._keep([weight.detach().to(precision).contiguous() for weight in weights])
 
     def lay_out(self, backend: Backend | None = None) -> None:
         """Take the layout to compute in. backend: whose kernels will; None: torch"""
         self.backend = backend
         self._pack()
 
-    def forward(self, work: Product) -> Tensor:
-        """x W^T + bias + terms, finished. Shape: x (tokens, d_in), bias (d_out,), result (tokens, d_out)"""
+    def forward(self, x: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+        """x W^T + bias, or an activation of it, by its name. Shape: x (tokens, d_in), fp32 bias (d_out,), result (tokens, d_out)"""
         packed = self._pack()
         if isinstance(packed, OneDnnLayout):
-            return packed.product(work)
-        return work.completed(self._product(work))
+            return packed.product(x, bias, activation)
+        y = self._native(x, bias, backward=False)
+        y = self._product(x, bias) if y is None else y
+        return y if activation is None else ACTIVATIONS[activation][0](y)
 
-    def activated(self, work: Product, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-        """The activation of `forward`, and if `keep` what `Kernels.activate_backward` takes. Shape of both: (tokens, d_out)"""
-        packed = self._pack()
-        if isinstance(packed, OneDnnLayout):
-            return packed.activated(work, keep=keep)
-        return activated(self(work), work.kernels, keep=keep)
-
-    def backward(self, work: Product) -> Tensor:
-        """The input's gradient, x W + terms, finished; x is y's gradient. Shape: x (tokens, d_out), result (tokens, d_in)"""
-        if self._is_native(work):
-            return work.completed(self._native_product(work, backward=True))
+    def backward(self, grad: Tensor) -> Tensor:
+        """The input's gradient, grad W, in fresh memory. Shape: grad (tokens, d_out), result (tokens, d_in)"""
+        if (native := self._native(grad, None, backward=True)) is not None:
+            return native
         self.prepare_backward()
         if isinstance(self._packed_transposed, OneDnnLayout):
-            return self._packed_transposed.product(work)
-        grad, weights = work.x, self._plain()
+            return self._packed_transposed.product(grad, None, None)
+        weights = self._plain()
         (first, weight), *others = zip(columns_of(weights), weights, strict=True)
         below = grad[:, first] @ weight
         for columns, weight in others:
             below.addmm_(grad[:, columns], weight)
-        return work.completed(below)
+        return below
 
     def native_matrix(self) -> Matrix:
         """The matrix as kernels take it; good for as long as it is not moved."""
         assert self.backend is not None
         packed = self._pack()
         if not isinstance(packed, PanelLayout):
-            return self.backend.matrix([self._contiguous(number) for number in range(self._count)])
+            return self.backend.matrix(self._kept())
         return Matrix(d_in=packed.d_in, d_out=self.width, count=0, panel=packed.tensor.data_ptr())
 
     def prepare_backward(self) -> None:
         """Make oneDNN's transposed layout. Early, so that it does not lie scattered between a step's activations."""
         packed = self._pack()
         if isinstance(packed, OneDnnLayout) and self._packed_transposed is None:
-            self._packed_transposed = packed.transposed()
+            self._packed_transposed = OneDnnLayout(packed.matrix().t())
 
-    def _is_native(self, work: Product) -> bool:
-        """Whether a backend makes the product."""
-        return self.backend is not None and work.x.device.type == "cpu" and work.x.dtype == self.backend.precision
+    def _native(self, x: Tensor, bias: Tensor | None, *, backward: bool) -> Tensor | None:
+        """The product of either pass, where a backend makes it."""
+        if self.backend is None or x.device.type != "cpu" or x.dtype != self.backend.precision:
+            return None
+        return self.backend.product(self.native_matrix(), x, bias, transposed=backward)
 
-    def _native_product(self, work: Product, *, backward: bool) -> Tensor:
-        assert self.backend is not None
-        return self.backend.product(self.native_matrix(), work.x, work.bias, transposed=backward)
-
-    def _contiguous(self, number: int) -> Tensor:
-        """A plain weight, row by row."""
-        weight: Tensor = getattr(self, f"weight_{number}")
-        if not weight.is_contiguous():
-            weight = weight.contiguous()
-            hold(self, f"weight_{number}", weight)
-        return weight
-
-    def _product(self, work: Product) -> Tensor:
-        """x W^T + bias. Shape: (tokens, d_out)"""
-        if self._is_native(work):
-            return self._native_product(work, backward=False)
-        x, bias, weights = work.x, work.bias_as(work.x.dtype), self._plain()
+    def _product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x W^T + bias in plain torch. Shape: (tokens, d_out)"""
+        bias, weights = None if bias is None else bias.to(x.dtype), self._plain()
         if len(weights) == 1:
             return F.linear(x, weights[0], bias)
         y = x.new_empty(len(x), self.width)
@@ -202,7 +178,7 @@ class FrozenLinear(nn.Module):
         if self._packed is not None or not weights or weights[0].device.type != "cpu":
             return self._packed
         if self.backend is not None and self.backend.packs and weights[0].dtype == self.backend.precision:
-            self._packed = PanelLayout(self.backend, [weight.contiguous() for weight in weights])
+            self._packed = PanelLayout(self.backend, weights)
         elif self.backend is None and can_pack(weights[0]):
             self._packed = OneDnnLayout(torch.cat(weights))
         if self._packed is not None:
@@ -218,8 +194,3 @@ class FrozenLinear(nn.Module):
             self._packed = self._packed_transposed = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-def activated(y: Tensor, kernels: Kernels, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-    """The activation of y, and if `keep` what its gradient is made of. Shape of all: (tokens, d_out)"""
-    return kernels.activate_for_backward(y) if keep else (kernels.activate(y), None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,25 @@ from rankwise.encoders import Numbers
 from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.frozen import hold
-from rankwise.engine.fused import Kernels, numbers_of
+from rankwise.engine.fused import add_norm, add_norm_backward
 from rankwise.engine.linear import Output, Sites
+from rankwise.engine.native.backend import Backend
 from rankwise.engine.packing import Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
+
+
+class Mixed(Protocol):
+    """Several classifiers, whose rows share a pass, without gradients (`mixed`)."""
+
+    @property
+    def owners(self) -> Any:
+        """As a backend's kernels take it whose the rows of tokens and of texts are (`native.several`)."""
+
+    def linear(self, sites: Sites, x: Tensor, *, activate: bool) -> Output:
+        """As `Sites.forward`, by each row's own adapter. Shape: x (rows, d_in)"""
+
+    def normed(self, path: str, x: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
+        """The results of a norm, brought to each row's own bias. Shape: (rows, hidden), in fp32 and in low's precision"""
 
 
 @dataclass(frozen=True)
@@ -29,12 +44,14 @@ class Pass:
     batch: Packed
     biases: Sequence[Tensor]
     """of attention scores, one a group. Shape: (texts, 1 or heads, 1 or longest, longest)"""
-    kernels: Kernels
+    backend: Backend | None
+    """whose kernels compute the embeddings and the layers; None: torch"""
     stream: Stream | None
     """dropout masks; None when nothing is dropped"""
     fused: bool = False
     """attention by the library's fused kernels"""
-
+    mixed: Mixed | None = None
+    """whose the rows are, where they are several classifiers'"""
     made: dict[Any, Any] = field(default_factory=dict)
     """see `once`"""
 
@@ -48,11 +65,18 @@ class Pass:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
         return None if self.stream is None else self.stream.mask(shape[0], shape[1], rate)
 
-    def linear(self, sites: Sites, x: Tensor, *, activate: bool = False, activation: Tensor | None = None) -> Output:
+    def linear(self, sites: Sites, x: Tensor, *, activate: bool = False, taken_of: Tensor | None = None) -> Output:
         """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), y (tokens, d_out)"""
+        if self.mixed is not None:
+            return self.mixed.linear(sites, x, activate=activate)
         masks = [self.mask(x.shape, site.dropout) if site.adapted else None for site in sites.parts]
-        output: Output = sites(x, masks, self.kernels, activate=activate, activation=activation)
+        output: Output = sites(x, masks, activate=activate, taken_of=taken_of)
         return output
+
+    def norm(self, norm: Norm, update: Tensor, residual: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """`Norm` with a fresh mask, in fp32 and in update's precision. Shape of all: (tokens, hidden)"""
+        both: tuple[Tensor, Tensor] = norm(update, residual, self.mask(update.shape, rate))
+        return both if self.mixed is None else self.mixed.normed(norm.path, *both)
 
     def masks(self, sizes: Numbers, *, firsts_only: bool = False) -> list[Mask | None]:
         """Fresh masks for the probabilities of every group. Rows: texts * heads * queries; columns: longest"""
@@ -73,7 +97,8 @@ class Pass:
     ) -> Tensor:
         """The context of queries, keys and values: see `Call`. Shape: (tokens, hidden) or (texts, hidden)"""
         masks = [] if self.fused else self.masks(sizes, firsts_only=firsts_only)
-        call = Call(self.batch.groups, biases, masks, parts, sizes.heads, sizes.head_width, self.kernels, firsts_only)
+        rows = len(self.batch.firsts if firsts_only else self.batch.ids)
+        call = Call(self.batch.groups, biases, masks, parts, sizes.heads, sizes.head_width, firsts_only, rows)
         if self.fused:
             return fused_attention(call, 0.0 if self.stream is None else sizes.attention_dropout, *sources)
         context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
@@ -91,18 +116,16 @@ class Norm(nn.Module):
         assert weights.bias is not None
         hold(self, "weight", weights.weight.detach())
         hold(self, "bias", weights.bias)
-        self.epsilon = epsilon
+        self.epsilon, self.path = epsilon, weights.path
         self.number = 0
         """of its biases, where rows are for several classifiers (`native.several`)"""
-        self.mixed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-        """brings both results to the rows' own biases, where they are and torch computes (`mixed`)"""
 
-    def forward(self, update: Tensor, residual: Tensor, mask: Mask | None, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    def forward(self, update: Tensor, residual: Tensor, mask: Mask | None) -> tuple[Tensor, Tensor]:
         """update (tokens, hidden) in compute precision, residual (tokens, hidden) in fp32 -> the norm in both."""
         both: tuple[Tensor, Tensor] = AddNorm.apply(  # type: ignore[no-untyped-call]
-            update, residual, self.bias, self.weight, mask, self.epsilon, kernels
+            update, residual, self.bias, self.weight, mask, self.epsilon
         )
-        return both if self.mixed is None else self.mixed(*both)
+        return both
 
 
 class AddNorm(torch.autograd.Function):
@@ -110,18 +133,11 @@ class AddNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        update: Tensor,
-        residual: Tensor,
-        bias: Tensor,
-        weight: Tensor,
-        mask: Mask | None,
-        epsilon: float,
-        kernels: Kernels,
+        ctx: Any, update: Tensor, residual: Tensor, bias: Tensor, weight: Tensor, mask: Mask | None, epsilon: float
     ) -> tuple[Tensor, Tensor]:
-        out, low, *saved = kernels.add_norm(update, residual, numbers_of(mask), weight, bias.detach(), epsilon)
+        out, low, *saved = add_norm(update, residual, mask, weight, bias.detach(), epsilon)
         if any(ctx.needs_input_grad):
-            ctx.mask, ctx.kernels, ctx.low = mask, kernels, update.dtype
+            ctx.mask, ctx.low = mask, update.dtype
             ctx.save_for_backward(weight, *saved)
             ctx.set_materialize_grads(False)
         return out, low
@@ -130,11 +146,11 @@ class AddNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
         weight, *saved = ctx.saved_tensors
         # One of the two is there, or autograd would not have come here.
-        update, residual, above = ctx.kernels.add_norm_backward(
-            grad, grad_low, tuple(saved), numbers_of(ctx.mask), weight, ctx.low, summed=ctx.needs_input_grad[2]
+        update, residual, above = add_norm_backward(
+            grad, grad_low, tuple(saved), ctx.mask, weight, ctx.low, summed=ctx.needs_input_grad[2]
         )
         bias = None if above is None else above.sum(0)
-        return update, residual, bias, None, None, None, None
+        return update, residual, bias, None, None, None
 
 
 class EncoderLayer(nn.Module):
@@ -158,7 +174,6 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.sizes, self.firsts_only = sizes, firsts_only
         assert weights.attention_norm is not None
-        assert weights.ffn_norm is not None
         self.sources = tuple(
             Sites([weights.sites[word] for word in words], precision)
             for words in _joint(weights, firsts_only and self.splits_firsts)
@@ -166,8 +181,8 @@ class EncoderLayer(nn.Module):
         self.inputs = nn.ModuleList(self.sources)
         self.attention_output = Sites([weights.sites["attention_output"]], precision)
         self.attention_norm = Norm(weights.attention_norm, sizes.epsilon)
-        self.ffn_in = Sites([weights.sites["ffn_in"]], precision)
-        self.ffn_out = Sites([weights.sites["ffn_out"]], precision)
+        self.ffn_in = Sites([weights.sites["ffn_in"]], precision, sizes.activation)
+        self.ffn_out = Sites([weights.sites["ffn_out"]], precision, sizes.activation)
         self.ffn_norm = Norm(weights.ffn_norm, sizes.epsilon)
 
     def forward(self, x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
@@ -184,13 +199,10 @@ class EncoderLayer(nn.Module):
         if self.firsts_only:
             x = x.index_select(0, shared.batch.firsts)
         update = shared.linear(self.attention_output, context).y
-        mask = shared.mask(update.shape, self.sizes.attention_output_dropout)
-        x, low = self.attention_norm(update, x, mask, shared.kernels)
-        activated, kept, _ = shared.linear(self.ffn_in, low, activate=True)
-        update = shared.linear(self.ffn_out, activated, activation=kept).y
-        mask = shared.mask(update.shape, self.sizes.hidden_dropout)
-        x, low = self.ffn_norm(update, x, mask, shared.kernels)
-        return x, low
+        x, low = shared.norm(self.attention_norm, update, x, self.sizes.attention_output_dropout)
+        activated, taken_of, _ = shared.linear(self.ffn_in, low, activate=True)
+        update = shared.linear(self.ffn_out, activated, taken_of=taken_of).y
+        return shared.norm(self.ffn_norm, update, x, self.sizes.hidden_dropout)
 
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""

@@ -7,14 +7,14 @@ have their own columns of the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rankwise.engine.dropout import Mask
-from rankwise.engine.frozen import FrozenLinear, activated, columns_of, hold
-from rankwise.engine.fused import Finish, Kernels, Product, Term, numbers_of
+from rankwise.engine.frozen import FrozenLinear, columns_of, hold
+from rankwise.engine.fused import ACTIVATIONS, dropped, plus_dropped
 from rankwise.engine.weights import Adapter, Dense
 
 
@@ -77,7 +77,7 @@ class Site(nn.Module):
         Returns: fp32. Shape: (d_out,)
         """
         A, B = self.there("lora_A"), self.there("lora_B") * self.scale
-        crossed = frozen(Product(A.to(precision))).float()  # A W^T. Shape: (rank, d_out)
+        crossed = frozen(A.to(precision)).float()  # A W^T. Shape: (rank, d_out)
         added = torch.addmm(crossed.t(), B, A @ A.t(), beta=2.0).mul_(B).sum(1)
         return added.add_(self.there("squared_norms")).rsqrt_().mul_(self.there("magnitude"))
 
@@ -91,8 +91,10 @@ class Sites(nn.Module):
     frozen_bias: Tensor | None
     """the joint bias in fp32, unless one of them trains"""
 
-    def __init__(self, layers: Sequence[Dense], precision: torch.dtype) -> None:
+    def __init__(self, layers: Sequence[Dense], precision: torch.dtype, activation: str = "") -> None:
+        """activation: of `ACTIVATIONS`, for those that are asked to activate their result, or read what has been activated"""
         super().__init__()
+        self.activation = activation
         self.d_in = layers[0].weight.shape[1]
         weights = [layer.weight for layer in layers]
         self.frozen = FrozenLinear(weights, precision)
@@ -100,8 +102,6 @@ class Sites(nn.Module):
         self.sites = nn.ModuleList(self.parts)
         self.number = 0
         """of its changes, where rows are for several classifiers (`native.several`)"""
-        self.mixed: Mixed | None = None
-        """answers in place of its own adapters, where they are and torch computes (`mixed`)"""
         if not any(isinstance(site.bias, nn.Parameter) for site in self.parts):
             hold(self, "frozen_bias", self._joint_bias())
         else:
@@ -125,10 +125,9 @@ class Sites(nn.Module):
         self,
         x: Tensor,
         masks: Sequence[Mask | None],
-        kernels: Kernels,
         *,
         activate: bool = False,
-        activation: Tensor | None = None,
+        taken_of: Tensor | None = None,
     ) -> Output:
         """x W^T + b and every site's adapter; or the activation of it all.
 
@@ -136,16 +135,13 @@ class Sites(nn.Module):
             Shape: (tokens, d_in)
         masks
             dropout of each site's adapter input
-        activate, activation
-            Two layers with an activation between: the first, asked to activate, also returns what the second is given as
-            `activation`. The gradient that the second hands down is then past it, and the first takes it as such.
+        activate, activated
+            Two layers with an activation between: the first, asked to activate, also returns what that was taken of, which
+            the second is given. The gradient that the second hands down is then past it, and the first takes it as such.
         """
-        if self.mixed is not None:
-            return self.mixed(x, kernels, activate=activate)
         trained = [tensor for site in self.parts for tensor in site.trained]
         function = DoraLinear if self.dora else LoraLinear
-        work = Work(self, masks, kernels, activate, activation)
-        return Output(*function.apply(x, work, *trained))  # type: ignore[no-untyped-call]
+        return Output(*function.apply(x, (self, masks, activate), taken_of, *trained))  # type: ignore[no-untyped-call]
 
 
 class Output(NamedTuple):
@@ -153,28 +149,15 @@ class Output(NamedTuple):
 
     y: Tensor
     """Shape: (tokens, d_out of all sites)"""
-    activation: Tensor | None
-    """for the layer that reads the activation's result; no gradient goes through it"""
+    taken_of: Tensor | None
+    """what an activation was taken of, for the layer that reads its result; no gradient goes through it"""
     x: Tensor
     """The input, for the next that reads it, whose gradient is then added where this one's is made.
     Shape: (tokens, d_in)"""
 
 
-class Mixed(Protocol):
-    """`Sites.forward` for rows of several adapters, without gradients."""
-
-    def __call__(self, x: Tensor, kernels: Kernels, *, activate: bool) -> Output:
-        """Shape: x (rows, d_in)"""
-
-
-class Work(NamedTuple):
-    """What one pass through a `Sites` is given beside tensors."""
-
-    layer: Sites
-    masks: Sequence[Mask | None]
-    kernels: Kernels
-    activate: bool
-    activation: Tensor | None
+Work = tuple[Sites, Sequence[Mask | None], bool]
+"""what one pass through a `Sites` is given beside tensors"""
 
 
 class LoraLinear(torch.autograd.Function):
@@ -182,62 +165,68 @@ class LoraLinear(torch.autograd.Function):
     or its activation, whose gradient comes as y's (`Sites.forward`)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer, masks, kernels, activate, activation = work
-        terms, used = [], []
+    def forward(
+        ctx: Any, x: Tensor, work: Work, taken_of: Tensor | None, *trained: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        layer, masks, activate = work
+        terms = []
         for site, mask in zip(layer.parts, masks, strict=True):
             if site.adapted:
                 down, up = site.down(x.dtype), site.up(x.dtype)
-                terms.append(Term(kernels.down(x, down, numbers_of(mask)), up, site.columns))
-                used.append((down, up))
+                terms.append((dropped(x, mask) @ down.t(), down, up, site.columns))
         keep = any(ctx.needs_input_grad)
-        kept: Tensor | None = None
-        product = Product(x, layer.bias(), terms, kernels=kernels)
-        if activate:
-            y, kept = layer.frozen.activated(product, keep=keep)
-        else:
-            y = layer.frozen(product)
+        at_once = activate and not keep and not terms
+        y = layer.frozen(x, layer.bias(), layer.activation if at_once else None)
+        for low, _, up, columns in terms:
+            y[:, columns].add_(low @ up)
         if keep:
-            ctx.work, ctx.used = work._replace(activation=None), used
-            ctx.save_for_backward(x if terms else None, activation, *(term.low for term in terms))
-        return _outputs(ctx, y, kept, x)
+            ctx.layer, ctx.masks, ctx.factors = layer, masks, [(down, up) for _, down, up, _ in terms]
+            ctx.save_for_backward(x if terms else None, taken_of, *(low for low, *_ in terms))
+        return _outputs(ctx, layer, x, y, activate=activate and not at_once)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: None, grad_next: Tensor | None) -> tuple[Any, ...]:
-        x, activation, *lows = ctx.saved_tensors
-        (layer, masks, kernels, _, _), need = ctx.work, ctx.needs_input_grad
+        x, taken_of, *lows = ctx.saved_tensors
+        layer, need = ctx.layer, ctx.needs_input_grad
         trained: list[Tensor | None] = []
-        terms: list[Term] = []
-        remaining = zip(lows, ctx.used, strict=True)
-        for site, mask in zip(layer.parts, masks, strict=True):
-            needs_bias = need[2 + len(trained) + 3]
+        terms = []
+        remaining = zip(lows, ctx.factors, strict=True)
+        for site, mask in zip(layer.parts, ctx.masks, strict=True):
+            needs_bias = need[3 + len(trained) + 3]
             above = grad[:, site.columns]  # (tokens, d_out)
             if site.adapted:
-                (low, (down, up)), numbers = next(remaining), numbers_of(mask)
-                grad_B = kernels.outer(low, above, None).t() * site.scale
-                grad_low = kernels.down(above, up, None)  # (tokens, rank)
-                grad_A = kernels.outer(grad_low, x, numbers)
-                trained += [grad_A, grad_B, None]
-                terms.append(Term(grad_low, down, slice(None), numbers))
+                low, (down, up) = next(remaining)
+                grad_low = above @ up.t()  # (tokens, rank)
+                trained += [(grad_low.t() @ dropped(x, mask)).float(), (low.t() @ above).float().t() * site.scale, None]
+                terms.append((grad_low, down, mask))
             else:
                 trained += [None, None, None]
             trained.append(above.sum(0, dtype=torch.float32) if needs_bias else None)
-        finish = Finish(total=_undropped(grad_next), activation=activation)
-        grad_x = layer.frozen.backward(Product(grad, None, terms, finish, kernels)) if need[0] else None
-        return grad_x, None, *trained
+        grad_x = None
+        if need[0]:
+            grad_x = layer.frozen.backward(grad)
+            for grad_low, down, mask in terms:
+                update = grad_low @ down
+                grad_x = grad_x.add_(update) if mask is None else plus_dropped(grad_x, update, mask)
+            grad_x = _handed_down(layer, grad_x, grad_next, taken_of)
+        return grad_x, None, None, *trained
 
 
-def _outputs(ctx: Any, y: Tensor, activation: Tensor | None, x: Tensor) -> tuple[Tensor | None, ...]:
+def _outputs(ctx: Any, layer: Sites, x: Tensor, y: Tensor, *, activate: bool) -> tuple[Tensor | None, ...]:
+    """What `Sites` give, with the activation of y where it is still to be taken."""
+    taken_of = y if activate and any(ctx.needs_input_grad) else None
+    y = ACTIVATIONS[layer.activation][0](y) if activate else y
     ctx.set_materialize_grads(False)  # of results that nobody read
     # Handed on from where nothing trains below, x is as free of gradients as it came.
-    free = [activation, None if ctx.needs_input_grad[0] else x]
+    free = [taken_of, None if ctx.needs_input_grad[0] else x]
     ctx.mark_non_differentiable(*(tensor for tensor in free if tensor is not None))
-    return y, activation, x
+    return y, taken_of, x
 
 
-def _undropped(total: Tensor | None) -> tuple[Tensor, None] | None:
-    """For `Finish.total`, where nothing is dropped out."""
-    return None if total is None else (total, None)
+def _handed_down(layer: Sites, below: Tensor, total: Tensor | None, taken_of: Tensor | None) -> Tensor:
+    """The input's gradient with that of the next who reads it; past the activation that the input is of, if it is."""
+    below = below if total is None else total + below
+    return below if taken_of is None else ACTIVATIONS[layer.activation][1](below, taken_of)
 
 
 class DoraLinear(torch.autograd.Function):
@@ -248,49 +237,49 @@ class DoraLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, work: Work, *trained: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer, (mask,), kernels, activate, activation = work
-        (site,) = layer.parts
-        gain, numbers = site.gain(layer.frozen, x.dtype), numbers_of(mask)  # gain: (d_out,)
+    def forward(
+        ctx: Any, x: Tensor, work: Work, taken_of: Tensor | None, *trained: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        layer, masks, activate = work
+        (site,), (mask,) = layer.parts, masks
+        bias = layer.bias()
+        gain = site.gain(layer.frozen, x.dtype)  # (d_out,)
         down, up = site.down(x.dtype), site.up(x.dtype)
-        terms = [Term(kernels.down(x, down, numbers), up, slice(None))]
-        z = layer.frozen(Product(kernels.dropped(x, numbers), None, terms, kernels=kernels))  # (tokens, d_out)
+        low = dropped(x, mask) @ down.t()
+        update = low @ up
+        z = layer.frozen(dropped(x, mask)).add_(update)  # (tokens, d_out)
         y: Tensor
         if mask is None:
             y = z * gain.to(x.dtype)
-            bias = layer.bias()
             y = y if bias is None else y.add_(bias.to(x.dtype))
         else:
             # W d = z - scale B A d, so y = (W x + b + scale B A d) + (g - 1) z.
-            y = layer.frozen(Product(x, layer.bias(), terms, Finish(scaled=(z, gain - 1)), kernels))
-        keep = any(ctx.needs_input_grad)
-        if keep:
-            ctx.work, ctx.used = work._replace(activation=None), (down, up)
-            ctx.save_for_backward(x, terms[0].low, z, gain, activation)
-        return _outputs(ctx, *(activated(y, kernels, keep=keep) if activate else (y, None)), x)
+            y = layer.frozen(x, bias).add_(update).addcmul_(z, (gain - 1).to(x.dtype))
+        if any(ctx.needs_input_grad):
+            ctx.layer, ctx.mask, ctx.factors = layer, mask, (down, up)
+            ctx.save_for_backward(x, low, z, gain, taken_of)
+        return _outputs(ctx, layer, x, y, activate=activate)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: None, grad_next: Tensor | None) -> tuple[Any, ...]:
-        x, low, z, gain, activation = ctx.saved_tensors
-        (layer, (mask,), kernels, _, _), need = ctx.work, ctx.needs_input_grad
-        (site,), (down, up), numbers = layer.parts, ctx.used, numbers_of(mask)
-        # The gradient of z is gain grad: `beyond` is what it has beyond that of W x. It is not made itself: the gain is
-        # multiplied into what is smaller, B^T before and B's gradient after.
-        beyond, grad_gain = kernels.gains_backward(grad, z, gain)
-        grad_low = kernels.down(grad, up * gain.to(up.dtype), None)  # (tokens, rank)
-        grad_A = kernels.outer(grad_low, x, numbers)
-        grad_B = kernels.outer(low, grad, None).t() * (site.scale * gain[:, None])
+        x, low, z, gain, taken_of = ctx.saved_tensors
+        layer, mask, (down, up), need = ctx.layer, ctx.mask, ctx.factors, ctx.needs_input_grad
+        (site,) = layer.parts
+        # The gain is multiplied into what is smaller than the gradient: B^T before, and B's gradient after.
+        grad_low = grad @ (up * gain.to(up.dtype)).t()  # (tokens, rank)
+        grad_A = (grad_low.t() @ dropped(x, mask)).float()
+        grad_B = (low.t() @ grad).float().t() * (site.scale * gain[:, None])
         # d gain / d magnitude is gain / magnitude, the inverse norm.
-        grad_magnitude = grad_gain * gain / site.there("magnitude")
-        grad_bias = grad.sum(0, dtype=torch.float32) if need[5] else None
+        grad_magnitude = (grad * z).sum(0, dtype=torch.float32) * gain / site.there("magnitude")
+        grad_bias = grad.sum(0, dtype=torch.float32) if need[6] else None
         grad_x = None
         if need[0]:
-            terms = [Term(grad_low, down, slice(None))]
-            if mask is None:
-                finish = Finish(total=_undropped(grad_next), activation=activation)
-                grad_x = layer.frozen.backward(Product(grad * gain.to(grad.dtype), None, terms, finish, kernels))
-            else:
-                product = Product(grad, finish=Finish(total=_undropped(grad_next)), kernels=kernels)
-                finish = Finish(total=(layer.frozen.backward(product), numbers), activation=activation)
-                grad_x = layer.frozen.backward(Product(beyond, None, terms, finish, kernels))
-        return grad_x, None, grad_A, grad_B, grad_magnitude, grad_bias
+            # The gradient of z is gain grad. With dropout it has (gain - 1) grad beyond that of W x.
+            of_frozen = grad * (gain if mask is None else gain - 1).to(grad.dtype)
+            grad_x = layer.frozen.backward(of_frozen).add_(grad_low @ down)
+            if mask is not None:
+                undropped = layer.frozen.backward(grad)
+                undropped = undropped if grad_next is None else grad_next + undropped
+                grad_x, grad_next = plus_dropped(undropped, grad_x, mask), None
+            grad_x = _handed_down(layer, grad_x, grad_next, taken_of)
+        return grad_x, None, None, grad_A, grad_B, grad_magnitude, grad_bias

@@ -8,6 +8,7 @@ once up to the lowest layer that any of them changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,10 +16,9 @@ from torch import Tensor, nn
 
 from rankwise.encoders import Family
 from rankwise.engine.changes import changes_of
-from rankwise.engine.layer import Norm
-from rankwise.engine.mixed import Current, Member, MixedNorm, MixedSites, Rows, Update
+from rankwise.engine.mixed import Member, Rows, Update
 from rankwise.engine.model import FastClassifier, Head, PooledHead
-from rankwise.engine.native.several import Changes, Owners, numbered
+from rankwise.engine.native.several import Changes, numbered
 from rankwise.engine.weights import SavedWeights
 
 
@@ -32,27 +32,12 @@ class ManyClassifier(nn.Module):
         """trunk: the base with nothing on its layers; its own head is not asked."""
         super().__init__()
         self.trunk = trunk
-        self._current = Current()
-        self._sites, self._numbered_norms = numbered(trunk.modules())
-        family = trunk.family
-        self._norms = {
-            f"{family.layer.format(index)}.{name}": norm
-            for index, layer in enumerate(trunk.layers)
-            for name, word in ((family.attention_norm, "attention_norm"), (family.ffn_norm, "ffn_norm"))
-            if isinstance(norm := getattr(layer, word, None), Norm)
-        }
-        """of the layers, where they are such as have biases of their own, by path"""
-        self._biases = {path: norm.bias for path, norm in self._norms.items()}
-        """of norms, by path, those of the embeddings' too"""
-        start, bias = f"{family.prefix}.{family.embedding_norm}", trunk.embeddings.norm_bias
+        self._sites, self._norms = numbered(trunk.modules())
+        self._biases = {norm.path: norm.bias for norm in self._norms}
+        """of norms that have biases of their own, by path, the embeddings' among them"""
+        self._start, bias = f"{trunk.family.prefix}.{trunk.family.embedding_norm}", trunk.embeddings.norm_bias
         if bias is not None and trunk.embeddings.projection is None:
-            self._biases[start] = bias
-        self._start = MixedNorm(start, self._current)
-        if trunk.backend is None:
-            for sites in self._sites:
-                sites.mixed = MixedSites(sites, self._current)
-            for path, norm in self._norms.items():
-                norm.mixed = MixedNorm(path, self._current)
+            self._biases[self._start] = bias
 
     def member(self, weights: SavedWeights) -> Member:
         """A classifier on this base, from its weights."""
@@ -67,8 +52,8 @@ class ManyClassifier(nn.Module):
         if trunk.backend is None:
             updates = {path: Update.of(change, trunk.precision, device) for path, change in changes.items()}
             return Member(head, lowest, norms, updates=updates)
-        biases = {norm: norm.bias + norms[path] for path, norm in self._norms.items() if path in norms}
-        native = Changes(trunk.backend, self._sites, self._numbered_norms, changes, biases)
+        biases = {norm: norm.bias + norms[norm.path] for norm in self._norms if norm.path in norms}
+        native = Changes(trunk.backend, self._sites, self._norms, changes, biases)
         return Member(head, lowest, norms, native=native)
 
     @property
@@ -113,14 +98,9 @@ class ManyClassifier(nn.Module):
             The residual stream in fp32 and in the precision of products; by default as the embeddings begin it.
         """
         trunk, batch = self.trunk, rows.batch
-        self._current.rows = rows
-        shared = trunk._begin(batch, dropout=False)
-        x, low = self._start(*(both or trunk._embed(batch, shared)))
-        owners = None
-        if trunk.backend is not None and rows.members:
-            changes = [rows.members[number].native for number in rows.of_text]
-            owners = Owners([*changes, None], rows.counts), Owners(changes, np.ones_like(rows.of_text))
-        return trunk._through(layers, x, low, shared, owners)
+        shared = replace(trunk._begin(batch, dropout=False), mixed=rows)
+        x, low = rows.normed(self._start, *(both or trunk.embeddings(batch, shared)))
+        return trunk._through(layers, x, low, shared)
 
     def _heads(self, x: Tensor, rows: Rows) -> list[np.ndarray]:
         """Every text's logits by its member's head, in the order given. Shape of each: (classes,)"""
@@ -131,7 +111,6 @@ class ManyClassifier(nn.Module):
             row for n, place in texts.spans for row in rows.members[n].head(read[place], shared).float().cpu().numpy()
         ]
         packed = by_member if texts.inverse is None else [by_member[place] for place in texts.inverse.tolist()]
-        self._current.rows = None
         return [packed[place] for place in batch.given.tolist()]
 
 

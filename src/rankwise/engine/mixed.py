@@ -6,7 +6,6 @@ There rows are sorted by classifier from before a product to behind it, so that 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.engine.changes import Change
-from rankwise.engine.frozen import activated
-from rankwise.engine.fused import Kernels, Product
+from rankwise.engine.fused import ACTIVATIONS
 from rankwise.engine.linear import Output, Sites
-from rankwise.engine.native.several import Changes
+from rankwise.engine.native.several import Changes, Owners
 from rankwise.engine.packing import Packed
 
 
@@ -127,6 +125,14 @@ class Rows:
         return np.concatenate([*lengths, [len(self.batch.ids) - self.batch.tokens]])
 
     @cached_property
+    def owners(self) -> tuple[Owners, Owners] | None:
+        """Those of tokens and of texts, as a backend's kernels take them; None where all are the base's alone."""
+        if not self.members:
+            return None
+        changes = [self.members[number].native for number in self.of_text]
+        return Owners([*changes, None], self.counts), Owners(changes, np.ones_like(self.of_text))
+
+    @cached_property
     def texts(self) -> Spread:
         """Of rows as many as texts."""
         return Spread.of(self.of_text, self.batch.ids.device)
@@ -156,49 +162,38 @@ class Rows:
                 vectors[rows] = value.to(like.dtype)
         return None if vectors is None else spread.back(vectors)
 
-
-class Current(threading.local):
-    """The pass that this thread computes."""
-
-    rows: Rows | None = None
-
-
-class MixedSites:
-    """`Sites` of the base with every row's own adapter."""
-
-    def __init__(self, sites: Sites, current: Current) -> None:
-        self.sites, self.current = sites, current
-
-    def __call__(self, x: Tensor, kernels: Kernels, *, activate: bool) -> Output:
-        """Shape: x (rows, d_in)"""
-        given, rows = x, self.current.rows
-        assert rows is not None
-        if len(self.sites.parts) == 1:
-            path = self.sites.parts[0].path
-            inlet = rows.own(lambda member: getattr(_update(member, path), "inlet", None), x)
+    def linear(self, sites: Sites, x: Tensor, *, activate: bool) -> Output:
+        """`Sites` of the base with every row's own adapter. Shape: x (rows, d_in)"""
+        given = x
+        if len(sites.parts) == 1:
+            inlet = self.own(lambda member: getattr(_update(member, sites.parts[0].path), "inlet", None), x)
             x = x if inlet is None else x + x * inlet
-        spread, mine = rows.spread(x)
+        spread, mine = self.spread(x)
         todo = [
             (place, part, update)
             for number, place in spread.spans
-            for part in self.sites.parts
-            if number >= 0 and (update := _update(rows.members[number], part.path)) is not None
+            for part in sites.parts
+            if number >= 0 and (update := _update(self.members[number], part.path)) is not None
         ]
-        work = Product(x, self.sites.bias(), (), kernels=kernels)
         if not todo:
-            return Output(*self._frozen(work, activate=activate), given)
+            return Output(sites.frozen(x, sites.bias(), sites.activation if activate else None), None, given)
         # By classifier from before the product on, whose rows may be in any order.
         others = x[len(mine) :]
         x = spread.sorted(mine)
-        y = self.sites.frozen(work._replace(x=torch.cat([x, others]) if len(others) else x))
+        y = sites.frozen(torch.cat([x, others]) if len(others) else x, sites.bias())
         for place, part, update in todo:
             _add(update, part.bias, x[place], y[place, part.columns])
         y = torch.cat([spread.back(y[: len(mine)]), y[len(mine) :]]) if len(others) else spread.back(y)
-        return Output(*(activated(y, kernels, keep=False) if activate else (y, None)), given)
+        return Output(ACTIVATIONS[sites.activation][0](y) if activate else y, None, given)
 
-    def _frozen(self, work: Product, *, activate: bool) -> tuple[Tensor, Tensor | None]:
-        """What the base says. Shape: (rows, d_out)"""
-        return self.sites.frozen.activated(work, keep=False) if activate else (self.sites.frozen(work), None)
+    def normed(self, path: str, x: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
+        """The results of the base's norm at a path with every row's own bias. Shape: (rows, hidden)"""
+        if not any(path in member.norms for member in self.members):
+            return x, low
+        more = self.own(lambda member: member.norms.get(path), x)
+        assert more is not None
+        x = x + more
+        return x, x.to(low.dtype)
 
 
 def _update(member: Member, path: str) -> Update | None:
@@ -220,21 +215,3 @@ def _add(update: Update, base_bias: Tensor | None, x: Tensor, y: Tensor) -> None
     bias = base_bias if update.bias is None else update.bias
     if bias is not None and base_bias is not None:
         y += (bias - base_bias * update.gain).to(y.dtype)
-
-
-class MixedNorm:
-    """What brings the results of the base's norm to every row's own bias."""
-
-    def __init__(self, path: str, current: Current) -> None:
-        self.path, self.current = path, current
-
-    def __call__(self, x: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
-        """Shape: (rows, hidden), in fp32 and in the precision of products"""
-        rows = self.current.rows
-        assert rows is not None
-        if not any(self.path in member.norms for member in rows.members):
-            return x, low
-        more = rows.own(lambda member: member.norms.get(self.path), x)
-        assert more is not None
-        x = x + more
-        return x, x.to(low.dtype)

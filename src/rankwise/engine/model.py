@@ -20,13 +20,12 @@ from rankwise.encoders import FAMILIES, Family, Numbers
 from rankwise.encoders.deberta_v2 import DeBERTa
 from rankwise.engine.cache import PrefixCache, in_packed_order
 from rankwise.engine.disentangled import DisentangledLayer, RelativeEmbedding
-from rankwise.engine.dropout import Stream, multiplier
+from rankwise.engine.dropout import Stream
 from rankwise.engine.frozen import FrozenLinear, hold
-from rankwise.engine.fused import ACTIVATIONS, Kernels, Lookup, numbers_of
+from rankwise.engine.fused import ACTIVATIONS, Lookup, embedded
 from rankwise.engine.layer import EncoderLayer, Pass
-from rankwise.engine.native.backend import Backend, BackendKernels, Choice, choose
+from rankwise.engine.native.backend import WIDTH_STEP, Backend, Choice, choose
 from rankwise.engine.native.layer import NativeLayer, NativePass, through
-from rankwise.engine.native.several import PassOwners
 from rankwise.engine.packing import Packed, pack
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer
 from rankwise.engine.weights import (
@@ -35,9 +34,9 @@ from rankwise.engine.weights import (
     LayerWeights,
     LiveModel,
     Source,
+    check_all_train,
     layer_of,
     norm_of,
-    release_layer,
 )
 from rankwise.errors import UserError
 from rankwise.machine import segments
@@ -89,10 +88,9 @@ class FastClassifier(nn.Module):
         self.backend = self._backend(backend)
         """whose kernels compute the layers; None: torch"""
         self._native: dict[nn.Module, NativeLayer] = {}
-        self.kernels = Kernels(self.sizes.activation) if self.backend is None else BackendKernels(self.backend)
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
         _check_biases(source, family, config)
-        self.embeddings = Embeddings(source, self.family, config, self.sizes)
+        self.embeddings = Embeddings(source, self.family, config, self.sizes, self.precision)
         own = "mean" if family.pools_mean(config) else "first"
         pooled = _pooling(source, family, self.sizes)
         self.pooling = pooled or own
@@ -120,7 +118,9 @@ class FastClassifier(nn.Module):
         """
         groups = self.family.dims(config).layers
         each = self.sizes.layers / groups
-        relative = self._relative(source, config)
+        family = self.family
+        deberta = isinstance(family, DeBERTa)
+        relative = RelativeEmbedding(source, family, config, self.sizes.epsilon) if deberta else None
         for index in range(groups):
             weights = layer_of(source, self.family, index)
             firsts_only = index == groups - 1 and self.pooling == "first" and each == 1
@@ -129,12 +129,9 @@ class FastClassifier(nn.Module):
                 if isinstance(module, FrozenLinear):
                     module.lay_out(self.backend)
             laid_out += [dense.weight.data_ptr() for dense in weights.sites.values()]
-            release_layer(source, self.family, index)
+            for dense in weights.sites.values():
+                source.release(dense.path)
             yield from (layer for place in range(self.sizes.layers) if int(place / each) == index)
-
-    def _relative(self, source: Source, config: dict[str, Any]) -> RelativeEmbedding | None:
-        family = self.family
-        return RelativeEmbedding(source, family, config, self.sizes.epsilon) if isinstance(family, DeBERTa) else None
 
     def _layer(
         self,
@@ -183,7 +180,7 @@ class FastClassifier(nn.Module):
         live = LiveModel(model)
         config = dict(live.config)
         made = cls(live, str(config["model_type"]), config, precision=precision, backend=backend, seed=seed)
-        live.check_all_train(made)
+        check_all_train(live.trained, made)
         return made
 
     @property
@@ -227,7 +224,7 @@ class FastClassifier(nn.Module):
         """Logits of every text, in the order given, fp32. Shape: (texts, classes)"""
         shared = self._begin(batch, dropout=self.training)
         if batch.prefix is None:
-            x, low = self._through(self.layers, *self._embed(batch, shared), shared)
+            x, low = self._through(self.layers, *self.embeddings(batch, shared), shared)
         else:
             x, low = batch.prefix.float(), batch.prefix.to(self.precision)
             x, low = self._through(self.layers[self.frozen_layers :], x, low, shared)
@@ -246,16 +243,8 @@ class FastClassifier(nn.Module):
         mean = batch.mean(x)
         return mean if self.pooling == "mean" else torch.cat([x.index_select(0, batch.firsts), mean], dim=1)
 
-    def _embed(self, batch: Packed, shared: Pass) -> tuple[Tensor, Tensor]:
-        """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
-        both: tuple[Tensor, Tensor] = self.embeddings(batch, shared, self.precision)
-        return both
-
-    def _through(
-        self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass, owners: PassOwners | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """owners: where rows are several classifiers' and a backend computes"""
-        if self.backend is None or not isinstance(shared.kernels, BackendKernels):
+    def _through(self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
+        if shared.backend is None:
             for layer in layers:
                 x, low = layer(x, low, shared)
             return x, low
@@ -263,9 +252,9 @@ class FastClassifier(nn.Module):
         for layer in layers:
             if layer not in self._native:
                 assert isinstance(layer, EncoderLayer | PreNormLayer)
-                self._native[layer] = NativeLayer(layer, self.backend)
+                self._native[layer] = NativeLayer(layer, shared.backend)
             natives.append(self._native[layer])
-        return through(natives, x, low, NativePass(shared, owners))
+        return through(natives, x, low, NativePass(shared))
 
     def _apply(self, fn: Any, recurse: bool = True) -> FastClassifier:
         self._native = {}  # tensors may move
@@ -284,8 +273,8 @@ class FastClassifier(nn.Module):
                 torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
         # A backend is for the processor and attends in its own way: where something else is asked for, torch computes.
-        kernels = self.kernels if device.type == "cpu" and not fused else Kernels(self.sizes.activation)
-        return Pass(batch, biases, kernels, stream, fused)
+        backend = self.backend if device.type == "cpu" and not fused else None
+        return Pass(batch, biases, backend, stream, fused)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 
@@ -341,7 +330,7 @@ class FastClassifier(nn.Module):
         batch = self._pack(texts)
         with torch.no_grad():
             shared = self._begin(batch, dropout=False)
-            x, _ = self._through(self.layers[: self.frozen_layers], *self._embed(batch, shared), shared)
+            x, _ = self._through(self.layers[: self.frozen_layers], *self.embeddings(batch, shared), shared)
         lengths = [int(length) for group in batch.groups for length in group.lengths]
         pieces = torch.split(x[: batch.tokens].bfloat16().cpu(), lengths)
         return [pieces[place] for place in batch.given.tolist()]
@@ -369,7 +358,10 @@ class Embeddings(nn.Module):
     norm_bias: Tensor | None
     relative: Tensor | None
 
-    def __init__(self, source: Source, family: Family, config: dict[str, Any], sizes: Numbers) -> None:
+    def __init__(
+        self, source: Source, family: Family, config: dict[str, Any], sizes: Numbers, precision: torch.dtype
+    ) -> None:
+        """precision: of products"""
         super().__init__()
         # In fp32: rounded to bf16, MiniLM's gradients end up further from exact ones than autocast's.
         hold(self, "words", source.tensor(f"{family.prefix}.{family.words}.weight").detach())
@@ -395,18 +387,27 @@ class Embeddings(nn.Module):
         relative = source.tensor(f"{family.relative_bias}.weight").detach() if family.relative_bias else None
         hold(self, "relative", relative)
         self.bias_by_distance = family.bias_by_distance
-        self.epsilon, self.dropout = sizes.epsilon, sizes.embedding_dropout
+        self.epsilon, self.dropout, self.precision = sizes.epsilon, sizes.embedding_dropout, precision
 
-    def forward(self, batch: Packed, shared: Pass, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The residual stream's start, fp32 and in compute precision. Shape: (tokens, hidden)"""
+    def forward(self, batch: Packed, shared: Pass) -> tuple[Tensor, Tensor]:
+        """The residual stream's start, fp32 and in the precision of products. Shape: (tokens, hidden)"""
         tables, places = (self.words, self.positions), (batch.ids, batch.positions)
         lookup = Lookup(tables, places, self.norm_weight, self.norm_bias, self.epsilon)
         mask = shared.mask((len(batch.ids), self.words.shape[1]), self.dropout)
-        x, low = shared.kernels.embedded(lookup, numbers_of(mask), precision)
+        if shared.backend is not None and self._is_plain():
+            x, low = shared.backend.embedded(lookup, mask)
+        else:
+            x, low = embedded(lookup, mask, self.precision)
         if self.projection is not None:
             x = self.projection(x, shared)
-            low = x.to(precision, copy=True)
+            low = x.to(self.precision, copy=True)
         return x, low
+
+    def _is_plain(self) -> bool:
+        """Whether a backend may look up: not where the norm's bias trains, nor in ELECTRA's tables, of a width of their own."""
+        fp32 = all(table.dtype == torch.float32 and table.is_contiguous() for table in (self.words, self.positions))
+        frozen = self.norm_bias is not None and not self.norm_bias.requires_grad
+        return fp32 and frozen and self.words.shape[1] % WIDTH_STEP == 0
 
     def bias(self, mask: Tensor) -> Tensor:
         """A group's padding mask with the encoder's biases by distance.
@@ -493,5 +494,5 @@ class HeadLinear(nn.Module):
 
 def dropout(x: Tensor, rate: float, shared: Pass) -> Tensor:
     """Dropout through ordinary autograd, for the few places outside the layers. Shape: (rows, columns)"""
-    numbers = numbers_of(shared.mask(x.shape, rate))
-    return x if numbers is None else x * multiplier(*numbers)
+    mask = shared.mask(x.shape, rate)
+    return x if mask is None else x * mask.multiplier()

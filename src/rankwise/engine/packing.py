@@ -69,26 +69,23 @@ class Group:
         """Tokens of the group's longest text, rounded up."""
         return _up(int(self.lengths.max()), LENGTH_STEP)
 
-    @property
-    def padded(self) -> bool:
-        """Whether the rectangle has slots without a token."""
-        return self.texts * self.longest != self.stop - self.start
-
     def take(self, parts: int) -> Tensor:
         """Rows that fill the rectangle; a padded slot repeats its text's first token, the mask hides it.
 
         Shape: (parts * texts * heads * longest,), values are rows of (tokens * parts * heads)
         """
-        return self._table("take", parts, lambda: self._rows(self._slots(), parts))
-
-    def take_or_zero(self) -> Tensor:
-        """As `take(1)`, but a padded slot reads the row of one zero token appended to the group's tokens."""
 
         def build() -> Array:
-            slots = np.where(self._filled(), self._slots(), self.stop - self.start)
-            return self._rows(slots, 1)
+            starts = np.cumsum(self.lengths) - self.lengths
+            slots = starts[:, None] + np.where(
+                self._filled(), np.arange(self.longest), 0
+            )  # token of each, from the start
+            part = np.arange(parts)[:, None, None, None]
+            head = np.arange(self.heads)[None, None, :, None]
+            rows: Array = (slots[None, :, None, :] * parts + part) * self.heads + head
+            return rows  # (parts, texts, heads, longest)
 
-        return self._table("take_or_zero", 1, build)
+        return self._table("take", parts, build)
 
     def back(self, parts: int) -> Tensor:
         """Rows of the rectangle that hold the tokens, in packed order: the inverse of `take`.
@@ -108,19 +105,6 @@ class Group:
         """Shape: (texts, longest)"""
         filled: Array = np.arange(self.longest) < self.lengths[:, None]
         return filled
-
-    def _slots(self) -> Array:
-        """The token of every slot, counted from the group's start. Shape: (texts, longest)"""
-        starts = np.cumsum(self.lengths) - self.lengths
-        slots: Array = starts[:, None] + np.where(self._filled(), np.arange(self.longest), 0)
-        return slots
-
-    def _rows(self, slots: Array, parts: int) -> Array:
-        """Shape: (parts, texts, heads, longest)"""
-        part = np.arange(parts)[:, None, None, None]
-        head = np.arange(self.heads)[None, None, :, None]
-        rows: Array = (slots[None, :, None, :] * parts + part) * self.heads + head
-        return rows
 
     def _table(self, name: str, parts: int, build: Callable[[], Array]) -> Tensor:
         key = (name, parts)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankwise.encoders.family import Numbers, Rotary
-from rankwise.engine.dropout import multiplier
+from rankwise.engine.dropout import Mask
 from rankwise.engine.frozen import hold
-from rankwise.engine.fused import Kernels, MaskNumbers, numbers_of
+from rankwise.engine.fused import ACTIVATIONS, dropped
 from rankwise.engine.layer import Pass
 from rankwise.engine.linear import Sites
 from rankwise.engine.weights import LayerWeights, NormWeights
@@ -58,7 +58,6 @@ class PreNormLayer(nn.Module):
         self.joint = Sites([weights.sites["query"]], precision)
         self.sources = (self.joint,)
         self.attention_output = Sites([weights.sites["attention_output"]], precision)
-        assert weights.ffn_norm is not None
         self.ffn_norm = PlainNorm(weights.ffn_norm, sizes.epsilon)
         self.ffn_in = Sites([weights.sites["ffn_in"]], precision)
         self.ffn_out = Sites([weights.sites["ffn_out"]], precision)
@@ -78,7 +77,7 @@ class PreNormLayer(nn.Module):
         x = self._added(x, shared.linear(self.attention_output, context).y, self.sizes.attention_output_dropout, shared)
         both = shared.linear(self.ffn_in, self._normed(self.ffn_norm, x)).y
         mask = shared.mask((len(both), both.shape[1] // 2), self.sizes.hidden_dropout)
-        gated = Gated.apply(both, numbers_of(mask), shared.kernels)  # type: ignore[no-untyped-call]
+        gated = Gated.apply(both, mask, self.sizes.activation)  # type: ignore[no-untyped-call]
         x = self._added(x, shared.linear(self.ffn_out, gated).y, 0.0, shared)
         return x, x
 
@@ -87,7 +86,7 @@ class PreNormLayer(nn.Module):
 
     def _added(self, x: Tensor, update: Tensor, rate: float, shared: Pass) -> Tensor:
         mask = shared.mask(update.shape, rate)
-        return x + update if mask is None else x + update.float() * multiplier(*mask.numbers)
+        return x + update if mask is None else x + update.float() * mask.multiplier()
 
     def _attend(self, x: Tensor, shared: Pass) -> Tensor:
         """The context. Shape: (tokens, hidden)"""
@@ -148,16 +147,15 @@ class Gated(torch.autograd.Function):
     """dropout(activation(a) b) of a joint [a | b]; only the joint is kept. Shape: (tokens, 2 * width) -> (tokens, width)"""
 
     @staticmethod
-    def forward(ctx: Any, joint: Tensor, mask: MaskNumbers, kernels: Kernels) -> Tensor:
-        ctx.mask, ctx.kernels = mask, kernels
+    def forward(ctx: Any, joint: Tensor, mask: Mask | None, activation: str) -> Tensor:
+        ctx.mask, ctx.activation = mask, ACTIVATIONS[activation]
         ctx.save_for_backward(joint)
         value, gate = joint.chunk(2, 1)
-        return kernels.dropped(kernels.activate(value) * gate, mask)
+        return dropped(ctx.activation[0](value) * gate, mask)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (joint,), kernels = ctx.saved_tensors, ctx.kernels
+        (joint,), (activate, backward) = ctx.saved_tensors, ctx.activation
         value, gate = (part.contiguous() for part in joint.chunk(2, 1))
-        above = kernels.dropped(grad, ctx.mask)
-        below = [kernels.activate_backward(above * gate, value), above * kernels.activate(value)]
-        return torch.cat(below, 1), None, None
+        above = dropped(grad, ctx.mask)
+        return torch.cat([backward(above * gate, value), above * activate(value)], 1), None, None

@@ -58,6 +58,8 @@ class NormWeights:
 
     weight: Tensor
     bias: Tensor | None
+    path: str
+    """its name in the Hugging Face model"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class LayerWeights:
 
     sites: Mapping[str, Dense]
     attention_norm: NormWeights | None
-    ffn_norm: NormWeights | None
+    ffn_norm: NormWeights
 
 
 class Source(Protocol):
@@ -90,28 +92,18 @@ class Source(Protocol):
 
 def norm_of(source: Source, path: str) -> NormWeights:
     """The LayerNorm at a path."""
-    return NormWeights(source.tensor(f"{path}.weight"), source.optional(f"{path}.bias"))
-
-
-def norm_if_any(source: Source, path: str) -> NormWeights | None:
-    """The LayerNorm at a path, if there is one."""
-    return None if source.optional(f"{path}.weight") is None else norm_of(source, path)
+    return NormWeights(source.tensor(f"{path}.weight"), source.optional(f"{path}.bias"), path)
 
 
 def layer_of(source: Source, family: Family, index: int) -> LayerWeights:
     """The weights of one encoder layer."""
     path = family.layer.format(index)
+    attention_norm = f"{path}.{family.attention_norm}"
     return LayerWeights(
         sites={word: source.dense(f"{path}.{site}") for word, site in family.sites.items()},
-        attention_norm=norm_if_any(source, f"{path}.{family.attention_norm}"),
-        ffn_norm=norm_if_any(source, f"{path}.{family.ffn_norm}"),
+        attention_norm=None if source.optional(f"{attention_norm}.weight") is None else norm_of(source, attention_norm),
+        ffn_norm=norm_of(source, f"{path}.{family.ffn_norm}"),
     )
-
-
-def release_layer(source: Source, family: Family, index: int) -> None:
-    """Give up the frozen weights of one encoder layer."""
-    for site in family.sites.values():
-        source.release(f"{family.layer.format(index)}.{site}")
 
 
 def check_all_train(trained: Mapping[str, Tensor], classifier: nn.Module) -> None:
@@ -135,7 +127,8 @@ class LiveModel:
         base = getattr(model, "base_model", None)
         inner = getattr(base, "model", None) if hasattr(model, "peft_config") else None
         self.model = inner if isinstance(inner, nn.Module) else model
-        self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        """its parameters that train, by name"""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -176,10 +169,6 @@ class LiveModel:
         weight = getattr(module, "base_layer", module).weight
         if not weight.requires_grad:
             weight.data = weight.data.new_empty(0)
-
-    def check_all_train(self, classifier: nn.Module) -> None:
-        """Raises: UserError when something trains in the model that does not in the classifier."""
-        check_all_train(self._trained, classifier)
 
     def _module(self, path: str) -> Any:
         """The module at a path, going into PEFT's trained copies (`modules_to_save`)."""

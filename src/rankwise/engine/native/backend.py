@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rankwise.engine.fused import Kernels, Lookup, MaskNumbers
+from rankwise.engine import dropout
+from rankwise.engine.fused import Lookup
 from rankwise.engine.native.library import UnavailableError, library
 from rankwise.engine.native.structures import SHARED, Batch, LayerPass, Mask, Matrix, Sites
 from rankwise.errors import UserError
@@ -124,38 +125,23 @@ class Backend:
         """Rows of the panel that brings it up again."""
         return self._functions["change_depth"](rank)
 
-    def embedded(self, lookup: Lookup, mask: MaskNumbers) -> tuple[Tensor, Tensor]:
-        """`Kernels.embedded`, for tables in fp32; in fp32 both results are one."""
+    def embedded(self, lookup: Lookup, mask: dropout.Mask | None) -> tuple[Tensor, Tensor]:
+        """`fused.embedded`, for tables in fp32; in fp32 both results are one."""
         shape = (len(lookup.places[0]), lookup.tables[0].shape[1])
         x = lookup.weight.new_empty(shape)
         low = x.new_empty(shape, dtype=self.precision) if self.packs else None
+        dropped = Mask()
+        if mask is not None:
+            dropped = Mask(mask.rows.data_ptr(), mask.columns.data_ptr(), *dropout.constants(mask.rate))
         self.call(
             "embedding",
             *(of for table in lookup.tables for of in (place_of(table, shape=(len(table), shape[1])), len(table))),
             *(place_of(places, torch.int64, shape[:1]) for places in lookup.places),
-            *(
-                byref(_mask(mask)),
-                place_of(lookup.weight, shape=shape[1:]),
-                where(lookup.bias, shape[1:]),
-                lookup.epsilon,
-            ),
+            byref(dropped),
+            *(place_of(lookup.weight, shape=shape[1:]), where(lookup.bias, shape[1:]), lookup.epsilon),
             *(*shape, x.data_ptr(), address(low)),
         )
         return x, x if low is None else low
-
-    def gelu(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """gelu and its slope. Shape of all: (rows, columns)"""
-        _check_widths("an activation", x.shape[-1])
-        y, slope = torch.empty_like(x), torch.empty_like(x)
-        self.call(
-            "gelu_of_all",
-            place_of(x, self.precision),
-            x.numel() // x.shape[-1],
-            x.shape[-1],
-            address(y),
-            address(slope),
-        )
-        return y, slope
 
     def layer_sizes(self, layers: ctypes.Array[LayerPass], batch: Batch) -> None:
         """Have each say how many random numbers its masks take, and how many bytes it keeps for the backward pass."""
@@ -167,21 +153,6 @@ class Backend:
         Raises: MemoryError; UserError for a token that the embedding does not have.
         """
         _check(self._functions[name](*given, of_kernels()))
-
-
-class BackendKernels(Kernels):
-    """The embedding in one call of a backend; what is in layers, this does itself."""
-
-    def __init__(self, backend: Backend) -> None:
-        super().__init__()
-        self.backend = backend
-
-    def embedded(self, lookup: Lookup, mask: MaskNumbers, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-        plain = all(table.dtype == torch.float32 and table.is_contiguous() for table in lookup.tables)
-        # ELECTRA's embeddings have a width of their own.
-        if not plain or lookup.tables[0].shape[1] % WIDTH_STEP or lookup.bias is None or lookup.bias.requires_grad:
-            return super().embedded(lookup, mask, precision)
-        return self.backend.embedded(lookup, mask)
 
 
 class Choice(NamedTuple):
@@ -258,13 +229,6 @@ def _check_widths(of: str, *widths: int) -> None:
 def address(tensor: Tensor | None) -> int | None:
     """Where a tensor's numbers are, of one whose kind is known."""
     return None if tensor is None else tensor.data_ptr()
-
-
-def _mask(numbers: MaskNumbers) -> Mask:
-    if numbers is None:
-        return Mask()
-    rows, columns, limit, scale = numbers
-    return Mask(rows.data_ptr(), columns.data_ptr(), int(limit), float(scale.view(torch.float32)))
 
 
 def _check(status: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import struct
 from collections.abc import Sequence
 from ctypes import byref
 from typing import Any
@@ -18,7 +17,6 @@ from rankwise.engine.layer import EncoderLayer, Norm, Pass
 from rankwise.engine.linear import Sites
 from rankwise.engine.native import structures
 from rankwise.engine.native.backend import Backend, address, place_of, where
-from rankwise.engine.native.several import PassOwners
 from rankwise.engine.prenorm import PlainNorm, PreNormLayer, angles_of
 
 _WORD = ctypes.sizeof(ctypes.c_long)
@@ -34,8 +32,8 @@ def _words_of(parts: ctypes.Array[structures.LayerPass]) -> list[Words]:
 class NativePass:
     """What all layers of one forward pass share, as the kernels take it."""
 
-    def __init__(self, shared: Pass, owners: PassOwners | None = None) -> None:
-        """owners: of tokens and of texts, where they are several classifiers'"""
+    def __init__(self, shared: Pass) -> None:
+        owners = None if shared.mixed is None else shared.mixed.owners
         batch, biases, stream = shared.batch, shared.biases, shared.stream
         self.shared = shared
         self.tokens = len(batch.positions)
@@ -310,7 +308,4 @@ class _Rooms:
 
 
 def _dropout(rate: float) -> structures.Dropout:
-    if rate == 0.0:
-        return structures.Dropout()
-    limit, bits = constants(rate)
-    return structures.Dropout(limit, struct.unpack("<f", struct.pack("<i", bits))[0])
+    return structures.Dropout(*constants(rate)) if rate else structures.Dropout()

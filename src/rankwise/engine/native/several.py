@@ -108,7 +108,3 @@ def numbered(modules: Iterable[nn.Module]) -> tuple[list[Sites], list[Norm]]:
     for number, norm in enumerate(norms):
         norm.number = number
     return all_sites, norms
-
-
-PassOwners = tuple[Owners, Owners]
-"""whose a pass's rows of tokens are, and its rows of texts"""
