@@ -26,10 +26,6 @@ class Change:
     outlet: Tensor | None = None
     """IA3's scaling of the output, fp32. Shape: (d_out,)"""
 
-    def squared_norms(self) -> Tensor:
-        """Of W's rows, fp32. Shape: (d_out,)"""
-        return self.frozen.detach().float().square().sum(1)
-
 
 def changes_of(weights: SavedWeights, parts: Iterable[Site]) -> dict[str, Change]:
     """Those of the linear layers that a classifier changes, by their paths.

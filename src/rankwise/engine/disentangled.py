@@ -80,8 +80,7 @@ class DisentangledLayer(EncoderLayer):
     def _attend(self, low: Tensor, shared: Pass) -> Tensor:
         """Queries, keys, values, and the context. Shape: (tokens, hidden) or (texts, hidden)"""
         distances: Distances = shared.once("distances", lambda: self.relative(shared.batch))
-        mask = shared.mask(distances.rows.shape, self.sizes.hidden_dropout)
-        rows = distances.rows if mask is None else distances.rows * mask.multiplier()
+        rows = shared.dropped(distances.rows, self.sizes.hidden_dropout)
         tokens, extended = len(low), torch.cat([low, rows.to(low.dtype)])
         sources: list[Tensor] = []
         for sites in self.sources:

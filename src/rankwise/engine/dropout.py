@@ -66,9 +66,10 @@ class Stream:
         self.seed = seed
         self.step = 0
         self.passes = 0
-        self._columns = _odd(columns + SLACK, _generator(seed, 0, 0))
+        self.columns = _odd(columns + SLACK, _generator(seed, 0, 0))
+        """numbers of the columns of all masks. Shape: (columns + SLACK,)"""
         self._drawn = 0
-        self.begin(self._columns.device)
+        self.begin(self.columns.device)
         self.passes = 0
 
     def set_step(self, step: int) -> None:
@@ -78,25 +79,20 @@ class Stream:
     def begin(self, device: torch.device) -> int:
         """Start a forward pass. Returns: its seed, for masks that are drawn elsewhere"""
         self._generator = _generator(self.seed, self.step + 1, self.passes)
-        self._columns = self._columns.to(device)
-        self._pool, self._expected, self._drawn = self._columns[:0], max(self._drawn, POOL), 0
+        self.columns = self.columns.to(device)
+        self._pool, self._expected, self._drawn = self.columns[:0], max(self._drawn, POOL), 0
         self.passes += 1
         return int(self._generator.integers(2**31))
 
-    @property
-    def columns(self) -> Tensor:
-        """Numbers of the columns of all masks. Shape: (columns + SLACK,)"""
-        return self._columns
-
     def mask(self, rows: int, columns: int, rate: float) -> Mask | None:
         """A fresh mask, or None where nothing is dropped."""
-        return None if rate == 0.0 else Mask(self.draw(rows)[:, None], self._columns[:columns], rate)
+        return None if rate == 0.0 else Mask(self.draw(rows)[:, None], self.columns[:columns], rate)
 
     def draw(self, rows: int) -> Tensor:
         """Numbers of the rows of masks: of several together the same ones as of each in turn. Shape: (rows,)"""
         self._drawn += rows
         if len(self._pool) < rows:  # as many as the last pass took, so that one draw is most often enough
-            more = _odd(max(rows - len(self._pool), self._expected), self._generator).to(self._columns.device)
+            more = _odd(max(rows - len(self._pool), self._expected), self._generator).to(self.columns.device)
             self._pool, self._expected = torch.cat([self._pool, more]) if len(self._pool) else more, POOL
         drawn, self._pool = self._pool[:rows], self._pool[rows:]
         return drawn

@@ -111,16 +111,6 @@ def probabilities_backward(grad: Tensor, plain: Tensor, scale: float, mask: Mask
 Function = Callable[..., Tensor]
 
 
-def _tanh_backward(grad: Tensor, x: Tensor) -> Tensor:
-    below: Tensor = torch.ops.aten.tanh_backward(grad, torch.tanh(x))
-    return below
-
-
-def _relu_backward(grad: Tensor, x: Tensor) -> Tensor:
-    below: Tensor = torch.ops.aten.threshold_backward(grad, x, 0)
-    return below
-
-
 # x times the normal distribution function, by erf and as approximated by tanh.
 _GELU: tuple[Function, Function] = (F.gelu, torch.ops.aten.gelu_backward)
 _GELU_TANH: tuple[Function, Function] = (
@@ -132,10 +122,10 @@ ACTIVATIONS: Mapping[str, tuple[Function, Function]] = {
     "gelu": _GELU,
     "gelu_new": _GELU_TANH,
     "gelu_pytorch_tanh": _GELU_TANH,
-    "relu": (torch.relu, _relu_backward),
+    "relu": (torch.relu, lambda grad, x: torch.ops.aten.threshold_backward(grad, x, 0)),
     "silu": _SILU,
     "swish": _SILU,
-    "tanh": (torch.tanh, _tanh_backward),
+    "tanh": (torch.tanh, lambda grad, x: torch.ops.aten.tanh_backward(grad, torch.tanh(x))),
 }
 """by `transformers`' word: a function, and its gradient from the result's and the argument. Shape of all: (tokens, width)"""
 

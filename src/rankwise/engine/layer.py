@@ -65,6 +65,11 @@ class Pass:
         """A fresh dropout mask of a shape (rows, columns), if anything is dropped."""
         return None if self.stream is None else self.stream.mask(shape[0], shape[1], rate)
 
+    def dropped(self, x: Tensor, rate: float) -> Tensor:
+        """Dropout through ordinary autograd. Shape: (rows, columns)"""
+        mask = self.mask(x.shape, rate)
+        return x if mask is None else x * mask.multiplier()
+
     def linear(self, sites: Sites, x: Tensor, *, activate: bool = False, taken_of: Tensor | None = None) -> Output:
         """`Sites` with fresh masks for their adapters. Shape: x (tokens, d_in), y (tokens, d_out)"""
         if self.mixed is not None:

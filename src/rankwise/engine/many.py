@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rankwise.encoders import Family
 from rankwise.engine.changes import changes_of
 from rankwise.engine.mixed import Member, Rows, Update
-from rankwise.engine.model import FastClassifier, Head, PooledHead
+from rankwise.engine.model import FastClassifier, Head
 from rankwise.engine.native.several import Changes, numbered
 from rankwise.engine.weights import SavedWeights
 
@@ -46,8 +46,7 @@ class ManyClassifier(nn.Module):
         norms = {
             path: apart for path, bias in self._biases.items() if (apart := _apart(weights, path, bias)) is not None
         }
-        pooled = isinstance(trunk.classifier, PooledHead)
-        head = (PooledHead if pooled else Head)(weights, family, trunk.sizes).eval().to(device)
+        head = Head(weights, family, trunk.sizes).eval().to(device)
         lowest = min((_layer_number(family, path) for path in (*changes, *norms)), default=len(trunk.layers))
         if trunk.backend is None:
             updates = {path: Update.of(change, trunk.precision, device) for path, change in changes.items()}
@@ -99,8 +98,8 @@ class ManyClassifier(nn.Module):
         """
         trunk, batch = self.trunk, rows.batch
         shared = replace(trunk._begin(batch, dropout=False), mixed=rows)
-        x, low = rows.normed(self._start, *(both or trunk.embeddings(batch, shared)))
-        return trunk._through(layers, x, low, shared)
+        x, low = both or trunk.embeddings(batch, shared)
+        return trunk._through(layers, rows.normed(self._start, x, low), shared)
 
     def _heads(self, x: Tensor, rows: Rows) -> list[np.ndarray]:
         """Every text's logits by its member's head, in the order given. Shape of each: (classes,)"""

@@ -91,16 +91,15 @@ class FastClassifier(nn.Module):
         self.stream = Stream(seed, max(self.sizes.intermediate, self.sizes.hidden, self.sizes.positions))
         _check_biases(source, family, config)
         self.embeddings = Embeddings(source, self.family, config, self.sizes, self.precision)
-        own = "mean" if family.pools_mean(config) else "first"
-        pooled = _pooling(source, family, self.sizes)
-        self.pooling = pooled or own
+        head = Head(source, family, self.sizes)
+        self.pooling = head.reads or ("mean" if family.pools_mean(config) else "first")
         """what the head reads of a text: its first token, the mean of all, or both"""
         laid_out: list[int] = []
         self.layers = nn.ModuleList(self._layers(source, config, laid_out))
         self.final_norm = (
             PlainNorm(norm_of(source, family.final_norm), self.sizes.epsilon) if family.final_norm else None
         )
-        self.classifier = (PooledHead if pooled else Head)(source, self.family, self.sizes)
+        self.classifier = head
         self.prefix_cache: PrefixCache | None = None
         self.fused_attention: bool | None = None
         """None: wherever the model is not on a CPU"""
@@ -116,13 +115,12 @@ class FastClassifier(nn.Module):
         laid_out
             takes the addresses of the source's weights that are copied into layouts of their own
         """
-        groups = self.family.dims(config).layers
+        family, groups = self.family, self.family.dims(config).layers
         each = self.sizes.layers / groups
-        family = self.family
-        deberta = isinstance(family, DeBERTa)
-        relative = RelativeEmbedding(source, family, config, self.sizes.epsilon) if deberta else None
+        epsilon = self.sizes.epsilon
+        relative = RelativeEmbedding(source, family, config, epsilon) if isinstance(family, DeBERTa) else None
         for index in range(groups):
-            weights = layer_of(source, self.family, index)
+            weights = layer_of(source, family, index)
             firsts_only = index == groups - 1 and self.pooling == "first" and each == 1
             layer = self._layer(weights, relative, config, index, firsts_only=firsts_only)
             for module in layer.modules():
@@ -224,10 +222,10 @@ class FastClassifier(nn.Module):
         """Logits of every text, in the order given, fp32. Shape: (texts, classes)"""
         shared = self._begin(batch, dropout=self.training)
         if batch.prefix is None:
-            x, low = self._through(self.layers, *self.embeddings(batch, shared), shared)
+            x, _ = self._through(self.layers, self.embeddings(batch, shared), shared)
         else:
-            x, low = batch.prefix.float(), batch.prefix.to(self.precision)
-            x, low = self._through(self.layers[self.frozen_layers :], x, low, shared)
+            both = batch.prefix.float(), batch.prefix.to(self.precision)
+            x, _ = self._through(self.layers[self.frozen_layers :], both, shared)
         logits: Tensor = self.classifier(self._read(x, batch), shared)
         return logits.index_select(0, batch.given)
 
@@ -243,7 +241,9 @@ class FastClassifier(nn.Module):
         mean = batch.mean(x)
         return mean if self.pooling == "mean" else torch.cat([x.index_select(0, batch.firsts), mean], dim=1)
 
-    def _through(self, layers: Iterable[nn.Module], x: Tensor, low: Tensor, shared: Pass) -> tuple[Tensor, Tensor]:
+    def _through(self, layers: Iterable[nn.Module], both: tuple[Tensor, Tensor], shared: Pass) -> tuple[Tensor, Tensor]:
+        """The residual stream in fp32 and in the precision of products, through some layers. Shape: (rows, hidden)"""
+        x, low = both
         if shared.backend is None:
             for layer in layers:
                 x, low = layer(x, low, shared)
@@ -330,7 +330,7 @@ class FastClassifier(nn.Module):
         batch = self._pack(texts)
         with torch.no_grad():
             shared = self._begin(batch, dropout=False)
-            x, _ = self._through(self.layers[: self.frozen_layers], *self.embeddings(batch, shared), shared)
+            x, _ = self._through(self.layers[: self.frozen_layers], self.embeddings(batch, shared), shared)
         lengths = [int(length) for group in batch.groups for length in group.lengths]
         pieces = torch.split(x[: batch.tokens].bfloat16().cpu(), lengths)
         return [pieces[place] for place in batch.given.tolist()]
@@ -419,50 +419,33 @@ class Embeddings(nn.Module):
         """
         if self.relative is None:
             return mask
-        return (
-            mask + self.bias_by_distance(self.relative, mask.shape[-1]).contiguous()
-        )  # our own kernels read it row by row
+        # Our own kernels read it row by row.
+        return mask + self.bias_by_distance(self.relative, mask.shape[-1]).contiguous()
 
 
 class Head(nn.Module):
-    """The classification head on the texts' first tokens, in fp32."""
+    """The classification head in fp32: the model's own on what it reads of a text, or a projection of pooled tokens alone
+    (`head.pooling`), whose weight is a kernel over single tokens. Shape: (classes, features, 1)"""
 
     def __init__(self, source: Source, family: Family, sizes: Numbers) -> None:
         super().__init__()
-        self.dense = HeadLinear(source.dense(family.dense))
-        self.projection = HeadLinear(source.dense(family.projection))
-        self.norm = PlainNorm(norm_of(source, family.head_norm), sizes.epsilon) if family.head_norm else None
+        projection = HeadLinear(source.dense(family.projection))
+        pooled = projection.weight.ndim == 3
+        self.reads = ("mean" if projection.weight.shape[1] == sizes.hidden else "both") if pooled else None
+        """of a text; None: what the model's own head does"""
+        self.dense = None if pooled else HeadLinear(source.dense(family.dense))
+        self.projection = projection
+        normed = family.head_norm and not pooled
+        self.norm = PlainNorm(norm_of(source, family.head_norm), sizes.epsilon) if normed else None
         self.activation = ACTIVATIONS[sizes.head_activation][0]
         self.input_dropout, self.dropout = sizes.head_input_dropout, sizes.head_dropout
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
-        """Shape: x (texts, hidden), result (texts, classes)"""
-        x = dropout(x, self.input_dropout, shared)
-        x = self.activation(self.dense(x, shared))
-        x = dropout(x if self.norm is None else self.norm(x), self.dropout, shared)
-        logits: Tensor = self.projection(x, shared)
-        return logits
-
-
-def _pooling(source: Source, family: Family, sizes: Numbers) -> str | None:
-    """What a pooled head reads, by the shape of its projection (`head.pooling`); None for the model's own head."""
-    weight = source.tensor(f"{family.projection}.weight")
-    if weight.ndim != 3:
-        return None
-    return "mean" if weight.shape[1] == sizes.hidden else "both"
-
-
-class PooledHead(nn.Module):
-    """A projection of pooled tokens, in fp32. Its weight is a kernel over single tokens. Shape: (classes, features, 1)"""
-
-    def __init__(self, source: Source, family: Family, sizes: Numbers) -> None:
-        super().__init__()
-        self.projection = HeadLinear(source.dense(family.projection))
-        self.dropout = sizes.head_dropout
-
-    def forward(self, x: Tensor, shared: Pass) -> Tensor:
         """Shape: x (texts, features), result (texts, classes)"""
-        logits: Tensor = self.projection(dropout(x, self.dropout, shared), shared)
+        if self.dense is not None:
+            x = self.activation(self.dense(shared.dropped(x, self.input_dropout), shared))
+        x = x if self.norm is None else self.norm(x)
+        logits: Tensor = self.projection(shared.dropped(x, self.dropout), shared)
         return logits
 
 
@@ -489,10 +472,4 @@ class HeadLinear(nn.Module):
         y = F.linear(x, self.weight.flatten(1), self.bias)
         if self.lora_A is None or self.lora_B is None:
             return y
-        return y + self.scale * F.linear(F.linear(dropout(x, self.dropout, shared), self.lora_A), self.lora_B)
-
-
-def dropout(x: Tensor, rate: float, shared: Pass) -> Tensor:
-    """Dropout through ordinary autograd, for the few places outside the layers. Shape: (rows, columns)"""
-    mask = shared.mask(x.shape, rate)
-    return x if mask is None else x * mask.multiplier()
+        return y + self.scale * F.linear(F.linear(shared.dropped(x, self.dropout), self.lora_A), self.lora_B)

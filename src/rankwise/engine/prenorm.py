@@ -74,19 +74,16 @@ class PreNormLayer(nn.Module):
         context = self._attend(self._normed(self.attention_norm, x), shared)
         if self.firsts_only:
             x, context = (one.index_select(0, shared.batch.firsts) for one in (x, context))
-        x = self._added(x, shared.linear(self.attention_output, context).y, self.sizes.attention_output_dropout, shared)
+        update = shared.linear(self.attention_output, context).y
+        x = x + shared.dropped(update.float(), self.sizes.attention_output_dropout)
         both = shared.linear(self.ffn_in, self._normed(self.ffn_norm, x)).y
         mask = shared.mask((len(both), both.shape[1] // 2), self.sizes.hidden_dropout)
         gated = Gated.apply(both, mask, self.sizes.activation)  # type: ignore[no-untyped-call]
-        x = self._added(x, shared.linear(self.ffn_out, gated).y, 0.0, shared)
+        x = x + shared.linear(self.ffn_out, gated).y
         return x, x
 
     def _normed(self, norm: PlainNorm | None, x: Tensor) -> Tensor:
         return (x if norm is None else norm(x)).to(self.precision)
-
-    def _added(self, x: Tensor, update: Tensor, rate: float, shared: Pass) -> Tensor:
-        mask = shared.mask(update.shape, rate)
-        return x + update if mask is None else x + update.float() * mask.multiplier()
 
     def _attend(self, x: Tensor, shared: Pass) -> Tensor:
         """The context. Shape: (tokens, hidden)"""

@@ -45,6 +45,7 @@ class Changes:
 
     def _set(self, backend: Backend, made: structures.Change, sites: Sites, changes: Sequence[Change | None]) -> None:
         given = structures.Sites(matrix=sites.frozen.native_matrix(), count=len(changes))
+        factors = []  # that the structure points to until they are laid out
         for number, (site, part, change) in enumerate(zip(given.parts, sites.parts, changes, strict=False)):
             site.d_out = part.columns.stop - part.columns.start
             if change is None:
@@ -55,13 +56,12 @@ class Changes:
             if adapter is None or adapter.A is None or adapter.B is None:
                 continue
             A, B = (one.float().contiguous() for one in (adapter.A, adapter.B))
+            factors += [A, B]
             site.rank, site.scale, site.lora_A, site.lora_B = len(A), adapter.scale, where(A), where(B)
             made.up[number] = self._room(backend.change_depth(len(A)) * len(B), backend.precision)
             if adapter.magnitude is not None:
-                site.magnitude, site.squared_norms = (
-                    self._at(adapter.magnitude.float()),
-                    self._at(change.squared_norms()),
-                )
+                site.magnitude = self._at(adapter.magnitude.float())
+                site.squared_norms = self._at(change.frozen.detach().float().square().sum(1))
                 made.gain[number] = self._room(len(B), torch.float32)
         if any(site.rank for site in given.parts):
             made.down = self._room(backend.change_columns(given) * sites.d_in, backend.precision)
