@@ -5,8 +5,3 @@
 using Number = bf16;
 #include "sums_amx.h"
 #include "library.h"
-
-#include <sys/syscall.h>
-#include <unistd.h>
-
-int start() { return (int)syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */); }

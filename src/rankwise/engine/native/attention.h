@@ -60,11 +60,7 @@ struct HeadMemory {
     Number *queries, *keys, *values, *above, *dropped, *slopes, *turned, *panel;
     float *scores, *through, *sums;
     RelativeMemory relative;
-    size_t bytes;
-    HeadMemory(const Heads& h, bool backward, char* memory) : HeadMemory(h, backward, Keeper{memory}) {}
-
-private:
-    HeadMemory(const Heads& h, bool backward, Keeper keeper) : relative(h.relative, h.longest, backward, keeper) {
+    HeadMemory(const Heads& h, bool backward, Keeper& keeper) : relative(h.relative, h.longest, backward, keeper) {
         const long longest = h.longest, w = h.width, keys_ = up(longest, std::max(Sums::COLUMNS, 2L * LANES));
         const long rows = rows_read(up(up(h.firsts_only ? 1 : longest, Sums::DEPTH), QUERIES)), most = std::max(rows, keys_);
         queries = keeper.take<Number>(rows * w);
@@ -78,7 +74,6 @@ private:
         slopes = keeper.take<Number>(backward ? rows * keys_ : 0);
         turned = keeper.take<Number>(backward ? rows * keys_ : 0);
         panel = keeper.take<Number>(backward ? most * w : 0);
-        bytes = keeper.used;
     }
 };
 
@@ -121,6 +116,7 @@ inline void write_rows(const float* sums, long count, long width, Number* to, lo
         for (long j = 0; j < width; j += 2 * LANES) stream(to + i * stride + j, load(sums + i * width + j), load(sums + i * width + j + LANES));
 }
 
+// context of a text's head; statistics (text, head, query up to longest) are kept for the backward pass, or null.
 inline void attend(const Heads& h, const Place& p, const HeadMemory& m, long head, Number* context, long context_stride, float* statistics) {
     const long w = h.width, offset = head * w;
     const Rows queries = rows_of(h.query + p.query_row * h.query_stride + offset, h.query_stride, p.queries, w, m.queries);
@@ -188,6 +184,7 @@ inline void slopes_of(const Heads& h, const Place& p, const HeadMemory& m, long 
     }
 }
 
+// Gradients of query, key and value of a text's head, which lie as these do.
 inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m, long head, const Number* grad, long grad_stride,
                             const float* statistics, Number* grad_query, Number* grad_key, Number* grad_value) {
     const long w = h.width, offset = head * w;
@@ -240,26 +237,9 @@ void for_every_head(const Heads& h, bool backward, const Body& body) {
     const auto starts = starts_of(h);
     const long together = backward && h.relative.rows ? h.texts : 1;
     Parts parts(h.texts * h.heads / together);
-    in_parallel(HeadMemory(h, backward, nullptr).bytes, [&](char* own) {
-        [[maybe_unused]] const Sums::Session session;
-        const HeadMemory memory(h, backward, own);
+    in_parallel_with([&](Keeper& keeper) { return HeadMemory(h, backward, keeper); }, [&](const HeadMemory& memory) {
         for (long part; (part = parts.next()) >= 0;)
             for (long text = 0; text < together; ++text) body(Place(h, starts, part + text * h.heads), memory, part % h.heads);
         fence();
-    });
-}
-
-// context of a group's texts; statistics (text, head, query up to longest) are kept for the backward pass, or null.
-inline void attention(const Heads& group, Number* context, long context_stride, float* statistics) {
-    for_every_head(group, false, [&](const Place& place, const HeadMemory& memory, long head) {
-        attend(group, place, memory, head, context, context_stride, statistics);
-    });
-}
-
-// Gradients of query, key and value, which lie as these do.
-inline void attention_backward(const Heads& group, const Number* grad, long grad_stride, const float* statistics, Number* grad_query,
-                               Number* grad_key, Number* grad_value) {
-    for_every_head(group, true, [&](const Place& place, const HeadMemory& memory, long head) {
-        attend_backward(group, place, memory, head, grad, grad_stride, statistics, grad_query, grad_key, grad_value);
     });
 }

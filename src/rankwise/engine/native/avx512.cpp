@@ -6,5 +6,3 @@
 using Number = float;
 #include "sums_vector.h"
 #include "library.h"
-
-int start() { return 0; }

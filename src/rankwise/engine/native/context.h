@@ -60,28 +60,37 @@ inline void clear_idle(const Shape& shape, long columns, Number* y) {
 // The context of the sources' results; of the texts' first tokens alone where only these ask.
 inline void context_of(const Call& call, Number* const (&y)[3], Number* context) {
     const auto& [layer, batch, shape, masks, kept] = call;
-    if (!layer.firsts_ask()) clear_idle(shape, layer.hidden, context);
+    const long hidden = layer.hidden;
+    if (!layer.firsts_ask()) clear_idle(shape, hidden, context);
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
-        const long first = layer.firsts_ask() ? group.first_text : group.start;
-        attention(heads_of(call, group, y, masks.probabilities[g], {}), context + first * layer.hidden, layer.hidden, kept.statistics[g]);
+        const Heads heads = heads_of(call, group, y, masks.probabilities[g], {});
+        Number* const to = context + (layer.firsts_ask() ? group.first_text : group.start) * hidden;
+        float* const statistics = kept.statistics[g];
+        for_every_head(heads, false, [&](const Place& place, const HeadMemory& memory, long head) {
+            attend(heads, place, memory, head, to, hidden, statistics);
+        });
     }
 }
 
 // Gradients of the sources' results from that of the context.
 inline void context_backward(const Call& call, const Number* context, Number* const (&y)[3]) {
     const auto& [layer, batch, shape, masks, kept] = call;
-    const long size = layer.distances.count ? layer.heads * (layer.distances.count + Relative::SLACK) * layer.width : 0;
+    const long hidden = layer.hidden, size = layer.distances.count ? layer.heads * (layer.distances.count + Relative::SLACK) * layer.width : 0;
     const Buffer<float> sums(2 * size);
     if (size) std::memset(sums, 0, 2 * size * sizeof(float));
     float* const grads[2] = {sums, sums + size};
     for (long i = layer.firsts_ask() ? 1 : 0; i < layer.source_count; ++i) clear_idle(shape, layer.sources[i].d_out(), y[i]);
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
-        const long text = group.first_text, token = group.start, first = layer.firsts_ask() ? text : token;
-        attention_backward(heads_of(call, group, kept.y, masks.probabilities[g], grads), context + first * layer.hidden, layer.hidden,
-                           kept.statistics[g], Part(layer, y, 0, token, text).place, Part(layer, y, 1, token, text).place,
-                           Part(layer, y, 2, token, text).place);
+        const Heads heads = heads_of(call, group, kept.y, masks.probabilities[g], grads);
+        const Number* const above = context + (layer.firsts_ask() ? group.first_text : group.start) * hidden;
+        const float* const statistics = kept.statistics[g];
+        Number* to[3];  // query, key and value
+        for (long i = 0; i < 3; ++i) to[i] = Part(layer, y, i, group.start, group.first_text).place;
+        for_every_head(heads, true, [&](const Place& place, const HeadMemory& memory, long head) {
+            attend_backward(heads, place, memory, head, above, hidden, statistics, to[0], to[1], to[2]);
+        });
     }
     if (size) write_relative(layer, shape, grads, y);
 }

@@ -124,16 +124,6 @@ void eight_bit_block(const uint8_t* rows, long depth, const int8_t* panel, const
         }
 }
 
-template <long MOST, class... Rest>
-void eight_bit_rows(long count, const Rest&... rest) {
-    if constexpr (MOST > 0) {
-        if (count == MOST)
-            eight_bit_block<MOST>(rest...);
-        else
-            eight_bit_rows<MOST - 1>(count, rest...);
-    }
-}
-
 // `multiply` with a matrix in eight bits.
 inline void multiply_eight_bits(const Product& p) {
     const EightBits w(p.matrix);
@@ -145,10 +135,11 @@ inline void multiply_eight_bits(const Product& p) {
             for (long column = from; column < to; column += Sums::COLUMNS) {
                 const Block b{row, std::min(Sums::ROWS, p.count - row), column, Sums::COLUMNS};
                 const float* scales = p.transposed ? nullptr : w.scales + column;
-                eight_bit_rows<Sums::ROWS>(b.count, rows.numbers + row * depth, depth, panel + column * depth,
-                                           w.offsets[p.transposed] + column, rows.scales + row, scales, m.partial);
-                Sums block(m.partial, Sums::COLUMNS);
-                block.load();
+                with_count<Sums::ROWS>(b.count, [&](auto count) {
+                    eight_bit_block<count>(rows.numbers + row * depth, depth, panel + column * depth, w.offsets[p.transposed] + column,
+                                           rows.scales + row, scales, m.partial);
+                });
+                Sums block(m.partial, Sums::COLUMNS, true);
                 complete(p, m, b, block, m.partial);
             }
     });

@@ -27,7 +27,13 @@ int guarded(long threads, const Body& body) {
 extern "C" {
 
 // Ask the system for what the unit needs. Returns: 0 when it may be used.
-int start();
+int start() {
+#ifdef __AMX_TILE__
+    return (int)syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */);
+#else
+    return 0;
+#endif
+}
 
 // Sizes of the structures and of a number, for Python to compare with its own.
 void sizes(long* to) {

@@ -5,5 +5,3 @@
 using Number = bf16;
 #include "sums_bfmmla.h"
 #include "library.h"
-
-int start() { return 0; }

@@ -7,11 +7,8 @@
 constexpr long up(long size, long step) { return (size + step - 1) / step * step; }
 
 // Where the word (row of depth, column) of a panel is; row is a multiple of a word's, column of 16.
-inline uint32_t* word_at(Number* panel, long row, long column, long depth, long columns) {
-    return reinterpret_cast<uint32_t*>(panel + Sums::place_of(row, column, depth, columns));
-}
-inline const uint32_t* word_at(const Number* panel, long row, long column, long depth, long columns) {
-    return reinterpret_cast<const uint32_t*>(panel + Sums::place_of(row, column, depth, columns));
+inline uint32_t* word_at(const Number* panel, long row, long column, long depth, long columns) {
+    return reinterpret_cast<uint32_t*>(const_cast<Number*>(panel) + Sums::place_of(row, column, depth, columns));
 }
 
 // Rows [row, row + count) of the panel (depth, columns) of a matrix as it lies, (count, columns); zero from there up to a
@@ -66,6 +63,18 @@ inline void transpose_rows(const Number* x, long rows, long columns, Number* to)
     }
 }
 
+// `body(memory)` in every thread, with memory of its own, which `memory_of` takes from a keeper.
+template <class MemoryOf, class Body>
+void in_parallel_with(const MemoryOf& memory_of, const Body& body) {
+    Keeper sizes{nullptr};
+    memory_of(sizes);
+    in_parallel(sizes.used, [&](char* own) {
+        [[maybe_unused]] const Sums::Session session;
+        Keeper keeper{own};
+        body(memory_of(keeper));
+    });
+}
+
 // --- the left operand -----------------------------------------------------------------------------------------
 
 // `count` rows as a product reads them: where they are, or in `memory`, up to a whole block, where that is what it reads.
@@ -95,11 +104,7 @@ inline void product(const Number* rows, long stride, long count, const Number* p
     for (long column = 0; column < columns; column += Sums::COLUMNS)
         for (long row = 0; row < count; row += Sums::ROWS) {
             const long width = std::min(Sums::COLUMNS, columns - column);
-            Sums block(to + row * columns + column, columns);
-            if (onto)
-                block.load();
-            else
-                block.zero();
+            Sums block(to + row * columns + column, columns, onto);
             block.dot(rows + row * stride, stride, std::min(Sums::ROWS, count - row), panel + column * whole + first * width, depth, width);
             block.spill();
         }

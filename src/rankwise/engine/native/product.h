@@ -81,8 +81,7 @@ inline void add_terms(const Product& p, const PartMemory& m, const Block& b, Sum
     for (long t = 0; t < p.term_count; ++t) {
         const Term& term = p.terms[t];
         if (!reaches(term) || !term.mask.rows) continue;
-        Sums extra(m.extra, Sums::COLUMNS);
-        extra.zero();
+        Sums extra(m.extra, Sums::COLUMNS, false);
         add(term, m.tails[t], extra);
         extra.spill();
         for (long i = 0; i < b.count; ++i) {
@@ -159,11 +158,7 @@ inline void multiply_part(const Product& p, const PartMemory& m, long from, long
             for (long column = from; column < to; column += Sums::COLUMNS) {
                 const Block b{row, here, column, std::min(Sums::COLUMNS, to - column)};
                 float* waiting = m.partial + (column - from) * Sums::ROWS;
-                Sums block(waiting, Sums::COLUMNS);
-                if (start)
-                    block.load();
-                else
-                    block.zero();
+                Sums block(waiting, Sums::COLUMNS, start);
                 block.dot(rows.at + start, rows.stride, here, panel + (column - from) * depth + start * b.width,
                           std::min(piece, depth - start), b.width);
                 if (start + piece < depth) {
@@ -173,18 +168,6 @@ inline void multiply_part(const Product& p, const PartMemory& m, long from, long
                 complete(p, m, b, block, waiting);
             }
     }
-}
-
-// `body(memory)` in every thread, with memory of its own, which `memory_of` takes from a keeper.
-template <class MemoryOf, class Body>
-void in_parallel_with(const MemoryOf& memory_of, const Body& body) {
-    Keeper sizes{nullptr};
-    memory_of(sizes);
-    in_parallel(sizes.used, [&](char* own) {
-        [[maybe_unused]] const Sums::Session session;
-        Keeper keeper{own};
-        body(memory_of(keeper));
-    });
 }
 
 // `body(memory, from, to)` for parts of the columns, which go to whichever thread is free, so that one that the system holds up
@@ -220,14 +203,11 @@ inline void multiply(const Product& p) {
 
 // --- low rank -------------------------------------------------------------------------------------------------
 
-// sums (count, columns) = rows (count, depth) panel, of at most ROWS rows.
-inline void down_block(const Rows& rows, long count, long depth, const Number* panel, long columns, float* sums) {
-    for (long column = 0; column < columns; column += Sums::COLUMNS) {
-        Sums block(sums + column, columns);
-        block.zero();
-        block.dot(rows.at, rows.stride, count, panel + column * depth, depth, std::min(Sums::COLUMNS, columns - column));
-        block.spill();
-    }
+// low (count, columns), its rows `low_stride` apart = rows (count, depth) panel, of at most ROWS rows; by one thread.
+inline void down_block(const Rows& rows, long count, long depth, const Number* panel, long columns, float* sums, Number* low, long low_stride) {
+    product(rows.at, rows.stride, count, panel, depth, columns, sums);
+    for (long i = 0; i < count; ++i)
+        for (long j = 0; j < columns; j += LANES) store(low + i * low_stride + j, load(sums + i * columns + j));
 }
 
 // low (count, columns) = dropout(x) (count, depth) panel, for few columns.
@@ -251,9 +231,7 @@ inline void down(const Number* x, long stride, long count, long depth, const Mas
             } else {
                 rows = rows_of(rows.at, stride, here, depth, memory);
             }
-            down_block(rows, here, depth, panel, columns, sums);
-            for (long i = 0; i < here; ++i)
-                for (long j = 0; j < columns; j += LANES) store(low + (row + i) * columns + j, load(sums + i * columns + j));
+            down_block(rows, here, depth, panel, columns, sums, low + row * columns, columns);
         }
     });
 }
@@ -299,11 +277,7 @@ inline void outer(const Number* low, long low_stride, long rank, const Number* x
             panel_of(mask.rows ? dropped : rows, mask.rows ? width : stride, here, width, panel);
             for (long column = 0; column < width; column += Sums::COLUMNS)
                 for (long r = 0; r < rank; r += Sums::ROWS) {
-                    Sums block(out + r * columns + from + column, columns);
-                    if (start)
-                        block.load();
-                    else
-                        block.zero();
+                    Sums block(out + r * columns + from + column, columns, start);
                     block.dot(turned + r * padded + start, padded, std::min(Sums::ROWS, rank - r), panel + column * depth, depth,
                               std::min(Sums::COLUMNS, width - column));
                     block.spill();

@@ -72,12 +72,8 @@ inline void down_of_several(const Several& several, const Number* x) {
         const auto [memory, sums] = own;
         for (long next; (next = parts.next()) >= 0;) {
             const Piece& piece = pieces[next];
-            const long columns = piece.change->padded;
             const Rows rows = rows_of(x + piece.row * depth, depth, piece.count, depth, memory);
-            down_block(rows, piece.count, depth, piece.change->down, columns, sums);
-            Number* const low = several.low + piece.row * stride;
-            for (long i = 0; i < piece.count; ++i)
-                for (long j = 0; j < columns; j += LANES) store(low + i * stride + j, load(sums + i * columns + j));
+            down_block(rows, piece.count, depth, piece.change->down, piece.change->padded, sums, several.low + piece.row * stride, stride);
         }
     });
 }
@@ -87,8 +83,7 @@ inline void add_rows(const Number* low, long stride, long count, const Number* p
     const size_t bytes = count * Sums::COLUMNS * sizeof(float);
     float* const place = Sums::WHOLE_ROWS ? extra : sums;  // where whole blocks are written, other rows' sums stay away from it
     if (Sums::WHOLE_ROWS) std::memcpy(extra, sums, bytes);
-    Sums block(place, Sums::COLUMNS);
-    block.load();
+    Sums block(place, Sums::COLUMNS, true);
     block.dot(low, stride, count, panel, depth, width);
     block.spill();
     if (Sums::WHOLE_ROWS) std::memcpy(sums, extra, bytes);

@@ -6,9 +6,6 @@
 
 constexpr long SQUARE = 16;
 
-// A word from two rows of bf16 numbers: what a word of one column holds.
-inline uint32_t pair(bf16 even, bf16 odd) { return even.bits | (uint32_t)odd.bits << 16; }
-
 #if defined(__AVX512F__)
 
 inline void transpose(__m512i (&r)[16]) {
@@ -51,8 +48,8 @@ void transpose_square(const From& from, long count, uint32_t* to, long step) {
     for (long i = 0; i < std::min(count, 16L); ++i) _mm512_storeu_si512(to + i * step, square[i]);
 }
 
-// 16 words of two rows of bf16 numbers.
-inline void write_pairs(const bf16* even, const bf16* odd, uint32_t* to) {
+// Two rows, 16 columns, as words, each two numbers of a column. Rows of zeros are null.
+inline void write_words(const bf16* even, const bf16* odd, uint32_t* to) {
     const auto row = [](const bf16* x) { return x ? _mm256_loadu_si256((const __m256i*)x) : _mm256_setzero_si256(); };
     const __m512i low = _mm512_cvtepu16_epi32(row(even)), high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(row(odd)), 16);
     _mm512_storeu_si512(to, _mm512_or_si512(low, high));
@@ -112,14 +109,13 @@ void transpose_square(const From& from, long count, uint32_t* to, long step) {
 
 #if !defined(__AVX512F__)
 
-inline void write_pairs(const bf16* even, const bf16* odd, uint32_t* to) {
-    for (long i = 0; i < SQUARE; ++i) to[i] = pair(even ? even[i] : bf16{0}, odd ? odd[i] : bf16{0});
+inline void write_words(const bf16* even, const bf16* odd, uint32_t* to) {
+    for (long i = 0; i < SQUARE; ++i) to[i] = (even ? even[i].bits : 0) | (uint32_t)(odd ? odd[i].bits : 0) << 16;
 }
 
 #endif
 
-// Two rows, 16 columns, as words: of fp32 the first row alone, as it is.
-inline void write_words(const bf16* even, const bf16* odd, uint32_t* to) { write_pairs(even, odd, to); }
+// Of fp32 the first row alone, as it is.
 inline void write_words(const float* row, const float*, uint32_t* to) {
     if (row)
         std::memcpy(to, row, SQUARE * sizeof(float));

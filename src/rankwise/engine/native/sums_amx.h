@@ -31,16 +31,15 @@ public:
         ~Session() { _tile_release(); }
     };
 
-    Sums(float* place, long stride) : place_(place), stride_(stride) {}
-
-    void zero() {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-
-    void load() {
+    // place: where the sums go, rows `stride` apart; onto: they are added to what is there
+    Sums(float* place, long stride, bool onto) : place_(place), stride_(stride) {
+        if (!onto) {
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            return;
+        }
         const long bytes = stride_ * sizeof(float);
         _tile_loadd(0, place_, bytes);
         _tile_loadd(1, place_ + 16, bytes);

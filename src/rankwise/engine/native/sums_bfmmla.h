@@ -23,15 +23,13 @@ public:
     // What a thread needs before its first block.
     struct Session {};
 
-    // place: where the sums go, rows `stride` apart
-    Sums(float* place, long stride) : place_(place), stride_(stride) {}
-    void zero() { fresh_ = true; }
-    void load() { fresh_ = false; }
+    // place: where the sums go, rows `stride` apart; onto: they are added to what is there
+    Sums(float* place, long stride, bool onto) : place_(place), stride_(stride), fresh_(!onto) {}
     void spill() {}
 
     // += `count` rows times the columns of a panel.
     void dot(const bf16* rows, long stride, long count, const bf16* panel, long depth, long) {
-        by_rows<ROWS>(rows, stride, count, panel, depth);
+        with_count<ROWS>(count, [&](auto all) { block<all>(rows, stride, panel, depth); });
         fresh_ = false;
     }
 
@@ -41,16 +39,6 @@ public:
     }
 
 private:
-    template <long MOST>
-    void by_rows(const bf16* rows, long stride, long count, const bf16* panel, long depth) {
-        if constexpr (MOST > 0) {
-            if (count == MOST)
-                block<MOST>(rows, stride, panel, depth);
-            else
-                by_rows<MOST - 1>(rows, stride, count, panel, depth);
-        }
-    }
-
     template <long COUNT>
     void block(const bf16* rows, long stride, const bf16* panel, long depth) {
         constexpr long PAIRS = (COUNT + 1) / 2, FOURS = COLUMNS / 4;
@@ -90,5 +78,5 @@ private:
 
     float* const place_;
     const long stride_;
-    bool fresh_ = true;
+    bool fresh_;
 };

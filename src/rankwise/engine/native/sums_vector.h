@@ -40,18 +40,15 @@ public:
     // What a thread needs before its first block.
     struct Session {};
 
-    // place: where the sums go, rows `stride` apart
-    Sums(float* place, long stride) : place_(place), stride_(stride) {}
-    void zero() { fresh_ = true; }
-    void load() { fresh_ = false; }
+    // place: where the sums go, rows `stride` apart; onto: they are added to what is there
+    Sums(float* place, long stride, bool onto) : place_(place), stride_(stride), fresh_(!onto) {}
     void spill() {}
 
     // += `count` rows times `columns` (at most COLUMNS) columns of a panel.
     void dot(const Number* rows, long stride, long count, const Number* panel, long depth, long columns) {
-        if (columns == COLUMNS)
-            by_rows<BLOCK_VECTORS, ROWS>(rows, stride, count, panel, depth);
-        else
-            narrow_columns<BLOCK_VECTORS - 1>(rows, stride, count, panel, depth, columns);
+        with_count<BLOCK_VECTORS>(columns / LANES, [&](auto vectors) {
+            with_count<ROWS>(count, [&](auto all) { block<vectors, all>(rows, stride, panel, depth); });
+        });
         fresh_ = false;
     }
 
@@ -62,28 +59,8 @@ public:
     }
 
 private:
-    template <int VECTORS>
-    void narrow_columns(const Number* rows, long stride, long count, const Number* panel, long depth, long columns) {
-        if constexpr (VECTORS > 0) {
-            if (columns == VECTORS * LANES)
-                by_rows<VECTORS, ROWS>(rows, stride, count, panel, depth);
-            else
-                narrow_columns<VECTORS - 1>(rows, stride, count, panel, depth, columns);
-        }
-    }
-
-    template <int VECTORS, long MOST>
-    void by_rows(const Number* rows, long stride, long count, const Number* panel, long depth) {
-        if constexpr (MOST > 0) {
-            if (count == MOST)
-                block<VECTORS, MOST>(rows, stride, panel, depth);
-            else
-                by_rows<VECTORS, MOST - 1>(rows, stride, count, panel, depth);
-        }
-    }
-
     // Never inlined: in some callers the compiler then keeps the sums in memory, at less than half the speed.
-    template <int VECTORS, long COUNT>
+    template <long VECTORS, long COUNT>
     [[gnu::noinline]] void block(const Number* rows, long stride, const Number* panel, long depth) {
         Vector sums[COUNT][VECTORS];  // stays in registers where loops over it are unrolled before all else
         if (fresh_) {
@@ -115,5 +92,5 @@ private:
 
     float* const place_;
     const long stride_;
-    bool fresh_ = true;
+    bool fresh_;
 };

@@ -25,6 +25,17 @@ typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
+// `body(count)` with the count, from 1 to MOST, as a constant of the compiler's.
+template <long MOST, class Body>
+inline void with_count(long count, const Body& body) {
+    if constexpr (MOST > 0) {
+        if (count == MOST)
+            body(std::integral_constant<long, MOST>{});
+        else
+            with_count<MOST - 1>(count, body);
+    }
+}
+
 // --- numbers of either precision ----------------------------------------------------------------------------------
 
 inline float wide(float x) { return x; }
@@ -70,8 +81,7 @@ inline void store(bf16* to, Vector x) { _mm256_storeu_si256((__m256i*)to, (__m25
 inline void store(bf16* to, Vector left, Vector right) {
     _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)right, (__m512)left));
 }
-#else
-#if defined(__ARM_FEATURE_BF16)
+#elif defined(__ARM_FEATURE_BF16)
 inline void store(bf16* to, Vector x) {
     const bfloat16x4_t rounded = vcvt_bf16_f32((float32x4_t)x);
     std::memcpy(to, &rounded, sizeof rounded);
@@ -83,12 +93,8 @@ inline void store(bf16* to, Vector x) {
     std::memcpy(to, &y, sizeof y);
 }
 #endif
-inline void store(bf16* to, Vector left, Vector right) {
-    store(to, left);
-    store(to + LANES, right);
-}
-#endif
-inline void store(float* to, Vector left, Vector right) {
+template <class Number>
+inline void store(Number* to, Vector left, Vector right) {
     store(to, left);
     store(to + LANES, right);
 }
