@@ -92,10 +92,8 @@ def test_kernels_of_another_version_are_not_called(tmp_path, monkeypatch):
 @pytest.fixture
 def nothing_known(monkeypatch):
     """No choice is remembered, before or after."""
-    library.library.cache_clear()
     backends._named.cache_clear()
     yield
-    library.library.cache_clear()
     backends._named.cache_clear()
 
 

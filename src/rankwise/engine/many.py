@@ -41,7 +41,7 @@ class ManyClassifier(nn.Module):
 
     def member(self, weights: SavedWeights) -> Member:
         """A classifier on this base, from its weights."""
-        trunk, family, device = self.trunk, self.trunk.family, self.device
+        trunk, family, device = self.trunk, self.trunk.family, self.trunk.embeddings.words.device
         changes = changes_of(weights, (part for sites in self._sites for part in sites.parts))
         norms = {
             path: apart for path, bias in self._biases.items() if (apart := _apart(weights, path, bias)) is not None
@@ -54,11 +54,6 @@ class ManyClassifier(nn.Module):
         biases = {norm: norm.bias + norms[norm.path] for norm in self._norms if norm.path in norms}
         native = Changes(trunk.backend, self._sites, self._norms, changes, biases)
         return Member(head, lowest, norms, native=native)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.trunk.embeddings.words.device
 
     @torch.inference_mode()
     def mixed(self, texts: Sequence[np.ndarray], members: Sequence[Member]) -> list[np.ndarray]:

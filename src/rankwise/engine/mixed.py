@@ -7,7 +7,7 @@ There rows are sorted by classifier from before a product to behind it, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -63,7 +63,7 @@ class Member:
     """by the norm's path, how far its bias is from the base's. Shape of each: (hidden,)"""
     native: Changes | None = None
     """for a backend's kernels"""
-    updates: Mapping[str, Update] | None = None
+    updates: Mapping[str, Update] = field(default_factory=dict)
     """by the linear layer's path, for torch"""
 
 
@@ -166,14 +166,14 @@ class Rows:
         """`Sites` of the base with every row's own adapter. Shape: x (rows, d_in)"""
         given = x
         if len(sites.parts) == 1:
-            inlet = self.own(lambda member: getattr(_update(member, sites.parts[0].path), "inlet", None), x)
+            inlet = self.own(lambda member: getattr(member.updates.get(sites.parts[0].path), "inlet", None), x)
             x = x if inlet is None else x + x * inlet
         spread, mine = self.spread(x)
         todo = [
             (place, part, update)
             for number, place in spread.spans
             for part in sites.parts
-            if number >= 0 and (update := _update(self.members[number], part.path)) is not None
+            if number >= 0 and (update := self.members[number].updates.get(part.path)) is not None
         ]
         if not todo:
             return Output(sites.frozen(x, sites.bias(), sites.activation if activate else None), None, given)
@@ -194,10 +194,6 @@ class Rows:
         assert more is not None
         x = x + more
         return x, x.to(low.dtype)
-
-
-def _update(member: Member, path: str) -> Update | None:
-    return None if member.updates is None else member.updates.get(path)
 
 
 def _add(update: Update, base_bias: Tensor | None, x: Tensor, y: Tensor) -> None:

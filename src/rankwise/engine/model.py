@@ -345,10 +345,6 @@ def _check_biases(source: Source, family: Family, config: dict[str, Any]) -> Non
             raise UserError(f"neither the base nor the adapter holds '{name}'")
 
 
-def _is_of_types(table: str) -> bool:
-    return table.endswith("token_type_embeddings")
-
-
 class Embeddings(nn.Module):
     """Sum of the embeddings of word, position and token type, norm, dropout; attention biases by distance."""
 
@@ -368,12 +364,11 @@ class Embeddings(nn.Module):
         table = family.position_embeddings(config)
         nothing = self.words.new_zeros(1, self.words.shape[1]).expand(sizes.positions, -1)
         positions = nothing if table is None else source.tensor(f"{table}.weight")
-        for table in family.constant_embeddings(config):
-            positions = positions + source.tensor(f"{table}.weight")[0]
+        constants = {table: source.tensor(f"{table}.weight") for table in family.constant_embeddings(config)}
+        for rows in constants.values():
+            positions = positions + rows[0]
         # A position of a pair's second text is a row of its own, so that one look-up adds both.
-        types = [
-            source.tensor(f"{table}.weight") for table in family.constant_embeddings(config) if _is_of_types(table)
-        ]
+        types = [rows for table, rows in constants.items() if table.endswith("token_type_embeddings")]
         self.second_type = len(positions) if types and len(types[0]) > 1 else None
         if self.second_type is not None:
             positions = torch.cat([positions, positions - types[0][0] + types[0][1]])

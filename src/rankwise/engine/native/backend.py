@@ -97,7 +97,9 @@ class Backend:
 
         Raises: ValueError for what the kernels cannot read.
         """
-        _check_widths("a matrix", *{weight.shape[-1] for weight in weights}, *map(len, weights))
+        widths = (*{weight.shape[-1] for weight in weights}, *map(len, weights))
+        if any(width % WIDTH_STEP for width in widths):
+            raise ValueError(f"the kernels read a matrix of widths that are multiples of {WIDTH_STEP}, not {widths}")
         made = Matrix(d_in=weights[0].shape[1], d_out=sum(map(len, weights)), count=len(weights))
         for number, weight in enumerate(weights):
             shape = (len(weight), made.d_in)
@@ -165,9 +167,8 @@ class Choice(NamedTuple):
 
 @cache
 def _named(isa: Isa) -> Backend | UnavailableError:
-    loaded = library(isa)
     try:
-        return loaded if isinstance(loaded, UnavailableError) else Backend(isa, loaded)
+        return Backend(isa, library(isa))
     except UnavailableError as error:
         return error
 
@@ -219,11 +220,6 @@ def place_of(tensor: Tensor, dtype: torch.dtype = torch.float32, shape: Sequence
 def where(tensor: Tensor | None, shape: Sequence[int] | None = None) -> int | None:
     """Where the fp32 numbers of a tensor are, if there is one."""
     return None if tensor is None else place_of(tensor, shape=shape)
-
-
-def _check_widths(of: str, *widths: int) -> None:
-    if any(width % WIDTH_STEP for width in widths):
-        raise ValueError(f"the kernels read {of} of widths that are multiples of {WIDTH_STEP}, not {widths}")
 
 
 def address(tensor: Tensor | None) -> int | None:

@@ -54,14 +54,6 @@ class NativePass:
             *(ctypes.addressof(one.structure) for one in owners or ()),
         )
 
-    def angles(self, width: int, theta: float) -> Tensor:
-        """Cosines, then sines, of rotary positions. Shape: (tokens, width)"""
-        table: Tensor = self.shared.once(
-            ("angles side by side", theta),
-            lambda: torch.cat(angles_of(self.shared.batch.positions, width, theta), -1).flatten(1),
-        )
-        return table
-
     def distances(self, relative: RelativeEmbedding) -> Distances:
         """What the batch needs of the embedding of distances, places as the kernels count."""
 
@@ -138,7 +130,10 @@ class NativeLayer:
         Returns: what must live while these are used
         """
         if self.rotary is not None:
-            layer.angles = where(shared.angles(self.sizes.head_width, self.rotary.theta))
+            given = shared.shared.batch.positions, self.sizes.head_width, self.rotary.theta
+            # Cosines, then sines. Shape: (tokens, width)
+            angles = shared.shared.once(given[1:], lambda: torch.cat(angles_of(*given), -1).flatten(1))
+            layer.angles = where(angles)
         if self.relative is not None:
             *trained, rows = trained
             made, places = layer.distances, shared.distances(self.relative).places

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from functools import cache
 from pathlib import Path
 
 from rankwise.engine.native import building
@@ -18,19 +17,15 @@ class UnavailableError(Exception):
     """Why an instruction set's kernels cannot be had here."""
 
 
-@cache
-def library(isa: Isa) -> ctypes.CDLL | UnavailableError:
-    """The kernels, or why there are none.
+def library(isa: Isa) -> ctypes.CDLL:
+    """The kernels. Where no wheel brought them they are compiled, which takes a few seconds, and kept in the user's cache.
 
-    Where no wheel brought them, the first call compiles, which takes a few seconds; the result is kept in the user's cache.
+    Raises: UnavailableError.
     """
     try:
-        try:
-            return load(building.built(isa.name))
-        except UnavailableError:  # a wheel's may be for another system's C library, or none is there
-            return load(_compiled(isa.name))
-    except UnavailableError as error:
-        return error
+        return load(building.built(isa.name))
+    except UnavailableError:  # a wheel's may be for another system's C library, or none is there
+        return load(_compiled(isa.name))
 
 
 def load(path: Path) -> ctypes.CDLL:
