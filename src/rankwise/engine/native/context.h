@@ -57,20 +57,23 @@ inline void clear_idle(const Shape& shape, long columns, Number* y) {
     std::memset(y + shape.stop * columns, 0, (shape.tokens - shape.stop) * columns * sizeof(Number));
 }
 
-// The context of the sources' results; of the texts' first tokens alone where only these ask.
+// The context of the sources' results, of the layer's rows.
 inline void context_of(const Call& call, Number* const (&y)[3], Number* context) {
     const auto& [layer, batch, shape, masks, kept] = call;
     const long hidden = layer.hidden;
-    if (!layer.firsts_ask()) clear_idle(shape, hidden, context);
+    const bool all_ask = !layer.firsts_ask();
+    const Result<Number> asked(layer.firsts_only && all_ask ? nullptr : context, shape.tokens * hidden);
+    if (all_ask) clear_idle(shape, hidden, asked);
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
         const Heads heads = heads_of(call, group, y, masks.probabilities[g], {});
-        Number* const to = context + (layer.firsts_ask() ? group.first_text : group.start) * hidden;
+        Number* const to = asked + (all_ask ? group.start : group.first_text) * hidden;
         float* const statistics = kept.statistics[g];
         for_every_head(heads, false, [&](const Place& place, const HeadMemory& memory, long head) {
             attend(heads, place, memory, head, to, hidden, statistics);
         });
     }
+    if (layer.firsts_only && all_ask) take_firsts(batch, static_cast<const Number*>(asked), hidden, context);
 }
 
 // Gradients of the sources' results from that of the context.
@@ -80,11 +83,14 @@ inline void context_backward(const Call& call, const Number* context, Number* co
     const Buffer<float> sums(2 * size);
     if (size) std::memset(sums, 0, 2 * size * sizeof(float));
     float* const grads[2] = {sums, sums + size};
-    for (long i = layer.firsts_ask() ? 1 : 0; i < layer.source_count; ++i) clear_idle(shape, layer.sources[i].d_out(), y[i]);
+    const bool all_ask = !layer.firsts_ask();
+    const Buffer<Number> asked(layer.firsts_only && all_ask ? shape.tokens * hidden : 0);
+    if (layer.firsts_only && all_ask) give_firsts(batch, context, hidden, static_cast<Number*>(asked)), context = asked;
+    for (long i = all_ask ? 0 : 1; i < layer.source_count; ++i) clear_idle(shape, layer.sources[i].d_out(), y[i]);
     for (long g = 0; g < batch.group_count; ++g) {
         const Group& group = batch.groups[g];
         const Heads heads = heads_of(call, group, kept.y, masks.probabilities[g], grads);
-        const Number* const above = context + (layer.firsts_ask() ? group.first_text : group.start) * hidden;
+        const Number* const above = context + (all_ask ? group.start : group.first_text) * hidden;
         const float* const statistics = kept.statistics[g];
         Number* to[3];  // query, key and value
         for (long i = 0; i < 3; ++i) to[i] = Part(layer, y, i, group.start, group.first_text).place;

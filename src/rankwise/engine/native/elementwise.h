@@ -52,35 +52,30 @@ inline void write_norm(const float* row, const Moments& moments, const float* we
     }
 }
 
-// A norm's numbers.
-struct Affine {
-    const float *weight, *bias;
-    float epsilon;
-};
-
 // out, low = dropout(LayerNorm(words[ids] + positions[places])).
 inline void embedded(const float* words, const float* positions, const int64_t* ids, const int64_t* places, const Mask& mask,
-                     const Affine& norm, long rows, long columns, float* out, Number* low) {
+                     const float* weight, const float* bias, float epsilon, long rows, long columns, float* out, Number* low) {
     for_every_row(rows, columns, [&](long row, float* total) {
         const float *word = words + ids[row] * columns, *position = positions + places[row] * columns;
         for (long j = 0; j < columns; j += LANES) store(total + j, load(word + j) + load(position + j));
         const long start = row * columns;
-        write_norm(total, Moments(total, columns, norm.epsilon), norm.weight, norm.bias, MaskRow(mask, row), columns, out + start,
+        write_norm(total, Moments(total, columns, epsilon), weight, bias, MaskRow(mask, row), columns, out + start,
                    low ? low + start : nullptr, nullptr);
     });
 }
 
 // out, low = LayerNorm(residual + dropout(update)); for the backward pass, or null: unit, the sum with its mean taken off and
-// divided by its deviation, and one over that deviation.
-inline void add_norm(const Number* update, const float* residual, const Mask& mask, const Affine& norm, long rows, long columns,
-                     float* out, Number* low, Number* unit, float* inverse) {
+// divided by its deviation, and one over that deviation. bias_of(row): the norm's bias (columns)
+template <class BiasOf>
+void add_norm(const Number* update, const float* residual, const Mask& mask, const float* weight, const BiasOf& bias_of, float epsilon,
+              long rows, long columns, float* out, Number* low, Number* unit, float* inverse) {
     for_every_row(rows, columns, [&](long row, float* total) {
         const MaskRow masked(mask, row);
         const long start = row * columns;
         for (long j = 0; j < columns; j += LANES) store(total + j, load(residual + start + j) + masked(load(update + start + j), j));
-        const Moments moments(total, columns, norm.epsilon);
+        const Moments moments(total, columns, epsilon);
         if (inverse) inverse[row] = moments.inverse;
-        write_norm(total, moments, norm.weight, norm.bias, MaskRow(Mask{}, 0), columns, out + start, low ? low + start : nullptr,
+        write_norm(total, moments, weight, bias_of(row), MaskRow(Mask{}, 0), columns, out + start, low ? low + start : nullptr,
                    unit ? unit + start : nullptr);
     });
 }

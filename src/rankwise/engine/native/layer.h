@@ -33,9 +33,6 @@ inline void extended_backward(const Call& call, const Number* grad, const Number
     }
 }
 
-inline void add_norm_of_several(const Norm& norm, const Owners& owners, const Number* update, const float* residual, long columns, float* out,
-                                Number* low, Number* unit, float* inverse);  // several.h
-
 // From the residual stream x in fp32 and its copy for products, low, (tokens, hidden) to those after the layer (rows, hidden).
 // In fp32 low is x, and out_low null.
 inline void layer_forward(const Call& call, const float* x, const Number* low, float* out, Number* out_low) {
@@ -61,9 +58,7 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
             const Number* input = asks && i == 0 ? static_cast<Number*>(asking) : distant ? static_cast<Number*>(whole) : low;
             forward(layer.sources[i], asks && i == 0 ? owners : batch.tokens_of, kept.sources[i], masks.sources[i], input, count, y[i], nullptr, nullptr);
         }
-        const Buffer<Number> all(firsts && !asks ? shape.tokens * hidden : 0);
-        context_of(call, y, firsts && !asks ? static_cast<Number*>(all) : context);
-        if (firsts && !asks) take_firsts(batch, static_cast<const Number*>(all), hidden, static_cast<Number*>(context));
+        context_of(call, y, context);
     }
     Buffer<Number> update(rows * hidden);
     Result<Number> between_low(kept.low, rows * hidden);
@@ -71,8 +66,8 @@ inline void layer_forward(const Call& call, const float* x, const Number* low, f
     float* between = own;  // the norms' residual stream
     if (WIDE) between = reinterpret_cast<float*>(static_cast<Number*>(between_low));
     const auto normed = [&](const Norm& norm, const float* before, const Mask& mask, float* to, Number* to_low, Number* as_unit, float* as_inverse) {
-        if (owners) return add_norm_of_several(norm, *owners, update, before, hidden, to, to_low, as_unit, as_inverse);
-        add_norm(update, before, mask, norm.affine(), rows, hidden, to, to_low, as_unit, as_inverse);
+        const auto bias_of = [&](long row) { return owners ? owners->bias(row, norm.number, norm.bias) : norm.bias; };
+        add_norm(update, before, mask, norm.weight, bias_of, norm.epsilon, rows, hidden, to, to_low, as_unit, as_inverse);
     };
     forward(layer.attention_output, owners, kept.attention_output, masks.attention_output, context, rows, update, nullptr, nullptr);
     normed(layer.attention_norm, firsts ? residual : x, masks.attention_norm, between, WIDE ? nullptr : static_cast<Number*>(between_low), kept.unit, kept.inverse);
@@ -108,15 +103,13 @@ inline void layer_backward(const Call& call, const Number* low, const float* gra
     backward(layer.attention_output, kept.attention_output, masks.attention_output, kept.context, update, rows, nullptr, nullptr,
              context);
     const bool asks = layer.firsts_ask(), distant = layer.distances.count;
-    const Buffer<Number> all(firsts && !asks ? shape.tokens * hidden : 0);
-    if (firsts && !asks) give_firsts(batch, context, hidden, static_cast<Number*>(all));
     std::vector<Buffer<Number>> grads;
     Number* y[3] = {};
     for (long i = 0; i < layer.source_count; ++i) {
         grads.emplace_back(shape.of_source(layer, i) * layer.sources[i].d_out());
         y[i] = grads.back();
     }
-    context_backward(call, firsts && !asks ? static_cast<Number*>(all) : context, y);
+    context_backward(call, context, y);
     const bool wanted = below || layer.distances.grad_rows;
     const Buffer<Number> whole(distant && wanted ? shape.read * hidden : 0);  // the gradient of `extended`
     Number* input = distant ? static_cast<Number*>(whole) : below;

@@ -80,7 +80,7 @@ int embedding(const float* words, long word_count, const float* positions, long 
     for (long row = 0; row < rows; ++row)
         if (ids[row] < 0 || ids[row] >= word_count || places[row] < 0 || places[row] >= position_count) return BAD_ID;
     return guarded(threads, [&] {
-        embedded(words, positions, ids, places, *mask, Affine{weight, bias, epsilon}, rows, columns, out, low);
+        embedded(words, positions, ids, places, *mask, weight, bias, epsilon, rows, columns, out, low);
     });
 }
 

@@ -35,6 +35,40 @@ struct Sites {
     long d_out() const { return matrix.d_out; }
 };
 
+// What a classifier changes of linear layers that read the same input, `Sites`; each may be null.
+struct Change {
+    const Number* down;        // panel of all their A^T side by side (d_in, padded)
+    const Number* up[3];       // panel of each one's scale B^T (depth, d_out)
+    long padded, depth[3];
+    const float* inlet;        // times the input (d_in)
+    const float *gain[3], *bias[3];  // of each, times the result, and in place of the base's bias (d_out)
+    // The first column of x A^T that is a part's.
+    long offset(long part) const { return (part > 0 ? depth[0] : 0) + (part > 1 ? depth[1] : 0); }
+};
+
+// A classifier: a change for each `Sites`, by its number, and biases of norms, by theirs, null where they are the base's.
+struct Member {
+    const Change* changes;
+    const float* const* biases;
+};
+
+// Whose rows are: [starts[i], starts[i + 1]) are members[i]'s, or nobody's (null), as are those behind all.
+struct Owners {
+    const int64_t* starts;
+    const int32_t* of_row;  // i of each row
+    const Member* const* members;
+    long count;
+    long at(long row) const { return row < starts[count] ? of_row[row] : count; }
+    long stop(long i, long most) const { return i < count ? std::min((long)starts[i + 1], most) : most; }
+    const Change* change(long i, long number) const { return i < count && members[i] ? members[i]->changes + number : nullptr; }
+    // Of a norm, for a row: its classifier's, or the base's.
+    const float* bias(long row, long number, const float* base) const {
+        const long i = at(row);
+        const float* own = i < count && members[i] ? members[i]->biases[number] : nullptr;
+        return own ? own : base;
+    }
+};
+
 // What the backward pass needs lies where the caller keeps it, the rest in memory of the call.
 template <class Any>
 class Result {
@@ -168,8 +202,7 @@ inline void dora_forward(const Sites& s, const SitesKept& kept, const Mask& mask
     multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, &term, 1, &finish, y, nullptr, nullptr});
 }
 
-struct Owners;  // several.h
-inline void forward_of_several(const Sites& s, const Owners& owners, const Number* x, long count, Number* y, Number* activated);
+inline void forward_of_several(const Sites& s, const Owners& owners, const Number* x, long count, Number* y, Number* activated);  // several.h
 
 // y = x W^T + b + every site's adapter; or, if y is null, gelu of it and its slope, which may be null.
 // owners: of rows that have adapters of their own in place of the sites', or null

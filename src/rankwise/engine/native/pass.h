@@ -15,7 +15,6 @@ struct Norm {
     Dropout dropout;  // of what is added
     float* grad_bias;
     long number;  // of its biases (several.h)
-    Affine affine() const { return Affine{weight, bias, epsilon}; }
 };
 
 // Distances between tokens, whose rows of a table go through the sources behind the tokens (disentangled.py); no rows: none.

@@ -82,13 +82,9 @@ inline void pre_norm_forward(const Call& call, const float* x, float* out) {
         norm_of(x, layer.attention_norm, tokens, hidden, normed, kept.unit, kept.inverse);
         forward(layer.sources[0], batch.tokens_of, kept.sources[0], masks.sources[0], normed, tokens, joint, nullptr, nullptr);
         rotate(joint, layer, tokens, false);
-        const Buffer<Number> all(firsts ? tokens * hidden : 0);
         Number* const y[3] = {joint};
-        context_of(call, y, firsts ? static_cast<Number*>(all) : context);
-        if (firsts) {
-            take_firsts(batch, static_cast<const Number*>(all), hidden, static_cast<Number*>(context));
-            take_firsts(batch, x, hidden, static_cast<float*>(residual));
-        }
+        context_of(call, y, context);
+        if (firsts) take_firsts(batch, x, hidden, static_cast<float*>(residual));
     }
     const Buffer<Number> update(rows * hidden);
     const Result<Number> low(kept.low, rows * hidden), both(kept.slope, rows * 2 * inner), activated(kept.activated, rows * inner);
@@ -121,11 +117,10 @@ inline void pre_norm_backward(const Call& call, const float* grad, float* grad_x
     norm_backward(layer.ffn_norm, nullptr, between, kept.ffn_unit, kept.ffn_inverse, masks.attention_norm, grad, rows, hidden, update, residual);
     Number* context = between;  // its gradient
     backward(layer.attention_output, kept.attention_output, masks.attention_output, kept.context, update, rows, nullptr, nullptr, context);
-    const Buffer<Number> all(firsts ? tokens * hidden : 0), joint(tokens * 3 * hidden);
-    if (firsts) give_firsts(batch, context, hidden, static_cast<Number*>(all));
+    const Buffer<Number> joint(tokens * 3 * hidden);
     if (firsts && grad_x) give_firsts(batch, residual, hidden, grad_x);
     Number* const y[3] = {joint};
-    context_backward(call, firsts ? static_cast<Number*>(all) : context, y);
+    context_backward(call, context, y);
     rotate(joint, layer, tokens, true);
     const bool below = grad_x || layer.attention_norm.grad_bias;
     const Buffer<Number> normed(below ? tokens * hidden : 0);

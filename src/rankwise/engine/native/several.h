@@ -5,35 +5,6 @@
 
 #include "layer.h"
 
-// What a classifier changes of linear layers that read the same input, `Sites`; each may be null.
-struct Change {
-    const Number* down;        // panel of all their A^T side by side (d_in, padded)
-    const Number* up[3];       // panel of each one's scale B^T (depth, d_out)
-    long padded, depth[3];
-    const float* inlet;        // times the input (d_in)
-    const float *gain[3], *bias[3];  // of each, times the result, and in place of the base's bias (d_out)
-    // The first column of x A^T that is a part's.
-    long offset(long part) const { return (part > 0 ? depth[0] : 0) + (part > 1 ? depth[1] : 0); }
-};
-
-// A classifier: a change for each `Sites`, by its number, and biases of norms, by theirs, null where they are the base's.
-struct Member {
-    const Change* changes;
-    const float* const* biases;
-};
-
-// Whose rows are: [starts[i], starts[i + 1]) are members[i]'s, or nobody's (null), as are those behind all.
-struct Owners {
-    const int64_t* starts;
-    const int32_t* of_row;  // i of each row
-    const Member* const* members;
-    long count;
-    long at(long row) const { return row < starts[count] ? of_row[row] : count; }
-    long stop(long i, long most) const { return i < count ? std::min((long)starts[i + 1], most) : most; }
-    const Change* change(long i, long number) const { return i < count && members[i] ? members[i]->changes + number : nullptr; }
-    const float* bias(long i, long number) const { return members[i] ? members[i]->biases[number] : nullptr; }
-};
-
 // The low-rank parts of what several classifiers add to a product.
 struct Several {
     const Sites& sites;
@@ -137,18 +108,6 @@ inline void forward_of_several(const Sites& s, const Owners& owners, const Numbe
     const Several several(s, owners, count);
     down_of_several(several, x);
     multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, nullptr, 0, nullptr, y, activated, nullptr, &several});
-}
-
-inline void add_norm_of_several(const Norm& norm, const Owners& owners, const Number* update, const float* residual, long columns, float* out,
-                                Number* low, Number* unit, float* inverse) {
-    for (long i = 0, stop; i < owners.count; i = stop) {  // rows of one bias at once
-        const float* bias = owners.bias(i, norm.number);
-        for (stop = i + 1; stop < owners.count && owners.bias(stop, norm.number) == bias;) ++stop;
-        const long row = owners.starts[i], place = row * columns;
-        const Affine affine{norm.weight, bias ? bias : norm.bias, norm.epsilon};
-        add_norm(update + place, residual + place, Mask{}, affine, owners.starts[stop] - row, columns, out + place,
-                 low ? low + place : nullptr, unit ? unit + place : nullptr, inverse ? inverse + row : nullptr);
-    }
 }
 
 // Columns of x A^T that the adapters of sites have together.
