@@ -3,7 +3,7 @@
 Reading order, one idea a file: `packing` (texts without padding), `dropout` (masks that are recomputed), `frozen` (weights
 that never train, and products with them), `linear` (the adapters on them), `attention`, `layer`, `model` (the classifier).
 Two kinds of layers are unlike BERT's: `prenorm` (ModernBERT's) and `disentangled` (DeBERTa's). `fused` holds the elementwise
-arithmetic and what a product is, `native` all of it in C++ for one instruction set after the other, `weights` where tensors
+arithmetic, `native` all of it in C++ for one instruction set after the other, `weights` where tensors
 come from, `support` what the engine can run. Several classifiers on one base: `changes` (what each changes of it), `mixed` (whose
 rows are whose, in torch), `many` (a pass of all).
 """

@@ -30,7 +30,7 @@ struct Sites {
     const float* bias;
     long count;
     Site parts[3];
-    long number;  // of its changes (several.h)
+    long number;  // of its changes, see `Member`
     long d_in() const { return matrix.d_in; }
     long d_out() const { return matrix.d_out; }
 };

@@ -14,7 +14,7 @@ struct Norm {
     float epsilon;
     Dropout dropout;  // of what is added
     float* grad_bias;
-    long number;  // of its biases (several.h)
+    long number;  // of its biases, see `Member`
 };
 
 // Distances between tokens, whose rows of a table go through the sources behind the tokens (disentangled.py); no rows: none.

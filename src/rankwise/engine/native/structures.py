@@ -1,5 +1,4 @@
-"""The structures that Python and the kernels share, field by field as dropout.h, panels.h, linear.h,
-pass.h and several.h have them."""
+"""The structures that Python and the kernels share, field by field as dropout.h, panels.h, linear.h and pass.h have them."""
 
 from __future__ import annotations
 
@@ -103,7 +102,7 @@ class Batch(ctypes.Structure):
 
 
 class Change(ctypes.Structure):
-    """several.h, and all below"""
+    """linear.h, and all below"""
 
     _fields_ = (
         ("down", c_void_p),
