@@ -377,7 +377,7 @@ class Embeddings(nn.Module):
         hold(self, "norm_weight", norm.weight.detach())
         hold(self, "norm_bias", norm.bias)
         self.projection: HeadLinear | None = None
-        if family.embedding_projection and source.has(family.embedding_projection):
+        if family.embedding_projection and source.optional(f"{family.embedding_projection}.weight") is not None:
             self.projection = HeadLinear(source.dense(family.embedding_projection))
         relative = source.tensor(f"{family.relative_bias}.weight").detach() if family.relative_bias else None
         hold(self, "relative", relative)

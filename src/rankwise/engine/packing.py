@@ -77,9 +77,8 @@ class Group:
 
         def build() -> Array:
             starts = np.cumsum(self.lengths) - self.lengths
-            slots = starts[:, None] + np.where(
-                self._filled(), np.arange(self.longest), 0
-            )  # token of each, from the start
+            # The token of every slot, counted from the group's start. Shape: (texts, longest)
+            slots = starts[:, None] + np.where(self._filled(), np.arange(self.longest), 0)
             part = np.arange(parts)[:, None, None, None]
             head = np.arange(self.heads)[None, None, :, None]
             rows: Array = (slots[None, :, None, :] * parts + part) * self.heads + head

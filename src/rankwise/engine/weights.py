@@ -77,9 +77,6 @@ class Source(Protocol):
     def dense(self, path: str) -> Dense:
         """A linear layer with its adapter."""
 
-    def has(self, path: str) -> bool:
-        """Whether there is a module of that path."""
-
     def tensor(self, name: str) -> Tensor:
         """A parameter."""
 
@@ -143,14 +140,6 @@ class LiveModel:
         adapter = self._adapter(module, path) if base is not module else None
         return Dense(base.weight, base.bias, adapter, path)
 
-    def has(self, path: str) -> bool:
-        """Whether there is a module of that path."""
-        try:
-            self._module(path)
-        except AttributeError:
-            return False
-        return True
-
     def tensor(self, name: str) -> Tensor:
         """A parameter."""
         path, _, leaf = name.rpartition(".")
@@ -160,7 +149,10 @@ class LiveModel:
     def optional(self, name: str) -> Tensor | None:
         """A parameter, if there is one of that name."""
         path, _, leaf = name.rpartition(".")
-        value: Tensor | None = getattr(self._module(path), leaf, None)
+        try:
+            value: Tensor | None = getattr(self._module(path), leaf)
+        except AttributeError:
+            return None
         return value
 
     def release(self, path: str) -> None:
@@ -235,11 +227,6 @@ class SavedWeights:
         """
         self._base = {_modern(name): value for name, value in base.items()}
         self._adapter, self._scale, self._prefix, self._dropout = adapter, scale, f"{prefix}.", dropout
-
-    def has(self, path: str) -> bool:
-        """Whether there is a module of that path."""
-        within = (f"{path}.", f"{path.removeprefix(self._prefix)}.")
-        return any(name.startswith(within) for name in (*self._adapter, *self._base))
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, the adapter's before the base's, in fp32.
