@@ -49,12 +49,6 @@ struct Place {
     }
 };
 
-inline std::vector<long> starts_of(const Heads& h) {
-    std::vector<long> starts(h.texts);
-    for (long text = 1; text < h.texts; ++text) starts[text] = starts[text - 1] + h.lengths[text - 1];
-    return starts;
-}
-
 // A thread's memory for one head, of the longest text.
 struct HeadMemory {
     Number *queries, *keys, *values, *above, *dropped, *slopes, *turned, *panel;
@@ -234,7 +228,8 @@ inline void attend_backward(const Heads& h, const Place& p, const HeadMemory& m,
 // one after the other, where their gradients are summed.
 template <class Body>
 void for_every_head(const Heads& h, bool backward, const Body& body) {
-    const auto starts = starts_of(h);
+    std::vector<long> starts(h.texts);
+    for (long text = 1; text < h.texts; ++text) starts[text] = starts[text - 1] + h.lengths[text - 1];
     const long together = backward && h.relative.rows ? h.texts : 1;
     Parts parts(h.texts * h.heads / together);
     in_parallel_with([&](Keeper& keeper) { return HeadMemory(h, backward, keeper); }, [&](const HeadMemory& memory) {

@@ -41,11 +41,6 @@ MACHINES = {"x86_64": ("amx", "avx512bf16", "avx512vnni", "avx512", "avx2"), "aa
 """those of a wheel, by the architecture it is for"""
 
 
-def sources(unit: str) -> list[Path]:
-    """What a unit is made of."""
-    return [HERE / f"{unit}.cpp", *sorted(HERE.glob("*.h"))]
-
-
 def built(unit: str) -> Path:
     """Where a wheel has a unit's library."""
     return HERE / f"kernels-{unit}.so"
@@ -75,7 +70,8 @@ def kept(compiler: str, unit: str, folder: Path, flags: Sequence[str] = ()) -> P
     """
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     asked = " ".join((*FLAGS, *UNITS[unit], *flags)).encode()
-    content = [*(source.read_bytes() for source in sources(unit)), version, asked]
+    sources = (HERE / f"{unit}.cpp", *sorted(HERE.glob("*.h")))
+    content = [*(source.read_bytes() for source in sources), version, asked]
     path = folder / f"kernels-{unit}-{hashlib.sha256(bytes(1).join(content)).hexdigest()[:16]}.so"
     if not path.exists():
         build(compiler, unit, path, flags)

@@ -74,17 +74,13 @@ def _compiled(unit: str) -> Path:
     if compiler is None:
         raise UnavailableError("there is no C++ compiler to make the kernels with: install g++")
     try:
-        return building.kept(compiler, unit, _own_folder(caches.cache("native")))
+        folder = caches.cache("native")
+        if folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)
+        return building.kept(compiler, unit, folder)
     except subprocess.SubprocessError as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()
         reason = next((line for line in said if "error" in line), said[-1] if said else "without a word")
         raise UnavailableError(f"{compiler} could not make the kernels: {reason}") from None
     except (OSError, UserError) as error:
         raise UnavailableError(f"the kernels cannot be kept: {error}") from None
-
-
-def _own_folder(folder: Path) -> Path:
-    """The folder, closed to others where it is ours."""
-    if folder.stat().st_uid == os.getuid():
-        folder.chmod(0o700)
-    return folder
