@@ -135,7 +135,7 @@ class Sites(nn.Module):
             Shape: (tokens, d_in)
         masks
             dropout of each site's adapter input
-        activate, activated
+        activate, taken_of
             Two layers with an activation between: the first, asked to activate, also returns what that was taken of, which
             the second is given. The gradient that the second hands down is then past it, and the first takes it as such.
         """
