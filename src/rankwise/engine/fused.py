@@ -31,53 +31,6 @@ def plus_dropped(total: Tensor, x: Tensor, mask: Mask | None) -> Tensor:
     return torch.addcmul(total.float(), x.float(), mask.multiplier()).to(total.dtype)
 
 
-def add_norm(
-    update: Tensor, residual: Tensor, mask: Mask | None, weight: Tensor, bias: Tensor, epsilon: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """LayerNorm(residual + dropout(update)).
-
-    update
-        Shape: (tokens, hidden), compute precision
-    residual
-        Shape: (tokens, hidden), fp32
-
-    Returns: the norm in fp32 and in update's precision; and for the backward pass the sum, its mean and inverse
-    deviation.
-    """
-    total = plus_dropped(residual, update, mask)
-    out, mean, deviation = torch.native_layer_norm(total, [total.shape[-1]], weight, bias, epsilon)
-    return out, out.to(update.dtype, copy=True), total, mean, deviation
-
-
-def add_norm_backward(
-    grad: Tensor | None,
-    grad_low: Tensor | None,
-    saved: tuple[Tensor, ...],
-    mask: Mask | None,
-    weight: Tensor,
-    low: torch.dtype,
-    *,
-    summed: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of `add_norm` for both of its outputs' gradients.
-
-    saved
-        what it returned behind the norms
-
-    Returns: those of update (low precision) and residual (fp32), and if `summed` the outputs' together, of which the
-    bias's is the column sum.
-    """
-    total, mean, deviation = saved
-    if grad is None or grad_low is None:
-        above = (grad if grad is not None else grad_low).float()  # type: ignore[union-attr]
-    else:
-        above = grad + grad_low
-    residual, _, _ = torch.ops.aten.native_layer_norm_backward(
-        above, total, [total.shape[-1]], mean, deviation, weight, None, [True, False, False]
-    )
-    return dropped(residual, mask).to(low), residual, above if summed else None
-
-
 def probabilities(
     scores: Tensor, bias: Tensor, scale: float, mask: Mask | None, low: torch.dtype
 ) -> tuple[Tensor, Tensor]:

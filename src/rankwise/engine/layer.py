@@ -16,7 +16,7 @@ from rankwise.encoders import Numbers
 from rankwise.engine.attention import Attention, Call, fused_attention
 from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.frozen import hold
-from rankwise.engine.fused import add_norm, add_norm_backward
+from rankwise.engine.fused import dropped, plus_dropped
 from rankwise.engine.linear import Output, Sites
 from rankwise.engine.native.backend import Backend
 from rankwise.engine.packing import Packed
@@ -134,28 +134,31 @@ class Norm(nn.Module):
 
 
 class AddNorm(torch.autograd.Function):
-    """`fused.add_norm` with its backward; the norm's weight is frozen."""
+    """`Norm`'s arithmetic, in fp32, with its backward; the norm's weight is frozen."""
 
     @staticmethod
     def forward(
         ctx: Any, update: Tensor, residual: Tensor, bias: Tensor, weight: Tensor, mask: Mask | None, epsilon: float
     ) -> tuple[Tensor, Tensor]:
-        out, low, *saved = add_norm(update, residual, mask, weight, bias.detach(), epsilon)
+        total = plus_dropped(residual, update, mask)
+        out, mean, deviation = torch.native_layer_norm(total, [total.shape[-1]], weight, bias, epsilon)
         if any(ctx.needs_input_grad):
             ctx.mask, ctx.low = mask, update.dtype
-            ctx.save_for_backward(weight, *saved)
+            ctx.save_for_backward(weight, total, mean, deviation)
             ctx.set_materialize_grads(False)
-        return out, low
+        return out, out.to(update.dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_low: Tensor | None) -> tuple[Any, ...]:
-        weight, *saved = ctx.saved_tensors
+        weight, total, mean, deviation = ctx.saved_tensors
         # One of the two is there, or autograd would not have come here.
-        update, residual, above = add_norm_backward(
-            grad, grad_low, tuple(saved), ctx.mask, weight, ctx.low, summed=ctx.needs_input_grad[2]
+        both = [one for one in (grad, grad_low) if one is not None]
+        above = both[0].float() if len(both) == 1 else both[0] + both[1]
+        residual, _, _ = torch.ops.aten.native_layer_norm_backward(
+            above, total, [total.shape[-1]], mean, deviation, weight, None, [True, False, False]
         )
-        bias = None if above is None else above.sum(0)
-        return update, residual, bias, None, None, None
+        bias = above.sum(0) if ctx.needs_input_grad[2] else None
+        return dropped(residual, ctx.mask).to(ctx.low), residual, bias, None, None, None
 
 
 class EncoderLayer(nn.Module):
