@@ -216,13 +216,8 @@ private:
         for (const Sites* sites : {layer.sources, layer.sources + 1, layer.sources + 2, &layer.attention_output, &layer.ffn_in, &layer.ffn_out}) {
             if (!sites->count) continue;
             Change& change = changes[sites->number];
-            change.down = unit_.empty(unit_.function<long(const Sites*)>("change_columns")(sites) * sites->d_in());
-            for (long part = 0; part < sites->count; ++part) {
-                const Site& site = sites->parts[part];
-                change.up[part] = unit_.empty(unit_.function<long(long)>("change_depth")(site.rank) * site.d_out);
-                if (site.magnitude) change.gain[part] = memory(site.d_out);
-            }
-            if (unit_.function<int(const Sites*, Change*, long)>("lay_out_change_of")(sites, &change, 2)) std::exit(5);
+            auto* const panels = reinterpret_cast<char*>(memory(unit_.function<long(const Sites*)>("change_size")(sites) / 4));
+            if (unit_.function<int(const Sites*, Change*, char*, long)>("lay_out_change_of")(sites, &change, panels, 2)) std::exit(5);
         }
         const float* biases[2] = {};
         const Member member{changes, biases};

@@ -14,7 +14,7 @@ from torch import Tensor
 from rankwise.engine import dropout
 from rankwise.engine.fused import Lookup
 from rankwise.engine.native.library import UnavailableError, library
-from rankwise.engine.native.structures import SHARED, Batch, LayerPass, Mask, Matrix, Sites
+from rankwise.engine.native.structures import SHARED, Batch, Change, LayerPass, Mask, Matrix, Sites
 from rankwise.errors import UserError
 from rankwise.machine.device import has_cuda
 from rankwise.machine.isa import ISAS, Isa, candidates
@@ -35,14 +35,13 @@ _TAKES: dict[str, Sequence[Any]] = {
         *(_ADDRESS, _SIZE, _ADDRESS, _SIZE, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, c_float),
         *(_SIZE, _SIZE, _ADDRESS, _ADDRESS, _SIZE),
     ],
-    "change_columns": [_ADDRESS],
-    "change_depth": [_SIZE],
-    "lay_out_change_of": [_ADDRESS, _ADDRESS, _SIZE],
+    "change_size": [_ADDRESS],
+    "lay_out_change_of": [_ADDRESS, _ADDRESS, _ADDRESS, _SIZE],
     "layer_sizes": [_ADDRESS, _SIZE, _ADDRESS],
     "forward_pass": [_ADDRESS, _SIZE, _ADDRESS, _SIZE],
     "backward_pass": [_ADDRESS, _SIZE, _ADDRESS, _SIZE],
 }
-_COUNTS = ("packed_size", "change_columns", "change_depth")
+_COUNTS = ("packed_size", "change_size")
 """functions that return a number, the others a status"""
 _NO_MEMORY, _BAD_ID = 1, 2
 
@@ -119,13 +118,11 @@ class Backend:
 
     # --- the rest ---------------------------------------------------------------------------------------------
 
-    def change_columns(self, sites: Sites) -> int:
-        """Numbers of a row of the panel of what adapters of one input bring it down to."""
-        return self._functions["change_columns"](byref(sites))
-
-    def change_depth(self, rank: int) -> int:
-        """Rows of the panel that brings it up again."""
-        return self._functions["change_depth"](rank)
+    def lay_out_change(self, sites: Sites, to: Change) -> Tensor:
+        """The adapters of linear layers that read the same input, as the kernels take them. Returns: the memory they lie in"""
+        memory = torch.empty(self._functions["change_size"](byref(sites)), dtype=torch.uint8)
+        self.call("lay_out_change_of", byref(sites), byref(to), memory.data_ptr())
+        return memory
 
     def embedded(self, lookup: Lookup, mask: dropout.Mask | None) -> tuple[Tensor, Tensor]:
         """`fused.embedded`, for tables in fp32; in fp32 both results are one."""

@@ -84,13 +84,13 @@ int embedding(const float* words, long word_count, const float* positions, long 
     });
 }
 
-// Columns of the first panel of a change, and rows of the second, of a rank.
-long change_columns(const Sites* sites) { return low_columns(*sites); }
-long change_depth(long rank) { return up(rank, Sums::DEPTH); }
-
-// See `lay_out_change`.
-int lay_out_change_of(const Sites* sites, Change* to, long threads) {
-    return guarded(threads, [&] { lay_out_change(*sites, to); });
+// See `lay_out_change`, and the bytes of memory that it takes.
+long change_size(const Sites* sites) {
+    Change counted;
+    return (long)place_change(*sites, counted, nullptr);
+}
+int lay_out_change_of(const Sites* sites, Change* to, char* memory, long threads) {
+    return guarded(threads, [&] { lay_out_change(*sites, *to, memory); });
 }
 
 // The sizes of every layer of a pass.

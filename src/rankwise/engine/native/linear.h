@@ -37,11 +37,12 @@ struct Sites {
 
 // What a classifier changes of linear layers that read the same input, `Sites`; each may be null.
 struct Change {
-    const Number* down;        // panel of all their A^T side by side (d_in, padded)
-    const Number* up[3];       // panel of each one's scale B^T (depth, d_out)
+    Number* down;          // panel of all their A^T side by side (d_in, padded)
+    Number* up[3];         // panel of each one's scale B^T (depth, d_out)
     long padded, depth[3];
-    const float* inlet;        // times the input (d_in)
-    const float *gain[3], *bias[3];  // of each, times the result, and in place of the base's bias (d_out)
+    const float* inlet;    // times the input (d_in)
+    float* gain[3];        // of each, times the result (d_out)
+    const float* bias[3];  // of each, in place of the base's (d_out)
     // The first column of x A^T that is a part's.
     long offset(long part) const { return (part > 0 ? depth[0] : 0) + (part > 1 ? depth[1] : 0); }
 };

@@ -110,27 +110,35 @@ inline void forward_of_several(const Sites& s, const Owners& owners, const Numbe
     multiply(Product{x, s.d_in(), count, s.matrix, false, s.bias, nullptr, 0, nullptr, y, activated, nullptr, &several});
 }
 
-// Columns of x A^T that the adapters of sites have together.
-inline long low_columns(const Sites& s) {
+// Where the panels of a change, and DoRA's gains, lie in a memory; without one, they are only counted. Returns: bytes of it.
+inline size_t place_change(const Sites& s, Change& to, char* memory) {
+    Keeper keeper{memory};
     long columns = 0;
-    for (long part = 0; part < s.count; ++part) columns += up(s.parts[part].rank, Sums::DEPTH);
-    return up(columns, Sums::NARROW);
+    for (long part = 0; part < s.count; ++part) {
+        const Site& site = s.parts[part];
+        if (!site.rank) continue;
+        columns += to.depth[part] = up(site.rank, Sums::DEPTH);
+        to.up[part] = keeper.take<Number>(to.depth[part] * site.d_out);
+        if (site.magnitude) to.gain[part] = keeper.take<float>(site.d_out);
+    }
+    to.padded = up(columns, Sums::NARROW);
+    to.down = keeper.take<Number>(to.padded * s.d_in());
+    return keeper.used;
 }
 
-// The adapters of sites, laid out where `to` says; and DoRA's gains.
-inline void lay_out_change(const Sites& s, Change* to) {
+// The adapters of sites, laid out in the memory; and DoRA's gains.
+inline void lay_out_change(const Sites& s, Change& to, char* memory) {
+    place_change(s, to, memory);
     const long d_in = s.d_in();
-    to->padded = low_columns(s);
-    const Buffer<Number> all(to->padded * d_in);  // their A, one upon another
-    std::memset(all, 0, to->padded * d_in * sizeof(Number));
+    const Buffer<Number> all(to.padded * d_in);  // their A, one upon another
+    std::memset(all, 0, to.padded * d_in * sizeof(Number));
     for (long part = 0, from = 0; part < s.count; from += s.parts[part++].d_out) {
         const Site& site = s.parts[part];
         if (!site.rank) continue;
         const Factors factors(site, d_in);
-        to->depth[part] = factors.depth;
-        std::memcpy(all + to->offset(part) * d_in, factors.A, site.rank * d_in * sizeof(Number));
-        std::memcpy(const_cast<Number*>(to->up[part]), factors.from_low(), factors.depth * site.d_out * sizeof(Number));
-        if (site.magnitude) gains(s, site, factors, from, const_cast<float*>(to->gain[part]));
+        std::memcpy(all + to.offset(part) * d_in, factors.A, site.rank * d_in * sizeof(Number));
+        std::memcpy(to.up[part], factors.from_low(), factors.depth * site.d_out * sizeof(Number));
+        if (site.magnitude) gains(s, site, factors, from, to.gain[part]);
     }
-    panel_of_transpose(all, d_in, to->padded, d_in, to->padded, const_cast<Number*>(to->down));
+    panel_of_transpose(all, d_in, to.padded, d_in, to.padded, to.down);
 }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
-from ctypes import addressof, byref
+from ctypes import addressof
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rankwise.engine.changes import Change
@@ -58,23 +57,16 @@ class Changes:
             A, B = (one.float().contiguous() for one in (adapter.A, adapter.B))
             factors += [A, B]
             site.rank, site.scale, site.lora_A, site.lora_B = len(A), adapter.scale, where(A), where(B)
-            made.up[number] = self._room(backend.change_depth(len(A)) * len(B), backend.precision)
             if adapter.magnitude is not None:
                 site.magnitude = self._at(adapter.magnitude.float())
                 site.squared_norms = self._at(change.frozen.detach().float().square().sum(1))
-                made.gain[number] = self._room(len(B), torch.float32)
         if any(site.rank for site in given.parts):
-            made.down = self._room(backend.change_columns(given) * sites.d_in, backend.precision)
-            backend.call("lay_out_change_of", byref(given), byref(made))
+            self._alive.append(backend.lay_out_change(given, made))
 
     def _at(self, tensor: Tensor | None) -> int | None:
         if tensor is not None:
             self._alive.append(tensor.contiguous())
         return None if tensor is None else where(self._alive[-1])
-
-    def _room(self, count: int, dtype: torch.dtype) -> int:
-        self._alive.append(torch.empty(count, dtype=dtype))
-        return self._alive[-1].data_ptr()
 
 
 class Owners:
