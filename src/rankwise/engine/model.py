@@ -430,8 +430,8 @@ class Head(nn.Module):
         """of a text; None: what the model's own head does"""
         self.dense = None if pooled else HeadLinear(source.dense(family.dense))
         self.projection = projection
-        normed = family.head_norm and not pooled
-        self.norm = PlainNorm(norm_of(source, family.head_norm), sizes.epsilon) if normed else None
+        norm = None if pooled else family.head_norm
+        self.norm = PlainNorm(norm_of(source, norm), sizes.epsilon) if norm else None
         self.activation = ACTIVATIONS[sizes.head_activation][0]
         self.input_dropout, self.dropout = sizes.head_input_dropout, sizes.head_dropout
 
