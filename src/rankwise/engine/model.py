@@ -31,7 +31,6 @@ from rankwise.engine.prenorm import PlainNorm, PreNormLayer
 from rankwise.engine.weights import (
     Adapter,
     Dense,
-    LayerWeights,
     LiveModel,
     Source,
     check_all_train,
@@ -122,7 +121,14 @@ class FastClassifier(nn.Module):
         for index in range(groups):
             weights = layer_of(source, family, index)
             firsts_only = index == groups - 1 and self.pooling == "first" and each == 1
-            layer = self._layer(weights, relative, config, index, firsts_only=firsts_only)
+            common = (weights, self.sizes, self.precision)
+            layer: nn.Module
+            if relative is not None:
+                layer = DisentangledLayer(*common, relative=relative, firsts_only=firsts_only)
+            elif family.arrangement == "pre_norm":
+                layer = PreNormLayer(*common, rotary=family.rotary(config, index), firsts_only=firsts_only)
+            else:
+                layer = EncoderLayer(*common, firsts_only=firsts_only)
             for module in layer.modules():
                 if isinstance(module, FrozenLinear):
                     module.lay_out(self.backend)
@@ -130,22 +136,6 @@ class FastClassifier(nn.Module):
             for dense in weights.sites.values():
                 source.release(dense.path)
             yield from (layer for place in range(self.sizes.layers) if int(place / each) == index)
-
-    def _layer(
-        self,
-        weights: LayerWeights,
-        relative: RelativeEmbedding | None,
-        config: dict[str, Any],
-        index: int,
-        *,
-        firsts_only: bool,
-    ) -> nn.Module:
-        common = (weights, self.sizes, self.precision)
-        if relative is not None:
-            return DisentangledLayer(*common, relative=relative, firsts_only=firsts_only)
-        if self.family.arrangement == "pre_norm":
-            return PreNormLayer(*common, rotary=self.family.rotary(config, index), firsts_only=firsts_only)
-        return EncoderLayer(*common, firsts_only=firsts_only)
 
     def _backend(self, wanted: Backend | str) -> Backend | None:
         known = self.sizes.activation == "gelu"

@@ -113,10 +113,6 @@ class NativeLayer:
         tensors = [getattr(module, name) for module, name, *_ in self._trained]
         return tensors if self.relative is None else [*tensors, shared.distances(self.relative).rows]
 
-    def rows(self, shared: NativePass) -> int:
-        """Of the result."""
-        return shared.texts if self.firsts_only else shared.tokens
-
     @property
     def count(self) -> int:
         """How many tensors `trained` gives."""
@@ -248,7 +244,7 @@ class Through(torch.autograd.Function):
                 numbers += part.number_count * drawn.itemsize
             last = index == len(layers) - 1  # whose results are the caller's; what the next layer saves is its own too
             own = last or (trains[index + 2] and layers[index + 1].rotary is None)
-            size = (layer.rows(shared), layer.hidden)
+            size = (shared.texts if layer.firsts_only else shared.tokens, layer.hidden)
             if low is not None:
                 low = rooms.take("low", index, size, low.dtype, own=own)
             x = rooms.take("x", index, size, x.dtype, own=last or (own and low is None))
