@@ -101,9 +101,8 @@ def floors(
         late = time.time() - started > _SHARE * clock_s or each > _OF_THE_REST * (ends - time.time())
         if requested() or (any(found) and late):
             break
-        until = Deadline(time.time() + _OF_THE_REST * (ends - time.time()), kept_s)
-        head = of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}", until)
-        found.append(head)
+        deadline = Deadline(time.time() + _OF_THE_REST * (ends - time.time()), kept_s)
+        found.append(of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}", deadline))
     return [one for one in found if one is not None]
 
 
