@@ -133,7 +133,7 @@ def test_features_of_another_base_are_others_though_the_first_text_s_are_equal(t
     def base(value):
         return lambda asked: torch.stack([torch.full((4,), float(value * (text[0] > 2))) for text in asked])
 
-    first, second = (frozen_features.shared(base(value), texts, "by 2", f"base {value}") for value in (1, 2))
+    first, second = (frozen_features.shared(base(value), texts, 2, f"base {value}") for value in (1, 2))
     assert torch.equal(first[0], second[0])
     assert second[1].tolist() == [2.0] * 4
 
@@ -184,7 +184,7 @@ def test_a_head_has_the_rows_that_the_clock_left_time_for(config, tmp_path, monk
     """As if they had been asked for, in all that is written; more time then computes the others."""
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(frozen_features, "_AT_ONCE", 16)
-    config = with_keys(config, adapter__method="probe", head__penalty=10.0)
+    config = with_keys(config, adapter__method="probe", head__penalty=10.0, train__eval_batch_size=16)
     late = rankwise.train(config, out=tmp_path / "late", deadline=0.0)
     assert late.config.head.probe_rows == 16
     assert read_adapter(late.adapter).to_dict()["config"]["head"]["probe_rows"] == 16
@@ -193,14 +193,21 @@ def test_a_head_has_the_rows_that_the_clock_left_time_for(config, tmp_path, monk
     asked = rankwise.train(with_keys(config, head__probe_rows=16), out=tmp_path / "asked")
     assert equal(late, asked)
     assert asked.record.config_hash == late.record.config_hash
+    assert rankwise.train(config, out=tmp_path / "late", resume=True).config.head.probe_rows == 16, "it is whole"
     whole = rankwise.train(config, out=tmp_path / "whole", deadline=time.time() + 900)
     assert whole.config.head.probe_rows is None
     assert not equal(late, whole)
+    with late.changing() as result:
+        result.status = "interrupted"
+    again = rankwise.train(config, out=tmp_path / "late", resume=True)
+    assert again.config.head.probe_rows is None, "and has all rows where there is time"
+    assert equal(again, whole)
 
 
 def test_a_clock_that_ends_does_not_fit_a_head_on_fewer_rows_again(config, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen_features, "_AT_ONCE", 16)
     config = with_keys(config, adapter__method="probe", head__penalty=10.0, head__probe_rows=32)
+    config = with_keys(config, train__eval_batch_size=16)
     before = rankwise.train(config, out=tmp_path / "before")
     monkeypatch.setattr(fitting, "solve", lambda *of: fitting_solve(*of[:-1]))
     again = rankwise.train(with_keys(config, train__refit_steps=1), out=tmp_path / "again", deadline=0.0)

@@ -286,7 +286,7 @@ class Sweep:
             alive = sorted(kept, key=lambda trial: trial.number)
 
     def _is_late(self, trials: Sequence[Trial]) -> bool:
-        """Whether the clock ended while these trials ran."""
+        """Whether the clock ended while these trials ran, at the latest: a run that has become slow ends itself before."""
         passed = self.deadline is not None and self.deadline.left_s() <= 0
         return passed or any(trial.status == "halved" and trial.why == LATE for trial in trials)
 

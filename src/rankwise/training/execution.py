@@ -72,7 +72,7 @@ class Execution:
         after
             Steps to answer after on the way to the last one, ascending, of a run whose head is fitted then.
 
-        Returns: logits after each of these steps and after the last, as far as `deadline` (by `time.time()`) let it come:
+        Returns: logits after each of these steps and after the last, as far as `deadline` let it come:
         none where there was no time for the first. Shape of each: (texts, classes)
         Raises: Diverged.
         """

@@ -18,13 +18,13 @@ from rankwise.machine import caches
 LARGEST = 64 * 2**20
 """bytes of one file; more features are computed each time"""
 _AT_ONCE = 256
-"""texts between two looks at the clock"""
+"""texts between two looks at the clock, or a batch of them"""
 
 
 def shared(
     compute: Callable[[Sequence[np.ndarray]], Tensor],
     texts: Sequence[np.ndarray],
-    batches: str,
+    batch_size: int,
     weights: str,
     way: str | None = None,
     until: float | None = None,
@@ -37,7 +37,7 @@ def shared(
 
     compute
         Token ids of texts to features. Shape: (texts, features)
-    batches
+    batch_size
         How many texts are computed at once, which changes rounding.
     weights
         `weights_identity` of the base.
@@ -51,14 +51,14 @@ def shared(
     if way is None:
         first = compute(texts[:1])
         way = f"{first.dtype} {tuple(first.shape)} {hashlib.sha256(first.numpy().tobytes()).hexdigest()}"
-    path = _place(texts, batches, weights, way)
+    path = _place(texts, batch_size, weights, way)
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:
-            found = _in_time(compute, texts, until)
+            found = _in_time(compute, texts, max(_AT_ONCE, batch_size), until)
             if 4 * found.numel() > LARGEST:
                 return found
-            path = _place(texts[: len(found)], batches, weights, way)
+            path = _place(texts[: len(found)], batch_size, weights, way)
             with caches.optional(), files.replacing(path) as file:
                 np.save(file, found.numpy(), allow_pickle=False)
         else:
@@ -67,23 +67,23 @@ def shared(
 
 
 def _in_time(
-    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], until: float | None
+    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], at_once: int, until: float | None
 ) -> Tensor:
-    found = [compute(texts[:_AT_ONCE])]
-    for start in range(_AT_ONCE, len(texts), _AT_ONCE):
+    found = [compute(texts[:at_once])]
+    for start in range(at_once, len(texts), at_once):
         if until is not None and time.time() >= until:
             break
-        found.append(compute(texts[start : start + _AT_ONCE]))
+        found.append(compute(texts[start : start + at_once]))
     return torch.cat(found)
 
 
-def known(texts: Sequence[np.ndarray], batches: str, weights: str, way: str) -> Tensor | None:
+def known(texts: Sequence[np.ndarray], batch_size: int, weights: str, way: str) -> Tensor | None:
     """What `shared` has of some texts already; None where that is nothing. Shape: (texts, features)"""
-    return _read(_place(texts, batches, weights, way))
+    return _read(_place(texts, batch_size, weights, way))
 
 
-def _place(texts: Sequence[np.ndarray], batches: str, weights: str, way: str) -> Path:
-    return caches.cache("features") / f"{_digest(way, texts, f'{batches} {weights}')}.npy"
+def _place(texts: Sequence[np.ndarray], batch_size: int, weights: str, way: str) -> Path:
+    return caches.cache("features") / f"{_digest(way, texts, f'by {batch_size} {weights}')}.npy"
 
 
 def _digest(way: str, texts: Sequence[np.ndarray], base: str) -> str:

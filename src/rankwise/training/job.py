@@ -51,7 +51,7 @@ def train(
         schedule is that of the whole run.
     deadline
         At which training ends as an early stop, the best weights so far kept: `time.time()`, or one that keeps time for
-        what follows.
+        what follows. A head that is solved at once has as many rows as there is time for, and its `head.probe_rows` says how many.
     load_data
         `data.load`, or what stands in for it where many runs share their rows.
 

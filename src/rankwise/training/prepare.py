@@ -18,6 +18,7 @@ from rankwise.errors import UserError
 from rankwise.inference.latency import in_words
 from rankwise.machine.precision import precision_of
 from rankwise.machine.processes import this_process
+from rankwise.methods import method_of
 from rankwise.models import tokenizer_of
 from rankwise.models.sources import locate, weights_identity
 from rankwise.planning.steps import total_steps
@@ -150,6 +151,9 @@ def _same_as_before(run: Run, resolved: Config, roles: data.Roles, base: str | N
         before["data"] |= {place: now["data"][place] for place in _PLACES if place in recorded}
     if base is not None and run.is_recorded and run.record.base == base:  # the same weights in another folder
         before["model"]["name"] = now["model"]["name"]
+    asked, there = now["head"]["probe_rows"], before["head"]["probe_rows"]
+    if method_of(resolved).solved_at_once and there and there < (asked or len(roles.train or ())):
+        before["head"]["probe_rows"] = asked  # of which a clock left time for fewer
     changed = [
         f"{section}.{key}" if isinstance(value, dict) else section
         for section, value in now.items()

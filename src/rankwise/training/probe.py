@@ -85,7 +85,7 @@ def fit_projection(
     if weights is None:
         found = compute(texts)
     else:
-        found = frozen_features.shared(compute, texts, f"by {batch_size}", weights, way, until)
+        found = frozen_features.shared(compute, texts, batch_size, weights, way, until)
         chosen = chosen[: len(found)]
     order = np.argsort(chosen)  # of all rows as they lie, whose sums those of other heads then repeat to the bit
     chosen, found = chosen[order], found[order]

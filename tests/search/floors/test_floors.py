@@ -113,6 +113,7 @@ def test_heads_have_fewer_rows_where_other_programs_came_since_the_speed_was_mea
 def test_a_slow_machine_ends_a_head_and_designs_begin_from_its_rows(config, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(frozen_features, "_AT_ONCE", 16)
+    config = {**config, "train": {**config["train"], "eval_batch_size": 16}}
     tree = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
     roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
     speed = Speed(step_s=0.1, score_s=1e-9, setup_s=1e9)  # nothing else is there, so a head is fitted however late
@@ -120,6 +121,10 @@ def test_a_slow_machine_ends_a_head_and_designs_begin_from_its_rows(config, tmp_
     (head,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time())
     assert tree["head"]["probe_rows"] == 16
     assert Run(tmp_path / head.run).config.head.probe_rows == 16
+    tree["head"]["probe_rows"] = 20
+    (again,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 900)
+    assert tree["head"]["probe_rows"] == 16, "what a stopped session had is gone on with"
+    assert again.scores == head.scores
     given = {**config, "head": {"pooling": "mean", "penalty": "auto", "probe_rows": 40}}
     (head,) = floors.floors(given, {"head.pooling", "head.probe_rows"}, roles, tmp_path / "b", 900, speed, time.time())
     assert Run(tmp_path / "b" / head.run).config.head.probe_rows == 40, "as many as were asked for"

@@ -27,6 +27,7 @@ from rankwise.search.folds.standing import Standing
 from rankwise.search.folds.winner import fit_on_all, with_words_beside
 from rankwise.search.request import base_tree as _base
 from rankwise.search.sweep.trial import load_data
+from rankwise.training import frozen_features
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop
 from support import sentences, write_csv
@@ -303,6 +304,15 @@ def weak(rows, names, folds=2, margin=0.2, seed=0):
     contender = Contender("frozen features", {"adapter.method": "probe"})
     held_out = [out for _, out in parts]
     return Standing(contender, held_out, [rows.labels[out] for out in held_out], logits, names, 1.0)
+
+
+def test_a_head_that_folds_chose_is_fitted_on_all_rows_however_late(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(frozen_features, "_AT_ONCE", 8)
+    tree = _base(str(write_csv(tmp_path / "few.csv", sentences(80, 0))), [f"model.name={tiny_model}"], "20k")[0]
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train", "test"])
+    winner = fit_on_all(weak(roles.train, roles.label_names), tree, tmp_path, time.time() - 1)
+    assert Run(tmp_path / winner.run).config.head.probe_rows is None
 
 
 @pytest.fixture

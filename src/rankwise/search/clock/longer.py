@@ -36,7 +36,7 @@ def longer(winner: Winner, folder: Path, deadline: Deadline) -> Winner | None:
     if not timing.steps:
         return None
     each = (timing.train_s + timing.eval_s) / timing.steps
-    steps = int(SURE * deadline.left_s(each) / each)
+    steps = int(SURE * deadline.left_s(timing.train_s / timing.steps) / each)
     if steps < WORTH * timing.steps:
         return None
     tree = configuration.to_dict(config)

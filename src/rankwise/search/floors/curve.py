@@ -141,7 +141,7 @@ def of_floor(floor: Run, until: float) -> Gain | None:
     rows = probe.rows_of_head(len(job.training), config.head.probe_rows, seed)
     texts, order = job.training.tokens.take(rows), np.argsort(rows)
     weights = weights_identity(config.model, seed)
-    found = None if way is None else frozen_features.known(texts, f"by {config.train.eval_batch_size}", weights, way)
+    found = None if way is None else frozen_features.known(texts, config.train.eval_batch_size, weights, way)
     if found is None:
         return None
     objective = job.objective

@@ -95,13 +95,14 @@ def floors(
     speed = speed.now()
     if "head.probe_rows" not in fixed:
         tree["head"]["probe_rows"] = probe_rows(len(roles.train), speed, clock_s)
-    each, kept_s = _features_s(tree, roles, speed), speed.setup_s + len(roles.validation) * speed.score_s
+    kept_s = speed.setup_s + len(roles.validation) * speed.score_s
     poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
     for pooling in poolings:
-        late = time.time() - started > _SHARE * clock_s or each > _OF_THE_REST * (ends - time.time())
+        left_s = ends - time.time()
+        late = time.time() - started > _SHARE * clock_s or _features_s(tree, roles, speed) > _OF_THE_REST * left_s
         if requested() or (any(found) and late):
             break
-        deadline = Deadline(time.time() + _OF_THE_REST * (ends - time.time()), kept_s)
+        deadline = Deadline(ends - (1 - _OF_THE_REST) * left_s, kept_s)
         found.append(of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}", deadline))
     return [one for one in found if one is not None]
 
@@ -137,6 +138,9 @@ def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path, de
     started, own = time.time(), probe_tree(configuration.from_dict(tree))
     if "head.pooling" not in fixed:
         own["head"]["pooling"] = pooling
+    if "head.probe_rows" not in fixed and (path / "config.yaml").is_file():
+        # Of a session that was stopped, whose clock left time for so many.
+        own["head"]["probe_rows"] = Run(path).config.head.probe_rows
     try:
         run = trained(own, path, resume=path.exists(), deadline=None if "head.probe_rows" in fixed else deadline)
     except UserError:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankwise import config as configuration
+from rankwise.methods import method_of
 from rankwise.records import Winner
 from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
@@ -44,12 +45,15 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline 
     else:
         own = configured(tree, design, rows.labels)
         own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
+        at_once = method_of(
+            configuration.from_dict(own)
+        ).solved_at_once  # of fewer rows it is not what folds have judged
         try:
-            run = trained(own, path, deadline=deadline)
+            run = trained(own, path, deadline=None if at_once else deadline)
         except KeyboardInterrupt:
             if not requested() or not path.is_dir():
                 raise
-            run = trained(own, path, deadline=time.time(), resume=True)
+            run = trained(own, path, deadline=None if at_once else time.time(), resume=True)
     standing.keep(run, rows)
     title, trainable = standing.contender.title, run.record.parameters.trainable
     winner = Winner.at_once(FOLDER, title, standing.scores, standing.value, trainable)
