@@ -252,37 +252,45 @@ def _frozen_tensors(classifier):
 
 @pytest.fixture
 def fused_calls(monkeypatch):
-    """Calls of the library's fused attention so far."""
+    """Names of calls of the library's fused attention so far, of rectangles and of texts as long as they are."""
     calls = []
-    call = layer.fused_attention
-    monkeypatch.setattr(layer, "fused_attention", lambda *given: calls.append(1) or call(*given))
+
+    def watched(name, call):
+        return lambda *given: calls.append(name) or call(*given)
+
+    for name in ("fused_attention", "ragged_attention"):
+        monkeypatch.setattr(layer, name, watched(name, getattr(layer, name)))
     return calls
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("way", ["rectangles", "ragged"])
 @families
-def test_fused_attention_gives_the_same(model_type, fused_calls):
+def test_fused_attention_gives_the_same(model_type, way, fused_calls):
     peft = adapted(tiny(model_type), modules(model_type, "query", "key", "value"))
     expected = engine(peft, texts()).tensors()
     fused = copy.deepcopy(peft)
     classifier = FastClassifier.from_peft(fused, precision="fp32").train()
     assert not fused_calls, "on a processor it is not the way of itself"
-    classifier.fused_attention = True
+    classifier.attention = way
     ours = result_of(fused, classifier(classifier.collate(texts()))).tensors()
-    explicit = model_type == "deberta-v2"  # no library's kernel adds scores by distance that train
-    assert len(fused_calls) == (0 if explicit else len(classifier.layers))
+    # No library's kernel adds scores by distance that train, and none of texts of any length adds anything.
+    ragged = {"deberta-v2": 0, "mpnet": 0, "modernbert": 2}.get(model_type, len(classifier.layers))
+    assert fused_calls.count("ragged_attention") == (ragged if way == "ragged" else 0)
+    assert len(fused_calls) == (0 if model_type == "deberta-v2" else len(classifier.layers))
     scale = max(float(value.norm()) for name, value in expected.items() if name not in ("logits", "loss"))
     for name, value in expected.items():
         assert float((ours[name] - value).norm()) < TOLERANCE["fp32"] * max(float(value.norm()), 1e-3 * scale), name
 
 
-def test_fused_attention_drops_as_a_function_of_seed_and_step(fused_calls):
+@pytest.mark.parametrize("way", ["rectangles", "ragged"])
+def test_fused_attention_drops_as_a_function_of_seed_and_step(way, fused_calls):
     model = tiny("bert", attention_probs_dropout_prob=0.4, hidden_dropout_prob=0.0)
     classifier = FastClassifier.from_peft(adapted(model, modules("bert", "query")), precision="fp32", seed=3)
     batch = classifier.collate(texts())
     exact = classifier.eval()(batch).detach()
     drawn = []
-    classifier.train().fused_attention = True
+    classifier.train().attention = way
     for step in (1, 2, 1):
         classifier.set_step(step)
         drawn.append(classifier(batch).detach())
@@ -290,6 +298,27 @@ def test_fused_attention_drops_as_a_function_of_seed_and_step(fused_calls):
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.allclose(drawn[0], exact, atol=1e-3)
+
+
+@pytest.mark.sampled(3)
+@families
+def test_in_fp16_gradients_of_a_scaled_loss_are_as_near_as_half_precision_is(model_type):
+    """In plain torch, as on a GPU. A scaler begins with a larger scale, and halves it for gradients like these."""
+    peft = adapted(tiny(model_type), modules(model_type, "query", "ffn_out"), use_dora=model_type == "bert")
+    expected = engine(peft, texts(), backend="torch").tensors()
+    half = copy.deepcopy(peft)
+    classifier = FastClassifier.from_peft(half, precision="fp16").train()
+    logits = classifier(classifier.collate(texts()))
+    loss = torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % CLASSES)
+    (2.0**10 * loss).backward()
+    ours = {name: value.grad / 2.0**10 for name, value in half.named_parameters() if value.grad is not None}
+    assert ours.keys() == expected.keys() - {"logits", "loss"}
+    logits = logits.detach()
+    assert float((logits - expected["logits"]).norm()) < 5e-3 * float(expected["logits"].norm())
+    scale = max(float(expected[name].norm()) for name in ours)
+    for name, value in ours.items():
+        assert value.dtype == torch.float32, name
+        assert float((value - expected[name]).norm()) < 1e-2 * max(float(expected[name].norm()), 1e-2 * scale), name
 
 
 @pytest.mark.sampled(3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankwise.errors import UserError
-from rankwise.machine.precision import as_precision, fastest
+from rankwise.machine.precision import as_precision, fastest, precision_of
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,18 @@ def test_bf16_is_taken_where_the_processor_has_it(monkeypatch, machine, supporte
 
 def test_a_named_precision_is_kept_and_an_unknown_one_refused():
     assert as_precision("bf16") == torch.bfloat16
-    with pytest.raises(UserError, match="fp32, bf16 or int8, not fp16"):
-        as_precision("fp16")
+    assert as_precision("fp16") == torch.float16
+    with pytest.raises(UserError, match="fp32, bf16, fp16, int8, not fp8"):
+        as_precision("fp8")
+
+
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_computes_in_half_precision(monkeypatch, has_bf16, expected):
+    """A T4 multiplies fp16 with its tensor cores, and bf16 by emulation."""
+    asked = []
+    monkeypatch.setattr("rankwise.machine.precision.has_cuda", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation) or has_bf16
+    )
+    assert fastest() == precision_of("auto", "fast") == precision_of("auto", "reference") == expected
+    assert asked == [False] * 3

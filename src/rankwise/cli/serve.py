@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that answer, of one thread each, sharing the memory of the classifiers (default: one process, whose "
         "threads share the work of a batch)",
     )
-    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "int8"], help="default: that of the training")
+    parser.add_argument(
+        "--precision", choices=["auto", "fp32", "bf16", "fp16", "int8"], help="default: that of the training"
+    )
     parser.add_argument(
         "--calibrated", action="store_true", help="probabilities at the temperatures fitted by rankwise calibrate"
     )

@@ -1,7 +1,9 @@
-"""Attention of packed texts, one rectangle of similar lengths at a time, forward and backward.
+"""Attention of packed texts, forward and backward, in three ways.
 
 Explicit products on a CPU (`Attention`), where the library's fused attention is five to eight times slower in training
-than two batched products and a softmax; the library's fused attention on other devices (`fused_attention`).
+than two batched products and a softmax: one rectangle of texts of similar lengths at a time. Elsewhere the library's fused attention,
+of such rectangles (`fused_attention`), or where it has kernels for texts of any length and nothing is added to scores, of the
+tokens as they lie (`ragged_attention`), without padding.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from rankwise.engine.dropout import Mask
 from rankwise.engine.fused import dropped, probabilities, probabilities_backward
-from rankwise.engine.packing import Group
+from rankwise.engine.packing import Group, Packed
 
 
 @dataclass(frozen=True)
@@ -172,3 +174,28 @@ def fused_attention(call: Call, dropout: float, *sources: Tensor) -> Tensor:
     if not call.firsts_only:
         pieces.append(sources[0].new_zeros(len(sources[0]) - call.groups[-1].stop, call.heads * call.width))
     return torch.cat(pieces)
+
+
+def ragged_attention(call: Call, batch: Packed, dropout: float, *sources: Tensor) -> Tensor:
+    """The same context by the library's attention of texts that are as long as they are (torch's jagged layout).
+
+    dropout
+        As of `fused_attention`.
+
+    Shape: sources and result as of `Attention`
+    """
+    given: list[Tensor] = []
+    for number, (source, parts) in enumerate(zip(sources, call.parts, strict=True)):
+        asks_first = call.firsts_only and number == 0
+        bounds = torch.arange(len(batch.bounds), device=source.device) if asks_first else batch.bounds
+        rows = source if asks_first else source[: batch.tokens]
+        extremes = (1, 1) if asks_first else (batch.shortest, batch.longest)
+        for part in rows.view(len(rows), parts, call.heads, call.width).unbind(1):
+            ragged = torch.nested.nested_tensor_from_jagged(
+                part.contiguous(), bounds, min_seqlen=extremes[0], max_seqlen=extremes[1]
+            )
+            given.append(ragged.transpose(1, 2))
+    query, key, value = given
+    context = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=call.scale)
+    rows = context.transpose(1, 2).values().reshape(-1, call.heads * call.width)
+    return F.pad(rows, (0, 0, 0, call.rows - len(rows)))

@@ -190,9 +190,8 @@ class PrefixCache:
 
 def in_packed_order(outputs: Sequence[Tensor], batch: Packed) -> Tensor:
     """Prefix outputs of texts in the order given, laid out as the batch is. Shape: (tokens, hidden)"""
-    order = batch.given.argsort().tolist()
     idle = outputs[0].new_zeros(len(batch.ids) - batch.tokens, outputs[0].shape[1])
-    return torch.cat([*(outputs[number] for number in order), idle])
+    return torch.cat([*(outputs[number] for number in batch.order), idle])
 
 
 def _numbered(folder: Path) -> list[int]:

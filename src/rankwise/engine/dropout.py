@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rankwise.machine.transfer import sent
+
 POOL = 2**14
 """numbers of rows drawn at once, at least: a draw for each mask costs more than its numbers do"""
 SLACK = 32
@@ -92,7 +94,7 @@ class Stream:
         """Numbers of the rows of masks: of several together the same ones as of each in turn. Shape: (rows,)"""
         self._drawn += rows
         if len(self._pool) < rows:  # as many as the last pass took, so that one draw is most often enough
-            more = _odd(max(rows - len(self._pool), self._expected), self._generator).to(self.columns.device)
+            more = sent(_odd(max(rows - len(self._pool), self._expected), self._generator), self.columns.device)
             self._pool, self._expected = torch.cat([self._pool, more]) if len(self._pool) else more, POOL
         drawn, self._pool = self._pool[:rows], self._pool[rows:]
         return drawn

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rankwise.encoders import Numbers
-from rankwise.engine.attention import Attention, Call, fused_attention
+from rankwise.engine.attention import Attention, Call, fused_attention, ragged_attention
 from rankwise.engine.dropout import Mask, Stream
 from rankwise.engine.frozen import hold
 from rankwise.engine.fused import dropped, plus_dropped
@@ -21,6 +21,9 @@ from rankwise.engine.linear import Output, Sites
 from rankwise.engine.native.backend import Backend
 from rankwise.engine.packing import Packed
 from rankwise.engine.weights import LayerWeights, NormWeights
+
+Way = Literal["explicit", "rectangles", "ragged"]
+"""of attention: products of our own, the library's of rectangles, the library's of texts as long as they are"""
 
 
 class Mixed(Protocol):
@@ -44,12 +47,14 @@ class Pass:
     batch: Packed
     biases: Sequence[Tensor]
     """of attention scores, one a group. Shape: (texts, 1 or heads, 1 or longest, longest)"""
+    hides_only: bool
+    """whether the biases hide padding and no more"""
     backend: Backend | None
     """whose kernels compute the embeddings and the layers; None: torch"""
     stream: Stream | None
     """dropout masks; None when nothing is dropped"""
-    fused: bool = False
-    """attention by the library's fused kernels"""
+    attention: Way = "explicit"
+    """by which of `engine.attention`'s ways"""
     mixed: Mixed | None = None
     """whose the rows are, where they are several classifiers'"""
     made: dict[Any, Any] = field(default_factory=dict)
@@ -98,14 +103,22 @@ class Pass:
         biases: Sequence[Tensor],
         sizes: Numbers,
         *,
+        plain: bool,
         firsts_only: bool = False,
     ) -> Tensor:
-        """The context of queries, keys and values: see `Call`. Shape: (tokens, hidden) or (texts, hidden)"""
-        masks = [] if self.fused else self.masks(sizes, firsts_only=firsts_only)
+        """The context of queries, keys and values: see `Call`. Shape: (tokens, hidden) or (texts, hidden)
+
+        plain
+            Whether the biases hide padding and no more.
+        """
+        masks = self.masks(sizes, firsts_only=firsts_only) if self.attention == "explicit" else []
         rows = len(self.batch.firsts if firsts_only else self.batch.ids)
         call = Call(self.batch.groups, biases, masks, parts, sizes.heads, sizes.head_width, firsts_only, rows)
-        if self.fused:
-            return fused_attention(call, 0.0 if self.stream is None else sizes.attention_dropout, *sources)
+        rate = 0.0 if self.stream is None else sizes.attention_dropout
+        if self.attention == "ragged" and plain:
+            return ragged_attention(call, self.batch, rate, *sources)
+        if self.attention != "explicit":
+            return fused_attention(call, rate, *sources)
         context: Tensor = Attention.apply(call, *sources)  # type: ignore[no-untyped-call]
         return context
 
@@ -224,7 +237,8 @@ class EncoderLayer(nn.Module):
                 sources.append(y)
         biases = [bias[:, :, :1] for bias in shared.biases] if self.firsts_only else shared.biases
         parts = tuple(len(sites.parts) for sites in self.sources)
-        return shared.attend(sources, parts, biases, self.sizes, firsts_only=self.firsts_only)
+        plain = shared.hides_only
+        return shared.attend(sources, parts, biases, self.sizes, plain=plain, firsts_only=self.firsts_only)
 
 
 def _joint(weights: LayerWeights, firsts_only: bool) -> Sequence[Sequence[str]]:

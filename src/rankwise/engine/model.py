@@ -23,7 +23,7 @@ from rankwise.engine.disentangled import DisentangledLayer, RelativeEmbedding
 from rankwise.engine.dropout import Stream
 from rankwise.engine.frozen import FrozenLinear, hold
 from rankwise.engine.fused import ACTIVATIONS, Lookup, embedded
-from rankwise.engine.layer import EncoderLayer, Pass
+from rankwise.engine.layer import EncoderLayer, Pass, Way
 from rankwise.engine.native.backend import WIDTH_STEP, Backend, Choice, choose
 from rankwise.engine.native.layer import NativeLayer, NativePass, through
 from rankwise.engine.packing import Packed, pack
@@ -41,6 +41,7 @@ from rankwise.errors import UserError
 from rankwise.machine import segments
 from rankwise.machine.memory import return_freed_memory, unload_mapped_files
 from rankwise.machine.precision import as_precision, fastest
+from rankwise.machine.transfer import sent
 
 
 class FastClassifier(nn.Module):
@@ -69,8 +70,8 @@ class FastClassifier(nn.Module):
         """Take an encoder over from a source, layer by layer, so that its weights never exist twice.
 
         precision
-            Of the products of frozen weights and adapters: bf16, fp32, int8 (frozen weights alone, the adapters' bf16), or
-            auto, which is bf16 where the machine has instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
+            Of the products of frozen weights and adapters: bf16, fp16 (with scaled losses), fp32, int8 (frozen weights alone, the
+            adapters' bf16), or auto, which is bf16 where the machine has instructions for it. Residual stream, norms, softmax, head and trained parameters are fp32 in any case.
         backend
             What computes the layers on a processor: `auto` takes the kernels of the fastest instruction set that it has
             (`native.backend.choose`), where a wheel or a C++ compiler gives them; `torch` none.
@@ -100,8 +101,8 @@ class FastClassifier(nn.Module):
         )
         self.classifier = head
         self.prefix_cache: PrefixCache | None = None
-        self.fused_attention: bool | None = None
-        """None: wherever the model is not on a CPU"""
+        self.attention: Way | None = None
+        """how; None: by the device"""
         for module in self.layers[self.frozen_layers :].modules() if any(True for _ in self.parameters()) else ():
             if isinstance(module, FrozenLinear):
                 module.prepare_backward()
@@ -186,7 +187,7 @@ class FastClassifier(nn.Module):
         batch = self._pack(texts)
         if self.prefix_cache is not None:
             outputs = self.prefix_cache.fetch(texts, lambda missing: self._prefix([texts[row] for row in missing]))
-            batch.prefix = in_packed_order(outputs, batch).to(batch.ids.device)
+            batch.prefix = sent(in_packed_order(outputs, batch), batch.ids.device)
         return batch
 
     def _pack(self, texts: Sequence[np.ndarray]) -> Packed:
@@ -256,15 +257,16 @@ class FastClassifier(nn.Module):
 
     def _begin(self, batch: Packed, *, dropout: bool) -> Pass:
         stream, device = self.stream if dropout else None, batch.ids.device
-        fused = device.type != "cpu" if self.fused_attention is None else self.fused_attention
+        by_device: dict[str, Way] = {"cpu": "explicit", "cuda": "ragged"}
+        attention = self.attention or by_device.get(device.type, "rectangles")
         if stream is not None:
             seed = stream.begin(device)
-            if fused:  # its kernels draw from torch's own generator
+            if attention != "explicit":  # the library's kernels draw from torch's own generator
                 torch.manual_seed(seed)
         biases = [self.embeddings.bias(group.mask) for group in batch.groups]
         # A backend is for the processor and attends in its own way: where something else is asked for, torch computes.
-        backend = self.backend if device.type == "cpu" and not fused else None
-        return Pass(batch, biases, backend, stream, fused)
+        backend = self.backend if device.type == "cpu" and attention == "explicit" else None
+        return Pass(batch, biases, self.embeddings.relative is None, backend, stream, attention)
 
     # --- frozen prefix --------------------------------------------------------------------------------
 

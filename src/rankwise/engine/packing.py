@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rankwise.machine import segments
+from rankwise.machine.transfer import sent, sent_together
 
 Array = npt.NDArray[Any]
 
@@ -55,8 +56,7 @@ class Group:
     lengths: Array
     """tokens of each text. Shape: (texts,)"""
     heads: int
-    mask: Tensor
-    """0 on tokens, -inf on padding, to be added to scores. Shape: (texts, 1, 1, longest)"""
+    device: torch.device
     _tables: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -68,6 +68,12 @@ class Group:
     def longest(self) -> int:
         """Tokens of the group's longest text, rounded up."""
         return _up(int(self.lengths.max()), LENGTH_STEP)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """0 on tokens, -inf on padding, to be added to scores. Shape: (texts, 1, 1, longest)"""
+        empty = sent(torch.from_numpy(~self._filled()), self.device)[:, None, None, :]
+        return torch.zeros(empty.shape, device=self.device).masked_fill_(empty, -torch.inf)
 
     def take(self, parts: int) -> Tensor:
         """Rows that fill the rectangle; a padded slot repeats its text's first token, the mask hides it.
@@ -109,7 +115,7 @@ class Group:
         key = (name, parts)
         if key not in self._tables:
             rows = np.ascontiguousarray(build()).reshape(-1)
-            self._tables[key] = torch.from_numpy(rows).to(self.mask.device)
+            self._tables[key] = sent(torch.from_numpy(rows), self.device)
         return self._tables[key]
 
 
@@ -121,23 +127,40 @@ class Packed:
     """Shape: (tokens,)"""
     positions: Tensor
     """Shape: (tokens,)"""
-    firsts: Tensor
-    """row of every text's first token, texts in packed order. Shape: (texts,)"""
+    bounds: Tensor
+    """row of every text's first token, texts in packed order, and the row behind the last text. Shape: (texts + 1,)"""
     given: Tensor
     """place in the packed order of every text, texts in the order given. Shape: (texts,)"""
+    order: Array
+    """the same for the host, the other way round: the number given of every text in packed order. Shape: (texts,)"""
     groups: tuple[Group, ...]
     prefix: Tensor | None = None
     """cached output of the frozen layers, which the forward pass starts from. Shape: (tokens, hidden), bf16"""
+
+    @property
+    def firsts(self) -> Tensor:
+        """Row of every text's first token, texts in packed order. Shape: (texts,)"""
+        return self.bounds[:-1]
 
     @property
     def tokens(self) -> int:
         """How many tokens the batch's texts have, idle ones not counted."""
         return self.groups[-1].stop
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text; `shortest`, of the shortest."""
+        return int(self.groups[0].lengths[0])
+
+    @property
+    def shortest(self) -> int:
+        """See `longest`."""
+        return int(self.groups[-1].lengths[-1])
+
     @cached_property
     def lengths(self) -> Tensor:
         """Tokens of each text, in packed order. Shape: (texts,)"""
-        return torch.from_numpy(np.concatenate([group.lengths for group in self.groups])).to(self.ids.device)
+        return self.bounds.diff()
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over every text's tokens. Shape: x (tokens, width), result (texts, width)"""
@@ -176,19 +199,18 @@ def pack(
     places = _positions(ids, starts, lengths, pad_id)
     if second_type is not None:
         places = places + segments.types_of(marked) * second_type
-    cuts = _cuts(lengths)
-    if torch.device(device).type == "cpu":  # elsewhere fused attention keeps no scores
+    cuts, device = _cuts(lengths), torch.device(device)
+    if device.type == "cpu":  # elsewhere fused attention keeps no scores
         cuts = [
             piece for run in cuts for piece in _pieces(*run, most=GROUP_SCORES // (heads * int(lengths[run[0]]) ** 2))
         ]
-    groups = tuple(_group(lengths[first:last], int(starts[first]), first, heads, device) for first, last in cuts)
-    return Packed(
-        ids=torch.from_numpy(np.append(ids, idle)).to(device),
-        positions=torch.from_numpy(np.append(places, idle)).to(device),
-        firsts=torch.from_numpy(starts).to(device),
-        given=torch.from_numpy(given).to(device),
-        groups=groups,
+    bounds = np.append(starts, len(ids))
+    groups = tuple(
+        Group(int(bounds[first]), int(bounds[last]), first, lengths[first:last], heads, device) for first, last in cuts
     )
+    numbers = (np.append(ids, idle), np.append(places, idle), bounds, given)
+    there, positions, bounds_there, given_there = sent_together(numbers, device)
+    return Packed(there, positions, bounds_there, given_there, order, groups)
 
 
 def _positions(ids: Array, starts: Array, lengths: Array, pad_id: int | None) -> Array:
@@ -204,13 +226,6 @@ def _positions(ids: Array, starts: Array, lengths: Array, pad_id: int | None) ->
     before = np.repeat(counted[starts] - real[starts], lengths)
     around: Array = (counted - before) * real + pad_id
     return around
-
-
-def _group(lengths: Array, start: int, first_text: int, heads: int, device: torch.device | str) -> Group:
-    empty = np.arange(_up(int(lengths.max()), LENGTH_STEP)) >= lengths[:, None]
-    mask = torch.from_numpy(empty)[:, None, None, :].to(device)
-    scores = torch.zeros(mask.shape, device=device).masked_fill_(mask, -torch.inf)
-    return Group(start, start + int(lengths.sum()), first_text, lengths, heads, scores)
 
 
 def _cuts(lengths: Array) -> list[tuple[int, int]]:

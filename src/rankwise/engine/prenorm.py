@@ -91,7 +91,8 @@ class PreNormLayer(nn.Module):
         angles = shared.once(("angles", theta), lambda: angles_of(shared.batch.positions, sizes.head_width, theta))
         joint: Tensor = Rotated.apply(shared.linear(self.joint, x).y, angles)  # type: ignore[no-untyped-call]
         biases = shared.once(("window", self.rotary.window), lambda: self._biases(shared))
-        return shared.attend([joint], (3,), biases, sizes)
+        plain = self.rotary.window is None and shared.hides_only
+        return shared.attend([joint], (3,), biases, sizes, plain=plain)
 
     def _biases(self, shared: Pass) -> list[Tensor]:
         """Padding, and what is out of the window, for every group. Shape of each: (texts, 1, 1 or longest, longest)"""

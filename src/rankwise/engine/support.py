@@ -20,6 +20,4 @@ def why_not(model_type: str, hf_config: Mapping[str, Any], config: Config) -> st
         return f"it knows no {model_type}"
     if not method_of(config).fast:
         return f"adapter.method {config.adapter.method} changes more than linear layers, biases and the head"
-    if config.model.precision == "fp16":
-        return "model.precision fp16 needs loss scaling, which it does not do"
     return FAMILIES[model_type].why_not_fast(hf_config)

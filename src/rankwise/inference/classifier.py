@@ -14,7 +14,7 @@ from rankwise.errors import UserError
 from rankwise.inference import matching
 from rankwise.inference.adapter import AdapterFiles
 from rankwise.inference.saved import SavedClassifier
-from rankwise.machine.device import device, has_cuda
+from rankwise.machine.device import device
 from rankwise.machine.precision import is_here, precision_of
 from rankwise.models import sources
 from rankwise.models.classifier import ReferenceClassifier
@@ -78,8 +78,6 @@ def _fastest(saved: SavedClassifier, precision: str | None, ways: Mapping[str, C
 def why_not_fast(saved: SavedClassifier) -> str | None:
     """Why the fast engine cannot run a saved classifier; None when it can."""
     encoder, adapter = saved.encoder, saved.adapter
-    if saved.precision == "fp16" and has_cuda():
-        return "it does not compute in fp16"
     return encoder.family.why_not_fast(encoder.hf_config) or _other_form(adapter, encoder)
 
 

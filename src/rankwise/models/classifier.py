@@ -109,10 +109,10 @@ def logits_of(classifier: Classifier, tokens: Sequence[np.ndarray], batch_size: 
         with torch.inference_mode(), computing(classifier):
             for start in range(0, len(order), batch_size):
                 batch = classifier.collate([tokens[row] for row in order[start : start + batch_size]])
-                pieces.append(classifier(batch).float().cpu())
+                pieces.append(classifier(batch).float())
     finally:
         module.train(was_training)
-    by_length = torch.cat(pieces).numpy()
+    by_length = torch.cat(pieces).cpu().numpy()  # once, so that the device is not waited for after every batch
     result = np.empty_like(by_length)
     result[order] = by_length
     return result

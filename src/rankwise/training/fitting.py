@@ -11,6 +11,7 @@ import numpy as np
 from accelerate.utils import broadcast
 
 from rankwise.machine import caches
+from rankwise.machine.precision import precision_of
 from rankwise.methods import method_of
 from rankwise.models.assembly import Assembly
 from rankwise.models.sources import weights_identity
@@ -41,7 +42,7 @@ def loop_of(job: Job, assembly: Assembly, network: Any, recorder: Recorder) -> L
             optimizing,
             [value for _, value in named],
             max_grad_norm=train.max_grad_norm,
-            scaled=job.config.model.precision == "fp16",
+            scaled=precision_of(job.config.model.precision, job.plan.engine) == "fp16",
         ),
         Schedule(optimizing, train, job.total_steps),
         Contrastive() if contrastive else job.objective,

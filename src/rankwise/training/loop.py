@@ -25,6 +25,7 @@ from rankwise.config import Train
 from rankwise.data.batches import batch_order, grouped_order, micro_batches
 from rankwise.data.tokens import Tokens
 from rankwise.machine.processes import agreed, summed, this_process
+from rankwise.machine.transfer import Reading, sent
 from rankwise.methods.adalora import Allocation
 from rankwise.models.classifier import Classifier, computing, logits_of
 from rankwise.planning.steps import eval_every, steps_per_epoch
@@ -61,6 +62,25 @@ class FittedHead:
 
     aside: Callable[[], AbstractContextManager[None]]
     fit: Callable[[State], object]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a step's forward passes came to, on its way from the device.
+
+    sums
+        Loss and rows right of every micro-batch. Shape: (micro-batches, 2)
+    weight, rows
+        Of all of them, as `Interval` counts.
+    learning_rate
+        Of the step.
+    """
+
+    step: int
+    sums: Reading
+    weight: float
+    rows: int
+    learning_rate: float
 
 
 class Loop:
@@ -108,6 +128,9 @@ class Loop:
         self._orders: dict[int, list[np.ndarray]] = {}
         self._saved = time.monotonic()
         self._lately: deque[float] = deque(maxlen=_LATELY)
+        self._told: deque[_Told] = deque()
+        self.reads_behind = self.processes.device.type != "cpu"
+        """whether a step's loss is read while the next one computes: a device that is asked at once has nothing to do meanwhile"""
         self.asked_to_stop = False
 
     @property
@@ -176,19 +199,19 @@ class Loop:
     def _train_step(self) -> None:
         """Forward and backward over the step's micro-batches, then one update.
 
-        Raises: Diverged, before anything is updated, when the loss is not finite.
+        Raises: Diverged when the loss is not finite, before anything is updated; or, of a loss that is read behind its step, before
+            anything is scored or saved.
         """
         started = time.perf_counter()
         rows = self._rows_of(self.state.step)
         normaliser = self.objective.normaliser(self.training.labels[rows])
         pieces = self._micro_batches(rows)
         self._module.train()
-        losses = []
+        sums = []
         for number, piece in enumerate(pieces):
             self.classifier.set_step(self._dropout_step(number, len(pieces)))
-            losses.append(self._forward_backward(piece, normaliser))
-        if any(agreed(not math.isfinite(sum(losses)))):
-            raise self._diverged("the loss is not finite", self.state.step + 1)
+            sums.append(self._forward_backward(piece, normaliser))
+        self._tell(pieces, sums)
         if self.allocation is not None:  # once a step, whatever it is cut into
             self.update.backward(self.allocation.penalty() / self.processes.num_processes)
         self.update.apply()
@@ -208,31 +231,57 @@ class Loop:
         """Seconds of a step by now; none before enough have been taken."""
         return sum(self._lately) / _LATELY if len(self._lately) == _LATELY else 0.0
 
-    def _forward_backward(self, rows: np.ndarray, normaliser: float) -> float:
-        """Add the gradient of some rows' share of the step's loss, and return it; count loss and hits on the way."""
-        labels = torch.from_numpy(self.training.labels[rows]).to(self.processes.device)
+    def _forward_backward(self, rows: np.ndarray, normaliser: float) -> Tensor:
+        """Add the gradient of some rows' share of the step's loss. Returns: the loss, and how many are right. Shape: (2,)"""
+        labels = sent(torch.from_numpy(self.training.labels[rows]), self.processes.device)
         texts = self.training.take(rows, self.state.step // self.steps_per_epoch)
         with self.fitted_head.aside() if self.fitted_head else nullcontext():
             logits = self.classifier(self.classifier.collate(texts))
         total = self.objective.total(logits, labels)
         self.update.backward(total / normaliser)  # which spans all processes
-        interval, loss = self.state.interval, total.item()
-        interval.loss += loss
-        interval.weight += self.objective.normaliser(self.training.labels[rows])
-        interval.correct += self.objective.correct(logits.detach(), labels)
-        interval.rows += len(rows)
-        return loss
+        return torch.stack([total.detach(), self.objective.correct(logits.detach(), labels).to(total.dtype)])
 
-    def _diverged(self, what: str, step: int) -> Diverged:
+    def _tell(self, pieces: Sequence[np.ndarray], sums: Sequence[Tensor]) -> None:
+        """Count what a step's micro-batches came to: at once, or, where it is read behind, what the step before came to.
+
+        Raises: Diverged.
+        """
+        weight = sum(self.objective.normaliser(self.training.labels[rows]) for rows in pieces)
+        # A process may have no row of a short last batch.
+        reading = Reading(torch.stack(list(sums)) if sums else torch.zeros(0, 2))
+        rate = self._learning_rate()
+        self._told.append(_Told(self.state.step + 1, reading, weight, sum(map(len, pieces)), rate))
+        self._listen(but=1 if self.reads_behind else 0)
+
+    def _listen(self, *, but: int = 0) -> None:
+        """Count what steps came to, all but the last so many.
+
+        Raises: Diverged for a loss that is not finite.
+        """
+        while len(self._told) > but:
+            told = self._told.popleft()
+            sums = told.sums.read()
+            if any(agreed(not math.isfinite(sum(loss for loss, _ in sums)))):
+                self._told.clear()
+                self.state.step = told.step - 1
+                raise self._diverged("the loss is not finite", told.step, told.learning_rate, trained=told.step > 1)
+            interval = self.state.interval
+            for loss, correct in sums:
+                interval.loss += loss
+                interval.correct += int(correct)
+            interval.weight += told.weight
+            interval.rows += told.rows
+
+    def _diverged(self, what: str, step: int, rate: float, *, trained: bool = True) -> Diverged:
         """The sentence for a run that cannot go on: at which step, and at what rate."""
-        if self.state.step == 0:
+        if not trained:
             return Diverged(
                 f"training diverged at step {step}: {what} before anything was trained, so that no rate helps: a weight of the "
                 "base is no number, or too large for model.precision"
             )
         return Diverged(
             f"training diverged at step {step}: {what}; lower train.learning_rate, which is "
-            f"{self.train.learning_rate:g} ({self._learning_rate():.3g} at that step)"
+            f"{self.train.learning_rate:g} ({rate:.3g} at that step)"
         )
 
     def _rows_of(self, step: int) -> np.ndarray:
@@ -272,6 +321,7 @@ class Loop:
     def _evaluate(self, progress: Progress) -> None:
         """Score validation, write a history row, keep the weights if they are the best, and maybe stop."""
         assert self.validation is not None
+        self._listen()
         if self.average is not None:
             self.average.put()
         if self.fitted_head is not None:
@@ -279,7 +329,7 @@ class Loop:
         started = time.perf_counter()
         logits = self._logits(self.validation.tokens)
         if not np.isfinite(logits).all():
-            raise self._diverged("validation's logits are not finite", self.state.step)
+            raise self._diverged("validation's logits are not finite", self.state.step, self._learning_rate())
         scores = judged.reached(self.goal, logits, self.validation.labels, self.label_names)
         self._sum_interval()
         self.state.eval_s += time.perf_counter() - started
@@ -354,9 +404,10 @@ class Loop:
 
         Raises: Diverged for weights that nothing can go on from.
         """
+        self._listen()
         named = self._named_trainable()
         if not all(bool(value.isfinite().all()) for _, value in named):
-            raise self._diverged("the weights are not finite", self.state.step)
+            raise self._diverged("the weights are not finite", self.state.step, self._learning_rate())
         self._sum_interval()  # one process writes the state, for all of them
         if self.processes.is_main_process:
             weights = {name: value.detach() for name, value in named}

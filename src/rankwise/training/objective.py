@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class Objective:
     class_weights: Tensor | None
     multi_label: bool
     absent_weights: Tensor | None = None
+    _there: dict[torch.device, tuple[Tensor | None, Tensor | None]] = field(default_factory=dict, compare=False)
 
     def total(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of some rows.
@@ -41,13 +42,12 @@ class Objective:
             Shape: (texts,) class indices, or (texts, classes) of zeros and ones when multi_label.
         """
         logits = logits.float()
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        weights, absent_weights = self._weights_on(logits.device)
         if self.multi_label:
             targets = labels.float() * (1 - self.smoothing) + 0.5 * self.smoothing
             absent, ratio = weights, None
-            if weights is not None and self.absent_weights is not None:
-                absent = self.absent_weights.to(logits.device)
-                ratio = weights / absent
+            if weights is not None and absent_weights is not None:
+                absent, ratio = absent_weights, weights / absent_weights
             total = F.binary_cross_entropy_with_logits(logits, targets, absent, reduction="sum", pos_weight=ratio)
             return total / logits.shape[1]
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.smoothing, reduction="sum")
@@ -63,11 +63,18 @@ class Objective:
         # Rows of classes with weight zero alone have no loss to divide.
         return max(float(self.class_weights.numpy()[labels].sum()), 1e-12)
 
-    def correct(self, logits: Tensor, labels: Tensor) -> int:
-        """How many rows are predicted exactly (every label of a row, when multi_label)."""
+    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """How many rows are predicted exactly (every label of a row, when multi_label). Shape: ()"""
         if self.multi_label:
-            return int(((logits > 0) == (labels > 0.5)).all(dim=1).sum())
-        return int((logits.argmax(dim=1) == labels).sum())
+            return ((logits > 0) == (labels > 0.5)).all(dim=1).sum()
+        return (logits.argmax(dim=1) == labels).sum()
+
+    def _weights_on(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """`class_weights` and `absent_weights` on a device, sent there once."""
+        if device not in self._there:
+            first, second = (w if w is None else w.to(device) for w in (self.class_weights, self.absent_weights))
+            self._there[device] = first, second
+        return self._there[device]
 
 
 class Contrastive:
@@ -88,21 +95,21 @@ class Contrastive:
         """
         cosines = self._cosines(embedded)
         same = labels[:, None] == labels[None]
-        pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        near, far = cosines[same & pairs], cosines[~same]
-        kinds = [distances.square().mean() for distances in (1 - near, far) if len(distances)]
-        # A row alone has no pair, and a loss that goes nowhere.
-        return len(labels) * torch.stack(kinds).mean() if kinds else 0.0 * embedded.sum()
+        others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        # Sums over masks, since picking the pairs out would ask the device how many there are. A row alone has none, and a loss of zero.
+        kinds = [(same & others, 1 - cosines), (~same, cosines)]
+        means = [(near * off.square()).sum() / near.sum().clamp(min=1) for near, off in kinds]
+        there = torch.stack([near.any() for near, _ in kinds]).sum()
+        return len(labels) * torch.stack(means).sum() / there.clamp(min=1)
 
     def normaliser(self, labels: np.ndarray) -> float:
         """What the summed loss of these rows is divided by: their number."""
         return float(len(labels))
 
-    def correct(self, embedded: Tensor, labels: Tensor) -> int:
-        """How many rows are nearest to one of their own class."""
-        if len(labels) < 2:
-            return 0
-        return int((labels[self._cosines(embedded).fill_diagonal_(-2.0).argmax(1)] == labels).sum())
+    def correct(self, embedded: Tensor, labels: Tensor) -> Tensor:
+        """How many rows are nearest to one of their own class. Shape: ()"""
+        nearest = self._cosines(embedded).fill_diagonal_(-2.0).argmax(1)
+        return (labels[nearest] == labels).sum() * (len(labels) > 1)
 
     @staticmethod
     def _cosines(embedded: Tensor) -> Tensor:

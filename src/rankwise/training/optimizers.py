@@ -81,14 +81,16 @@ def optimizer(parameters: Iterable[Named], train: Train) -> torch.optim.Optimize
     Raises: UserError when Muon is asked for and this torch has none.
     """
     split: list[Any] = list(groups(parameters, train))  # torch takes mappings of any keys
-    # One call for all parameters: the loop over them costs a small model some hundredths of its step.
+    # One call for all parameters: the loop over them costs a small model some hundredths of its step. On a GPU it also looks there
+    # whether a scaled gradient is finite, which the host would have to wait for.
     match train.optimizer:
         case "adamw":
             return eager(torch.optim.AdamW)(split, betas=train.betas, eps=train.epsilon, fused=True)
         case "adam":
             return eager(torch.optim.Adam)(split, betas=train.betas, eps=train.epsilon, fused=True)
         case "sgd":
-            return eager(torch.optim.SGD)(split, momentum=train.momentum or 0.0)
+            fused = True if all(p.is_cuda for group in split for p in group["params"]) else None
+            return eager(torch.optim.SGD)(split, momentum=train.momentum or 0.0, fused=fused)
         case "rmsprop":
             return eager(torch.optim.RMSprop)(split, eps=train.epsilon, momentum=train.momentum or 0.0)
         case "adagrad":

@@ -73,6 +73,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     from rankwise import planning
     from rankwise.machine.crowding import crowding
     from rankwise.machine.processes import this_process
+    from rankwise.machine.transfer import sent, wait_for
     from rankwise.models import tokenizer_of
     from rankwise.models.classifier import computing, logits_of
     from rankwise.training.examples import tokenised
@@ -106,11 +107,12 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
         step_started = time.perf_counter()
         with computing(classifier):
             classifier.set_step(len(times))
-            labels = torch.from_numpy(roles.train.labels[rows]).to(device)
+            labels = sent(torch.from_numpy(roles.train.labels[rows]), device)
             total = loss.total(classifier(classifier.collate(tokens.take(rows))), labels)
             torch.autograd.backward(total / loss.normaliser(roles.train.labels[rows]))
             optimizing.step()
             optimizing.zero_grad()
+        wait_for(device)
         times.append(time.perf_counter() - step_started)
         counts.append(int(tokens.lengths[rows].sum()))
         rows = generator.choice(len(tokens), size=batch_size, replace=False)
