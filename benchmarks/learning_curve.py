@@ -10,7 +10,6 @@ result's file with as many draws is not run again.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,13 @@ from numpy.typing import NDArray
 from rankwise import config as configuration
 from rankwise import files, planning
 from rankwise.data.tokens import tokenise
+from rankwise.deadline import NEVER
 from rankwise.machine import caches
 from rankwise.machine.description import describe
 from rankwise.models import tokenizer_of
 from rankwise.models.classifier import classifier_of
 from rankwise.models.fresh import assembled
-from rankwise.search.floors.curve import LEVEL, held_out_right, of_twice_the_labels
+from rankwise.search.after.curve import LEVEL, held_out_right, of_twice_the_labels
 from rankwise.search.sweep.trial import load_data
 from rankwise.training import probe
 from rankwise.training.objective import Objective
@@ -86,7 +86,7 @@ def drawn(found: torch.Tensor, labels: NDArray[np.int64], rows: int, draw: int) 
     classes, order = int(labels.max()) + 1, np.random.default_rng([draw, rows]).permutation(len(labels))
     first, twice, others = order[:rows], order[: 2 * rows], order[2 * rows :]
     penalty = probe.best_penalty(found[first], labels[first], classes, PLAIN, draw)
-    told = held_out_right(found[first], labels[first], classes, PLAIN, penalty, draw, time.time() + 3600)
+    told = held_out_right(found[first], labels[first], classes, PLAIN, penalty, draw, NEVER)
     assert told is not None
     gain = of_twice_the_labels(*told, seed=draw)
     accuracies = []

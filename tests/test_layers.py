@@ -17,6 +17,7 @@ ROOT = Path(rankwise.__file__).parent
 ORDER = [
     "errors",
     "files",
+    "deadline",
     "records",
     "machine",
     "scoring",
@@ -42,6 +43,7 @@ ORDER = [
     "estimator",
     "search.sweep",
     "search.clock",
+    "search.after",
     "search.floors",
     "search.designs",
     "search.explained",

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import sentences
 from rankwise.baselines import regression, timed, words
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 
 NAMES = ["business", "science", "sport"]
@@ -117,7 +118,7 @@ def test_texts_without_a_word_make_no_classifier():
 def test_a_clock_takes_as_many_rows_as_it_has_time_for(monkeypatch):
     ticks = iter([0.0, 10.0, 20.0, 20.5])
     monkeypatch.setattr(timed.time, "perf_counter", lambda: next(ticks))
-    clock, endless = timed.Clock(time.time() + 3600), timed.Clock(None)
+    clock, endless = timed.Pace(Deadline.after(3600)), timed.Pace(NEVER)
     for one in (clock, endless):
         with one.measuring("words", 100):
             pass
@@ -136,8 +137,8 @@ def test_a_clock_takes_as_many_rows_as_it_has_time_for(monkeypatch):
 )
 def test_all_rows_by_plainer_grams_come_before_fewer_by_richer_ones(monkeypatch, slow, kinds):
     texts, labels = endings(3_000)
-    monkeypatch.setattr(timed.Clock, "_room", lambda clock, which, seconds: 500 if set(which) & set(slow) else 10**6)
-    found = words.fit(texts, labels, ["a", "b"], until=time.time() + 3600)
+    monkeypatch.setattr(timed.Pace, "_room", lambda clock, which, seconds: 500 if set(which) & set(slow) else 10**6)
+    found = words.fit(texts, labels, ["a", "b"], deadline=Deadline.after(3600))
     assert (found.kinds, found.fitted_on) == (kinds, 3_000)
 
 
@@ -145,9 +146,9 @@ def test_all_rows_by_plainer_grams_come_before_fewer_by_richer_ones(monkeypatch,
 def test_richer_grams_of_a_share_of_the_rows_are_judged_by_as_small_a_share(monkeypatch, most, kinds):
     texts, labels = endings(3_000)
     shares, held_out = [], words._held_out
-    monkeypatch.setattr(timed.Clock, "_room", lambda clock, which, seconds: most if "characters" in which else 10**6)
+    monkeypatch.setattr(timed.Pace, "_room", lambda clock, which, seconds: most if "characters" in which else 10**6)
     monkeypatch.setattr(words, "_held_out", lambda *given: (shares.append(given[8:]), held_out(*given))[1])
-    found = words.fit(texts, labels, ["a", "b"], until=time.time() + 3600)
+    found = words.fit(texts, labels, ["a", "b"], deadline=Deadline.after(3600))
     assert (found.kinds, found.fitted_on) == (kinds, 2_000 if most == 1_500 else 3_000)
     assert shares == ([(), (0.5,)] if most == 1_500 else [()])
 
@@ -156,14 +157,14 @@ def test_choosing_leaves_time_for_all_rows(monkeypatch):
     texts, labels = rows(3_000, 5)
     now = time.time()
     monkeypatch.setattr(timed.time, "time", lambda: now)
-    solved, ends = timed.Clock.solved, []
+    solved, ends = timed.Pace.solved, []
 
     def timed_solver(clock, vectors, *rest):
-        ends.append((vectors.shape[0], clock.until - now))
+        ends.append((vectors.shape[0], clock.deadline.at() - now))
         return solved(clock, vectors, *rest)
 
-    monkeypatch.setattr(timed.Clock, "solved", timed_solver)
-    words.fit(texts, labels, NAMES, until=now + 100)
+    monkeypatch.setattr(timed.Pace, "solved", timed_solver)
+    words.fit(texts, labels, NAMES, deadline=Deadline(now + 100))
     assert [rows for rows, _ in ends][-1] == 3_000
     assert all(left <= 50 for rows, left in ends if rows < 3_000), "half is kept for what all rows take"
     assert ends[-1][1] == 100
@@ -172,18 +173,18 @@ def test_choosing_leaves_time_for_all_rows(monkeypatch):
 def test_a_clock_that_ends_keeps_what_the_solver_has(monkeypatch):
     texts, labels = rows(240, 4)
     _, vectors = words._fitted(texts, ("words",), 500)
-    whole = timed.Clock(None).solved(vectors, labels, 3, 10.0)
+    whole = timed.Pace(NEVER).solved(vectors, labels, 3, 10.0)
     monkeypatch.setattr(regression, "_PIECE", 1)
-    cut = timed.Clock(time.time() - 1).solved(vectors, labels, 3, 10.0)
+    cut = timed.Pace(Deadline.after(-1)).solved(vectors, labels, 3, 10.0)
     assert cut.iterations == 1
     assert np.abs(cut.coefficients).max() < np.abs(whole.coefficients).max()
-    again = timed.Clock(None).solved(vectors, labels, 3, 100.0, whole)
+    again = timed.Pace(NEVER).solved(vectors, labels, 3, 100.0, whole)
     assert np.abs(again.coefficients).max() > np.abs(whole.coefficients).max()
 
 
 def test_a_clock_that_has_ended_still_leaves_an_answer():
     texts, labels = rows(3_000, 0)
-    late = words.fit(texts, labels, NAMES, until=time.time() - 1)
+    late = words.fit(texts, labels, NAMES, deadline=Deadline.after(-1))
     assert (late.kinds, late.fitted_on) == ("single words", 2_000)
     assert (late.logits(texts[2_000:]).argmax(1) == labels[2_000:]).mean() > 0.9
 

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 import rankwise
+from rankwise import deadline
 from rankwise.search import driver
 from rankwise.search.sweep import trial as trials
 from rankwise.search.sweep.workers import InProcess
-from rankwise.training import deadline, loop
+from rankwise.training import loop
 from support import pretend
 from support import run_search as run
 
@@ -118,11 +119,11 @@ def test_a_trial_that_the_clock_cut_does_not_beat_better_ones_that_pause(sweep, 
 
     class Slow(InProcess):
         def run(self, tasks):
-            asked.extend((task.number, task.until, task.optional) for task in tasks)
+            asked.extend((task.number, task.stop_at_step, task.optional) for task in tasks)
             for task in tasks:
                 if task.optional and len(asked) > 2:
                     yield trials.Outcome(task.number, "late")
-                elif task.until is None:
+                elif task.stop_at_step is None:
                     yield dataclasses.replace(seen[task.number], status="stopped_early")
                 else:
                     seen[task.number] = pretend(task)

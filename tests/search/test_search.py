@@ -233,7 +233,7 @@ def test_a_failed_trial_is_tried_again_by_a_resume_from_where_it_was(sweep, tmp_
 
     class UntilTheEnd(InProcess):
         def run(self, tasks):
-            if all(task.until is None for task in tasks):
+            if all(task.stop_at_step is None for task in tasks):
                 monkeypatch.setattr(Loop, "_train_step", full_disk)
                 outcomes = list(super().run(tasks))
                 assert outcomes[0].status == "failed"
@@ -278,7 +278,7 @@ def test_halving_resumes_alike_when_two_rungs_fall_on_one_step(sweep, tmp_path):
 
     class UntilTheLastRung(InProcess):
         def run(self, tasks):
-            if any(task.until is None for task in tasks):
+            if any(task.stop_at_step is None for task in tasks):
                 raise Killed
             yield from super().run(tasks)
 

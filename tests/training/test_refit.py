@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import rankwise
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.training import refit
-from rankwise.training.deadline import Deadline
 from training.runs import equal, small, with_keys
 
 

@@ -1,4 +1,4 @@
-"""A clock for TF-IDF: as many rows, n-grams and iterations as it has room for."""
+"""TF-IDF in time: as many rows, n-grams and iterations as there is room for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rankwise.baselines.regression import Solution, solve
+from rankwise.deadline import Deadline
 
 _OF_VECTORS = 0.4
 """of what is left, for counting n-grams; the rest solves"""
@@ -19,30 +20,23 @@ _SLOWER = 1.5
 """how much slower than measured counting may be: vocabularies grow with the rows"""
 
 
-class Clock:
-    """What is left until a moment, and what a row takes.
+class Pace:
+    """What a row takes, and for how many there is time."""
 
-    until
-        `time.time()`; None for no limit.
-    """
-
-    def __init__(self, until: float | None) -> None:
-        self.until = until
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
         self.kept_s = math.inf
         self.row_s: dict[str, float] = {}
 
-    def part(self, share: float) -> Clock:
-        """A clock that ends after a share of what is left, and keeps the rest."""
-        if self.until is None:
-            return self
-        left = max(0.0, self.until - time.time())
-        part = Clock(time.time() + share * left)
-        part.row_s, part.kept_s = self.row_s, (1 - share) * left
+    def part(self, share: float) -> Pace:
+        """The same in a share of what is left; the rest is kept."""
+        part = Pace(self.deadline.part(share))
+        part.row_s, part.kept_s = self.row_s, (1 - share) * max(0.0, self.deadline.left_s())
         return part
 
     def is_over(self) -> bool:
-        """Whether the moment has passed."""
-        return self.until is not None and time.time() >= self.until
+        """Whether the deadline has passed."""
+        return self.deadline.has_passed
 
     @contextmanager
     def measuring(self, kind: str, rows: int) -> Iterator[None]:
@@ -52,13 +46,12 @@ class Clock:
         self.row_s[kind] = (time.perf_counter() - started) / max(1, rows)
 
     def room(self, kinds: Sequence[str], count: int) -> float:
-        """The share of so many rows that there is time to count these kinds in, in what a part of the clock keeps."""
+        """The share of so many rows that there is time to count these kinds in, in what is kept beside a part."""
         return min(1.0, self._room(kinds, self.kept_s) / count)
 
     def rows(self, kinds: Sequence[str], count: int) -> int:
         """How many of so many rows to count these kinds in: a few at least."""
-        left = math.inf if self.until is None else self.until - time.time()
-        return int(min(count, max(_FEWEST_ROWS, self._room(kinds, left))))
+        return int(min(count, max(_FEWEST_ROWS, self._room(kinds, self.deadline.left_s()))))
 
     def _room(self, kinds: Sequence[str], seconds: float) -> float:
         if seconds == math.inf:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankwise import files
-from rankwise.baselines.timed import Clock
+from rankwise.baselines.timed import Pace
 from rankwise.data.scripts import WORD
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.records import read, write
 from rankwise.records.result import Decision
@@ -38,7 +39,7 @@ _PIECE_ROWS, _PIECE_S = 64, 0.05
 """of them each kind is timed by first, twice as many until it takes so long: of short texts a few tell what making a vectorizer
 costs, five times what their rows do"""
 _OF_CHOICE = 0.5
-"""of the clock, for choosing; the rest is for all rows"""
+"""of the time, for choosing; the rest is for all rows"""
 _LEAST_SHARE = 0.25
 """of the rows, below which richer n-grams are not tried: a quarter of the rows says less whatever is counted"""
 _PICTURES = "[\u2600-\u27bf\U0001f000-\U0001faff]"
@@ -203,7 +204,7 @@ def fit(
     preprocess: Sequence[str] = (),
     seed: int = 0,
     most: int | None = None,
-    until: float | None = None,
+    deadline: Deadline = NEVER,
 ) -> WordClassifier | None:
     """The best of words, and words with characters, each at its best strength by cross-validation; None for texts without
     a single n-gram.
@@ -212,8 +213,8 @@ def fit(
         Shape: (texts,) classes, or (texts, classes) of zeros and ones
     most
         Numbers that may be fitted.
-    until
-        `time.time()` at which it should be there. What does not fit is left out: characters, pairs of words, the choice, rows,
+    deadline
+        By which it should be there. What does not fit is left out: characters, pairs of words, the choice, rows,
         and the last iterations; a few rows and iterations there always are. All rows by plainer n-grams come before fewer
         rows by richer ones: on the 11,293 long texts of 20 Newsgroups single words have 84.4% where 2,000 rows are
         far below.
@@ -221,11 +222,11 @@ def fit(
     width = _FEATURES if most is None else min(_FEATURES, most // _rows(labels, len(label_names)) - 1)
     if width < 1:
         return None
-    clock, order = Clock(until), np.random.default_rng(seed).permutation(len(texts))
+    pace, order = Pace(deadline), np.random.default_rng(seed).permutation(len(texts))
     try:
-        kinds, strength = _chosen(texts, labels, len(label_names), order[:_FOLD_ROWS], width, clock.part(_OF_CHOICE))
-        rows = np.sort(order[: clock.rows(kinds, len(texts))])
-        solved = _solved([texts[row] for row in rows], labels[rows], len(label_names), kinds, strength, width, clock)
+        kinds, strength = _chosen(texts, labels, len(label_names), order[:_FOLD_ROWS], width, pace.part(_OF_CHOICE))
+        rows = np.sort(order[: pace.rows(kinds, len(texts))])
+        solved = _solved([texts[row] for row in rows], labels[rows], len(label_names), kinds, strength, width, pace)
     except ValueError:  # no n-gram at all, or a single class in a sample too small to be folded
         return None
     return WordClassifier(
@@ -244,7 +245,7 @@ def fit_again(
     classifier: WordClassifier,
     texts: Sequence[str],
     labels: np.ndarray,
-    until: float | None = None,
+    deadline: Deadline = NEVER,
     *,
     most: int | None = None,
 ) -> WordClassifier:
@@ -257,7 +258,7 @@ def fit_again(
     classes = len(classifier.label_names)
     if most is not None:
         width = max(1, min(width, most // _rows(labels, classes) - 1))
-    solved = _solved(texts, labels, classes, kinds, classifier.strength, width, Clock(until))
+    solved = _solved(texts, labels, classes, kinds, classifier.strength, width, Pace(deadline))
     vectorizers, coefficients, offsets = solved
     return replace(
         classifier, vectorizers=vectorizers, coefficients=coefficients, offsets=offsets, fitted_on=len(texts)
@@ -271,16 +272,16 @@ def _solved(
     kinds: Sequence[str],
     strength: float,
     width: int,
-    clock: Clock,
+    pace: Pace,
 ) -> tuple[dict[str, TfidfVectorizer], np.ndarray, np.ndarray]:
     """Vectorizers, coefficients and offsets."""
     vectorizers, vectors = _fitted(texts, kinds, width)
-    found = clock.solved(vectors, labels, classes, strength)
+    found = pace.solved(vectors, labels, classes, strength)
     return vectorizers, found.coefficients, found.offsets
 
 
 def _chosen(
-    texts: Sequence[str], labels: np.ndarray, classes: int, sample: np.ndarray, width: int, clock: Clock
+    texts: Sequence[str], labels: np.ndarray, classes: int, sample: np.ndarray, width: int, pace: Pace
 ) -> tuple[tuple[str, ...], float]:
     """The kinds of n-grams and the strength that answer most rows of a sample, by folds.
 
@@ -288,20 +289,20 @@ def _chosen(
     """
     for kind in _KINDS:
         rows, took = _PIECE_ROWS // 2, 0.0
-        while not clock.is_over() and took < _PIECE_S and rows < len(sample):
+        while not pace.is_over() and took < _PIECE_S and rows < len(sample):
             rows = min(2 * rows, len(sample))
-            with clock.measuring(kind, rows):
+            with pace.measuring(kind, rows):
                 _fitted([texts[row] for row in sample[:rows]], (kind,), width)
-            took = rows * clock.row_s[kind]
-    plain = ("words",) if clock.room(("words",), len(texts)) == 1 else (_PLAINEST,)
-    scored = _held_out(texts, labels, classes, sample, plain, _STRENGTHS, width, clock)
+            took = rows * pace.row_s[kind]
+    plain = ("words",) if pace.room(("words",), len(texts)) == 1 else (_PLAINEST,)
+    scored = _held_out(texts, labels, classes, sample, plain, _STRENGTHS, width, pace)
     if scored is None:
         return plain, _STRENGTHS[0]
     (kinds, strength), right = max(scored.items(), key=lambda item: item[1])
     rich = (*kinds, "characters")
-    share, both = clock.room(rich, len(texts)), None
+    share, both = pace.room(rich, len(texts)), None
     if share >= _LEAST_SHARE:
-        both = _held_out(texts, labels, classes, sample, rich, (strength,), width, clock, share)
+        both = _held_out(texts, labels, classes, sample, rich, (strength,), width, pace, share)
     return max({(kinds, strength): right, **(both or {})}.items(), key=lambda item: item[1])[0]
 
 
@@ -335,7 +336,7 @@ def _held_out(
     kinds: tuple[str, ...],
     strengths: Sequence[float],
     width: int,
-    clock: Clock,
+    pace: Pace,
     share: float = 1.0,
 ) -> dict[tuple[tuple[str, ...], float], float] | None:
     """Mean accuracy over the folds of a sample, by strength, fitted on a share of each; None where the clock ended."""
@@ -343,14 +344,14 @@ def _held_out(
     for fold in range(_FOLDS):
         held, kept = sample[fold::_FOLDS], np.delete(sample, np.s_[fold::_FOLDS])
         kept = kept[: max(_FOLDS, int(share * len(kept)))]
-        if clock.is_over():
+        if pace.is_over():
             return None
         vectorizers, inside = _fitted([texts[row] for row in kept], kinds, width)
         outside = _vectors(vectorizers, [texts[row] for row in held])
         model = None
         for strength in strengths:
-            if clock.is_over():
+            if pace.is_over():
                 return None
-            model = clock.solved(inside, labels[kept], classes, strength, model)
+            model = pace.solved(inside, labels[kept], classes, strength, model)
             right[kinds, strength] += model.accuracy(outside, labels[held]) / _FOLDS
     return right

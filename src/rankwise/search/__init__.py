@@ -1,5 +1,5 @@
 """Search under a budget: structured sweeps over any configuration key (`driver`, `sweep`), and `auto`.
 
-`auto` looks at the clock, solves floors at once, and has designs chosen by folds or by rows held out (`chosen_by_folds`,
-`chosen_by_trials`, and what follows the trials in `after_trials`).
+`auto` reads what was asked (`request`), looks at the `clock`, finds what may compete (`designs`), and lets trials, `folds` or
+`floors` choose (`chosen`); what its minutes have left goes to what follows (`after`).
 """

@@ -1,13 +1,12 @@
 """`auto`: from a file of labelled texts to a classifier, within a budget of parameters and of minutes.
 
 It measures how fast this machine trains and goes one of two ways. Where rows are few, or the clock has the time, folds choose
-and all rows are fitted (`chosen_by_folds`); else some rows are held out, a few designs compete by successive halving and the
-best one is finished (`chosen_by_trials`). It says why. No choice is made on test rows.
+and all rows are fitted (`chosen.by_folds`); else some rows are held out, a few designs compete by successive halving and the
+best one is finished (`chosen.by_trials`). It says why. No choice is made on test rows.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,19 +22,16 @@ from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
 from rankwise.records import SearchRecord
 from rankwise.records.record import Tree
-from rankwise.records.search import COPY, FLOORS, RECORD
-from rankwise.search.chosen_by_folds import END_S, chosen_by_folds
-from rankwise.search.chosen_by_trials import chosen_by_trials
-from rankwise.search.clock.plan import choosing_rows
-from rankwise.search.designs import bases, ends
-from rankwise.search.designs.design import designs_for
-from rankwise.search.floors.floor import of_words
+from rankwise.records.search import COPY, RECORD
+from rankwise.search.chosen.by_floors import words_alone
+from rankwise.search.chosen.by_folds import chosen_by_folds
+from rankwise.search.chosen.by_trials import chosen_by_trials
+from rankwise.search.chosen.resumed import resumed
+from rankwise.search.designs import bases, truncation
 from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of
-from rankwise.search.resumed import resumed
-from rankwise.search.single_text import SingleText, single_text
+from rankwise.search.single_text import SingleText
 from rankwise.search.sweep.trial import load_data
-from rankwise.search.without_trials import floor_alone
 from rankwise.training.interrupt import stop_requests
 
 
@@ -111,38 +107,32 @@ def _answered(request: Request) -> SearchRecord:
     roles = _read(request)
     request.goal.check(roles.label_names, multi_label=roles.data.multi_label)
     request.tree["data"] |= roles.found()
-    single = single_text(request.config, roles.train)
+    budget = request.config.budget
+    request.single = SingleText(budget.max_ms, budget.ms_percentile, roles.train)
     try:
-        request.tree = single.settled(request.tree, roles)
+        request.tree = request.single.settled(request.tree, roles)
     except BudgetError as error:
-        return _words_alone(request, roles, single, error)
-    config, fixed, classes = request.config, request.fixed, len(roles.label_names)
+        return words_alone(request, roles, error)
+    config, fixed, clock = request.config, request.fixed, request.clock
     if folds.are_few(roles, config, fixed):
-        request.tree["data"]["truncation"], said = ends.chosen(config, roles, fixed, request.clock_s)
-        return chosen_by_folds(request, single, request.bases[1:], base_lines=said)
-    base, base_lines = bases.chosen(
-        request.tree,
-        request.bases,
-        roles,
-        request.ends,
-        request.clock_s,
-        lambda config: lambda steps: len(designs_for(config, fixed, classes, steps)),
-    )
-    ending, said = ends.chosen(base.config, roles, fixed, request.clock_s, base.speed.score_s)
-    base, base_lines = base.reading(ending), [*base_lines, *said]
+        request.tree["data"]["truncation"], request.base_lines = truncation.chosen(config, roles, fixed, clock)
+        return chosen_by_folds(request, request.bases[1:])
+    base, lines = bases.chosen(request.tree, request.bases, roles, clock, fixed)
+    read, said = truncation.chosen(base.config, roles, fixed, clock, base.speed.score_s)
+    base, request.base_lines = base.reading(read), [*lines, *said]
     request.settle(base.config)
     if folds.can_be_folded(base.config, fixed):
-        plan = folds.planned(base.config, roles, base.speed, request.left_s, request.clock_s)
+        plan = folds.planned(base.config, roles, base.speed, clock)
         if plan is not None:
-            return chosen_by_folds(request, single, [], plan, base_lines)
-    return chosen_by_trials(request, base, base_lines, roles, single)
+            return chosen_by_folds(request, plan=plan)
+    return chosen_by_trials(request, base, roles)
 
 
 def _read(request: Request) -> Any:
     """The roles; of a short clock with fewer rows to choose by than are held out else, since each has to be scored."""
     note = None if "data.multi_label" in request.fixed else _several_labels(request)
     data, roles = request.config.data, load_data(request.config.data)
-    fewer = choosing_rows(len(roles.validation), request.clock_s)
+    fewer = request.clock.choosing_rows(len(roles.validation))
     if fewer < len(roles.validation) and data.validation is None and data.validation_size is None:
         request.tree["data"]["validation_size"] = fewer
         roles = load_data(request.config.data)
@@ -171,16 +161,3 @@ def _several_labels(request: Request) -> str | None:
         f"{len(names):,} classes are put together of {len(parts):,} names, so a text is read as carrying several labels: "
         "data.multi_label=false reads each as a class"
     )
-
-
-def _words_alone(request: Request, roles: Any, single: SingleText, error: BudgetError) -> SearchRecord:
-    """The record where no design keeps the milliseconds of a text but TF-IDF does.
-
-    Raises: the error where that does not either.
-    """
-    words = of_words(request.tree, roles, request.folder / FLOORS / "words")
-    quick = single.quick_enough([] if words is None else [words], request.folder)
-    if not quick:
-        shutil.rmtree(request.folder, ignore_errors=True)
-        raise error
-    return floor_alone(request, quick, request.config, roles, single, str(error), request.ends - END_S)

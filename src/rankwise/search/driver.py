@@ -18,6 +18,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import files, planning, records
 from rankwise.config import Config
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.machine.settings import own_settings
 from rankwise.planning.steps import total_steps
@@ -37,7 +38,6 @@ from rankwise.search.sweep.study import LATE, Study, Trial
 from rankwise.search.sweep.table import Judged, better_first, judge
 from rankwise.search.sweep.trial import STOPPED, Outcome, Task, carry_out, load_data, look_at_test, warm
 from rankwise.search.sweep.workers import InProcess, Workers
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import StopRequest, requested, stop_requests
 
 Rivals = Callable[[Winner], Winner | None]
@@ -136,7 +136,7 @@ class Sweep:
         folder: Path,
         workers: Workers,
         console: Console,
-        deadline: Deadline | None = None,
+        deadline: Deadline = NEVER,
         *,
         resume: bool = False,
         origin: AutoRecord | None = None,
@@ -287,8 +287,7 @@ class Sweep:
 
     def _is_late(self, trials: Sequence[Trial]) -> bool:
         """Whether the clock ended while these trials ran, at the latest: a run that has become slow ends itself before."""
-        passed = self.deadline is not None and self.deadline.left_s() <= 0
-        return passed or any(trial.status == "halved" and trial.why == LATE for trial in trials)
+        return self.deadline.has_passed or any(trial.status == "halved" and trial.why == LATE for trial in trials)
 
     def _end_best(self, trials: Sequence[Trial], rung: int) -> None:
         """The clock has ended: what is paused ends as it is. The best of it is made whole where nothing whole is better,
@@ -333,7 +332,7 @@ class Sweep:
         count = survivors(len(ranked), self.halving)
         best, outcomes = ranked[0], [trial.outcome for trial in self.trials if trial.outcome is not None]
         steps = sum(outcome.step for outcome in outcomes)
-        if self.deadline is None or not steps:
+        if not steps:
             return count
         step_s = sum(outcome.seconds for outcome in outcomes) / steps
         here, then = stops(best.total_steps, rungs, self.halving)[rung : rung + 2]
@@ -347,14 +346,14 @@ class Sweep:
         by_number = {trial.number: trial for trial in trials}
         tasks: list[Task] = []
         for trial in trials:
-            until = None if rung is None else self._stops(trial)[rung]
-            until = None if until == trial.total_steps else until
-            if not trial.has_ended and not trial.reached(until):
+            step = None if rung is None else self._stops(trial)[rung]
+            step = None if step == trial.total_steps else step
+            if not trial.has_ended and not trial.reached(step):
                 # One run is to be whole, however late; with one there, none is begun after the deadline.
-                optional = (until is not None and len(tasks) > 0) or any(t.status == "done" for t in self.trials)
+                optional = (step is not None and len(tasks) > 0) or any(t.status == "done" for t in self.trials)
                 optional = optional and not whatever_the_clock
                 folder = str((self.folder / trial.folder).resolve())  # a cluster's workers have a place of their own
-                tasks.append(Task(trial.number, self._run_tree(trial), folder, until, self.deadline, optional))
+                tasks.append(Task(trial.number, self._run_tree(trial), folder, step, self.deadline, optional))
         for outcome in self.workers.run(tasks):
             trial = by_number[outcome.number]
             self._take_in(trial, outcome, len(self._stops(trial)) - 1 if rung is None else rung)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ from rankwise.errors import UserError
 from rankwise.records.record import Tree
 from rankwise.records.search import COPY, RECORD
 from rankwise.scoring.goals import Goal, goal_of
+from rankwise.search.clock.clock import Clock
 from rankwise.search.designs import bases
+from rankwise.search.single_text import SingleText
 from rankwise.training.interrupt import StopRequest
 
 _SMOOTHING = 0.1
@@ -44,8 +45,10 @@ class Request:
         The keys that the user has set.
     bases
         Encoders that may compete, the tree's own first.
-    started
-        `time.time()` from which the clock runs.
+    base_lines
+        What is said of the base, and of which ends of texts are read.
+    single
+        What one text may take, once rows are read.
     """
 
     tree: Tree
@@ -56,33 +59,15 @@ class Request:
     max_minutes: float
     folder: Path
     console: Console
-    started: float
+    clock: Clock
     stop: StopRequest
+    base_lines: list[str] = field(default_factory=list)
+    single: SingleText = field(init=False)
 
     @property
     def config(self) -> Config:
         """The tree, checked."""
         return configuration.from_dict(self.tree)
-
-    @property
-    def clock_s(self) -> float:
-        """Seconds in all."""
-        return 60 * self.max_minutes
-
-    @property
-    def ends(self) -> float:
-        """`time.time()` at which all is over."""
-        return self.started + self.clock_s
-
-    @property
-    def spent_s(self) -> float:
-        """Seconds since it began."""
-        return time.time() - self.started
-
-    @property
-    def left_s(self) -> float:
-        """Seconds of the clock that are left."""
-        return self.ends - time.time()
 
     def show(self, lines: Iterable[str]) -> None:
         """Lines on the console, as they are."""
@@ -127,8 +112,8 @@ def request_of(
     if any(key in fixed for key in ("budget.max_ms", "model.revision")):
         names = names[:1]  # a length of texts, or a revision, is one base's
     tree["model"]["name"] = names[0]
-    wanted = goal_of(goal, "--goal")
-    return Request(tree, fixed, names, wanted, max_params, max_minutes, folder, console, started, stop)
+    wanted, clock = goal_of(goal, "--goal"), Clock(started, 60 * max_minutes)
+    return Request(tree, fixed, names, wanted, max_params, max_minutes, folder, console, clock, stop)
 
 
 def _check(overrides: Sequence[str]) -> None:

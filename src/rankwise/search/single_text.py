@@ -11,7 +11,6 @@ import numpy as np
 
 from rankwise import config as configuration
 from rankwise import planning
-from rankwise.config import Config
 from rankwise.data import Rows
 from rankwise.inference.latency import at_percentile, in_words, of_texts, over
 from rankwise.inference.predictor import load
@@ -89,8 +88,3 @@ class SingleText:
         return [
             f"one text  {in_words(measured, self.limit_ms).removeprefix('one text ')}{' (over it)' if late else ''}"
         ]
-
-
-def single_text(config: Config, rows: Rows) -> SingleText:
-    """What a configuration allows."""
-    return SingleText(config.budget.max_ms, config.budget.ms_percentile, rows)

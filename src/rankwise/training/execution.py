@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rankwise import config as configuration
+from rankwise.deadline import NEVER, Deadline
 from rankwise.machine.compiler import without_compiler
 from rankwise.machine.processes import this_process
 from rankwise.machine.seeds import own_generators
@@ -20,7 +21,6 @@ from rankwise.models.classifier import logits_of
 from rankwise.records.result import Refit
 from rankwise.runs.folder import Run
 from rankwise.training import building, cross_validation, final, fitting, proof, refit
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.loop import Loop
 from rankwise.training.prepare import Job
@@ -38,7 +38,7 @@ class Execution:
         self.state: State | None = None
         """of the loop, once there is one"""
 
-    def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: Deadline | None = None) -> Run:
+    def run(self, *, resume: bool, stop_at_step: int | None = None, deadline: Deadline = NEVER) -> Run:
         """Run to the end, or to a pause.
 
         Raises: KeyboardInterrupt when the user stopped it, with a checkpoint saved, and the best weights so far as an
@@ -65,7 +65,7 @@ class Execution:
         return self.job.run
 
     def answers(
-        self, texts: Sequence[np.ndarray], *, after: Sequence[int] = (), deadline: Deadline | None = None
+        self, texts: Sequence[np.ndarray], *, after: Sequence[int] = (), deadline: Deadline = NEVER
     ) -> list[np.ndarray]:
         """Train, and answer for texts given as token ids; nothing is saved, proven or scored.
 
@@ -96,7 +96,7 @@ class Execution:
         self.recorder.kernels = getattr(network, "computes_with", "torch")
         return assembly, network
 
-    def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: Deadline | None) -> State | None:
+    def _fit_and_finish(self, *, resume: bool, stop_at_step: int | None, deadline: Deadline) -> State | None:
         """Train and finish, or pause; None when the user stopped it, with a checkpoint saved."""
         job, recorder = self.job, self.recorder
         assembly, network = self._built()
@@ -154,7 +154,7 @@ class Execution:
                 job.run.write_config(config)
         return assembly
 
-    def _refitted(self, state: State, deadline: Deadline | None) -> tuple[Refit | None, bool]:
+    def _refitted(self, state: State, deadline: Deadline) -> tuple[Refit | None, bool]:
         """What came of the steps on all rows, and whether the user stopped them: the adapter is that of before then."""
         try:
             return refit.on_all_rows(self.job, *self._built(), state, self.recorder, deadline=deadline), False

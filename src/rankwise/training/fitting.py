@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import broadcast
 
+from rankwise.deadline import NEVER, Deadline
 from rankwise.machine import caches
 from rankwise.machine.precision import precision_of
 from rankwise.methods import method_of
@@ -17,7 +18,6 @@ from rankwise.models.assembly import Assembly
 from rankwise.models.sources import weights_identity
 from rankwise.planning.steps import head_rows
 from rankwise.training import probe, stopping
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import StopRequest, stop_requests
 from rankwise.training.loop import FittedHead, Loop
 from rankwise.training.objective import Contrastive
@@ -75,7 +75,7 @@ def fit(
     *,
     resume: bool = False,
     stop_at_step: int | None = None,
-    deadline: Deadline | None = None,
+    deadline: Deadline = NEVER,
 ) -> State:
     """Run the loop, from its checkpoint or from a head fitted first where that is asked for."""
     resumed = resume and loop.resume()
@@ -84,16 +84,15 @@ def fit(
     if job.config.head.probe_first and loop.fitted_head is None and not resumed and not loop.state.step:
         fit_projection(job, loop.state, assembly, loop.classifier, recorder, head_rows(job.config.head))
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):
-        return loop.fit(Progress(job.console, job.total_steps), stop, until=stop_at_step, deadline=deadline)
+        return loop.fit(Progress(job.console, job.total_steps), stop, stop_at_step=stop_at_step, deadline=deadline)
 
 
-def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder, deadline: Deadline | None = None) -> State:
+def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder, deadline: Deadline = NEVER) -> State:
     """Solve the linear probe, on as many rows as the deadline leaves time for; its one evaluation, of the adapter as it was saved,
     stands at the solver's last iteration."""
     state = State(stopping.Selection.of(job.config.train.select), None)
     recorder.session(0)
-    until = None if deadline is None else deadline.at()
-    fitted = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows, until=until)
+    fitted = fit_projection(job, state, assembly, classifier, recorder, job.config.head.probe_rows, deadline=deadline)
     state.step, state.solved = fitted.iterations, fitted
     state.rows_seen = len(fitted.rows)
     state.tokens_seen = int(job.training.tokens.lengths[fitted.rows].sum())
@@ -141,7 +140,7 @@ def fit_projection(
     rows: int | None,
     *,
     adapted: bool = False,
-    until: float | None = None,
+    deadline: Deadline = NEVER,
 ) -> probe.Fitted:
     """Fit the head's projection on features, frozen or adapted, on the state's clock."""
     started, train = time.perf_counter(), job.config.train
@@ -155,7 +154,7 @@ def fit_projection(
         rows,
         weights=None if adapted else weights_identity(job.config.model, train.seed),
         way=way_of_features(job, recorder.kernels),
-        until=until,
+        deadline=deadline,
     )
     for parameter in probe.projection_of(assembly):  # rounding may differ between processes, weights must not
         parameter.data = broadcast(parameter.data)

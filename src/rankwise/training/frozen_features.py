@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from rankwise import files
+from rankwise.deadline import NEVER, Deadline
 from rankwise.machine import caches
 
 LARGEST = 64 * 2**20
@@ -27,7 +27,7 @@ def shared(
     batch_size: int,
     weights: str,
     way: str | None = None,
-    until: float | None = None,
+    deadline: Deadline = NEVER,
 ) -> Tensor:
     """The features of texts, from the user's cache where another run has made them there.
 
@@ -43,8 +43,8 @@ def shared(
         `weights_identity` of the base.
     way
         The arithmetic and what the head reads, where these and the weights say it all; the first text is not asked then.
-    until
-        `time.time()` after which no more are computed: those of the first texts then, a few at least.
+    deadline
+        After which no more are computed: those of the first texts then, a few at least.
 
     Returns. Shape: (texts, features)
     """
@@ -55,7 +55,7 @@ def shared(
     with FileLock(path.with_suffix(".lock")):
         found = _read(path)
         if found is None:
-            found = _in_time(compute, texts, max(_AT_ONCE, batch_size), until)
+            found = _in_time(compute, texts, max(_AT_ONCE, batch_size), deadline)
             if 4 * found.numel() > LARGEST:
                 return found
             path = _place(texts[: len(found)], batch_size, weights, way)
@@ -67,11 +67,11 @@ def shared(
 
 
 def _in_time(
-    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], at_once: int, until: float | None
+    compute: Callable[[Sequence[np.ndarray]], Tensor], texts: Sequence[np.ndarray], at_once: int, deadline: Deadline
 ) -> Tensor:
     found = [compute(texts[:at_once])]
     for start in range(at_once, len(texts), at_once):
-        if until is not None and time.time() >= until:
+        if deadline.has_passed:
             break
         found.append(compute(texts[start : start + at_once]))
     return torch.cat(found)

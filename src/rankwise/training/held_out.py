@@ -16,13 +16,13 @@ from rankwise import config as configuration
 from rankwise.config import Config
 from rankwise.data import Roles, Rows
 from rankwise.data.report import Report
+from rankwise.deadline import NEVER, Deadline
 from rankwise.machine.compiler import without_compiler
 from rankwise.machine.seeds import own_generators
 from rankwise.methods import method_of
 from rankwise.models.sources import weights_identity
 from rankwise.runs.folder import Run
 from rankwise.training import building, fitting, probe
-from rankwise.training.deadline import Deadline
 from rankwise.training.examples import tokenised
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import Job, prepare
@@ -38,7 +38,7 @@ def logits_of_held_out(
     label_names: Sequence[str],
     *,
     after: Sequence[int] = (),
-    deadline: float | None = None,
+    deadline: Deadline = NEVER,
 ) -> list[np.ndarray]:
     """Logits of rows that were held out, from a run on the others after some of its steps and after the last one; those that
     it came to by the deadline (`Execution.answers`). Shape of each: (rows, classes)
@@ -49,7 +49,7 @@ def logits_of_held_out(
         tokens = tokenised(out, job.tokenizer, job.training.tokens.max_length, job.plan)
         if method_of(job.config).solved_at_once:
             return [_logits_of_head(job, tokens)]
-        return Execution(job).answers(tokens, after=after, deadline=Deadline.of(deadline))
+        return Execution(job).answers(tokens, after=after, deadline=deadline)
 
 
 def logits_of_heads(

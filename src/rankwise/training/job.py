@@ -15,13 +15,13 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import data
 from rankwise.config import Config, ConfigLike
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.machine.processes import this_process
 from rankwise.machine.settings import own_settings
 from rankwise.planning import measured
 from rankwise.planning.planned import as_lines
 from rankwise.runs.folder import Run
-from rankwise.training.deadline import Deadline
 from rankwise.training.execution import Execution
 from rankwise.training.prepare import prepare
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from rankwise.config import Train
 from rankwise.data.batches import batch_order, grouped_order, micro_batches
 from rankwise.data.tokens import Tokens
+from rankwise.deadline import NEVER, Deadline
 from rankwise.machine.processes import agreed, summed, this_process
 from rankwise.machine.transfer import Reading, sent
 from rankwise.methods.adalora import Allocation
@@ -34,7 +35,6 @@ from rankwise.scoring import judged
 from rankwise.scoring.goals import Goal
 from rankwise.training import checkpoint, stopping
 from rankwise.training.average import Average
-from rankwise.training.deadline import Deadline
 from rankwise.training.examples import Examples
 from rankwise.training.interrupt import StopRequest
 from rankwise.training.objective import Contrastive, Objective
@@ -139,12 +139,12 @@ class Loop:
         return steps_per_epoch(len(self.training), self.train)
 
     def fit(
-        self, progress: Progress, stop: StopRequest, *, until: int | None = None, deadline: Deadline | None = None
+        self, progress: Progress, stop: StopRequest, *, stop_at_step: int | None = None, deadline: Deadline = NEVER
     ) -> State:
         """Train until the last step, an early stop, a pause, or a request to stop.
 
-        until
-            A step to pause at, with a checkpoint; the schedule stays that of all steps.
+        stop_at_step
+            To pause there, with a checkpoint; the schedule stays that of all steps.
         deadline
             After which the run is evaluated and ends as an early stop, sooner where steps have become slow; or pauses, where
             it was to pause anyway: whether it is worth ending is then for others to judge.
@@ -153,20 +153,20 @@ class Loop:
         """
         if self.average is not None:
             self.average.take_back()
-        self._take_steps(progress, stop, until, deadline)
+        self._take_steps(progress, stop, stop_at_step, deadline)
         if self.average is not None and self.state.step:
             self.average.put()
         if self.fitted_head is not None and self.state.step and not self.state.best:  # which has a fitted one
             self.fitted_head.fit(self.state)
         return self.state
 
-    def _take_steps(self, progress: Progress, stop: StopRequest, until: int | None, deadline: Deadline | None) -> None:
+    def _take_steps(self, progress: Progress, stop: StopRequest, stop_at_step: int | None, deadline: Deadline) -> None:
         """Those of `fit`."""
-        last = self.total_steps if until is None else min(until, self.total_steps)
+        last = self.total_steps if stop_at_step is None else min(stop_at_step, self.total_steps)
         pausing = last < self.total_steps
 
         def is_late() -> bool:
-            return deadline is not None and deadline.left_s(0.0 if pausing else self._pace()) <= 0
+            return deadline.left_s(0.0 if pausing else self._pace()) <= 0
 
         if self._can_end() and any(agreed(is_late())):  # gone on with after the deadline: to be ended as it is
             self.state.stopped_early = not pausing

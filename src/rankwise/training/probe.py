@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rankwise.deadline import NEVER, Deadline
 from rankwise.machine.compiler import without_compiler
 from rankwise.machine.threads import limited_to
 from rankwise.models.assembly import Assembly
@@ -60,7 +61,7 @@ def fit_projection(
     *,
     weights: str | None,
     way: str | None = None,
-    until: float | None = None,
+    deadline: Deadline = NEVER,
 ) -> Fitted:
     """Put the best projection on frozen features into the classifier.
 
@@ -72,8 +73,8 @@ def fit_projection(
         `weights_identity` of the base, whose features other runs may share; None where adapters have changed them.
     way
         See `frozen_features.shared`.
-    until
-        `time.time()` after which no more features are computed: of fewer rows then.
+    deadline
+        After which no more features are computed: of fewer rows then.
     """
     weight, bias = projection_of(assembly)
     chosen = rows_of_head(len(examples), rows, seed)
@@ -85,7 +86,7 @@ def fit_projection(
     if weights is None:
         found = compute(texts)
     else:
-        found = frozen_features.shared(compute, texts, batch_size, weights, way, until)
+        found = frozen_features.shared(compute, texts, batch_size, weights, way, deadline)
         chosen = chosen[: len(found)]
     order = np.argsort(chosen)  # of all rows as they lie, whose sums those of other heads then repeat to the bit
     chosen, found = chosen[order], found[order]

@@ -14,12 +14,12 @@ import numpy as np
 from rich.console import Console
 
 from rankwise.data import Rows
+from rankwise.deadline import NEVER, Deadline
 from rankwise.methods import method_of
 from rankwise.models import adapter_file
 from rankwise.models.assembly import Assembly
 from rankwise.records.result import Refit
 from rankwise.training import fitting, prepare, proof
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import stop_requests
 from rankwise.training.prepare import Job
 from rankwise.training.progress import Progress
@@ -34,7 +34,7 @@ FOLDER = "refit"
 
 
 def on_all_rows(
-    job: Job, assembly: Assembly, network: Any, state: State, recorder: Recorder, *, deadline: Deadline | None = None
+    job: Job, assembly: Assembly, network: Any, state: State, recorder: Recorder, *, deadline: Deadline = NEVER
 ) -> Refit | None:
     """Go on from the best weights over training and validation rows, save the adapter and prove it; None where the clock
     ended before, and what was saved stays.
@@ -49,8 +49,8 @@ def on_all_rows(
     started, whole = time.perf_counter(), _whole(job)
     train = whole.config.train
     if method_of(job.config).solved_at_once:
-        asked, until = job.config.head.probe_rows, None if deadline is None else deadline.at()
-        fitted = fitting.fit_projection(whole, state, assembly, network, recorder, asked, until=until)
+        asked = job.config.head.probe_rows
+        fitted = fitting.fit_projection(whole, state, assembly, network, recorder, asked, deadline=deadline)
         if len(fitted.rows) < min(asked or len(whole.training), len(whole.training)):
             return None
     else:

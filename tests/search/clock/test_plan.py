@@ -9,10 +9,16 @@ import pytest
 from rankwise.config import load
 from rankwise.errors import UserError
 from rankwise.search.clock import plan as clock
+from rankwise.search.clock.clock import Clock
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.speed import Speed
 from rankwise.search.sweep.strategies import Round, cost
 from rankwise.search.sweep.trial import load_data
+
+
+def of(seconds, spent=0.0):
+    """A clock of which so much is spent."""
+    return Clock(time.time() - spent, seconds)
 
 
 def roles(train, validation, test=0):
@@ -22,7 +28,7 @@ def roles(train, validation, test=0):
 @pytest.mark.parametrize(("minutes", "designs"), [(30, 9), (5, 6), (4, 3), (3, 1), (0.5, 1)])
 def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
-    schedule = clock.plan_clock(speed, roles(2000, 200), 16, 60 * minutes, 60 * minutes)
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(60 * minutes))
     assert schedule.designs == designs
     # What is planned, with setting up and the end, is within the clock.
     rungs, evaluations = (3, 9) if designs > 1 else (1, -(-schedule.steps // schedule.eval_every))
@@ -35,13 +41,13 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
 @pytest.mark.parametrize(("seconds", "evaluations"), [(27, 1), (80, 2), (600, 4)])
 def test_a_clock_that_has_hardly_time_to_score_is_spent_on_steps(seconds, evaluations):
     """Of 1,000 rows an evaluation takes two seconds here, and so does a head of 1,000 rows, the least there is."""
-    fits = clock.plan_clock(Speed(0.1, 0.002, 0.5), roles(30_000, 1_000), 32, seconds, seconds, available=lambda _: 1)
+    fits = clock.plan_clock(Speed(0.1, 0.002, 0.5), roles(30_000, 1_000), 32, of(seconds), available=lambda _: 1)
     assert -(-fits.steps // fits.eval_every) == evaluations
 
 
 def test_more_is_kept_for_the_end_beside_other_programs():
     alone, beside = Speed(0.1, 0.002, 0.5), Speed(0.1, 0.002, 0.5, crowding=3.0)
-    plans = [clock.plan_clock(one, roles(2_000, 200), 16, 180, 180, available=lambda _: 1) for one in (alone, beside)]
+    plans = [clock.plan_clock(one, roles(2_000, 200), 16, of(180), available=lambda _: 1) for one in (alone, beside)]
     assert plans[1].reserve_s == pytest.approx(plans[0].reserve_s + 8)
     assert plans[1].end_s == pytest.approx(plans[0].end_s + 4)
     assert beside.at(0.5).crowding == 3.0
@@ -51,29 +57,29 @@ def test_more_is_kept_for_the_end_beside_other_programs():
     ("held_out", "seconds", "expected"), [(2_600, 30, 1_000), (2_600, 180, 2_600), (5_000, 60, 1_200), (300, 30, 300)]
 )
 def test_no_more_rows_are_held_out_than_a_clock_can_score(held_out, seconds, expected):
-    assert clock.choosing_rows(held_out, seconds) == expected
+    assert of(seconds).choosing_rows(held_out) == expected
 
 
 @pytest.mark.parametrize(
     ("rows", "share", "expected"), [(1_000, 0.01, None), (10**6, 0.01, 9_000), (10**6, 10.0, 2_048)]
 )
 def test_heads_are_fitted_on_as_many_rows_as_a_share_of_the_clock_scores(rows, share, expected):
-    assert clock.probe_rows(rows, Speed(1.0, share, 1.0), 900) == expected
+    assert of(900).head_rows(rows, Speed(1.0, share, 1.0)) == expected
 
 
 @pytest.mark.parametrize(("there", "designs"), [(1, 1), (2, 2), (3, 3), (5, 5), (20, 9)])
 def test_time_is_planned_for_no_more_designs_than_there_are(there, designs):
     speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
-    schedule = clock.plan_clock(speed, roles(2000, 200), 16, 1800, 1800, available=lambda steps: there)
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(1800), available=lambda steps: there)
     assert schedule.designs == designs
-    alone = clock.plan_clock(speed, roles(2000, 200), 16, 600, 600, available=lambda steps: 1)
-    crowd = clock.plan_clock(speed, roles(2000, 200), 16, 600, 600)
+    alone = clock.plan_clock(speed, roles(2000, 200), 16, of(600), available=lambda steps: 1)
+    crowd = clock.plan_clock(speed, roles(2000, 200), 16, of(600))
     assert alone.steps > crowd.steps
 
 
 def test_a_clock_too_short_for_anything_is_refused():
     with pytest.raises(UserError, match="the clock is too short"):
-        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, 20, 20)
+        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, of(20))
 
 
 @pytest.mark.parametrize(
@@ -100,19 +106,19 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
     monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
     tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
     found = load_data(load(tree).data, ["train", "validation"])
-    planned, speed = clock.fit_clock(tree, found, time.time() + 30, 30)
+    planned, speed = clock.fit_clock(tree, found, of(30))
     assert lengths == expected, "measured at the longest and at the chosen one"
     assert planned.data.max_length == expected[-1]
     if steps is not None:
-        fits = clock.plan_clock(speed, found, 16, 30, 30, steps=planned.train.steps)
+        fits = clock.plan_clock(speed, found, 16, of(30), steps=planned.train.steps)
         assert fits.steps == steps, "the user's own number of steps is kept"
 
 
 def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_enough():
     speed = Speed(step_s=0.1, score_s=0.001, setup_s=1.0)
     plan = clock.ClockPlan(designs=1, steps=500, epochs=1.0, eval_every=100, train_s=50.0, reserve_s=20.0)
-    most = of_auto(plan, speed, 1000, 100, 10.0, 80.0)[0]
-    more = of_auto(plan, speed, 1000, 100, 10.0, 180.0)[0]
+    most = of_auto(plan, speed, 1000, 100, of(80, spent=10))[0]
+    more = of_auto(plan, speed, 1000, 100, of(180, spent=10))[0]
     assert 60 / 60 < most < 75 / 60, "nothing is left that is worth a second run"
     assert 140 / 60 < more < 165 / 60, "a second run takes nine tenths of the rest"
-    assert of_auto(plan, speed, 1000, 100, 10.0, 60.0)[0] <= 60 / 60, "never beyond the clock"
+    assert of_auto(plan, speed, 1000, 100, of(60, spent=10))[0] <= 60 / 60, "never beyond the clock"

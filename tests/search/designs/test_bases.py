@@ -10,6 +10,7 @@ from rankwise import packaged
 from rankwise.cli import main
 from rankwise.errors import UserError
 from rankwise.machine import caches
+from rankwise.search.clock.clock import Clock
 from rankwise.search.clock.plan import ClockPlan
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs import bases
@@ -34,10 +35,10 @@ def choose(config, tiny_model, larger, monkeypatch):
 
     def chosen(plan, small, large):
         scores = {str(tiny_model): scores_of(*small), str(larger): scores_of(*large)}
-        monkeypatch.setattr(bases, "_alone", lambda *_: plan)
+        monkeypatch.setattr(bases, "plan_alone", lambda *_: plan)
         monkeypatch.setattr(bases, "_frozen", lambda base, *_: scores[base.name])
         names = [str(larger), str(tiny_model)]
-        base, lines = bases.chosen(tree, names, roles, time.time() + 60, 60, lambda _: lambda _: 1)
+        base, lines = bases.chosen(tree, names, roles, Clock(time.time(), 60), set())
         return base.name, lines, measured
 
     return chosen

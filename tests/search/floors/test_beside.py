@@ -1,7 +1,6 @@
 """TF-IDF beside a trained encoder: both answer in one, wherever the adapter is loaded, and what cannot hold both says so."""
 
 import shutil
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +10,16 @@ import rankwise
 from rankwise import records
 from rankwise.baselines.words import WordClassifier
 from rankwise.config import from_dict
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.export.command import export
 from rankwise.records import SearchRecord, Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
+from rankwise.search.after.all_rows import on_all_rows
 from rankwise.search.floors import beside
 from rankwise.search.floors import floor as floors
-from rankwise.search.floors.all_rows import on_all_rows
 from rankwise.search.sweep.trial import load_data
-from rankwise.training.deadline import Deadline
 
 
 def loaded(config):
@@ -59,9 +58,7 @@ def test_a_head_on_frozen_features_with_words_beside_it_is_a_floor_within_the_bu
     config["budget"]["max_trainable"], roles = most, loaded(config)
     solved = [floors.of_words(config, roles, tmp_path / "floors" / "words")]
     own = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
-    solved.append(
-        floors.of_features(own, set(), "mean", tmp_path / "floors" / "features-auto", Deadline(time.time() + 900))
-    )
+    solved.append(floors.of_features(own, set(), "mean", tmp_path / "floors" / "features-auto", Deadline.after(900)))
     beside.prepared(config, roles, solved, tmp_path)
     if most == 1_000:
         with Run(tmp_path / solved[1].run).changing() as result:
@@ -98,7 +95,7 @@ def test_words_of_some_rows_stand_beside_as_they_were_counted_and_wait_for_time_
     assert WordClassifier.load(folder / "floors" / "beside").fitted_on == 100
     found = beside.with_words(trial(folder), folder, lambda path: True)
     took = Run(folder / "floors" / "words").record.timing.total_s
-    assert on_all_rows(found, folder, time.time() + 2 * took) is found
+    assert on_all_rows(found, folder, Deadline.after(2 * took)) is found
 
 
 def test_both_answer_in_one_and_the_trial_stays_as_it_was(both, news):
@@ -146,7 +143,7 @@ def test_what_is_too_slow_with_words_is_not_shipped(search):
 
 def test_words_are_fitted_on_all_rows_and_the_encoder_stays(both):
     folder, found = both
-    again = on_all_rows(found, folder, time.time() + 600)
+    again = on_all_rows(found, folder, Deadline.after(600))
     before, after = Run(folder / found.run), Run(folder / again.run)
     old, new = (WordClassifier.load(run.adapter / "words") for run in (before, after))
     assert again.refit.words

@@ -11,10 +11,12 @@ from conftest import write_csv
 from rankwise.baselines import tfidf
 from rankwise.cli import main
 from rankwise.config import from_dict
+from rankwise.deadline import NEVER, Deadline
 from rankwise.runs.folder import Run
-from rankwise.search import chosen_by_trials
 from rankwise.search.auto import auto
-from rankwise.search.clock import plan
+from rankwise.search.chosen import by_trials
+from rankwise.search.clock import clock
+from rankwise.search.clock.clock import Clock
 from rankwise.search.clock.speed import Speed
 from rankwise.search.floors import floor as floors
 from rankwise.search.floors.floor import Floor, best
@@ -70,7 +72,7 @@ def test_nothing_is_trained_where_there_is_no_time_but_something_is_shipped(tiny
     def too_short(*_, **__):
         raise UserError("the clock is too short")
 
-    monkeypatch.setattr(chosen_by_trials, "plan_clock", too_short)
+    monkeypatch.setattr(by_trials, "plan_clock", too_short)
     load_data.__globals__["_loaded"].clear()
     words = [f"model.name={tiny_model}", "data.validation_size=0.1"]
     record = auto(str(news["train"]), words, max_params="20k", max_minutes=0.5, out=tmp_path / "a")
@@ -84,14 +86,14 @@ def test_what_nothing_that_trains_fits_into_goes_to_words_and_heads_on_more_rows
     roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
     fit, speed = floors.fit_words, Speed(0.1, 1e-4, 0.1)
     few = roles.train.take(range(12))
-    monkeypatch.setattr(floors, "fit_words", lambda own, rows, names, until=None: fit(own, few, names, until))
-    solved = floors.floors(tree, {"head.pooling", "head.probe_rows"}, roles, tmp_path, 900, speed, time.time() + 900)
+    monkeypatch.setattr(floors, "fit_words", lambda own, rows, names, deadline=NEVER: fit(own, few, names, deadline))
+    solved = floors.floors(tree, {"head.pooling", "head.probe_rows"}, roles, tmp_path, Clock(time.time(), 900), speed)
     monkeypatch.setattr(floors, "fit_words", fit)
-    found = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, time.time() + 900, lambda _: True)
+    found = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, Deadline.after(900), lambda _: True)
     assert [one.run for one in found[2:4]] == [one.run for one in solved], "what there was stays"
     assert [one.run for one in found[:2]] == ["floors/words-longer", "floors/features-longer"]
     assert Run(tmp_path / found[1].run).config.head.probe_rows == len(roles.train)
-    late = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, time.time(), lambda _: True)
+    late = spent(solved, tree, {"head.pooling"}, roles, tmp_path, speed, Deadline.after(0), lambda _: True)
     assert [one.run for one in late] == [one.run for one in solved]
 
 
@@ -99,13 +101,13 @@ def test_what_nothing_that_trains_fits_into_goes_to_words_and_heads_on_more_rows
 def test_heads_have_fewer_rows_where_other_programs_came_since_the_speed_was_measured(
     config, tmp_path, monkeypatch, before, now, rows
 ):
-    monkeypatch.setattr(plan, "PROBE_FIRST_ROWS", 10)
+    monkeypatch.setattr(clock, "PROBE_FIRST_ROWS", 10)
     monkeypatch.setattr("rankwise.machine.crowding.crowding", lambda: now)
     tree = {**config, "head": {"pooling": "mean", "penalty": "auto"}}
     roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
     assert len(roles.train) > 90
     speed = Speed(0.1, 1.0, 0.0, crowding=before)
-    solved = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 1e6)
+    solved = floors.floors(tree, {"head.pooling"}, roles, tmp_path, Clock(time.time(), 900), speed)
     assert tree["head"]["probe_rows"] == rows
     assert Run(tmp_path / solved[1].run).config.head.probe_rows == rows
 
@@ -118,15 +120,17 @@ def test_a_slow_machine_ends_a_head_and_designs_begin_from_its_rows(config, tmp_
     roles = load_data(from_dict(tree).data, ["train", "validation", "test"])
     speed = Speed(step_s=0.1, score_s=1e-9, setup_s=1e9)  # nothing else is there, so a head is fitted however late
     monkeypatch.setattr(floors, "of_words", lambda *_: None)
-    (head,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time())
+    (head,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, Clock(time.time() - 900, 900), speed)
     assert tree["head"]["probe_rows"] == 16
     assert Run(tmp_path / head.run).config.head.probe_rows == 16
     tree["head"]["probe_rows"] = 20
-    (again,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, 900, speed, time.time() + 900)
+    (again,) = floors.floors(tree, {"head.pooling"}, roles, tmp_path, Clock(time.time(), 900), speed)
     assert tree["head"]["probe_rows"] == 16, "what a stopped session had is gone on with"
     assert again.scores == head.scores
     given = {**config, "head": {"pooling": "mean", "penalty": "auto", "probe_rows": 40}}
-    (head,) = floors.floors(given, {"head.pooling", "head.probe_rows"}, roles, tmp_path / "b", 900, speed, time.time())
+    (head,) = floors.floors(
+        given, {"head.pooling", "head.probe_rows"}, roles, tmp_path / "b", Clock(time.time() - 900, 900), speed
+    )
     assert Run(tmp_path / "b" / head.run).config.head.probe_rows == 40, "as many as were asked for"
 
 

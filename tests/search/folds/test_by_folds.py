@@ -1,6 +1,7 @@
 """Some thousand rows are judged by folds where the clock has the time for them and for all rows."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import rankwise
 from rankwise.cli import main
 from rankwise.runs.folder import Run
+from rankwise.search.clock.clock import Clock
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.contenders import of_more_rows
 from rankwise.search.folds import comparison, lines
@@ -23,7 +25,7 @@ def planned(rows, step_s, minutes=3, batch=16, steps=None):
     held = rows // 10
     roles = SimpleNamespace(train=range(rows - held), validation=range(held), test=None, label_names=list("abcd"))
     speed = Speed(step_s=step_s, score_s=step_s / 50, setup_s=0.5)
-    return planning.planned(config, roles, speed, 60 * minutes - 10, 60 * minutes)
+    return planning.planned(config, roles, speed, Clock(time.time() - 10, 60 * minutes))
 
 
 def test_the_clock_decides_between_folds_and_rows_held_out():

@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 
 import rankwise
+from rankwise import deadline
 from rankwise.baselines.words import WordClassifier
 from rankwise.cli import main
 from rankwise.data.folds import FOLDS, splits
+from rankwise.deadline import NEVER, Deadline
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
+from rankwise.search.after.all_rows import FOLDER
+from rankwise.search.clock.clock import Clock
 from rankwise.search.designs.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows
 from rankwise.search.floors import beside
-from rankwise.search.floors.all_rows import FOLDER
 from rankwise.search.folds import comparison, plan
 from rankwise.search.folds.comparison import choose, with_words
 from rankwise.search.folds.standing import Standing
@@ -75,7 +78,7 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
         return [10 * loud, 0.1 * timid, 5 * loud, 50 * right][: next(folds)]
 
     monkeypatch.setattr(comparison, "_answers", answers)
-    judged = comparison._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
+    judged = comparison._judged(contender, {}, roles.train, roles.label_names, parts, NEVER)
     assert judged.contender.steps == 24
     assert judged.record().steps == 24
     assert judged.scores.accuracy == 1.0
@@ -95,7 +98,7 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
 
     monkeypatch.setattr(comparison, "_answers", answers)
     names = [str(name) for name in range(rows.labels.max() + 1)]
-    found = comparison.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
+    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(), [str(larger)])
     titles = [one.contender.title for one in found]
     assert titles[0] == "contrastive steps, then logistic regression"
     assert f"contrastive steps, then logistic regression, on {larger}" in titles
@@ -103,7 +106,7 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
     config = rankwise.config.load({"model": {"name": str(larger)}})
     assert of_larger == rankwise.planning.encoder_of(config.model).pooled_width
     monkeypatch.setattr(comparison.bases, "times_as_slow", lambda *_: 1e9)
-    found = comparison.judged(tree, set(), rows, names, time.time() + 600, 600, [str(larger)])
+    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(), [str(larger)])
     assert [one.contender.title for one in found] == [title for title in titles if str(larger) not in title]
 
 
@@ -186,16 +189,18 @@ def judged_where_folds_take(tiny_model, news, monkeypatch, clock_s, *, quick_s, 
     def answers(contender, tree, kept, out, names, deadline):
         begun.add(contender.title)
         started, clock.now = clock.now, clock.now + (quick_s if contender.is_quick else slow_s)
-        if deadline is not None and clock.now > deadline:
-            clock.now = max(started, deadline)
+        if clock.now > deadline.at():
+            clock.now = max(started, deadline.at())
             return []
         return [np.zeros((len(out), len(names)), dtype=np.float32)] * max(1, len(contender.lengths))
 
     monkeypatch.setattr(comparison, "_answers", answers)
-    monkeypatch.setattr(comparison, "time", clock)
+    for module in (comparison, deadline):
+        monkeypatch.setattr(module, "time", clock)
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    return comparison.judged(tree, fixed, roles.train, roles.label_names, clock_s, clock_s), clock, begun
+    own = Clock(0.0, clock_s).choosing()
+    return comparison.judged(tree, fixed, roles.train, roles.label_names, own), clock, begun
 
 
 @pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 7), (25, 3, 6), (100, 5, 5)])
@@ -263,7 +268,7 @@ def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch)
 
     monkeypatch.setattr(comparison, "_answers", answers)
     contender = Contender("pairs", {"train.steps": 32}, (16, 24, 32))
-    comparison._judged(contender, {}, roles.train, roles.label_names, parts, float("inf"))
+    comparison._judged(contender, {}, roles.train, roles.label_names, parts, NEVER)
     assert asked == [((16, 24, 32), 32), ((16, 24), 24)]
 
 
@@ -285,7 +290,7 @@ def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, 
 
     monkeypatch.setattr(Loop, "_train_step", taken)
     with stop_requests() as stop:
-        winner = fit_on_all(judged, tree, tmp_path / "search", time.time() + 600)
+        winner = fit_on_all(judged, tree, tmp_path / "search", Deadline.after(600))
         assert stop.requested
     run = Run(tmp_path / "search" / winner.run)
     assert run.record.status == "stopped_early"
@@ -311,7 +316,7 @@ def test_a_head_that_folds_chose_is_fitted_on_all_rows_however_late(tiny_model, 
     monkeypatch.setattr(frozen_features, "_AT_ONCE", 8)
     tree = _base(str(write_csv(tmp_path / "few.csv", sentences(80, 0))), [f"model.name={tiny_model}"], "20k")[0]
     roles = load_data(rankwise.config.from_dict(tree).data, ["train", "test"])
-    winner = fit_on_all(weak(roles.train, roles.label_names), tree, tmp_path, time.time() - 1)
+    winner = fit_on_all(weak(roles.train, roles.label_names), tree, tmp_path, Deadline.after(-1))
     assert Run(tmp_path / winner.run).config.head.probe_rows is None
 
 
@@ -320,7 +325,7 @@ def with_words_there(tiny_model, tmp_path):
     rows = write_csv(tmp_path / "few.csv", sentences(80, 0))
     tree = _base(str(rows), [f"model.name={tiny_model}"], "20k")[0]
     roles = load_data(rankwise.config.from_dict(tree).data, ["train", "test"])
-    left = beside.of_all_rows(tree, roles.train, roles.label_names, tmp_path, float("inf"))
+    left = beside.of_all_rows(tree, roles.train, roles.label_names, tmp_path, NEVER)
     return left, roles.train, roles.label_names, tmp_path
 
 
@@ -330,7 +335,7 @@ def test_words_stand_beside_what_folds_chose_where_rows_of_other_folds_say_so(wi
     both, weight = with_words(alone, rows, folder)
     assert both.calibrated_loss < alone.calibrated_loss
     assert both.folds == 2
-    winner = fit_on_all(alone, tree, folder, float("inf"))
+    winner = fit_on_all(alone, tree, folder, NEVER)
     found = with_words_beside(winner, both, weight, folder, lambda path: True)
     words = WordClassifier.load(Run(folder / found.run).adapter / "words")
     texts = rows.texts[:20]
@@ -372,7 +377,7 @@ def test_what_takes_least_answers_on_a_machine_that_has_slowed_down(tiny_model, 
     """Choosing should have ended before the first contender."""
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    (only,) = comparison.judged(tree, fixed, roles.train, roles.label_names, time.time() - 30, 60)
+    (only,) = comparison.judged(tree, fixed, roles.train, roles.label_names, Clock(time.time() - 90, 60).choosing())
     assert only.contender.title == "TF-IDF and logistic regression"
     assert only.folds == 2
 
@@ -390,10 +395,10 @@ def test_a_threshold_is_fitted_on_what_folds_say_and_stands_in_what_is_shipped(t
     alone = replace(weak(rows, names, folds=5), goal=goal_of(GOAL))
     logits, labels = np.concatenate(alone.logits), np.concatenate(alone.labels)
     assert alone.decision == goal_of(GOAL).decision(logits, labels, names)
-    beside.of_all_rows(tree, rows, names, tmp_path, float("inf"))
+    beside.of_all_rows(tree, rows, names, tmp_path, NEVER)
     both, weight = with_words(alone, rows, tmp_path)
     for chosen in (alone, replace(alone, contender=Contender("TF-IDF", None))):
-        winner = fit_on_all(chosen, tree, tmp_path, float("inf"))
+        winner = fit_on_all(chosen, tree, tmp_path, NEVER)
         assert winner.mean == alone.value
         answering(tmp_path / winner.run, chosen)
         if chosen is alone:
@@ -450,11 +455,11 @@ def test_of_several_labels_heads_and_words_answer_for_the_same_folds(tiny_model,
     assert plan.can_be_folded(config, fixed)
     assert not plan.are_few(replace_roles(roles.train, roles.label_names), config, fixed)
     quick = [one for one in of_more_rows(fixed, 6) if one.is_quick]
-    found = comparison.compared(quick, tree, roles.train, roles.label_names, float("inf"), folds=2)
+    found = comparison.compared(quick, tree, roles.train, roles.label_names, NEVER, folds=2)
     assert len(found) == 3
     assert all(one.right.shape == (24,) and one.scores.subset_accuracy == one.right.mean() for one in found)
     assert min(one.calibrated_loss for one in found) < np.log(2)
-    winner = fit_on_all(found[0], tree, tmp_path, float("inf"))
+    winner = fit_on_all(found[0], tree, tmp_path, NEVER)
     assert Run(tmp_path / winner.run).record.decision == found[0].decision
     assert len(rankwise.load(tmp_path / winner.run).predict(roles.train.texts[:3])) == 3
     single = _base(str(tmp_path / "several.csv"), words[:1], "20k")[0]

@@ -1,1 +1,1 @@
-"""What the minutes of `auto` have room for: how fast this machine trains, what is planned by it, and what is done with what is left."""
+"""What the minutes of `auto` have room for: what each stage may take, how fast this machine trains, and what is planned by it."""

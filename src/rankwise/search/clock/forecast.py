@@ -11,7 +11,7 @@ from rankwise.machine import description
 from rankwise.planning import Plan, measured
 from rankwise.planning.forecast import RunFigures
 from rankwise.planning.steps import total_steps
-from rankwise.search.clock.longer import SURE, WORTH
+from rankwise.search.clock.clock import SURE, WORTH, Clock
 from rankwise.search.clock.plan import ClockPlan
 from rankwise.search.clock.speed import Speed, measure
 from rankwise.search.sweep.trial import load_data
@@ -62,24 +62,18 @@ def figures_of(config: Config, roles: Any, twice_s: float = 0.0) -> RunFigures:
     )
 
 
-def of_auto(
-    fits: ClockPlan, speed: Speed, rows: int, validation_rows: int, elapsed_s: float, clock_s: float
-) -> tuple[float, float]:
+def of_auto(fits: ClockPlan, speed: Speed, rows: int, validation_rows: int, clock: Clock) -> tuple[float, float]:
     """Minutes that all of `auto` will take, and its peak memory in MB.
 
     What is left of the clock after the search goes to the winner's design once more, where it is enough for that and the steps
     are not the user's own. The process has trained and scored the largest batches already, so it will hardly grow.
-
-    elapsed_s
-        Since the command began.
     """
-    deadline_s = clock_s - fits.reserve_s
-    ends_s = elapsed_s + fits.train_s
-    again_s = SURE * (deadline_s - ends_s)
+    most_s = clock.seconds - fits.reserve_s
+    trained_s = clock.spent_s + fits.train_s
+    again_s = SURE * (most_s - trained_s)
     if not fits.steps_given and again_s > WORTH * fits.steps * speed.step_s:
-        ends_s += again_s
-    scored = validation_rows + min(rows, validation_rows)
-    seconds = min(ends_s, deadline_s) + speed.setup_s + scored * speed.score_s + _END_S
+        trained_s += again_s
+    seconds = min(trained_s, most_s) + speed.once_s(validation_rows + min(rows, validation_rows)) + _END_S
     return round(seconds / 60, 2), description.peak_mb()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankwise.config import Config
+from rankwise.deadline import Deadline
 
 _WARM_STEPS = 1
 _FEWEST_STEPS = 2
@@ -30,6 +31,10 @@ class Speed:
     setup_s: float
     tokens_s: float = 0.0
     crowding: float = 1.0
+
+    def once_s(self, rows: float) -> float:
+        """Seconds of setting up once and scoring so many texts."""
+        return self.setup_s + rows * self.score_s
 
     def at(self, share: float) -> Speed:
         """About how fast it would be with a share of the arithmetic, such as that of fewer tokens."""
@@ -95,7 +100,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     loss = objective(config.train, roles.train.labels, len(roles.label_names), multi_label=config.data.multi_label)
     generator = np.random.default_rng(0)
     times: list[float] = []
-    until = time.perf_counter() + 0.75 * seconds
+    deadline = Deadline.after(0.75 * seconds)
     classifier.train()
     batch_size = min(config.train.batch_size, len(tokens))
     # The longest texts first: memory that a step touches for the first time costs several times what it does later.
@@ -103,7 +108,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
     if steps is not None:
         rows = _heaviest(tokens.lengths, batch_size, steps, generator)
     counts: list[int] = []
-    while len(times) < _WARM_STEPS + _FEWEST_STEPS or time.perf_counter() < until:
+    while len(times) < _WARM_STEPS + _FEWEST_STEPS or not deadline.has_passed:
         step_started = time.perf_counter()
         with computing(classifier):
             classifier.set_step(len(times))

@@ -6,8 +6,7 @@ a sample of the training rows and scored on some that are held out. The smallest
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,16 +21,18 @@ from rankwise.records import Scores
 from rankwise.records.record import Tree
 from rankwise.scoring import metrics
 from rankwise.scoring.goals import PLAIN, goal_of
-from rankwise.search.clock.plan import ClockPlan, fit_clock, plan_clock
+from rankwise.search.clock.clock import Clock
+from rankwise.search.clock.plan import fit_clock, plan_alone
 from rankwise.search.clock.speed import Speed
+from rankwise.search.designs.design import how_many
 from rankwise.search.floors.floor import probe_tree
 from rankwise.training.held_out import logits_of_held_out
 
 DEFAULT, LARGER = "packaged:all-MiniLM-L6-v2", "packaged:all-mpnet-base-v2"
 _EPOCHS, _STEPS = 1.0, 300
 """fewer than either leave a larger base behind a smaller one that trains longer"""
-_SAMPLE_SHARE, _FEWEST_ROWS, _MOST_ROWS = 0.03, 300, 3_000
-"""of the clock, for features of rows to be fitted and scored on, and how many rows say anything"""
+_FEWEST_ROWS, _MOST_ROWS = 300, 3_000
+"""of a sample: fewer say nothing, and more hardly say anything else"""
 _OF_SAMPLE = 2 / 3
 """fitted on; the others score"""
 _GUESS = 0.5
@@ -74,37 +75,30 @@ def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
     return names
 
 
-def chosen(
-    tree: Tree,
-    names: Sequence[str],
-    roles: Any,
-    ends: float,
-    clock_s: float,
-    available: Callable[[Config], Callable[[int], int]],
-) -> tuple[Measured, list[str]]:
+def chosen(tree: Tree, names: Sequence[str], roles: Any, clock: Clock, fixed: set[str]) -> tuple[Measured, list[str]]:
     """The base to start from, and a line about each that was left out.
 
     tree
         What all designs share, but for the base.
-    available
-        `plan_clock`'s, of a configuration.
+    fixed
+        The keys that the user has set.
 
     Raises: UserError for a base that cannot be had.
     """
     trees = sorted((_with_base(tree, name) for name in names), key=_size)
-    best = _measured(trees[0], roles, ends, clock_s, available)
+    best = _measured(trees[0], roles, clock, fixed)
     lines, scores = [], None
     for larger in trees[1:]:
         name = larger["model"]["name"]
         guess = best.speed.at(times_as_slow(trees[0], name))
-        said = _too_slow(_alone(best.config, guess, roles, ends, clock_s))
+        said = _too_slow(best.config, guess, roles, clock)
         if said is None:
-            found = _measured(larger, roles, ends, clock_s, available)
-            said = _too_slow(_alone(found.config, found.speed, roles, ends, clock_s))
+            found = _measured(larger, roles, clock, fixed)
+            said = _too_slow(found.config, found.speed, roles, clock)
         if said is not None:
             lines.append(f"base      {name} left out: {said}")
             continue
-        rows = _sample(roles, clock_s, found.speed, best.speed)
+        rows = _sample(roles, clock, found.speed, best.speed)
         scores = scores or _frozen(best, roles, rows)
         others = _frozen(found, roles, rows)
         lines.append(_compared(best.name, scores, name, others, len(rows)))
@@ -128,26 +122,14 @@ def _size(tree: Tree) -> int:
     return sum(site.d_in * site.d_out for site in encoder_of(configuration.from_dict(tree).model).sites)
 
 
-def _measured(
-    tree: Tree, roles: Any, ends: float, clock_s: float, available: Callable[[Config], Callable[[int], int]]
-) -> Measured:
-    config, speed = fit_clock(tree, roles, ends, clock_s, available(configuration.from_dict(tree)))
-    return Measured(tree["model"]["name"], config, speed)
+def _measured(tree: Tree, roles: Any, clock: Clock, fixed: set[str]) -> Measured:
+    available = how_many(configuration.from_dict(tree), fixed, len(roles.label_names))
+    return Measured(tree["model"]["name"], *fit_clock(tree, roles, clock, available))
 
 
-def _alone(config: Config, speed: Speed, roles: Any, ends: float, clock_s: float) -> ClockPlan | None:
-    """What fits of one design; None where nothing does."""
-    left_s = ends - time.time() - 2 * _SAMPLE_SHARE * clock_s
-    try:
-        return plan_clock(
-            speed, roles, config.train.batch_size, left_s, clock_s, steps=config.train.steps, available=lambda _: 1
-        )
-    except UserError:
-        return None
-
-
-def _too_slow(fits: ClockPlan | None) -> str | None:
+def _too_slow(config: Config, speed: Speed, roles: Any, clock: Clock) -> str | None:
     """Why the clock is too short for a base; None where it is not."""
+    fits = plan_alone(config, speed, roles, clock, 2 * clock.sample_s)
     if fits is None:
         return "the clock has no time for a run of it"
     if fits.steps < _STEPS or fits.epochs < _EPOCHS:
@@ -155,9 +137,9 @@ def _too_slow(fits: ClockPlan | None) -> str | None:
     return None
 
 
-def _sample(roles: Any, clock_s: float, *speeds: Speed) -> np.ndarray:
-    """Training rows whose features take a share of the clock with all bases. Shape: (rows,)"""
-    room = int(_SAMPLE_SHARE * clock_s / sum(speed.score_s for speed in speeds))
+def _sample(roles: Any, clock: Clock, *speeds: Speed) -> np.ndarray:
+    """Training rows whose features there is time for with all bases. Shape: (rows,)"""
+    room = int(clock.sample_s / sum(speed.score_s for speed in speeds))
     count = min(len(roles.train), max(_FEWEST_ROWS, min(room, _MOST_ROWS)))
     return np.random.default_rng(0).permutation(len(roles.train))[:count]
 

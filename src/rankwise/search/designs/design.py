@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from rankwise import config as configuration
@@ -86,6 +88,11 @@ def designs_for(config: Config, fixed: set[str], labels: int, steps: int) -> lis
     if not kept:
         raise UserError("no design fits the budget: raise --max-params, or see  rankwise plan  for what fits")
     return list(kept.values())
+
+
+def how_many(config: Config, fixed: set[str], labels: int) -> Callable[[int], int]:
+    """How many designs compete, by the steps of a whole run. Raises, once it is asked: as `designs_for`."""
+    return lambda steps: len(designs_for(config, fixed, labels, steps))
 
 
 def has_room(tree: Tree, fixed: set[str], labels: int) -> bool:

@@ -1,1 +1,1 @@
-"""What `auto` solves at once, without a step: TF-IDF and heads on frozen features, alone, beside an encoder, and on all rows."""
+"""What `auto` solves at once, without a step: TF-IDF and heads on frozen features, alone and beside an encoder."""

@@ -22,6 +22,7 @@ from rankwise import files
 from rankwise.baselines import words
 from rankwise.config import Keys
 from rankwise.data import Rows
+from rankwise.deadline import Deadline
 from rankwise.inference.predictor import load
 from rankwise.models.layout import RECORD
 from rankwise.planning.steps import PROVEN_ROWS
@@ -33,7 +34,7 @@ from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.calibration import fit_temperature, losses
 from rankwise.scoring.goals import goal_of
-from rankwise.search.floors.all_rows import copied
+from rankwise.search.after.all_rows import copied
 from rankwise.search.floors.floor import Floor, best, fit_words
 from rankwise.search.sweep.contest import Contestant, winner_of
 from rankwise.search.sweep.trial import load_data
@@ -69,17 +70,17 @@ def prepared(tree: Tree, roles: Any, solved: Sequence[Floor], folder: Path) -> t
     found = words.WordClassifier.load(folder / floor.run / words.FOLDER)
     drawn = np.random.default_rng(configuration.from_dict(tree).train.seed).permutation(len(roles.train))
     rows = roles.train.take(np.sort(drawn[: found.fitted_on]))
-    left = _shared(tree, found, rows, started + floor.seconds, folder)
+    left = _shared(tree, found, rows, Deadline(started + floor.seconds), folder)
     return (tree, 0.0) if left is None else (left, _MORE_FITS * (time.time() - started))
 
 
-def of_all_rows(tree: Tree, rows: Rows, label_names: Sequence[str], folder: Path, until: float) -> Tree:
+def of_all_rows(tree: Tree, rows: Rows, label_names: Sequence[str], folder: Path, deadline: Deadline) -> Tree:
     """`prepared`, where no rows are held out: the tree with what words on all rows leave of the budgets."""
-    found = fit_words(configuration.from_dict(tree), rows, label_names, until)
-    return tree if found is None else _shared(tree, found, rows, until, folder) or tree
+    found = fit_words(configuration.from_dict(tree), rows, label_names, deadline)
+    return tree if found is None else _shared(tree, found, rows, deadline, folder) or tree
 
 
-def _shared(tree: Tree, found: words.WordClassifier, rows: Rows, until: float, folder: Path) -> Tree | None:
+def _shared(tree: Tree, found: words.WordClassifier, rows: Rows, deadline: Deadline, folder: Path) -> Tree | None:
     """What words leave of the budgets, once they are made small enough and kept; None where they cannot be."""
     config = configuration.from_dict(tree)
     most, limit = configuration.max_trainable(config), configuration.max_bytes(config)
@@ -87,7 +88,7 @@ def _shared(tree: Tree, found: words.WordClassifier, rows: Rows, until: float, f
     if limit is not None:
         numbers = min(numbers, int(_SHARE * limit * found.trainable / found.shipped_bytes))
     if numbers < found.trainable:
-        found = words.fit_again(found, rows.texts, rows.labels, until, most=numbers)
+        found = words.fit_again(found, rows.texts, rows.labels, deadline, most=numbers)
     if numbers < found.trainable or (limit is not None and found.shipped_bytes > 2 * _SHARE * limit):
         return None
     files.make_writable_folder(folder / FLOORS)

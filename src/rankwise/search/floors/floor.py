@@ -6,6 +6,7 @@ run in the search's folder, scored on the rows that the trials are chosen by.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from rankwise import files
 from rankwise.baselines import tfidf, words
 from rankwise.config import Config
 from rankwise.data import Rows
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.machine import description
 from rankwise.records import HistoryRow, LastScores, Metrics, Result, Scores, Winner
@@ -26,10 +28,9 @@ from rankwise.records.search import FLOORS as FOLDER
 from rankwise.runs.folder import Run
 from rankwise.scoring import judged, predictions
 from rankwise.scoring.goals import Goal, goal_of
-from rankwise.search.clock.plan import probe_rows
+from rankwise.search.clock.clock import Clock
 from rankwise.search.clock.speed import Speed
 from rankwise.search.sweep.trial import trained, validation_value
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 from rankwise.training.record import rows_of
 
@@ -38,12 +39,6 @@ _POOLINGS = ("auto", "both")
 _ACCURACY = goal_of("accuracy")
 _FEWER_WORDS, _SMALLER = 4, 0.9
 """times that TF-IDF is fitted to become small enough, each time to so much of the megabytes: n-grams differ in length"""
-_SHARE = 0.2
-"""of the clock, after which no further floor is begun"""
-_OF_THE_REST = 0.4
-"""of what is left of the clock, which a floor may take where there is one already"""
-_OF_WORDS = 0.1
-"""of the clock, for counting words: of a large file as many rows as that takes"""
 
 
 @dataclass(frozen=True)
@@ -75,9 +70,7 @@ class Floor:
         return winner
 
 
-def floors(
-    tree: Tree, fixed: set[str], roles: Any, folder: Path, clock_s: float, speed: Speed, ends: float
-) -> list[Floor]:
+def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock: Clock, speed: Speed) -> list[Floor]:
     """Fit them, the cheapest first; what the budget or the data do not allow is left out.
 
     tree
@@ -87,30 +80,21 @@ def floors(
         The keys that the user has set.
     speed
         With which texts are scored.
-    ends
-        `time.time()` at which everything must be over.
     """
-    started = time.time()
-    found = [of_words(tree, roles, folder / FOLDER / "words", _OF_WORDS * clock_s)]
+    last = clock.floors()
+    found = [of_words(tree, roles, folder / FOLDER / "words", clock.words_s)]
     speed = speed.now()
     if "head.probe_rows" not in fixed:
-        tree["head"]["probe_rows"] = probe_rows(len(roles.train), speed, clock_s)
-    kept_s = speed.setup_s + len(roles.validation) * speed.score_s
-    poolings = ("auto",) if "head.pooling" in fixed else _POOLINGS
-    for pooling in poolings:
-        left_s = ends - time.time()
-        late = time.time() - started > _SHARE * clock_s or _features_s(tree, roles, speed) > _OF_THE_REST * left_s
+        tree["head"]["probe_rows"] = clock.head_rows(len(roles.train), speed)
+    for pooling in ("auto",) if "head.pooling" in fixed else _POOLINGS:
+        deadline, rows = clock.a_floor(), tree["head"].get("probe_rows") or len(roles.train)
+        # Set up twice, for the proof.
+        late = last.has_passed or speed.setup_s + speed.once_s(rows + len(roles.validation)) > deadline.left_s()
         if requested() or (any(found) and late):
             break
-        deadline = Deadline(ends - (1 - _OF_THE_REST) * left_s, kept_s)
+        deadline = deadline.keeping(speed.once_s(len(roles.validation)))
         found.append(of_features(tree, fixed, pooling, folder / FOLDER / f"features-{pooling}", deadline))
     return [one for one in found if one is not None]
-
-
-def _features_s(tree: Tree, roles: Any, speed: Speed) -> float:
-    """Seconds that a head on frozen features takes about: set up twice, for the proof, and scored."""
-    rows = tree["head"].get("probe_rows") or len(roles.train)
-    return 2 * speed.setup_s + (rows + len(roles.validation)) * speed.score_s
 
 
 def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
@@ -142,7 +126,7 @@ def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path, de
         # Of a session that was stopped, whose clock left time for so many.
         own["head"]["probe_rows"] = Run(path).config.head.probe_rows
     try:
-        run = trained(own, path, resume=path.exists(), deadline=None if "head.probe_rows" in fixed else deadline)
+        run = trained(own, path, resume=path.exists(), deadline=NEVER if "head.probe_rows" in fixed else deadline)
     except UserError:
         return None
     tree["head"]["probe_rows"] = run.config.head.probe_rows
@@ -160,19 +144,19 @@ def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path, de
     )
 
 
-def of_words(tree: Tree, roles: Any, path: Path, seconds: float | None = None) -> Floor | None:
+def of_words(tree: Tree, roles: Any, path: Path, seconds: float = math.inf) -> Floor | None:
     """TF-IDF as a run's folder; None where scikit-learn is missing, there are no words, or no time for any.
 
     path
         Of the run's folder.
     seconds
-        It may take once scikit-learn is there, whose import takes as long on a small file as all the rest; None for no limit.
+        It may take once scikit-learn is there, whose import takes as long on a small file as all the rest.
     """
     started = time.time()
     if not words.is_there():
         return None
     config = configuration.from_dict(tree)
-    classifier = fit_words(config, roles.train, roles.label_names, None if seconds is None else time.time() + seconds)
+    classifier = fit_words(config, roles.train, roles.label_names, Deadline.after(seconds))
     if classifier is None:
         return None
     found = write_words(classifier, config, roles, path, started)
@@ -187,40 +171,31 @@ def of_words(tree: Tree, roles: Any, path: Path, seconds: float | None = None) -
 
 
 def fit_words(
-    config: Config, rows: Rows, label_names: Sequence[str], until: float | None = None
+    config: Config, rows: Rows, label_names: Sequence[str], deadline: Deadline = NEVER
 ) -> words.WordClassifier | None:
-    """TF-IDF within the budgets; None where scikit-learn is missing, there are no words, or none are small enough.
-
-    until
-        `words.fit`'s.
+    """TF-IDF within the budgets, as `words.fit` has it by a deadline; None where scikit-learn is missing, there are no words, or none
+    are small enough.
     """
-    most, limit = configuration.max_trainable(config), configuration.max_bytes(config)
+    most, limit, data = configuration.max_trainable(config), configuration.max_bytes(config), config.data
     for _ in range(_FEWER_WORDS):
-        found = _fit_words(config, rows, label_names, most, until)
+        try:
+            found = words.fit(
+                rows.texts,
+                rows.labels,
+                label_names,
+                text=[data.text] if isinstance(data.text, str) else data.text or [],
+                label=data.label if isinstance(data.label, str) else "label",
+                preprocess=data.preprocess,
+                seed=config.train.seed,
+                most=most,
+                deadline=deadline,
+            )
+        except UserError:
+            return None
         if found is None or limit is None or found.shipped_bytes <= limit:
             return found
         most = int(_SMALLER * found.trainable * limit / found.shipped_bytes)
     return None
-
-
-def _fit_words(
-    config: Config, rows: Rows, label_names: Sequence[str], most: int | None, until: float | None
-) -> words.WordClassifier | None:
-    columns = [config.data.text] if isinstance(config.data.text, str) else config.data.text or []
-    try:
-        return words.fit(
-            rows.texts,
-            rows.labels,
-            label_names,
-            text=columns,
-            label=config.data.label if isinstance(config.data.label, str) else "label",
-            preprocess=config.data.preprocess,
-            seed=config.train.seed,
-            most=most,
-            until=until,
-        )
-    except UserError:
-        return None
 
 
 def write_words(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rankwise import config as configuration
 from rankwise.data.folds import FOLDS, splits
 from rankwise.data.rows import Rows
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.records.record import Tree
 from rankwise.scoring.goals import PLAIN, Goal, goal_of
@@ -33,12 +34,10 @@ from rankwise.search.sweep.contest import told_apart
 from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.interrupt import requested
 
-_CHOOSING = 0.6
-"""of the clock, for cross-validation; what is left fits the chosen one on all rows, proves it and scores the test rows"""
 _OF_THE_QUICK = 0.3
-"""of that, for more folds of what is solved at once than the fewest: on a crowded machine it left the likeliest no time"""
+"""of the time, for more folds of what is solved at once than the fewest: on a crowded machine it left the likeliest no time"""
 _OF_THE_FIRST = 0.95
-"""of that, for the likeliest: more folds of it say more than another slow contender, which has what is left"""
+"""of what is left, for the likeliest: more folds of it say more than another slow contender, which has what is left"""
 _FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
 _OF_A_FOLD = 0.3
@@ -50,8 +49,7 @@ def judged(
     fixed: set[str],
     rows: Rows,
     names: Sequence[str],
-    ends: float,
-    clock_s: float,
+    deadline: Deadline,
     others: Sequence[str] = (),
 ) -> list[Standing]:
     """Every contender's standing, those that the clock or the budget has room for.
@@ -64,9 +62,7 @@ def judged(
         `contenders`'s.
     """
     competing = contenders(configuration.from_dict(tree), fixed, len(rows), names, others)
-    until = ends - (1 - _CHOOSING) * clock_s
-    quick_until = time.time() + _OF_THE_QUICK * (until - time.time())
-    return compared(competing, tree, rows, names, until, quick_until=quick_until)
+    return compared(competing, tree, rows, names, deadline, quick_deadline=deadline.part(_OF_THE_QUICK))
 
 
 def compared(
@@ -74,39 +70,37 @@ def compared(
     tree: Tree,
     rows: Rows,
     names: Sequence[str],
-    until: float,
+    deadline: Deadline,
     folds: int = FOLDS,
     fewest: int = _FEWEST_FOLDS,
-    quick_until: float = math.inf,
+    quick_deadline: Deadline = NEVER,
 ) -> list[Standing]:
     """The standing of each of those that compete, the likeliest first, by the same folds.
 
-    until
-        `time.time()` at which the last fold has to be over.
+    deadline
+        Of the last fold.
     folds, fewest
         Of FOLDS, that choose at most and at least.
-    quick_until
-        When what is solved at once has to be over, but for its fewest folds.
+    quick_deadline
+        Of what is solved at once, but for its fewest folds.
     """
     parts = splits(rows.labels, FOLDS, configuration.from_dict(tree).data.split_seed)[:folds]
     likeliest, *rest = competing
     quick, slow = ([one for one in rest if one.is_quick is wanted] for wanted in (True, False))
     standings: dict[str, Standing] = {}
     for contender in [*quick, likeliest, *slow]:
-        left = until - time.time()
-        if requested() or (standings and left <= 0):
+        if requested() or (standings and deadline.has_passed):
             break
         if contender.lengths:
             is_likeliest, contender = contender is likeliest, _with_names_that_help(contender, standings)
             likeliest = contender if is_likeliest else likeliest
-        needed = (
-            contender.design is None and not standings
-        )  # nothing was begun in time: what takes least answers in any case
-        if not needed and left < _forecast_s(contender, standings.get(likeliest.title), tree):
+        # Where nothing was begun in time, what takes least answers in any case.
+        needed = contender.design is None and not standings
+        if not needed and deadline.left_s() < _forecast_s(contender, standings.get(likeliest.title), tree):
             continue
-        share = _OF_THE_FIRST if contender is likeliest else 1.0
-        ends = min(until, quick_until) if contender.is_quick else time.time() + share * left
-        standing = _judged(contender, tree, rows, names, parts, ends, fewest)
+        own = deadline.part(_OF_THE_FIRST) if contender is likeliest else deadline
+        own = min(deadline, quick_deadline, key=Deadline.at) if contender.is_quick else own
+        standing = _judged(contender, tree, rows, names, parts, own, fewest)
         if standing is None:
             continue
         if contender is likeliest:
@@ -186,7 +180,7 @@ def _judged(
     rows: Rows,
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    until: float,
+    deadline: Deadline,
     fewest: int = _FEWEST_FOLDS,
 ) -> Standing | None:
     """By as many folds as the clock has room for, what is solved at once by the fewest that choose, since something has to answer;
@@ -195,13 +189,12 @@ def _judged(
     pieces: list[list[NDArray[np.float32]]] = []
     always = fewest if contender.is_quick else 1
     for number, (kept, out) in enumerate(parts):
-        if requested() or (number >= always and time.time() + (time.time() - started) / number > until):
+        if requested() or (number >= always and (time.time() - started) / number > deadline.left_s()):
             break
-        share = (
-            _OF_A_FOLD if contender.lengths and not number else 1.0
-        )  # so that the longest of its runs leave time for others
-        deadline = None if contender.is_quick else time.time() + share * (until - time.time())
-        answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, deadline)
+        # So that the longest of its runs leave time for others.
+        own = deadline.part(_OF_A_FOLD) if contender.lengths and not number else deadline
+        own = NEVER if contender.is_quick else own
+        answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, own)
         if not answers:
             break
         pieces.append(answers)
@@ -222,7 +215,7 @@ def _judged(
 
 
 def _answers(
-    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str], deadline: float | None
+    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str], deadline: Deadline
 ) -> list[NDArray[np.float32]]:
     """Logits of held-out rows, after each of its lengths that it comes to by the deadline; none where it comes to none or does
     not fit the budget. Shape of each: (rows, classes)"""

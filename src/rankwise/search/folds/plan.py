@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from rankwise.config import Config
 from rankwise.data import Roles
 from rankwise.data.folds import FEW_ROWS, FOLDS, TENTHS
-from rankwise.errors import UserError
-from rankwise.search.clock.longer import SURE
-from rankwise.search.clock.plan import ENOUGH_STEPS, MARGIN_SHARE, SLOWER, WANTED_EPOCHS, plan_clock
+from rankwise.deadline import Deadline
+from rankwise.search.clock.clock import SLOWER, SURE, Clock
+from rankwise.search.clock.plan import ENOUGH_STEPS, WANTED_EPOCHS, plan_alone
 from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.contenders import AT_ONCE
 from rankwise.search.designs.design import usual_rate
@@ -27,8 +27,6 @@ _FEWEST_FOLDS = 2
 """that are planned; one alone still chooses, being a fifth, where the machine slows down"""
 _MOST_EPOCHS = 10.0
 """beyond which twice the steps are not told apart; from five to ten AG News gains 0.5 to 1 point, trec6 1, emotion 0.2, and sst5 loses 1 (LOG.md)"""
-_OF_WORDS = 0.05
-"""of the clock, for TF-IDF in every fold"""
 
 
 def are_few(roles: Roles, config: Config, fixed: set[str]) -> bool:
@@ -73,9 +71,9 @@ class FoldsPlan:
     choosing_s: float
     longest: int | None
 
-    def until(self, ends: float) -> float:
-        """When the last fold has to be over, by the time at which all must."""
-        return ends - self.reserve_s - self.run_s
+    def choosing(self, clock: Clock) -> Deadline:
+        """When the last fold has to be over."""
+        return clock.deadline(self.reserve_s + self.run_s)
 
     def on_all_rows(self, chosen: Standing, left_s: float) -> Standing:
         """What folds chose, for as many more steps as what is left of the clock has room for, up to the most epochs.
@@ -99,26 +97,22 @@ class FoldsPlan:
         return self.choosing_s + max(self.run_s, min(longest, SURE * room)) + 0.5 * self.reserve_s
 
 
-def planned(config: Config, roles: Roles, speed: Speed, left_s: float, clock_s: float) -> FoldsPlan | None:
+def planned(config: Config, roles: Roles, speed: Speed, clock: Clock) -> FoldsPlan | None:
     """The most folds of the longest run that is worth its steps; None where there is no time for two of the shortest that is, or a
     tenth of the rows is enough to choose by."""
     assert roles.train is not None
     assert roles.validation is not None
     rows, batch, given = len(roles.train) + len(roles.validation), config.train.batch_size, config.train.steps
-    if rows > _MOST_ROWS:
+    alone = None if rows > _MOST_ROWS else plan_alone(config, speed, roles, clock)
+    if alone is None:
         return None
-    try:
-        fits = plan_clock(speed, roles, batch, left_s, clock_s, steps=given, available=lambda _: 1)
-    except UserError:
-        return None
-    once_s = speed.setup_s + SLOWER * rows * speed.score_s
-    reserve_s = fits.reserve_s + once_s + MARGIN_SHARE * clock_s
-
-    def room_s(folds: int) -> float:
-        return left_s - reserve_s - _OF_WORDS * clock_s - (folds * (1 + len(AT_ONCE)) + 1) * once_s
+    once_s = speed.once_s(SLOWER * rows)
+    reserve_s = alone.reserve_s + once_s + clock.margin_s
+    room_s = clock.left_s - reserve_s - clock.words_of_folds_s
 
     def steps_of(folds: int) -> int:
-        return int(room_s(folds) / (folds + 1) / speed.step_s)
+        solved_s = (folds * (1 + len(AT_ONCE)) + 1) * once_s
+        return int((room_s - solved_s) / (folds + 1) / speed.step_s)
 
     least = given or max(ENOUGH_STEPS, round(WANTED_EPOCHS * rows / batch))
     steps = given or min(max(least, round(_MOST_EPOCHS * rows / batch)), steps_of(_FEWEST_FOLDS))
@@ -127,5 +121,5 @@ def planned(config: Config, roles: Roles, speed: Speed, left_s: float, clock_s: 
     folds = max(folds for folds in range(_FEWEST_FOLDS, FOLDS + 1) if steps <= steps_of(folds))
     run_s = once_s + steps * speed.step_s
     longest = None if given else round(_MOST_EPOCHS * rows / batch)
-    choosing_s = folds * (run_s + len(AT_ONCE) * once_s) + _OF_WORDS * clock_s
+    choosing_s = folds * (run_s + len(AT_ONCE) * once_s) + clock.words_of_folds_s
     return FoldsPlan(folds, steps, steps * batch / rows, run_s, speed.step_s, reserve_s, choosing_s, longest)

@@ -9,27 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankwise import config as configuration
+from rankwise.deadline import NEVER, Deadline
 from rankwise.methods import method_of
 from rankwise.records import Winner
 from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
+from rankwise.search.after.all_rows import FOLDER
 from rankwise.search.designs.contenders import configured
 from rankwise.search.floors import beside
-from rankwise.search.floors.all_rows import FOLDER
 from rankwise.search.floors.floor import fit_words, write_words
 from rankwise.search.folds.standing import Standing
 from rankwise.search.sweep.trial import load_data, trained
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 
 
-def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline | float) -> Winner:
+def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline) -> Winner:
     """Fit it on all rows, as a run in the search's folder; returns what search.json says of the winner.
 
     Asked to stop, the run ends with the steps it has taken.
-
-    deadline
-        At which training has to end: `time.time()`, or one that keeps time for what follows.
     """
     design, path = standing.contender.design, folder / FOLDER
     config = configuration.from_dict(tree)
@@ -49,11 +46,11 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline 
             configuration.from_dict(own)
         ).solved_at_once  # of fewer rows it is not what folds have judged
         try:
-            run = trained(own, path, deadline=None if at_once else deadline)
+            run = trained(own, path, deadline=NEVER if at_once else deadline)
         except KeyboardInterrupt:
             if not requested() or not path.is_dir():
                 raise
-            run = trained(own, path, deadline=None if at_once else time.time(), resume=True)
+            run = trained(own, path, deadline=NEVER if at_once else Deadline.after(0), resume=True)
     standing.keep(run, rows)
     title, trainable = standing.contender.title, run.record.parameters.trainable
     winner = Winner.at_once(FOLDER, title, standing.scores, standing.value, trainable)

@@ -81,9 +81,9 @@ class Trial:
         """Whether it came to its end, and repeats no other."""
         return self.status == "done" and self.repeats is None
 
-    def reached(self, until: int | None) -> bool:
+    def reached(self, step: int | None) -> bool:
         """Whether it was brought to a step, or to its end (None), already."""
-        return self.outcome is not None and (self.outcome.ended or (until is not None and self.outcome.step >= until))
+        return self.outcome is not None and (self.outcome.ended or (step is not None and self.outcome.step >= step))
 
     def add(self, outcome: Outcome, rung: int = 0) -> None:
         """Take in where it stands now, on its way to a rung; a failure leaves it where it stood."""

@@ -16,6 +16,7 @@ import msgspec
 
 from rankwise import config as configuration
 from rankwise.config import Config, Data
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.records import LastScores, Result, Scores, Winner
 from rankwise.records.record import Tree
@@ -25,7 +26,6 @@ from rankwise.runs.folder import Run
 from rankwise.scoring.goals import PLAIN
 
 if TYPE_CHECKING:
-    from rankwise.training.deadline import Deadline
     from rankwise.training.interrupt import StopRequest
 
 # Data sets that one process keeps: a search has one, unless its axes change how rows are read.
@@ -36,13 +36,13 @@ _loaded: dict[tuple[Any, ...], Any] = {}
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked: run this configuration in this folder, up to step `until` or to its end."""
+    """What a worker is asked: run this configuration in this folder, to its end, or to `stop_at_step`."""
 
     number: int
     config: Tree
     folder: str
-    until: int | None = None
-    deadline: Deadline | None = None
+    stop_at_step: int | None = None
+    deadline: Deadline = NEVER
     optional: bool = False
     """left out when its turn comes after the deadline"""
 
@@ -95,18 +95,18 @@ def carry_out(task: Task) -> Outcome:
 def _worked(task: Task, stop: StopRequest) -> Outcome:
     """Train the task's run from wherever it stands."""
     folder = Path(task.folder)
-    if task.optional and task.deadline is not None and task.deadline.left_s() <= 0:
+    if task.optional and task.deadline.has_passed:
         return Outcome(task.number, "late")
     if not (folder / "config.yaml").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # a worker was killed before it wrote anything of use
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        trained(task.config, folder, resume=folder.exists(), stop_at_step=task.until, deadline=task.deadline)
+        trained(task.config, folder, resume=folder.exists(), stop_at_step=task.stop_at_step, deadline=task.deadline)
     except KeyboardInterrupt:
         if not stop.requested or stop.at_once:
             raise
         return standing(task, cut_short=True) or Outcome(task.number, STOPPED)
-    reached = standing(task, cut_short=task.deadline is not None and task.deadline.left_s() <= 0)
+    reached = standing(task, cut_short=task.deadline.has_passed)
     return reached or Outcome(task.number, "failed", error="the run ended without a result")
 
 
@@ -127,7 +127,7 @@ def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
     reached = result.reached
     if reached is None or reached.best is None or reached.last is None:
         return None
-    if not cut_short and (task.until is None or reached.step < task.until):
+    if not cut_short and (task.stop_at_step is None or reached.step < task.stop_at_step):
         return None
     return Outcome(
         task.number,
@@ -204,7 +204,7 @@ def trained(
     *,
     resume: bool = False,
     stop_at_step: int | None = None,
-    deadline: Deadline | float | None = None,
+    deadline: Deadline = NEVER,
 ) -> Run:
     """`train` with nothing on the console, on rows that this process has read."""
     from rich.console import Console

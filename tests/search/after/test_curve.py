@@ -1,6 +1,5 @@
 """What twice the labels would bring: a power law through held-out errors, with a band; what is not told apart is not claimed."""
 
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from rankwise.deadline import Deadline
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
-from rankwise.search.floors import curve
+from rankwise.search.after import curve
 from rankwise.training import probe
 from rankwise.training.job import train
 from rankwise.training.objective import Objective
@@ -49,14 +49,14 @@ def test_every_row_is_answered_by_heads_that_have_not_seen_it():
     chance = np.random.default_rng(0)
     labels = np.arange(120) % 3
     found = torch.from_numpy(np.eye(3, 8)[labels] * 3 + chance.normal(size=(120, 8))).float()
-    right, folds = curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, time.time() + 60)
+    right, folds = curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, Deadline.after(60))
     assert right.shape == (120, 3)
     assert sorted(np.bincount(folds)) == [30, 30, 30, 30]
     assert right[:, 2].mean() > 0.85
     random = torch.from_numpy(chance.normal(size=(120, 200))).float()
-    by_heart, _ = curve.held_out_right(random, labels, 3, PLAIN, 1.0, 0, time.time() + 60)
+    by_heart, _ = curve.held_out_right(random, labels, 3, PLAIN, 1.0, 0, Deadline.after(60))
     assert by_heart.mean() < 0.6, "learnt by heart, they would all be right"
-    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, time.time() - 1) is None
+    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, Deadline.after(-1)) is None
 
 
 def test_no_head_is_begun_that_would_end_after_the_clock(monkeypatch):
@@ -84,10 +84,10 @@ def test_features_that_a_head_was_solved_on_are_found_again(config, tmp_path, mo
     run = train(tree, out=tmp_path / "r", console=Console(quiet=True))
     with monkeypatch.context() as patched:
         patched.setattr(probe, "best_penalty", lambda *_, **__: pytest.fail("the head's penalty is known"))
-        gain = curve.of_floor(Run(run.path), time.time() + 600)
+        gain = curve.of_floor(Run(run.path), Deadline.after(600))
     assert gain.low <= gain.mean <= gain.high
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "empty"))
-    assert curve.of_floor(Run(run.path), time.time() + 600) is None
+    assert curve.of_floor(Run(run.path), Deadline.after(600)) is None
 
 
 def test_the_head_is_asked_where_words_have_the_same_configuration(config, tmp_path):
@@ -101,10 +101,10 @@ def test_the_head_is_asked_where_words_have_the_same_configuration(config, tmp_p
         result.engine.kernels = "scipy"
     scores = head.record.metrics.validation
     floors = [Winner.at_once(f"floors/{name}", name, scores, 0.5, 1) for name in ("words", "features-mean")]
-    until = time.time() + 600
-    assert curve.of_labels(floors, tmp_path, until) == curve.labels_in_words(curve.of_floor(head, until))
-    assert "(" in curve.of_labels(floors, tmp_path, until)
-    assert curve.of_labels(floors[:1], tmp_path, until) == "twice the labels: cannot tell"
+    deadline = Deadline.after(600)
+    assert curve.of_labels(floors, tmp_path, deadline) == curve.labels_in_words(curve.of_floor(head, deadline))
+    assert "(" in curve.of_labels(floors, tmp_path, deadline)
+    assert curve.of_labels(floors[:1], tmp_path, deadline) == "twice the labels: cannot tell"
 
 
 def test_minutes_are_judged_by_the_winners_own_steps():

@@ -9,28 +9,21 @@ from pathlib import Path
 import msgspec
 
 from rankwise import config as configuration
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
+from rankwise.search.clock.clock import SURE, WORTH
 from rankwise.search.sweep.trial import trained, validation_value
-from rankwise.training.deadline import Deadline
 from rankwise.training.interrupt import requested
 
-WORTH = 0.6
-"""of the winner's steps: a run much shorter than the winner's hardly beats it"""
-SURE = 0.9
-"""of the time that is left: what the machine may slow down by"""
 _EVALUATIONS = 9
 FOLDER = "again"
 
 
 def longer(winner: Winner, folder: Path, deadline: Deadline) -> Winner | None:
-    """The winner of a search with another seed and the steps that still fit; None where it is no better, or none fit.
-
-    deadline
-        By which training must have ended.
-    """
+    """The winner of a search with another seed and the steps that still fit; None where it is no better, or none fit."""
     run = Run(folder / winner.run)
     timing, config = run.record.timing, run.config
     if not timing.steps:

@@ -22,6 +22,7 @@ from rankwise.machine.segments import HEAD, HEAD_AND_TAIL
 from rankwise.models import tokenizer_of
 from rankwise.records import Scores
 from rankwise.scoring import metrics
+from rankwise.search.clock.clock import Clock
 from rankwise.search.designs.bases import says_more
 from rankwise.search.designs.contenders import configured
 from rankwise.search.floors.floor import probe_tree
@@ -33,13 +34,10 @@ _MATTERS = 0.1
 _FEWEST_ROWS, _SURE_ROWS, _MOST_ROWS = 50, 300, 2_000
 """of a sample: fewer say nothing, so many tell ends apart of which one says nothing, and more hardly say anything else"""
 _FOLDS = 3
-_OF_CLOCK, _MOST_OF_CLOCK = 0.03, 0.1
-"""for features by both cuts, the more for no more than the rows that are sure; where rows are few, the more for features by one, since
-choosing needs the other anyway and has most of that clock"""
 
 
 def chosen(
-    config: Config, roles: Roles, fixed: set[str], clock_s: float, score_s: float | None = None
+    config: Config, roles: Roles, fixed: set[str], clock: Clock, score_s: float | None = None
 ) -> tuple[str, list[str]]:
     """The `data.truncation` to take, and a line that says why; no line where it is not asked.
 
@@ -60,7 +58,7 @@ def chosen(
     config = configuration.replaced(config, "data", max_length=length)
     order = np.random.default_rng(0).permutation(len(roles.train))
     try:
-        count = _rows_in_time(config, roles, order, clock_s, score_s)
+        count = _rows_in_time(config, roles, order, clock, score_s)
         if count < _FEWEST_ROWS:
             return given, [
                 f"ends      {_of_texts(cut, length)}: the clock has no time to ask whether their ends say more"
@@ -82,16 +80,15 @@ def _cut(config: Config, rows: Rows, classes: int) -> tuple[int, NDArray[np.bool
     return tokens.max_length, tokens.full_lengths > tokens.max_length
 
 
-def _rows_in_time(config: Config, roles: Roles, order: NDArray[np.int64], clock_s: float, score_s: float | None) -> int:
+def _rows_in_time(config: Config, roles: Roles, order: NDArray[np.int64], clock: Clock, score_s: float | None) -> int:
     """How many of the rows the clock has the time for; where a text was not timed, the fewest are."""
     assert roles.train is not None
     if score_s is not None:
-        each = clock_s / (2 * score_s)
-        room = max(_OF_CLOCK * each, min(_SURE_ROWS, _MOST_OF_CLOCK * each))
+        room = max(clock.cuts_s / (2 * score_s), min(_SURE_ROWS, clock.most_cuts_s / (2 * score_s)))
     else:
         least, started = order[:_FEWEST_ROWS], time.perf_counter()
         _scores(config, roles.train.take(least), np.ones(len(least), bool), roles.label_names, HEAD)
-        room = _MOST_OF_CLOCK * clock_s * len(least) / (time.perf_counter() - started)
+        room = clock.most_cuts_s * len(least) / (time.perf_counter() - started)
     return min(len(order), _MOST_ROWS, int(room))
 
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from rankwise.deadline import Deadline
 from rankwise.models.sources import weights_identity
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
@@ -63,7 +64,7 @@ def held_out_right(
     objective: Objective,
     penalty: float,
     seed: int,
-    until: float,
+    deadline: Deadline,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """How often each row is answered rightly by heads that were not fitted on it; None where the clock ends before, or the user.
 
@@ -71,9 +72,6 @@ def held_out_right(
 
     found
         Features. Shape: (rows, features)
-    until
-        `time.time()`.
-
     Returns: by a quarter, a half and all of the other rows, and each row's fold. Shapes: (rows, 3), (rows,)
     """
     chance, rows = np.random.default_rng(seed), len(labels)
@@ -86,7 +84,7 @@ def held_out_right(
         for column, share in enumerate(_SHARES):
             for kept in np.array_split(rest, share):
                 started = time.time()
-                if requested() or started + a_row_s * len(kept) > until:
+                if requested() or a_row_s * len(kept) > deadline.left_s():
                     return None
                 start = probe.solve(
                     found[kept], labels[kept], classes, objective, penalty, start, tolerance=probe.ROUGHLY
@@ -124,14 +122,12 @@ def of_twice_the_labels(right: NDArray[np.float64], folds: NDArray[np.int64], se
     return Gain(float(middle), float(middle - _WIDENED * (middle - low)), float(middle + _WIDENED * (high - middle)))
 
 
-def of_floor(floor: Run, until: float) -> Gain | None:
+def of_floor(floor: Run, deadline: Deadline) -> Gain | None:
     """What twice the labels would bring the heads on frozen features that `auto` has solved, whose features lie in the
     cache; None where that cannot be told in time.
 
     floor
         The run of such a head.
-    until
-        `time.time()`.
     """
     config = floor.config
     if config.data.multi_label:
@@ -148,19 +144,17 @@ def of_floor(floor: Run, until: float) -> Gain | None:
     found, labels = found[order, -job.plan.encoder.hidden :], job.training.labels[rows[order]]  # as the head had them
     classes = len(job.label_names)
     penalty = probe.chosen_penalty(found, labels, classes, objective, seed)
-    told = held_out_right(found, labels, classes, objective, penalty, seed, until)
+    told = held_out_right(found, labels, classes, objective, penalty, seed, deadline)
     return None if told is None else of_twice_the_labels(*told)
 
 
-def of_labels(floors: Sequence[Winner], folder: Path, until: float) -> str:
-    """What `auto` says of twice the labels, by the first head on frozen features among the floors of a folder.
-
-    until
-        `time.time()`; it takes what the clock has left, so that nothing which is trained waits for it.
+def of_labels(floors: Sequence[Winner], folder: Path, deadline: Deadline) -> str:
+    """What `auto` says of twice the labels, by the first head on frozen features among the floors of a folder. It takes what the
+    clock has left, so that nothing which is trained waits for it.
     """
     runs = [Run(folder / floor.run) for floor in floors if floor.alone is None]
     heads = [run for run in runs if run.adapter.is_dir()]  # words have none
-    return labels_in_words(None if not heads or requested() or time.time() > until else of_floor(heads[0], until))
+    return labels_in_words(None if not heads or requested() or deadline.has_passed else of_floor(heads[0], deadline))
 
 
 def labels_in_words(gain: Gain | None) -> str:

@@ -10,7 +10,8 @@ import pytest
 import rankwise
 from rankwise.cli import main
 from rankwise.runs.folder import Run
-from rankwise.search.designs import ends
+from rankwise.search.clock.clock import Clock
+from rankwise.search.designs import truncation as ends
 from rankwise.search.sweep.trial import load_data
 from support import COMMON, TOPICS, sentences, write_csv
 
@@ -42,7 +43,7 @@ def choose(tiny_model, tmp_path):
             },
         }
         config = rankwise.config.from_dict(tree)
-        return ends.chosen(config, load_data(config.data, ["train"]), set(fixed), clock_s, score_s)
+        return ends.chosen(config, load_data(config.data, ["train"]), set(fixed), Clock(time.time(), clock_s), score_s)
 
     return chosen
 

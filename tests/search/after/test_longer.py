@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-from rankwise.search.clock import longer
-from rankwise.training.deadline import Deadline
+from rankwise.deadline import Deadline
+from rankwise.search.after import longer
 
 
 def test_steps_as_fast_as_planned_keep_the_end_as_it_was_planned(monkeypatch):
@@ -20,7 +20,7 @@ def test_steps_as_fast_as_planned_keep_the_end_as_it_was_planned(monkeypatch):
     run.config = SimpleNamespace(train=SimpleNamespace(seed=0))
     monkeypatch.setattr(longer.configuration, "to_dict", lambda config: {"train": {}})
     monkeypatch.setattr(longer, "trained", trained)
-    monkeypatch.setattr("rankwise.training.deadline.time.time", lambda: 0.0)
+    monkeypatch.setattr("rankwise.deadline.time.time", lambda: 0.0)
     winner = SimpleNamespace(run="trials/0000")
     for step_s, steps in ((0.1, 180), (0.05, 135)):
         assert longer.longer(winner, longer.Path("nowhere"), Deadline(100.0, 20.0, step_s)) is None

@@ -15,6 +15,7 @@ import msgspec
 
 from rankwise import config as configuration
 from rankwise.baselines import words
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.methods import method_of
 from rankwise.records import Winner, read
@@ -31,12 +32,9 @@ _SLOWER = 1.5
 """than before, that the machine may be"""
 
 
-def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
+def on_all_rows(winner: Winner, folder: Path, deadline: Deadline) -> Winner:
     """The winner fitted on all rows, its scores as they were; the winner itself where it was trained in steps, or where there
     is no time.
-
-    until
-        `time.time()` at which all of it must have ended.
     """
     before, run = Run(folder / winner.run), Run(folder / FOLDER)
     counted = next((place for place in (before.path, before.adapter) if (place / words.FOLDER).is_dir()), None)
@@ -46,10 +44,14 @@ def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
         took *= before.record.data["train"].rows / (
             read(counted / words.FOLDER / words.DETAILS, WordsRecord).fitted_on or 1
         )
-    if requested() or not solved_at_once or until - time.time() < _SLOWER * took:
+    if requested() or not solved_at_once or deadline.left_s() < _SLOWER * took:
         return winner
     try:
-        done = _features(before, run, until) if counted is None else _words(before, run, until, counted / words.FOLDER)
+        done = (
+            _features(before, run, deadline)
+            if counted is None
+            else _words(before, run, deadline, counted / words.FOLDER)
+        )
     except KeyboardInterrupt:
         if not requested():
             raise
@@ -59,25 +61,24 @@ def on_all_rows(winner: Winner, folder: Path, until: float) -> Winner:
     return winner if done is None else msgspec.structs.replace(winner, run=FOLDER, refit=done)
 
 
-def _features(before: Run, run: Run, until: float) -> Refit | None:
-    """A head on frozen features; its deadline is that of whoever asked."""
+def _features(before: Run, run: Run, deadline: Deadline) -> Refit | None:
     copied(before, run)
     tree = configuration.to_dict(before.config)
     tree["train"]["refit_steps"] = 1
     run.write_config(configuration.from_dict(tree))
     with run.changing() as result:
         result.status = "interrupted"
-    trained(tree, run.path, resume=True, deadline=until)
+    trained(tree, run.path, resume=True, deadline=deadline)
     return run.record.refit
 
 
-def _words(before: Run, run: Run, until: float, place: Path) -> Refit | None:
+def _words(before: Run, run: Run, deadline: Deadline, place: Path) -> Refit | None:
     started = time.time()
     roles = load_data(before.config.data)
     if roles.validation is None:
         return None
     classifier, rows = words.WordClassifier.load(place), together(roles.train, roles.validation)
-    again = words.fit_again(classifier, rows.texts, rows.labels, until)
+    again = words.fit_again(classifier, rows.texts, rows.labels, deadline)
     copied(before, run)
     again.save(run.path / place.relative_to(before.path))
     beside = place.parent == before.adapter

@@ -1,0 +1,153 @@
+"""The minutes of `auto`, and what every stage may take of them, in the order in which stages come.
+
+A stage gets seconds, or a `Deadline` by which it must be over; what it does with them is its own (`Deadline.part`). What is left
+for training, in runs and steps, is planned in `plan`, by what is kept here for the end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from rankwise.deadline import Deadline
+from rankwise.planning.steps import PROBE_FIRST_ROWS
+from rankwise.search.clock.speed import Speed
+
+SLOWER = 1.3
+"""How much slower than measured the end may score."""
+SURE = 0.9
+"""of the time that is left for one more run: what the machine may slow down by"""
+WORTH = 0.6
+"""of the winner's steps: a run much shorter than the winner's hardly beats it"""
+PROOF_S = 5.0
+"""for the proof and the test rows, where nobody has measured how fast this machine is"""
+_END_S = 2.0
+"""for the proof, and for what is written, as often as other programs make them longer"""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The minutes of `auto`.
+
+    started
+        `time.time()` from which they count.
+    seconds
+        In all.
+    """
+
+    started: float
+    seconds: float
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds since it began."""
+        return time.time() - self.started
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - self.spent_s
+
+    def deadline(self, kept_s: float = 0.0, step_s: float = math.inf) -> Deadline:
+        """The end of what leaves so many seconds: of training, the sooner, the slower steps have become.
+
+        step_s
+            Of an optimizer step, as it was planned with.
+        """
+        return Deadline(self.started + self.seconds, kept_s, SLOWER * step_s)
+
+    # --- what there is to learn from, and how fast this machine is ------------------------------------------------
+
+    def choosing_rows(self, held_out: int) -> int:
+        """Of the rows that would be held out to choose by, as many as there is time to score again and again: 20 for a second. Where a
+        text takes two milliseconds, which a small encoder does on two cores, an evaluation is a twenty-fifth of the clock. A thousand
+        are held out in any case: an accuracy of 90% is known to two points by them (95%).
+        """
+        return min(held_out, max(1_000, int(20 * self.seconds)))
+
+    @property
+    def measuring_s(self) -> float:
+        """For timing steps and scores, each time."""
+        return min(20.0, 0.03 * self.seconds)
+
+    @property
+    def sample_s(self) -> float:
+        """For frozen features of a sample of rows, by which bases are compared."""
+        return 0.03 * self.seconds
+
+    @property
+    def cuts_s(self) -> float:
+        """For frozen features of long texts cut in two ways."""
+        return 0.03 * self.seconds
+
+    @property
+    def most_cuts_s(self) -> float:
+        """For the same, of no more rows than are sure; where rows are few, for one more way to cut them, since choosing needs the
+        other anyway and has most of that clock."""
+        return 0.1 * self.seconds
+
+    # --- what is solved at once -----------------------------------------------------------------------------------
+
+    @property
+    def words_s(self) -> float:
+        """For counting words: of a large file as many rows as that takes."""
+        return 0.1 * self.seconds
+
+    def head_rows(self, rows: int, speed: Speed) -> int | None:
+        """Training rows that heads are fitted on, so that their features take no more than a tenth of the clock; None for all.
+
+        rows
+            Training rows there are.
+        speed
+            With which texts are scored.
+        """
+        room = int(0.1 * self.seconds / speed.score_s)
+        return None if room >= rows else max(room, PROBE_FIRST_ROWS)
+
+    def floors(self) -> Deadline:
+        """After which no further floor is begun."""
+        return Deadline.after(0.2 * self.seconds)
+
+    def a_floor(self) -> Deadline:
+        """What one of them may take where there is one already."""
+        return self.deadline().part(0.4)
+
+    # --- choosing by folds ----------------------------------------------------------------------------------------
+
+    def choosing(self) -> Deadline:
+        """Of few rows; what is left fits the chosen one on all rows, proves it and scores the test rows."""
+        return self.deadline(0.4 * self.seconds)
+
+    def end_of_few_s(self, crowding: float) -> float:
+        """For that proof and those scores: where other work comes after the folds were timed, they take several times what they would
+        alone; choosing leaves little more.
+
+        crowding
+            How many times as long as alone a thread takes.
+        """
+        return max(min(PROOF_S * crowding, 0.35 * self.seconds), 0.25 * self.seconds)
+
+    @property
+    def words_of_folds_s(self) -> float:
+        """For counting words in every fold, of more rows than a few."""
+        return 0.05 * self.seconds
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    @property
+    def margin_s(self) -> float:
+        """For a machine that slows down."""
+        return 0.05 * self.seconds
+
+    def last_s(self, speed: Speed, tested: int) -> float:
+        """For what comes last, whatever is shipped: the proof, and scoring test rows."""
+        return speed.once_s(SLOWER * tested) + _END_S * speed.crowding + 0.02 * self.seconds
+
+    def after_training_s(self, speed: Speed, scored: int, tested: int) -> float:
+        """For a reload, a scoring of rows that are not the test's, and what comes last."""
+        return speed.once_s(SLOWER * scored) + _END_S * speed.crowding + self.last_s(speed, tested)
+
+    def spare(self) -> Deadline:
+        """Until when what may be left out has time; what is written after it takes its seconds."""
+        return self.deadline(self.margin_s + _END_S)
