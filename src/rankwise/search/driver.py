@@ -18,7 +18,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import files, planning, records
 from rankwise.config import Config
-from rankwise.deadline import NEVER, Deadline
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.machine.settings import own_settings
 from rankwise.planning.steps import total_steps
@@ -90,8 +90,9 @@ def search(
     with _owned(folder, wanted, resume=resume):
         chosen = workers or InProcess()
         try:
-            sweep = Sweep(wanted, folder, chosen, console, Deadline.of(deadline), resume=resume, origin=origin)
-            return sweep.run(rivals, ending).to_dict()
+            ends = Deadline.of(deadline)
+            sweep = Sweep(wanted, folder, chosen, console, ends, rivals, ending, resume=resume, origin=origin)
+            return sweep.run().to_dict()
         finally:
             chosen.close()
 
@@ -136,12 +137,15 @@ class Sweep:
         folder: Path,
         workers: Workers,
         console: Console,
-        deadline: Deadline = NEVER,
+        deadline: Deadline,
+        rivals: Rivals,
+        ending: Ending,
         *,
-        resume: bool = False,
-        origin: AutoRecord | None = None,
+        resume: bool,
+        origin: AutoRecord | None,
     ) -> None:
         self.spec = wanted
+        self.rivals, self.ending = rivals, ending
         self.halving = wanted.halving or Halving()  # without one, every round has a single rung
         self.folder = folder
         self.workers = workers
@@ -161,18 +165,18 @@ class Sweep:
         there = (folder / RECORD).is_file()
         self.origin = origin or (records.read(folder / RECORD, SearchRecord).auto if there else None)
 
-    def run(self, rivals: Rivals = lambda winner: None, ending: Ending = lambda winner: winner) -> SearchRecord:
+    def run(self) -> SearchRecord:
         """Everything that is left to do; asked to stop, what there is by then, with the status interrupted.
 
         Raises: KeyboardInterrupt when it was asked to stop before anything had a score.
         """
         with stop_requests() as stop:
             try:
-                return self._run(rivals, ending, stop)
+                return self._run(stop)
             except Stopped:
                 return self._interrupted()
 
-    def _run(self, rivals: Rivals, ending: Ending, stop: StopRequest) -> SearchRecord:
+    def _run(self, stop: StopRequest) -> SearchRecord:
         started = time.time()
         for each in self.walk.rounds:
             trials = self._propose(each)
@@ -183,7 +187,7 @@ class Sweep:
         record = judged.record(status="finished")
         record.timing = SearchTiming(session_s=round(time.time() - started, 1))
         assert record.winner is not None
-        record.winner = ending(self._or_floor(rivals(record.winner) or record.winner))
+        record.winner = self.ending(self._or_floor(self.rivals(record.winner) or record.winner))
         if stop.requested:  # while the clock's rest was trained in: a resume trains there again
             record.status = "interrupted"
         else:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from rankwise import config as configuration
-from rankwise.config import Config
+from rankwise.config import Config, Keys
 from rankwise.data.folds import FOLDS
 from rankwise.errors import UserError
 from rankwise.records.record import Tree
@@ -22,6 +21,8 @@ from rankwise.records.search import COPY, RECORD
 from rankwise.scoring.goals import Goal, goal_of
 from rankwise.search.clock.clock import Clock
 from rankwise.search.designs import bases
+from rankwise.search.designs.design import has_room
+from rankwise.search.floors import beside
 from rankwise.search.single_text import SingleText
 from rankwise.training.interrupt import StopRequest
 
@@ -76,12 +77,19 @@ class Request:
 
     def settle(self, config: Config) -> None:
         """Write down what was settled: the base, the length of texts, which of their ends are read, and the batch."""
-        tree: Tree = msgspec.to_builtins(self.tree)
-        tree["model"]["name"] = config.model.name
-        configuration.set_key(tree, "data.max_length", config.data.max_length)
-        configuration.set_key(tree, "data.truncation", config.data.truncation)
-        configuration.set_key(tree, "train.batch_size", config.train.batch_size)
-        self.tree = tree
+        data = config.data
+        settled: Keys = {"data.max_length": data.max_length, "data.truncation": data.truncation}
+        settled |= {"model.name": config.model.name, "train.batch_size": config.train.batch_size}
+        self.tree = configuration.with_keys(self.tree, settled)
+
+    def leave_room(self, tree: Tree, labels: int) -> bool:
+        """Take the tree with the budgets that words leave; put these away where they leave no room for anything that is trained."""
+        room = has_room(tree, self.fixed, labels)
+        if room:
+            self.tree = tree
+        else:
+            beside.put_away(self.folder)
+        return room
 
 
 def request_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from rankwise.inference.predictor import load
 from rankwise.records import Latency, Winner
 from rankwise.records.record import Tree
 from rankwise.runs.folder import Run
-from rankwise.search.floors.floor import Floor
 from rankwise.training import latency
 
 _HEADROOM = 0.9
@@ -55,12 +53,6 @@ class SingleText:
         fitting, _ = latency.within(planned, self.rows, roles.label_names, tokenizer_of(config.model))
         free = {"budget.max_ms": None, "data.max_length": fitting.config.data.max_length}
         return configuration.with_keys(tree, free)
-
-    def quick_enough(self, solved: Sequence[Floor], folder: Path) -> list[Floor]:
-        """The floors that keep the limit."""
-        if self.limit_ms is None:
-            return list(solved)
-        return [one for one in solved if self.is_quick(folder / one.run)]
 
     def is_quick(self, folder: Path) -> bool:
         """Whether what a run's folder holds keeps the limit."""

@@ -28,7 +28,7 @@ from support import scores_of
 
 
 def floor(accuracy, loss, title="x"):
-    return Floor(title, f"floors/{title}", None, scores_of(accuracy, loss), 1, 1.0)
+    return Floor(title, f"floors/{title}", None, scores_of(accuracy, loss), 1, 1.0, accuracy)
 
 
 def test_the_best_has_most_rows_right_and_then_the_least_loss():

@@ -42,8 +42,7 @@ def words_alone(request: Request, roles: Any, error: BudgetError) -> SearchRecor
     Raises: the error where that does not either.
     """
     words = of_words(request.tree, roles, request.folder / FLOORS / "words")
-    quick = request.single.quick_enough([] if words is None else [words], request.folder)
-    if not quick:
+    if words is None or not request.single.is_quick(request.folder / words.run):
         shutil.rmtree(request.folder, ignore_errors=True)
         raise error
-    return chosen_by_floors(request, quick, request.config, roles, str(error), request.clock.deadline(PROOF_S))
+    return chosen_by_floors(request, [words], request.config, roles, str(error), request.clock.deadline(PROOF_S))

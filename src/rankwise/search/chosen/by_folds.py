@@ -13,7 +13,6 @@ from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
 from rankwise.search.chosen.written import interrupted, recorded
 from rankwise.search.designs.contenders import of_more_rows
-from rankwise.search.designs.design import has_room
 from rankwise.search.floors import beside
 from rankwise.search.folds.comparison import choose, compared, judged, with_words
 from rankwise.search.folds.lines import folds_lines, plan_lines, rows_lines
@@ -34,7 +33,8 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
     """
     config, folder, clock, stop = request.config, request.folder, request.clock, request.stop
     roles = load_data(config.data, ["train", "test"])
-    _leave_room_for_words(request, roles)
+    words_by, names = Deadline.after(clock.words_s), roles.label_names
+    request.leave_room(beside.of_all_rows(request.tree, roles.train, names, folder, words_by), len(names))
     lines, forecast = list(request.base_lines), None
     if plan is not None:
         seconds = plan.seconds(clock.left_s) + clock.spent_s
@@ -71,16 +71,6 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
     origin = AutoRecord(max_minutes=request.max_minutes, forecast=forecast, folds=[one.record() for one in found])
     record = recorded(request, winner, lines, origin, roles, shown)
     return interrupted(request, record) if stopped or stop.requested else record
-
-
-def _leave_room_for_words(request: Request, roles: Any) -> None:
-    """Words on all rows, and the budgets that they leave, unless they leave no room for anything that is trained."""
-    names, deadline = roles.label_names, Deadline.after(request.clock.words_s)
-    shared = beside.of_all_rows(request.tree, roles.train, names, request.folder, deadline)
-    if has_room(shared, request.fixed, len(names)):
-        request.tree = shared
-    else:
-        beside.put_away(request.folder)
 
 
 def _judged(

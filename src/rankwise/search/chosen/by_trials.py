@@ -18,10 +18,10 @@ from rankwise.search.chosen.written import interrupted
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.plan import HALVING, ClockPlan, plan_clock
 from rankwise.search.designs.bases import Measured
-from rankwise.search.designs.design import designs_for, has_room, how_many
+from rankwise.search.designs.design import designs_for, how_many
 from rankwise.search.explained import facts
 from rankwise.search.floors import beside
-from rankwise.search.floors.floor import Floor, best, floors
+from rankwise.search.floors.floor import best, floors
 from rankwise.search.floors.unspent import spent
 from rankwise.search.request import Request
 
@@ -34,7 +34,7 @@ def chosen_by_trials(request: Request, base: Measured, roles: Any) -> SearchReco
     """
     config, speed, folder, tree = base.config, base.speed, request.folder, request.tree
     clock, fixed, single, labels = request.clock, request.fixed, request.single, len(roles.label_names)
-    solved = single.quick_enough(floors(tree, fixed, roles, folder, clock, speed), folder)
+    solved = [one for one in floors(tree, fixed, roles, folder, clock, speed) if single.is_quick(folder / one.run)]
     speed = speed.now()
     if request.stop.requested:
         if not solved:
@@ -45,7 +45,11 @@ def chosen_by_trials(request: Request, base: Measured, roles: Any) -> SearchReco
     if start is not None and "head.pooling" not in fixed:
         tree["head"]["pooling"] = start.pooling
         config = configuration.replaced(config, "head", pooling=start.pooling)
-    kept_s = _leave_room_for_words(request, roles, solved)
+    # Words, made small enough to stand beside what is trained; a head with words beside it is one more floor.
+    shared, words_s = beside.prepared(tree, roles, solved, folder)
+    both = beside.of_features(solved, folder, single.is_quick)
+    solved += [] if both is None else [both]
+    kept_s = words_s if request.leave_room(shared, labels) else 0.0
     config = msgspec.structs.replace(config, budget=request.config.budget)
     try:
         fits = plan_clock(
@@ -82,20 +86,6 @@ def chosen_by_trials(request: Request, base: Measured, roles: Any) -> SearchReco
         explanation=lines,
     )
     return Trials(folder, clock, origin, single, request.console).run(_search_tree(request.tree, config, fits, designs))
-
-
-def _leave_room_for_words(request: Request, roles: Any, solved: list[Floor]) -> float:
-    """Words, made small enough to stand beside what is trained, and the budgets that they leave; a head with words beside it is
-    one more floor. Returns: the seconds that words need at the end."""
-    folder = request.folder
-    shared, kept_s = beside.prepared(request.tree, roles, solved, folder)
-    both = beside.of_features(solved, folder, request.single.is_quick)
-    solved += [] if both is None else [both]
-    if not has_room(shared, request.fixed, len(roles.label_names)):
-        beside.put_away(folder)
-        return 0.0
-    request.tree = shared
-    return kept_s
 
 
 def _search_tree(tree: Tree, config: Config, fits: ClockPlan, designs: list[Keys]) -> Tree:

@@ -153,11 +153,7 @@ def of_features(solved: Sequence[Floor], folder: Path, quick: Callable[[Path], b
     both = with_words(head.winner(), folder, quick, out=_OF_FEATURES)
     if both is None:
         return None
-    scores = Run(folder / both.run).record.metrics.validation
-    assert scores is not None
-    assert both.trainable is not None
-    title, seconds = both.point["design"], time.time() - started
-    return Floor(title, both.run, None, scores, both.trainable, seconds, both.mean, alone=head.run)
+    return Floor.of_run(folder / both.run, both.point["design"], None, started, alone=head.run)
 
 
 def with_words(winner: Winner, folder: Path, quick: Callable[[Path], bool], *, out: str = FOLDER) -> Winner | None:

@@ -53,19 +53,28 @@ class Floor:
     scores: Scores
     trainable: int
     seconds: float
-    value: float | None = None
-    """what the goal came to on validation, where it is not the accuracy"""
+    value: float
+    """what the goal came to on validation"""
     alone: str | None = None
     """folder of the head without the words that answer beside it"""
 
-    @property
-    def reached(self) -> float:
-        """What the goal came to on validation."""
-        return self.scores.accuracy if self.value is None else self.value
+    @classmethod
+    def of_run(cls, path: Path, title: str, pooling: str | None, started: float, alone: str | None = None) -> Floor:
+        """What the run in a folder among the floors says.
+
+        started
+            `time.time()` at which it was begun.
+        """
+        run = Run(path)
+        result, scores = run.record, run.record.metrics.validation
+        assert scores is not None
+        value = validation_value(result, run.config.train.select.metric)
+        trainable, seconds = result.parameters.trainable, time.time() - started
+        return cls(title, f"{FOLDER}/{path.name}", pooling, scores, trainable, seconds, value, alone)
 
     def winner(self) -> Winner:
         """What search.json says of a winner."""
-        winner = Winner.at_once(self.run, self.title, self.scores, self.reached, self.trainable)
+        winner = Winner.at_once(self.run, self.title, self.scores, self.value, self.trainable)
         winner.alone = self.alone
         return winner
 
@@ -99,7 +108,7 @@ def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock: Clock, 
 
 def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
     """The best by the goal, of equals the one with the least loss."""
-    return max(found, key=lambda one: (goal.better(one.reached), -one.scores.loss), default=None)
+    return max(found, key=lambda one: (goal.better(one.value), -one.scores.loss), default=None)
 
 
 def probe_tree(config: Config) -> Tree:
@@ -129,19 +138,10 @@ def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path, de
         run = trained(own, path, resume=path.exists(), deadline=NEVER if "head.probe_rows" in fixed else deadline)
     except UserError:
         return None
-    tree["head"]["probe_rows"] = run.config.head.probe_rows
-    result = run.record
-    assert result.metrics.validation is not None
-    what = {"first": "first token", "mean": "mean", "both": "first token and mean"}[run.config.head.pooling]
-    return Floor(
-        f"frozen features ({what}) and logistic regression",
-        _inside(path),
-        run.config.head.pooling,
-        result.metrics.validation,
-        result.parameters.trainable,
-        time.time() - started,
-        validation_value(result, run.config.train.select.metric),
-    )
+    head = run.config.head
+    tree["head"]["probe_rows"] = head.probe_rows
+    what = {"first": "first token", "mean": "mean", "both": "first token and mean"}[head.pooling]
+    return Floor.of_run(path, f"frozen features ({what}) and logistic regression", head.pooling, started)
 
 
 def of_words(tree: Tree, roles: Any, path: Path, seconds: float = math.inf) -> Floor | None:
@@ -159,15 +159,13 @@ def of_words(tree: Tree, roles: Any, path: Path, seconds: float = math.inf) -> F
     classifier = fit_words(config, roles.train, roles.label_names, Deadline.after(seconds))
     if classifier is None:
         return None
-    found = write_words(classifier, config, roles, path, started)
-    assert found is not None
-    scores, value = found
+    write_words(classifier, config, roles, path, started)
     others = {role: rows for role, rows in roles.named().items() if role != "train"}
     tfidf.know(roles.train, others, classifier.logits, roles.label_names)
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
     if classifier.fitted_on is not None and classifier.fitted_on < len(roles.train):
         title += f", on {classifier.fitted_on:,} rows"
-    return Floor(title, _inside(path), None, scores, classifier.trainable, time.time() - started, value)
+    return Floor.of_run(path, title, None, started)
 
 
 def fit_words(
@@ -198,29 +196,24 @@ def fit_words(
     return None
 
 
-def write_words(
-    classifier: words.WordClassifier, config: Config, roles: Any, path: Path, started: float
-) -> tuple[Scores, float] | None:
-    """Make a run's folder of it; returns its scores on validation and what the goal came to, where there is one.
+def write_words(classifier: words.WordClassifier, config: Config, roles: Any, path: Path, started: float) -> None:
+    """Make a run's folder of it.
 
     started
         `time.time()` at which it was begun.
     """
-    run, found, scores = Run(path), None, None
+    run, scores = Run(path), None
     files.make_writable_folder(path)
     run.write_config(config)
     if roles.validation is not None:
         logits, labels = classifier.logits(roles.validation.texts), roles.validation.labels
-        goal = goal_of(config.train.select.metric)
-        decision = goal.decision(logits, labels, roles.label_names)
+        decision = goal_of(config.train.select.metric).decision(logits, labels, roles.label_names)
         scores, predicted = judged.judge(decision, logits, labels, roles.label_names, step=0)
         classifier = replace(classifier, decision=decision)
-        found = scores, goal.value(scores, logits, labels, roles.label_names)
         predictions.write_logits(path, "validation", roles.label_names, roles.validation, logits, predicted)
         run.write_history([HistoryRow.of(0, scores)])
     classifier.save(path / words.FOLDER)
     run.write_record(_result(config, roles, classifier, scores, time.time() - started))
-    return found
 
 
 def _result(
@@ -254,7 +247,3 @@ def _result(
         environment=description.describe(),
         decision=classifier.decision,
     )
-
-
-def _inside(path: Path) -> str:
-    return f"{FOLDER}/{path.name}"

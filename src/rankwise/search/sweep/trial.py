@@ -20,7 +20,7 @@ from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.records import LastScores, Result, Scores, Winner
 from rankwise.records.record import Tree
-from rankwise.records.result import Standing
+from rankwise.records.result import Reached, Standing
 from rankwise.records.search import TestLook
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import PLAIN
@@ -122,56 +122,32 @@ def standing(task: Task, *, cut_short: bool = False) -> Outcome | None:
     if not run.is_recorded:
         return None
     result = run.record
+    reached = result.reached or Reached()
+    status, step = "paused", reached.step
+    chosen: Scores | Standing | None = reached.best
+    last: LastScores | Standing | None = reached.last
     if result.ended:
-        return _ended(task, result)
-    reached = result.reached
-    if reached is None or reached.best is None or reached.last is None:
+        status, step = result.status, result.timing.steps
+        chosen, last = result.metrics.validation, result.metrics.validation_last
+    elif not cut_short and (task.stop_at_step is None or step < task.stop_at_step):
         return None
-    if not cut_short and (task.stop_at_step is None or reached.step < task.stop_at_step):
-        return None
-    return Outcome(
-        task.number,
-        "paused",
-        reached.step,
-        _scores(reached.best, reached.last),
-        peak=_peak(task, reached.best.accuracy),
-        final=reached.last.accuracy,
-        seconds=_seconds(result),
-    )
-
-
-def _ended(task: Task, result: Result) -> Outcome | None:
-    chosen, last = result.metrics.validation, result.metrics.validation_last
     if chosen is None or last is None:
         return None
-    scores = _scores(chosen, last)
+    scores = {name: getattr(chosen, name) for name in PLAIN} | {"step": chosen.step or 0, "last_loss": last.loss}
     if chosen.goal is not None:
-        scores[chosen.goal.name] = validation_value(result, chosen.goal.name)
+        value = validation_value(result, chosen.goal.name) if result.ended else chosen.goal.value
+        scores[chosen.goal.name] = value
     return Outcome(
         task.number,
-        result.status,
-        result.timing.steps,
+        status,
+        step,
         scores,
-        interval=chosen.accuracy_ci95,
-        peak=_peak(task, chosen.accuracy),
+        interval=chosen.accuracy_ci95 if isinstance(chosen, Scores) else None,
+        # The history rounds, so the chosen one is taken as it is.
+        peak=max(chosen.accuracy, *(row.get("validation_accuracy") or 0.0 for row in run.history)),
         final=last.accuracy,
-        seconds=_seconds(result),
+        seconds=result.timing.train_s + result.timing.eval_s,
     )
-
-
-def _seconds(result: Result) -> float:
-    return result.timing.train_s + result.timing.eval_s
-
-
-def _scores(chosen: Scores | Standing, last: LastScores | Standing) -> dict[str, float]:
-    scores = {
-        "accuracy": chosen.accuracy,
-        "loss": chosen.loss,
-        "macro_f1": chosen.macro_f1,
-        "step": chosen.step or 0,
-        "last_loss": last.loss,
-    }
-    return scores if chosen.goal is None else scores | {chosen.goal.name: chosen.goal.value}
 
 
 def validation_value(result: Result, goal: str) -> float:
@@ -188,11 +164,6 @@ def validation_value(result: Result, goal: str) -> float:
             f"the result of a run that was trained for {goal} is damaged: it does not say what that came to"
         )
     return decision.value
-
-
-def _peak(task: Task, chosen: float) -> float:
-    """The highest accuracy of all evaluations; the history rounds, so the chosen one is taken as it is."""
-    return max(chosen, *(row.get("validation_accuracy") or 0.0 for row in Run(Path(task.folder)).history))
 
 
 # --- shared by the trials of a process ----------------------------------------------------------------
