@@ -28,7 +28,7 @@ def roles(train, validation, test=0):
 @pytest.mark.parametrize(("minutes", "designs"), [(30, 9), (5, 6), (4, 3), (3, 1), (0.5, 1)])
 def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
-    schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(60 * minutes))
+    schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(60 * minutes), available=lambda _: 14)
     assert schedule.designs == designs
     # What is planned, with setting up and the end, is within the clock.
     rungs, evaluations = (3, 9) if designs > 1 else (1, -(-schedule.steps // schedule.eval_every))
@@ -73,13 +73,13 @@ def test_time_is_planned_for_no_more_designs_than_there_are(there, designs):
     schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(1800), available=lambda steps: there)
     assert schedule.designs == designs
     alone = clock.plan_clock(speed, roles(2000, 200), 16, of(600), available=lambda steps: 1)
-    crowd = clock.plan_clock(speed, roles(2000, 200), 16, of(600))
+    crowd = clock.plan_clock(speed, roles(2000, 200), 16, of(600), available=lambda steps: 14)
     assert alone.steps > crowd.steps
 
 
 def test_a_clock_too_short_for_anything_is_refused():
     with pytest.raises(UserError, match="the clock is too short"):
-        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, of(20))
+        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, of(20), available=lambda _: 14)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
     monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
     tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
     found = load_data(load(tree).data, ["train", "validation"])
-    planned, speed = clock.fit_clock(tree, found, of(30))
+    planned, speed = clock.fit_clock(tree, found, of(30), lambda _: 14)
     assert lengths == expected, "measured at the longest and at the chosen one"
     assert planned.data.max_length == expected[-1]
     if steps is not None:
-        fits = clock.plan_clock(speed, found, 16, of(30), steps=planned.train.steps)
+        fits = clock.plan_clock(speed, found, 16, of(30), steps=planned.train.steps, available=lambda _: 14)
         assert fits.steps == steps, "the user's own number of steps is kept"
 
 

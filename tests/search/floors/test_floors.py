@@ -13,6 +13,7 @@ from rankwise.cli import main
 from rankwise.config import from_dict
 from rankwise.deadline import NEVER, Deadline
 from rankwise.runs.folder import Run
+from rankwise.scoring.goals import goal_of
 from rankwise.search.auto import auto
 from rankwise.search.chosen import by_trials
 from rankwise.search.clock import clock
@@ -32,8 +33,8 @@ def floor(accuracy, loss, title="x"):
 
 
 def test_the_best_has_most_rows_right_and_then_the_least_loss():
-    assert best([floor(0.5, 1.0), floor(0.7, 2.0, "b"), floor(0.7, 1.0, "c")]).title == "c"
-    assert best([]) is None
+    assert best([floor(0.5, 1.0), floor(0.7, 2.0, "b"), floor(0.7, 1.0, "c")], goal_of("accuracy")).title == "c"
+    assert best([], goal_of("accuracy")) is None
 
 
 @pytest.mark.slow

@@ -58,13 +58,7 @@ class ClockPlan:
     """by the user: no run takes more, whatever is left of the clock"""
 
 
-def _any_number(steps: int) -> int:
-    return _FIELDS[0]
-
-
-def fit_clock(
-    tree: Tree, roles: Any, clock: Clock, available: Callable[[int], int] = _any_number
-) -> tuple[Config, Speed]:
+def fit_clock(tree: Tree, roles: Any, clock: Clock, available: Callable[[int], int]) -> tuple[Config, Speed]:
     """Measure; long texts are cut to 512 tokens, to 256, 128 or 64 when there is no time for more.
 
     tree
@@ -114,7 +108,7 @@ def plan_clock(
     *,
     kept_s: float = 0.0,
     steps: int | None = None,
-    available: Callable[[int], int] = _any_number,
+    available: Callable[[int], int],
     fitted: bool = False,
 ) -> ClockPlan:
     """How many designs compete and how long a whole run is, so that all of it ends within the clock.

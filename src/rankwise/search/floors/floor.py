@@ -36,7 +36,6 @@ from rankwise.training.record import rows_of
 
 _POOLINGS = ("auto", "both")
 """heads on frozen features: what the base declares, and its first token beside the mean of all"""
-_ACCURACY = goal_of("accuracy")
 _FEWER_WORDS, _SMALLER = 4, 0.9
 """times that TF-IDF is fitted to become small enough, each time to so much of the megabytes: n-grams differ in length"""
 
@@ -106,7 +105,7 @@ def floors(tree: Tree, fixed: set[str], roles: Any, folder: Path, clock: Clock, 
     return [one for one in found if one is not None]
 
 
-def best(found: Sequence[Floor], goal: Goal = _ACCURACY) -> Floor | None:
+def best(found: Sequence[Floor], goal: Goal) -> Floor | None:
     """The best by the goal, of equals the one with the least loss."""
     return max(found, key=lambda one: (goal.better(one.value), -one.scores.loss), default=None)
 
