@@ -7,6 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from rankwise import deadline
 from rankwise.deadline import Deadline
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
@@ -67,13 +68,14 @@ def test_no_head_is_begun_that_would_end_after_the_clock(monkeypatch):
         now[0] += len(found)
         return own(found, *words, **named)
 
-    monkeypatch.setattr(curve, "time", SimpleNamespace(time=lambda: now[0]))
+    for module in (curve, deadline):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now[0]))
     monkeypatch.setattr(curve.probe, "solve", slow)
     found, labels = torch.eye(3, 8)[torch.arange(120) % 3], np.arange(120) % 3
-    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, 240.0) is None
+    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, Deadline(240.0)) is None
     assert now[0] == 180, "quarters and halves of the first fold"
     monkeypatch.setattr(curve, "requested", lambda: True)
-    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, 1e6) is None
+    assert curve.held_out_right(found, labels, 3, PLAIN, 10.0, 0, Deadline(1e6)) is None
     assert now[0] == 180
 
 
@@ -101,10 +103,10 @@ def test_the_head_is_asked_where_words_have_the_same_configuration(config, tmp_p
         result.engine.kernels = "scipy"
     scores = head.record.metrics.validation
     floors = [Winner.at_once(f"floors/{name}", name, scores, 0.5, 1) for name in ("words", "features-mean")]
-    deadline = Deadline.after(600)
-    assert curve.of_labels(floors, tmp_path, deadline) == curve.labels_in_words(curve.of_floor(head, deadline))
-    assert "(" in curve.of_labels(floors, tmp_path, deadline)
-    assert curve.of_labels(floors[:1], tmp_path, deadline) == "twice the labels: cannot tell"
+    own = Deadline.after(600)
+    assert curve.of_labels(floors, tmp_path, own) == curve.labels_in_words(curve.of_floor(head, own))
+    assert "(" in curve.of_labels(floors, tmp_path, own)
+    assert curve.of_labels(floors[:1], tmp_path, own) == "twice the labels: cannot tell"
 
 
 def test_minutes_are_judged_by_the_winners_own_steps():
