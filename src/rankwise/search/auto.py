@@ -26,7 +26,7 @@ from rankwise.records.search import COPY, RECORD
 from rankwise.search.chosen.by_floors import words_alone
 from rankwise.search.chosen.by_folds import chosen_by_folds
 from rankwise.search.chosen.by_trials import chosen_by_trials
-from rankwise.search.chosen.resumed import resumed
+from rankwise.search.chosen.trials import resumed
 from rankwise.search.designs import bases, truncation
 from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of

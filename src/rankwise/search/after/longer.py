@@ -10,13 +10,11 @@ import msgspec
 
 from rankwise import config as configuration
 from rankwise.deadline import Deadline
-from rankwise.errors import UserError
 from rankwise.records import Winner
 from rankwise.runs.folder import Run
 from rankwise.scoring.goals import goal_of
 from rankwise.search.clock.clock import SURE, WORTH
-from rankwise.search.sweep.trial import trained, validation_value
-from rankwise.training.interrupt import requested
+from rankwise.search.sweep.trial import Task, carry_out
 
 _EVALUATIONS = 9
 FOLDER = "again"
@@ -42,24 +40,10 @@ def longer(winner: Winner, folder: Path, deadline: Deadline) -> Winner | None:
     out = folder / FOLDER
     if (out / "config.yaml").is_file() and Run(out).config.train.steps != steps:
         shutil.rmtree(out)  # of a session that was stopped, for another number of steps
-    try:
-        again = trained(tree, out, resume=out.exists(), deadline=deadline)
-    except KeyboardInterrupt:
-        again = Run(out)
-        if not requested():
-            raise
-        if not again.is_recorded or again.record.metrics.validation is None:
-            return None
-    except UserError:
-        return None
-    result, goal = again.record, goal_of(config.train.select.metric)
-    scores, last = result.metrics.validation, result.metrics.validation_last
-    value = validation_value(result, goal.text)
-    if (
-        scores is None
-        or last is None
-        or goal.better(value) <= goal.better(math.nan if winner.mean is None else winner.mean)
-    ):
+    outcome, goal = carry_out(Task(0, tree, str(out), deadline=deadline)), goal_of(config.train.select.metric)
+    scores = Run(out).record.metrics.validation if outcome.scores else None
+    best = math.nan if winner.mean is None else winner.mean
+    if scores is None or goal.better(outcome.scores[goal.text]) <= goal.better(best):
         return None
     return msgspec.structs.replace(
         winner,
@@ -67,7 +51,7 @@ def longer(winner: Winner, folder: Path, deadline: Deadline) -> Winner | None:
         peak=scores.accuracy,
         chosen=scores.accuracy,
         chosen_ci95=scores.accuracy_ci95,
-        final=last.accuracy,
-        mean=value,
-        steps=result.timing.steps,
+        final=scores.accuracy if outcome.final is None else outcome.final,
+        mean=outcome.scores[goal.text],
+        steps=outcome.step,
     )

@@ -10,11 +10,14 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from rankwise import config as configuration
+from rankwise import records
 from rankwise.deadline import Deadline
+from rankwise.errors import UserError
 from rankwise.machine import description
 from rankwise.records import AutoRecord, SearchRecord, Winner
 from rankwise.records.record import Tree, changing
-from rankwise.records.search import RECORD
+from rankwise.records.search import COPY, RECORD
 from rankwise.runs.folder import Run
 from rankwise.search.after.all_rows import on_all_rows
 from rankwise.search.after.curve import more_line, of_labels
@@ -25,6 +28,9 @@ from rankwise.search.driver import search
 from rankwise.search.explained import outcome
 from rankwise.search.floors import beside
 from rankwise.search.single_text import SingleText
+from rankwise.search.sweep import spec
+from rankwise.search.sweep.space import Space
+from rankwise.search.sweep.trial import load_data
 
 
 @dataclass(frozen=True)
@@ -96,3 +102,25 @@ class Trials:
         winner = Run(self.folder / record.winner.run)
         validation = winner.record.data.get("validation")
         return [*timed, *(more_line(self.origin.more, winner, validation.rows) if validation else [])]
+
+
+def resumed(folder: Path, console: Console, started: float) -> SearchRecord:
+    """Go on with the trials of a folder from where they stood, within what is left of their clock.
+
+    Raises: UserError for a search that `auto` did not make.
+    """
+    before = records.read(folder / RECORD, SearchRecord)
+    origin = before.auto
+    if origin is None:
+        raise UserError(f"{folder} holds a search that auto did not make: rankwise search --out {folder} --resume")
+    # A winner of folds, or a floor alone, is whole once it is written: no trials are there to go on with.
+    if before.status == "finished" or origin.schedule is None:
+        console.print(f"{folder} is finished already", highlight=False)
+        return before
+    # Of one that was killed, no minutes were written: its files say when it began and was last heard of.
+    used = origin.minutes
+    if used is None:
+        used = ((folder / RECORD).stat().st_mtime - (folder / COPY).stat().st_mtime) / 60
+    base = configuration.from_dict(Space.of(spec.load(folder / COPY)).tree({}))
+    single = SingleText(origin.max_ms, base.budget.ms_percentile, load_data(base.data).train)
+    return Trials(folder, Clock(started - 60 * used, 60 * origin.max_minutes), origin, single, console).run(None)
