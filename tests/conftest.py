@@ -1,6 +1,7 @@
 """Small things every folder of tests uses: a real encoder of a few thousand weights, and labelled sentences."""
 
 import datetime
+import functools
 import gc
 import itertools
 import os
@@ -69,11 +70,21 @@ def _slow_first(items, workers):
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = iter([item for item in items if not item.get_closest_marker("slow")])
     ordered = []
-    for worker in range(workers):
+    for worker, own in enumerate(_dealt(slow, workers)):
         share = (len(items) - len(ordered)) // (workers - worker)
-        own = slow[worker::workers]
         ordered += [*own, *itertools.islice(others, max(0, share - len(own)))]
     return [*ordered, *others]
+
+
+def _dealt(items, workers):
+    """Equal shares of items, those of a file in one where they can be: what is made once a file may be a cluster."""
+    most = -(-len(items) // workers)
+    files = [list(group) for _, group in itertools.groupby(items, lambda item: item.path)]
+    parts = [part[start : start + most] for part in files for start in range(0, len(part), most)]
+    shares = [[] for _ in range(workers)]
+    for part in sorted(parts, key=len, reverse=True):
+        min(shares, key=len).extend(part)
+    return shares
 
 
 _imported = 0
@@ -87,6 +98,15 @@ def pytest_runtest_logfinish():
         gc.collect()
         gc.freeze()
         _imported = len(sys.modules)
+        _keep_translations()
+
+
+def _keep_translations():
+    """Let torch's exporter keep what it knows of ONNX, which it gathers anew, in a second, for every graph."""
+    registry = getattr(sys.modules.get("torch.onnx._internal.exporter._registration"), "ONNXRegistry", None)
+    gather = getattr(getattr(registry, "from_torchlib", None), "__func__", None)
+    if gather is not None and not hasattr(gather, "cache_info"):
+        registry.from_torchlib = classmethod(functools.cache(gather))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,7 +1,7 @@
 """The command in a process of its own, without its start: forked from one that has imported what commands import.
 
 A fresh interpreter spends five seconds of a core on importing torch, transformers and peft. Here one process, begun when a
-test first asks for it, has imported them and forks a child for every command: a real process with a pid, a folder, an
+test first asks for it and asked by all workers of the run, has imported them and forks a child for every command: a real process with a pid, a folder, an
 environment and files for what it says, that can be killed and has an exit code. The start itself is under test elsewhere
 (test_layers.py, engine/test_wheel.py, test_bad_input.py).
 """
@@ -17,11 +17,15 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import filelock
+import psutil
 
 PATH = Path(__file__)
 PAUSE_S = 0.01
@@ -43,7 +47,7 @@ class Process:
             "said": str(self._folder),
         }
         self.returncode: int | None = None
-        self.pid = _server().fork(order)
+        self.pid = _forked(order)
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal, or None while it runs."""
@@ -95,39 +99,60 @@ def finished(*words, **options) -> Process:
     return process
 
 
-class _Server:
-    """The process that forks; one for all tests of this process."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, PATH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        atexit.register(self._process.kill)
-
-    def fork(self, order: dict) -> int:
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        pid = self._process.stdout.readline()
-        assert pid, "the process that forks has ended: what it said is on standard error"
-        return int(pid)
+def _forked(order: dict) -> int:
+    """The pid of a command in a process of its own."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(_address())
+        asking.sendall(json.dumps(order).encode() + b"\n")
+        pid = asking.makefile().readline()
+    assert pid, "the process that forks has ended: what it said is on standard error"
+    return int(pid)
 
 
 @functools.cache
-def _server() -> _Server:
-    return _Server()
+def _address() -> str:
+    """Where the process that forks listens, one for all workers of a run; it ends after whoever runs the workers."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    owner = os.getppid() if run else os.getpid()
+    folder = Path(tempfile.gettempdir(), f"rankwise-forks-{run}") if run else Path(tempfile.mkdtemp())
+    folder.mkdir(mode=0o700, exist_ok=True)
+    address = folder / "socket"
+    with filelock.FileLock(folder / "lock"):
+        if not address.exists():
+            command = [sys.executable, PATH, str(owner), str(address)]
+            begun = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+            assert begun.stdout.readline(), "the process that forks has ended: what it said is on standard error"
+    return str(address)
 
 
 # --- the process that forks -----------------------------------------------------------------------------
 
 
-def _serve() -> None:
+def _serve(owner: int, address: Path) -> None:
     _import_all()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # watchers are not waited for
-    for line in sys.stdin:
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _watch(json.loads(line))
-            return
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(address))
+        listening.listen()
+        listening.settimeout(1)
+        print("it listens", flush=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        while True:
+            try:
+                asked, _ = listening.accept()
+            except TimeoutError:
+                if not psutil.pid_exists(owner):
+                    shutil.rmtree(address.parent, ignore_errors=True)
+                    return
+                continue
+            asked.settimeout(None)
+            order = json.loads(asked.makefile().readline())
+            if os.fork() == 0:
+                listening.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _watch(order, asked)
+                return
+            asked.close()
 
 
 def _import_all() -> None:
@@ -154,13 +179,15 @@ def _import_all() -> None:
         raise RuntimeError(f"threads run after the imports, so that this process cannot be forked: {threads}")
 
 
-def _watch(order: dict) -> None:
+def _watch(order: dict, asked: socket.socket) -> None:
     """Wait for the command, which is no child of the tests, and keep its exit code; return in the command itself."""
     child = os.fork()
     if child == 0:
+        asked.close()
         _become(order)
         return
-    print(child, flush=True)
+    with asked:
+        asked.sendall(f"{child}\n".encode())
     os.close(0)
     os.close(1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -194,4 +221,4 @@ def _become(order: dict) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]), Path(sys.argv[2]))

@@ -28,10 +28,11 @@ pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ comp
 
 def program(compiler):
     """The program that compares, compiled once for all runs of the tests."""
-    flags = ["-std=c++17", "-O1", "-Wno-psabi", "-fno-strict-aliasing", f"-I{building.HERE}"]
-    source, linked = HERE / "native_units" / "compare.cpp", ["-ldl"]
+    flags, linked = ["-std=c++17", "-O1", "-Wno-psabi", "-fno-strict-aliasing"], ["-ldl"]
+    source = HERE / "native_units" / "compare.cpp"
     content = [file.read_bytes() for file in (source, *sorted(building.HERE.glob("*.h")))]
     content += [" ".join([compiler, *flags, *linked]).encode()]
+    flags.append(f"-I{building.HERE}")
     made = caches.cache("compared") / f"compare-{hashlib.sha256(bytes(1).join(content)).hexdigest()[:16]}"
     if not made.exists():
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:

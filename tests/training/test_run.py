@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,22 +103,6 @@ def test_plain_peft_loads_the_adapter_with_equal_logits(shared_run):
     with torch.inference_mode():
         expected = plain(**inputs).logits.numpy()
     np.testing.assert_allclose(predictor.logits(TEXTS), expected, atol=1e-5)
-
-
-WITHOUT_PEFT = """
-import sys
-import rankwise
-predictor = rankwise.load(sys.argv[1])
-assert predictor.predict(["the team"])[0] in predictor.label_names
-assert "peft" not in sys.modules
-"""
-
-
-def test_a_run_of_the_fast_engine_predicts_without_peft(config, tmp_path):
-    config["train"] |= {"steps": 4, "eval_every": 4}
-    run = rankwise.train({**config, "engine": "auto"}, out=tmp_path / "run")
-    assert run.result["engine"]["path"] == "fast"
-    subprocess.run([sys.executable, "-c", WITHOUT_PEFT, str(run.path)], check=True)
 
 
 @pytest.mark.parametrize("method", ["adalora", "prefix"])

@@ -302,7 +302,8 @@ int main(int, char** given) {
         const bool dropped = kind & 1, dora = kind & 2, firsts_only = kind & 4, pre_norm = kind / 8 == 1, relative = kind / 8 == 2;
         if (kind >= 8 && !(dropped ^ dora ^ firsts_only)) continue;  // every pair of the three is among the others
         cases.push_back(Case{64, 2, 96, 3, dora, true, firsts_only, dropped, true, true, pre_norm, relative, {{37, 33}, {5, 1, 12}}});
-        cases.push_back(Case{128, 2, 160, 40, dora, false, firsts_only, dropped, false, false, pre_norm, relative, {{70}, {31, 32, 9}}});
+        // Deeper than wide, heads as wide as a token, more rows than two blocks have: an emulator takes a second for some ten million products.
+        cases.push_back(Case{64, 1, 160, 40, dora, false, firsts_only, dropped, false, false, pre_norm, relative, {{70}, {31, 2}}});
     }
     double worst = 0;
     int wrong = 0;
