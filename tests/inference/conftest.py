@@ -25,11 +25,18 @@ def base(tiny_model, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def adapt(base, tmp_path):
-    """Makes the folder of an adapter whose update is not zero."""
+@pytest.fixture(scope="session")
+def adapters(base, tmp_path_factory):
+    """The folder of an adapter whose update is not zero, by its options: made once, to be copied."""
+    root, known = tmp_path_factory.mktemp("adapters"), {}
 
-    def made(name="adapter", **options):
+    def made(**options):
+        key = repr(sorted(options.items()))
+        if key not in known:
+            known[key] = anew(root / str(len(known)), **options)
+        return known[key]
+
+    def anew(folder, **options):
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForSequenceClassification
 
@@ -48,7 +55,18 @@ def adapt(base, tmp_path):
             for value in adapted.parameters():
                 if value.requires_grad:
                     value.add_(0.3 * torch.randn_like(value))
-        adapted.save_pretrained(tmp_path / name)
+        adapted.save_pretrained(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def adapt(adapters, tmp_path):
+    """Copies the folder of an adapter whose update is not zero."""
+
+    def made(name="adapter", **options):
+        shutil.copytree(adapters(**options), tmp_path / name, dirs_exist_ok=True)
         return tmp_path / name
 
     return made

@@ -32,7 +32,7 @@ SHORT = [
 
 
 def data_of(news) -> list[str]:
-    return [f"data.train={news['train']}", "data.validation_size=20"]
+    return [f"data.train={news['train']}", "data.validation_size=6"]
 
 
 def test_the_list_shows_seven_recipes_with_their_exact_counts(capsys):
