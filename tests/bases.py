@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 LABELS = ["art", "business", "sport"]
@@ -64,11 +67,18 @@ def bases(tmp_path_factory, tiny_model) -> dict[str, Path]:
     return {family: root / family for family in SHAPES}
 
 
-@pytest.fixture
-def adapter_of(tmp_path):
-    """Makes an adapter on a base whose every trained number has moved, by overrides of the configuration."""
+@pytest.fixture(scope="session")
+def adapters_of(tmp_path_factory):
+    """An adapter on a base whose every trained number has moved, by overrides of the configuration: made once, to be copied."""
+    root, known = tmp_path_factory.mktemp("adapters"), {}
 
-    def make(base: Path, *overrides: str, labels=LABELS, name="adapter") -> Path:
+    def made(base: Path, overrides: tuple[str, ...], labels: list[str]) -> Path:
+        key = (base, overrides, tuple(labels))
+        if key not in known:
+            known[key] = make(root / str(len(known)), base, overrides, labels)
+        return known[key]
+
+    def make(folder: Path, base: Path, overrides: tuple[str, ...], labels: list[str]) -> Path:
         import torch
         from transformers import AutoTokenizer
 
@@ -86,8 +96,36 @@ def adapter_of(tmp_path):
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
-        folder = tmp_path / name
         adapter_file.save(model.assembly, folder, tokenizer=AutoTokenizer.from_pretrained(base), label_names=labels)
         return folder
 
-    return make
+    return made
+
+
+@pytest.fixture
+def adapter_of(adapters_of, tmp_path):
+    """Copies an adapter on a base whose every trained number has moved, by overrides of the configuration."""
+
+    def copied(base: Path, *overrides: str, labels=LABELS, name="adapter") -> Path:
+        return shutil.copytree(adapters_of(base, overrides, labels), tmp_path / name, dirs_exist_ok=True)
+
+    return copied
+
+
+@pytest.fixture
+def answers_here(monkeypatch):
+    """An artefact's own program answers in this process, where it is not about a fresh one, which imports for five seconds."""
+    from rankwise.export import alone
+
+    def answers(folder, texts, *, load, unwanted):
+        scope, known = {"folder": str(folder), "sys": sys}, list(sys.path)
+        try:
+            exec(load, scope)
+        finally:
+            sys.path[:] = known
+            for name in ("predict", "cleaning"):
+                sys.modules.pop(name, None)
+        logits = scope["logits"]
+        return np.concatenate([np.asarray(logits([text])) for text in texts]), np.asarray(logits(list(texts)))
+
+    monkeypatch.setattr(alone, "answers", answers)

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 import environment  # noqa: F401 (before numpy and torch)
-from bases import adapter_of, bases  # noqa: F401 (fixtures)
+from bases import adapter_of, adapters_of, answers_here, bases  # noqa: F401 (fixtures)
 from rankwise.machine import caches
 from support import COMMON, TOPICS, sentences, write_csv
 

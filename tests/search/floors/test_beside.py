@@ -27,13 +27,22 @@ def loaded(config):
     return load_data(config.data, ["train", "validation", "test"])
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """What is made once, for tests to have copies of."""
+    return tmp_path_factory.mktemp("kept"), {}
+
+
 @pytest.fixture
-def search(config, tmp_path):
+def search(config, kept, tmp_path):
     """A trial of a few steps and the floor of words, in a search's folder."""
+    folder, known = kept[0] / "search", kept[1]
     config["train"] |= {"steps": 6, "eval_every": 6}
-    rankwise.train(config, out=tmp_path / "trial")
-    floor = floors.of_words(config, loaded(config), tmp_path / "floors" / "words")
-    return config, tmp_path, floor
+    if "floor" not in known:
+        rankwise.train(config, out=folder / "trial")
+        known["floor"] = floors.of_words(config, loaded(config), folder / "floors" / "words")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return config, tmp_path, known["floor"]
 
 
 def trial(folder, **others):
@@ -44,12 +53,15 @@ def trial(folder, **others):
 
 
 @pytest.fixture
-def both(search):
-    config, folder, floor = search
-    beside.prepared(config, loaded(config), [floor], folder)
-    found = beside.with_words(trial(folder), folder, lambda path: True)
-    assert found is not None
-    return folder, found
+def both(search, kept):
+    (config, folder, floor), known = search, kept[1]
+    if "found" not in known:
+        beside.prepared(config, loaded(config), [floor], folder)
+        known["found"] = beside.with_words(trial(folder), folder, lambda path: True)
+        assert known["found"] is not None
+        shutil.copytree(folder, kept[0] / "both")
+    shutil.copytree(kept[0] / "both", folder, dirs_exist_ok=True)
+    return folder, known["found"]
 
 
 @pytest.mark.parametrize("most", [20_000, 1_000])
@@ -189,7 +201,7 @@ def test_what_is_shared_holds_the_words(both):
     assert {"words/words.json", "words/words.safetensors"} <= set(files)
 
 
-def test_an_export_of_a_search_is_of_the_run_without_words(both, tmp_path):
+def test_an_export_of_a_search_is_of_the_run_without_words(both, tmp_path, answers_here):
     folder, found = both
     record = SearchRecord(status="finished", metric="accuracy", strategy={"name": "factorial"}, winner=found)
     records.write(folder / "search.json", record)
