@@ -87,6 +87,11 @@ def _dealt(items, workers):
     return shares
 
 
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
 _imported = 0
 """modules there were when objects were last set apart"""
 

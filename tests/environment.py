@@ -1,5 +1,6 @@
 """What the tests set before anything reads it: numpy and torch count their threads when they are imported."""
 
+import gc
 import os
 import sys
 
@@ -12,3 +13,5 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # No test loses power, and a run of a second waits for the disk sixty times.
 os.fsync = lambda _: None
+# What is imported stays: nothing of it need be looked at until all is there (`conftest.py` turns it on again).
+gc.disable()

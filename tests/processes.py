@@ -156,7 +156,8 @@ def _serve(owner: int, address: Path) -> None:
 
 
 def _import_all() -> None:
-    """What commands import."""
+    """What commands import, which stays: nothing of it need be looked at meanwhile."""
+    gc.disable()
     import peft  # noqa: F401
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
@@ -173,6 +174,7 @@ def _import_all() -> None:
 
     os.fsync = lambda _: None  # as in environment.py
     gc.freeze()
+    gc.enable()
     # A fork has the locks that other threads held, and not the threads. (pyarrow's allocator knows how to be forked.)
     threads = {file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("[0-9]*/comm")}
     if not threads <= {Path("/proc/self/comm").read_text(encoding="utf-8").strip(), "jemalloc_bg_thd"}:
