@@ -94,6 +94,12 @@ def test_labels_before_or_behind_a_text(write, how):
     assert pairs(read(write("rows.txt", "".join(how.format(text=t, label=x) + "\n" for t, x in ROWS)))) == ROWS
 
 
+def test_a_blank_line_between_labels_and_texts_is_no_row(write):
+    lines = [f"{label} {text}\n" for text, label in 30 * ROWS]  # more than what a kind is told by
+    with pytest.raises(UserError, match=r"row 1,201 \(line 1,202\) has no text"):
+        read(write("rows.txt", "".join(["\n", *lines, "good \n"])))
+
+
 def test_words_that_sentences_begin_with_are_no_labels(write):
     starts = [
         "I",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rankwise.config import Data
 from rankwise.data import encoding
-from rankwise.data.formats.reader import text_of
 from rankwise.data.opening import existing, opener
 from rankwise.errors import UserError
 
@@ -38,8 +37,7 @@ def declared(data: Data) -> Sequence[str] | Mapping[str, str] | None:
 
 def _read(path: Path) -> list[str] | dict[str, str]:
     """Names from a file: one a line, numbers with names, or JSON."""
-    file = opener(path)
-    with text_of(file, encoding.look(file)) as text:
+    with encoding.look(opener(path)).text() as text:
         content = text.read()
     if content.lstrip()[:1] in ("[", "{"):
         return _from_json(path, content)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import codecs
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import chain
 
 from rankwise.data import charsets
@@ -47,9 +49,10 @@ _BROKEN = "\ufffd"
 
 @dataclass(frozen=True)
 class Look:
-    """What one pass over the bytes of a text file tells.
+    """A text file, and what one pass over its bytes tells.
 
     Attributes:
+        file: its bytes.
         encoding: a codec of Python; `name` is what people call it.
         errors: its handler of bytes that cannot be decoded.
         has_quote: whether a double quote occurs anywhere; has_escape: whether one behind a backslash does.
@@ -57,6 +60,7 @@ class Look:
         long_line: the first line that is longer than any row, if one is.
     """
 
+    file: Opener
     encoding: str
     errors: str
     has_quote: bool
@@ -66,7 +70,22 @@ class Look:
 
     @property
     def name(self) -> str:
+        """What people call the encoding."""
         return name_of(self.encoding)
+
+    @contextmanager
+    def text(self) -> Iterator[TextIOWrapper]:
+        """The text from its start, with its line ends as they are."""
+        with (
+            self.file.open() as stream,
+            TextIOWrapper(stream, encoding=self.encoding, errors=self.errors, newline="") as text,
+        ):
+            yield text
+
+    def refuse_long_line(self) -> None:
+        """Raise `UserError` where there is a line that is longer than a row may be."""
+        if self.long_line is not None:
+            raise _too_long(self.file, self.long_line)
 
 
 def name_of(encoding: str) -> str:
@@ -87,36 +106,41 @@ def look(file: Opener, wanted: str = AUTO, *, in_lines: bool = True) -> Look:
     Raises `UserError` for bytes that are no text or disagree with the encoding that is asked for, and for a line
     longer than any text may be.
     """
-    with file.open() as stream:
-        start = stream.read(4)
-    encoding = _marked(start, wanted)
-    if encoding is None:
-        encoding = _unmarked_utf16(file)
+    encoding = _marked(file, wanted) or _unmarked_utf16(file)
     if encoding is not None:
         return _decoded_look(file, encoding)
-    utf8, lines, sample = _Utf8(), _Lines(file), bytearray()
+    utf8, sample = _Utf8(), bytearray()
     has_quote = has_escape = has_shifts = False
+    long_line, opened = None, 0  # bytes of the line that a chunk's end cuts
     with file.open() as stream:
         for chunk in chunks(stream):
+            if 0 in chunk:
+                raise _no_text(file, utf8.line + chunk[: chunk.index(0)].count(b"\n"))
+            end = chunk.find(b"\n")
+            opened += len(chunk) if end < 0 else end
+            if opened > MAX_LINE_CHARS and long_line is None:
+                long_line = utf8.line
+                if in_lines:
+                    raise _too_long(file, long_line)
+            if end >= 0:  # a line inside is shorter than the chunk, which is shorter than the limit
+                opened = len(chunk) - chunk.rfind(b"\n") - 1
             has_shifts = has_shifts or _SHIFT in chunk
             has_quote = has_quote or b'"' in chunk
             has_escape = has_escape or b'\\"' in chunk
-            lines.add(chunk)
-            if in_lines:
-                refuse_long_line(file, lines.long)
             utf8.add(chunk)
             if utf8.damaged:
                 _add_sample(sample, chunk)
-    utf8.end()
+    utf8.add(b"", final=True)
     if has_shifts and not utf8.damaged:
         return _decoded_look(file, "iso2022_jp")
-    if not utf8.damaged:
-        return Look("utf-8-sig", "strict", has_quote, has_escape, (), lines.long)
-    if utf8.is_it:
-        return Look("utf-8-sig", "replace", has_quote, has_escape, (utf8.note(file),), lines.long)
-    found = charsets.judged(bytes(sample) or file.start())
-    errors = charsets.OPEN_BYTES if found.codec == charsets.WESTERN else "replace"
-    return Look(found.codec, errors, has_quote, has_escape, tuple(_doubt(str(file.path), found)), lines.long)
+    codec, errors, notes = "utf-8-sig", "strict", []
+    if utf8.damaged and utf8.is_it:
+        errors, notes = "replace", [utf8.note(file)]
+    elif utf8.damaged:
+        found = charsets.judged(bytes(sample) or file.start())
+        codec, errors = found.codec, charsets.OPEN_BYTES if found.codec == charsets.WESTERN else "replace"
+        notes = _doubt(str(file.path), found)
+    return Look(file, codec, errors, has_quote, has_escape, tuple(notes), long_line)
 
 
 def _doubt(name: str, found: Judgement) -> list[str]:
@@ -140,13 +164,14 @@ class _Utf8:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._lines = 1
+        self.line = 1
         self.damaged = 0
         self.first_line = 0
         self._own = 0
 
     def add(self, chunk: bytes, *, final: bool = False) -> None:
         """Take in the next bytes of the file."""
+        line, self.line = self.line, self.line + chunk.count(b"\n")
         if self.damaged > _GIVEN_UP and not self.is_it:
             return
         before = self._decoder.getstate()[0]
@@ -155,17 +180,12 @@ class _Utf8:
         if broken:
             broken -= (before + chunk).count(_BROKEN.encode())  # which the file holds itself
             if broken > 0 and not self.damaged:
-                self.first_line = self._lines + text[: text.index(_BROKEN)].count("\n")
+                self.first_line = line + text[: text.index(_BROKEN)].count("\n")
         self.damaged += broken
         if broken:
             self._own += len(text) - len(text.encode("ascii", "ignore")) - broken
         else:  # what a character has beyond its first byte; one that the chunk cuts counts with the next
             self._own += len(before) + len(chunk) - len(self._decoder.getstate()[0]) - len(text)
-        self._lines += chunk.count(b"\n")
-
-    def end(self) -> None:
-        """The file has no more bytes."""
-        self.add(b"", final=True)
 
     @property
     def is_it(self) -> bool:
@@ -180,18 +200,15 @@ class _Utf8:
         )
 
 
-def refuse_long_line(file: Opener, line: int | None) -> None:
-    """Raise `UserError` where there is a line that is longer than a row may be."""
-    if line is not None:
-        file.refuse_filler()
-        raise UserError(f"{file.path}, line {line:,} is longer than {MAX_LINE_CHARS:,} characters: {TOO_LONG}")
+def _too_long(file: Opener, line: int) -> UserError:
+    file.refuse_filler()
+    return UserError(f"{file.path}, line {line:,} is longer than {MAX_LINE_CHARS:,} characters: {TOO_LONG}")
 
 
 def is_mostly_utf8(data: bytes) -> bool:
     """Whether bytes are UTF-8, damaged or not."""
     utf8 = _Utf8()
-    utf8.add(data)
-    utf8.end()
+    utf8.add(data, final=True)
     return not utf8.damaged or utf8.is_it
 
 
@@ -216,7 +233,7 @@ def _add_sample(sample: bytearray, chunk: bytes) -> None:
                 return
 
 
-def _marked(start: bytes, wanted: str) -> str | None:
+def _marked(file: Opener, wanted: str) -> str | None:
     """The encoding that is asked for, or that a byte order mark names."""
     if wanted != AUTO:
         try:
@@ -226,6 +243,7 @@ def _marked(start: bytes, wanted: str) -> str | None:
         if codec == "iso8859-1":
             return "cp1252"
         return "utf-8-sig" if codec == "utf-8" else codec
+    start = file.start()
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
@@ -276,32 +294,4 @@ def _decoded_look(file: Opener, encoding: str) -> Look:
             has_quote = has_quote or '"' in text
             has_escape = has_escape or '\\"' in text
             done, lines = done + len(chunk), lines + chunk.count(10)
-    return Look(encoding, errors, has_quote, has_escape)
-
-
-class _Lines:
-    """Refuses zero bytes, which no text holds, and finds a line of many megabytes."""
-
-    def __init__(self, file: Opener) -> None:
-        self._file = file
-        self._open = 0
-        self._number = 1
-        self.long: int | None = None
-
-    def add(self, chunk: bytes) -> None:
-        """Take in the next bytes of the file."""
-        if b"\0" in chunk:
-            raise _no_text(self._file, self._number + chunk[: chunk.index(0)].count(b"\n"))
-        parts = chunk.split(b"\n")
-        if len(parts) == 1:
-            self._open += len(chunk)
-        else:
-            self._check(self._open + len(parts[0]), self._number)
-            self._number += len(parts) - 1
-            self._open = len(parts[-1])
-        # A middle part is shorter than the chunk, which is shorter than the limit.
-        self._check(self._open, self._number)
-
-    def _check(self, length: int, number: int) -> None:
-        if self.long is None and length > MAX_LINE_CHARS:
-            self.long = number
+    return Look(file, encoding, errors, has_quote, has_escape)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from rankwise.errors import UserError, listed, nearest
@@ -68,9 +69,18 @@ class Table:
         self.broken_rows = 0
         self.left_out: set[str] = set()
 
+    def records(self) -> Iterator[Sequence[Any]]:
+        """Every row, its cells in the order of the columns; counts `row`."""
+        raise NotImplementedError
+
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """The cells of the named columns, row by row."""
-        raise NotImplementedError
+        places = [self.columns.index(name) for name in names]
+        self.row = self.line = 0
+        if len(places) == 1:
+            (one,) = places
+            return ((record[one],) for record in self.records())
+        return map(itemgetter(*places), self.records())
 
     def sample(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """The first rows."""

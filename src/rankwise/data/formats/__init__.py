@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankwise.data import archives
+from rankwise.data import archives, encoding
 from rankwise.data.formats import delimited, folders, json_rows, json_shapes, lines, sheets
 from rankwise.data.opening import PACKED_SUFFIXES, Opener, opener
 from rankwise.data.table import Reading, Table
@@ -22,6 +22,10 @@ def _parquet(file: Opener, reading: Reading) -> Table:
     return Parquet(file, reading)
 
 
+def _delimited(file: Opener, reading: Reading) -> Table:
+    return delimited.Delimited(encoding.look(file, reading.encoding), reading)
+
+
 def _arrow(file: Opener, reading: Reading) -> Table:
     from rankwise.data.formats.arrow import open_arrow
 
@@ -34,7 +38,7 @@ READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
     ((), b"\xff\xff\xff\xff", _arrow),  # Arrow's streams
     (sheets.SUFFIXES, b"PK\x03\x04", sheets.Sheet),
     (json_rows.SUFFIXES, None, json_rows.open_json),
-    (delimited.SUFFIXES, None, delimited.Delimited),
+    (delimited.SUFFIXES, None, _delimited),
     (lines.SUFFIXES, None, lines.open_lines),
 )
 """Endings, the bytes that files of a kind begin with whatever their ending, and what reads them."""

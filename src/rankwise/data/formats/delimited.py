@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from operator import itemgetter
-from typing import Any
 
-from rankwise.data import encoding
 from rankwise.data.encoding import Look
-from rankwise.data.formats.dialect import Dialect, shown, sniff
+from rankwise.data.formats.dialect import shown, sniff
 from rankwise.data.formats.orange import declared
-from rankwise.data.formats.reader import rows_of
-from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener
+from rankwise.data.formats.reader import Body, Row
+from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG
 from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError
 
@@ -23,20 +20,16 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".psv")
 class Delimited(Table):
     """Rows of cells, read strictly: what would be lost is an error that names its line."""
 
-    def __init__(self, file: Opener, reading: Reading, look: Look | None = None) -> None:
-        super().__init__(str(file.path))
-        self._file = file
-        self._look = look or encoding.look(file, reading.encoding)
-        fallback = "\t" if file.suffix in (".tsv", ".tab") else ","
-        self._dialect: Dialect = sniff(file, self._look, reading, fallback=fallback)
-        self.facts = [self._look.name, *self._dialect.facts()]
-        self.notes += self._look.notes
-        if self._dialect.note:
-            self.notes.append(self._dialect.note)
+    def __init__(self, look: Look, reading: Reading) -> None:
+        super().__init__(str(look.file.path))
+        self._body = Body(look)
+        self._dialect = sniff(self._body, reading, "\t" if look.file.suffix in (".tsv", ".tab") else ",")
+        self.facts = [look.name, *self._dialect.facts()]
+        self.notes += [*look.notes, *([self._dialect.note] if self._dialect.note else [])]
         self._broken_line = 0
-        top = list(islice(self._records(), 3))
+        top = list(islice(self._written(), 3))
         if not top:
-            raise UserError(f"{file.path} is empty: expected a header line and rows")
+            raise UserError(f"{self.name} is empty: expected a header line and rows")
         first, *below = top
         names = [*([""] if self._dialect.has_row_names else []), *(name.strip() for name in first)]
         self.columns = tuple(names) if self._dialect.has_header else tuple(map(str, range(len(names))))
@@ -51,23 +44,20 @@ class Delimited(Table):
         while self._dialect.has_header and self._least > 1 and not names[self._least - 1]:
             self._least -= 1
 
-    def _records(self) -> Iterator[list[str]]:
-        above = self._dialect.above
-        first = 1 + above
-        with rows_of(self._file, self._look) as text:
-            reader = self._dialect.reader(text)
-            try:
-                for record in reader:
-                    self.line = first
-                    last = reader.line_num + above
-                    if last != first:
-                        self.broken_rows += 1
-                        self._broken_line = first
-                    first = last + 1
-                    if record:
-                        yield record
-            except csv.Error as error:
-                raise self._unreadable(error, first) from error
+    def _written(self) -> Iterator[Row]:
+        """The rows and the header, as they are written."""
+        line = self._body.above
+        try:
+            for last, record in self._body.rows(self._dialect.delimiter, self._dialect.quotes):
+                self.line = line + 1
+                if last != self.line:
+                    self.broken_rows += 1
+                    self._broken_line = self.line
+                line = last
+                if record:
+                    yield record
+        except csv.Error as error:
+            raise self._unreadable(error, line + 1) from error
 
     def _unreadable(self, error: csv.Error, line: int) -> UserError:
         start = f"{self.name}, the row from line {line:,} cannot be read"
@@ -78,23 +68,17 @@ class Delimited(Table):
             "or set data.quotes=false if quotes are characters in this file"
         )
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        places = [self.columns.index(name) for name in names]
-        one = places[0] if len(places) == 1 else None
-        cells = itemgetter(*places)
-        self.broken_rows = self.row = 0
-        records = self._records()
+    def records(self) -> Iterator[Row]:
+        written = self._written()
         for _ in range(self._header_rows):
-            next(records)
+            next(written)
         self.broken_rows = 0
         width = len(self.columns)
-        for record in records:
+        for record in written:
             self.row += 1
-            if len(record) != width:
-                record = self._mended(record)
-            yield (record[one],) if one is not None else cells(record)
+            yield record if len(record) == width else self._mended(record)
 
-    def _mended(self, record: list[str]) -> list[str]:
+    def _mended(self, record: Row) -> Row:
         """A row with empty cells left out or added at its end; any other number of cells is an error."""
         width = len(self.columns)
         if self.line != self._broken_line:  # of a row over several lines another width is a quote too many

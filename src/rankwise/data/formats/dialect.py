@@ -9,16 +9,13 @@ standard library's reader, which is C and strict, is asked about the whole file.
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rankwise.data.columns import is_known
-from rankwise.data.encoding import Look
 from rankwise.data.formats.quoting import quotes_of
-from rankwise.data.formats.reader import DELIMITERS, SINGLE, Quotes, csv_reader, rows_of, top
+from rankwise.data.formats.reader import DELIMITERS, SINGLE, Body, Quotes
 from rankwise.data.formats.sample import ALIKE, Sample, have_names
 from rankwise.data.opening import Opener
 from rankwise.data.table import Reading
@@ -26,7 +23,6 @@ from rankwise.errors import UserError
 
 _SHOWN = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
 _SPELLED = {"\\t": "\t", "tab": "\t"}
-_SAMPLE_CHARS = 1 << 18
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?")
 _MAX_NAME = 64
 """Characters that a column's name may have; a longer first cell is a text."""
@@ -39,8 +35,7 @@ class Dialect:
     Attributes:
         has_header: whether the first row names the columns.
         has_row_names: whether the header lacks a name for the first column, as R writes tables.
-        above: lines above the first row.
-        declares_delimiter: whether the one above names the delimiter.
+        above: lines of a title or of remarks above the first row.
         note: what to tell about the quotes, if anything.
     """
 
@@ -50,11 +45,6 @@ class Dialect:
     note: str | None = None
     has_row_names: bool = False
     above: int = 0
-    declares_delimiter: bool = False
-
-    def reader(self, lines: Iterator[str] | io.TextIOBase) -> Any:
-        """The standard library's reader of this dialect: strict, since what it forgives would be lost."""
-        return csv_reader(lines, self.delimiter, self.quotes)
 
     def facts(self) -> list[str]:
         """The dialect in words, ordinary parts left out."""
@@ -67,7 +57,7 @@ class Dialect:
             facts.append("quotes escaped by a backslash")
         if self.has_row_names:
             facts.append("names of the rows first")
-        if self.above and not self.declares_delimiter:
+        if self.above:
             facts.append(f"{self.above} line{'s' if self.above > 1 else ''} above the header left out")
         return [*facts, *([] if self.has_header else ["no header"])]
 
@@ -77,7 +67,7 @@ def shown(delimiter: str) -> str:
     return _SHOWN.get(delimiter, repr(delimiter))
 
 
-def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") -> Dialect:
+def sniff(body: Body, reading: Reading, fallback: str) -> Dialect:
     """The dialect of a file, whatever the configuration leaves open being found.
 
     Args:
@@ -85,39 +75,19 @@ def sniff(file: Opener, look: Look, reading: Reading, *, fallback: str = ",") ->
 
     Raises `UserError` where two readings would do equally well.
     """
-    with rows_of(file, look) as text:
-        start = text.read(_SAMPLE_CHARS)
-        is_whole = not text.read(1)
-    sample = Sample(start, is_whole)
+    sample = Sample(body)
     delimiter = reading.delimiter
     if delimiter == "auto":
-        delimiter = top(file, look)[0] or _delimiter(sample, file, reading, fallback)
+        delimiter = body.delimiter or _delimiter(sample, body.look.file, reading, fallback)
     delimiter = _SPELLED.get(delimiter, delimiter)
     if not delimiter or "\n" in delimiter or (delimiter.isspace() and delimiter.strip("\t ")):
         raise UserError(f"data.delimiter is {delimiter!r}, expected what stands between two cells, or auto")
-    quotes, note = quotes_of(file, look, delimiter, reading, sample)
+    quotes, note = quotes_of(body, delimiter, reading, sample)
     first, *others = sample.rows(delimiter, quotes) or [[]]
-    is_header = reading.header
-    if isinstance(is_header, str):
-        is_header = has_header(first, others, reading)
-    declared, above = top(file, look)
-    return Dialect(
-        delimiter,
-        quotes,
-        is_header,
-        note,
-        has_row_names=is_header and have_names([first, *others]),
-        above=above,
-        declares_delimiter=declared is not None,
-    )
-
-
-def splits_alike(file: Opener, look: Look, delimiter: str) -> bool:
-    """Whether every row at the file's start splits into the same number of cells, two at least."""
-    with rows_of(file, look) as text:
-        start = text.read(_SAMPLE_CHARS)
-        is_whole = not text.read(1)
-    return Sample(start, is_whole).agreement(delimiter)[0] == 1
+    is_header = has_header(first, others, reading)
+    has_row_names = is_header and have_names([first, *others])
+    above = 0 if body.delimiter else body.above
+    return Dialect(delimiter, quotes, is_header, note, has_row_names=has_row_names, above=above)
 
 
 # --- the delimiter ------------------------------------------------------------------------------------
@@ -160,11 +130,13 @@ def _with_names(sample: Sample, likely: Sequence[str], wanted: Sequence[str]) ->
 
 
 def has_header(first: Sequence[str], others: Sequence[Sequence[str]], reading: Reading) -> bool:
-    """Whether the first row names the columns.
+    """Whether the first row names the columns, where that is not said.
 
     It does when it holds a column asked for or a telling name; it does not when a cell is a number, long or a
     sentence, or comes again below as a label does. Otherwise a first line is a header, as it mostly is.
     """
+    if not isinstance(reading.header, str):
+        return reading.header
     names = [cell.strip() for cell in first]
     numbers = [str(place) for place in range(len(names))]
     if names == numbers or (reading.wanted and set(reading.wanted) <= set(names)):

@@ -43,8 +43,7 @@ class TextFiles(Table):
         self._root = root
         self._codec: str | None = None
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        self.row = 0
+    def records(self) -> Iterator[tuple[Any, ...]]:
         others = damaged = 0
         for path, label in self._files:
             self.row += 1
@@ -58,8 +57,7 @@ class TextFiles(Table):
                 else:
                     others += 1
                     text = charsets.decoded(data, self._fallback())
-            cells = {"id": path.relative_to(self._root).as_posix(), "text": text, "label": label}
-            yield tuple([cells[name] for name in names])
+            yield path.relative_to(self._root).as_posix(), text, label
         if others:
             self.facts = [f for f in self.facts if " in " not in f]
             self.facts.append(f"{others:,} of them in {encoding.name_of(self._fallback())}")
@@ -211,19 +209,16 @@ class ClassFiles(Table):
         super().__init__(str(paths[0].parent / (paths[0].stem + ".*" if by_ending else "*" + paths[0].suffix)))
         self._parts: list[tuple[str, Lines]] = []
         for path, name in zip(paths, names, strict=True):
-            file = opener(path)
-            self._parts.append((name, Lines(file, encoding.look(file, reading.encoding))))
+            self._parts.append((name, Lines(encoding.look(opener(path), reading.encoding))))
         self.facts = [f"a file for each of {', '.join(names)}", *dict.fromkeys(t.facts[0] for _, t in self._parts)]
         self.notes += [note for _, lines in self._parts for note in lines.notes]
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        self.row = 0
+    def records(self) -> Iterator[tuple[Any, ...]]:
         for label, lines in self._parts:
             self._open = lines
             for (text,) in lines.rows(["text"]):
                 self.row += 1
-                cells = {"id": f"{label}/{lines.row}", "text": text, "label": label}
-                yield tuple([cells[name] for name in names])
+                yield f"{label}/{lines.row}", text, label
 
     def where(self) -> str:
         return self._open.where()
@@ -263,25 +258,21 @@ class ParallelFiles(Table):
 
     def __init__(self, texts: Path, labels: Path, reading: Reading) -> None:
         super().__init__(str(texts))
-        file, other = opener(texts), opener(labels)
-        self._texts = Lines(file, encoding.look(file, reading.encoding))
-        self._labels = Lines(other, encoding.look(other, reading.encoding))
+        self._texts, self._labels = (Lines(encoding.look(opener(path), reading.encoding)) for path in (texts, labels))
         self.facts = [self._texts.facts[0], f"labels from {labels.name}"]
         self.notes += [*self._texts.notes, *self._labels.notes]
         mapping = next((p for p in visible(texts.parent) if p.name.lower().startswith("mapping")), None)
         if mapping is not None:
             self.notes.append(f"{mapping} names what numbers stand for: data.classes={mapping} takes its names")
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        self.row = self.line = 0
+    def records(self) -> Iterator[tuple[Any, ...]]:
         texts, labels = self._texts.rows(["text"]), self._labels.rows(["text"])
         for (text,) in texts:
             label = next(labels, None)
             if label is None:
                 break
             self.row = self.line = self.row + 1
-            cells = {"text": text, "label": label[0]}
-            yield tuple([cells[name] for name in names])
+            yield text, label[0]
         rest = sum(1 for _ in texts), sum(1 for _ in labels)
         if label is None or any(rest):
             raise UserError(

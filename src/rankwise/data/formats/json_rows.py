@@ -21,7 +21,6 @@ from rankwise.data.encoding import Look
 from rankwise.data.formats.json_exports import export_of
 from rankwise.data.formats.json_shapes import SPLIT_NAMES, SPLITS, Outline, Shape, outline, rows_of, shape_of
 from rankwise.data.formats.json_walk import Walk
-from rankwise.data.formats.reader import text_of
 from rankwise.data.opening import MAX_LINE_CHARS, Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, nearest
@@ -35,7 +34,7 @@ _EXPECTED = 'expected an object such as {"text": ..., "label": ...}'
 def open_json(file: Opener, reading: Reading) -> Table:
     """The table of a JSON file, by its content."""
     look = encoding.look(file, reading.encoding, in_lines=False)
-    with text_of(file, look) as text:
+    with look.text() as text:
         first = _first_line(text)
         has_more = bool(text.read(_LOOKED_AHEAD).strip()) if first.endswith(("\n", "\r")) else False
     if not first:
@@ -47,9 +46,9 @@ def open_json(file: Opener, reading: Reading) -> Table:
     is_row = isinstance(value, dict) and (has_more or not _is_document(value))
     is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in (".jsonl", ".ndjson")
     if is_row or (value is None and not is_document) or file.suffix in (".jsonl", ".ndjson"):
-        encoding.refuse_long_line(file, look.long_line)
-        return JsonLines(file, look, reading)
-    return JsonDocument(file, look, reading)
+        look.refuse_long_line()
+        return JsonLines(look, reading)
+    return JsonDocument(look, reading)
 
 
 def _first_line(text: TextIO) -> str:
@@ -147,18 +146,18 @@ class _Rows(Table):
     _spread: str | None = None
     """the key whose list of texts is a row for each of them"""
 
-    def _records(self) -> Iterator[Mapping[str, Any]]:
+    def __init__(self, look: Look, kind: str) -> None:
+        super().__init__(str(look.file.path))
+        self._look = look
+        self.facts = [kind, *([look.name] if look.name != "UTF-8" else [])]
+        self.notes += look.notes
+
+    def _values(self) -> Iterator[Any]:
+        """The rows as the file has them."""
         raise NotImplementedError
 
-    def _all(self) -> Iterator[Mapping[str, Any]]:
-        """Every row, those of one object one after the other."""
-        rows = self._records() if self._row is None else map(self._row, self._records())
-        if self._spread is None:
-            yield from rows
-            return
-        for record in rows:
-            for text in record.get(self._spread) or ():
-                yield {**record, self._spread: text}
+    def _records(self) -> Iterator[Mapping[str, Any]]:
+        return map(self._record, self._values())
 
     def _record(self, row: Any) -> Mapping[str, Any]:
         if isinstance(row, dict):
@@ -172,9 +171,13 @@ class _Rows(Table):
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         self.row = 0
-        for record in self._all():
-            self.row += 1
-            yield tuple([record.get(name) for name in names])
+        rows = self._records() if self._row is None else map(self._row, self._records())
+        spread = self._spread
+        for record in rows:
+            # The rows of one object stand one after the other.
+            for row in (record,) if spread is None else ({**record, spread: text} for text in record.get(spread) or ()):
+                self.row += 1
+                yield tuple([row.get(name) for name in names])
 
     def _columns(self, reading: Reading) -> tuple[str, ...]:
         """The keys of the first rows, in the order they come; those of an object inside one as `outer.inner`."""
@@ -201,52 +204,31 @@ class _Rows(Table):
 class JsonLines(_Rows):
     """One JSON object a line."""
 
-    def __init__(self, file: Opener, look: Look, reading: Reading) -> None:
-        super().__init__(str(file.path))
-        self._file = file
-        self._look = look
-        self.facts = ["JSON Lines", *([look.name] if look.name != "UTF-8" else [])]
-        self.notes += look.notes
+    def __init__(self, look: Look, reading: Reading) -> None:
+        super().__init__(look, "JSON Lines")
         self.columns = self._columns(reading)
 
-    def _records(self) -> Iterator[Mapping[str, Any]]:
+    def _values(self) -> Iterator[Any]:
         decode = msgspec.json.Decoder().decode
         self.line = 0
-        with text_of(self._file, self._look) as text:
+        with self._look.text() as text:
             for line in text:
                 self.line += 1
                 if line.isspace():
                     continue
                 try:
-                    record = _decoded(line, decode)
+                    value = _decoded(line, decode)
                 except ValueError as error:
                     raise UserError(f"{self.name}, line {self.line:,} is not JSON: {error}") from error
-                yield record if isinstance(record, dict) else self._record(record)
-
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        self.row = 0
-        known = set(self.columns)
-        for record in self._all():
-            self.row += 1
-            try:
-                yield tuple([record[name] for name in names])
-            except KeyError as error:
-                if error.args[0] not in known:
-                    keys = ", ".join(f"'{key}'" for key in record)
-                    raise UserError(f"{self.where()} has no key {error}: its keys are {keys}") from error
-                yield tuple([record.get(name) for name in names])
+                yield value
 
 
 class JsonDocument(_Rows):
     """One value of rows: an array, an object of arrays by split, of rows by key, or of columns."""
 
-    def __init__(self, file: Opener, look: Look, reading: Reading) -> None:
-        super().__init__(str(file.path))
-        self._file = file
-        self._look = look
-        self.facts = ["JSON", *([look.name] if look.name != "UTF-8" else [])]
-        self.notes += look.notes
-        self._shape = self._found(file.part, reading)
+    def __init__(self, look: Look, reading: Reading) -> None:
+        super().__init__(look, "JSON")
+        self._shape = self._found(look.file.part, reading)
         if self._shape.path:
             key = self._shape.path[-1]
             self.facts.append(f"split '{key}'" if key in SPLIT_NAMES else f"under '{key}'")
@@ -257,7 +239,7 @@ class JsonDocument(_Rows):
     @contextmanager
     def _walk(self, path: Sequence[str] = ()) -> Iterator[Walk]:
         """A walk that stands before the value at a path of keys."""
-        with text_of(self._file, self._look) as text:
+        with self._look.text() as text:
             walk = Walk(text, self.name)
             for wanted in path:
                 for key in walk.fields():
@@ -306,9 +288,8 @@ class JsonDocument(_Rows):
             )
         return split
 
-    def _records(self) -> Iterator[Mapping[str, Any]]:
+    def _values(self) -> Iterator[Any]:
         with self._walk(self._shape.path) as walk:
-            for row in rows_of(walk, self._shape):
-                yield self._record(row)
+            yield from rows_of(walk, self._shape)
             if not self._shape.path:
                 walk.end()

@@ -11,9 +11,8 @@ from typing import Any
 from rankwise.data import encoding
 from rankwise.data.encoding import Look
 from rankwise.data.formats.delimited import Delimited
-from rankwise.data.formats.dialect import splits_alike
-from rankwise.data.formats.reader import text_of
-from rankwise.data.formats.sample import rare_delimiter
+from rankwise.data.formats.reader import Body
+from rankwise.data.formats.sample import Sample, rare_delimiter
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, listed
@@ -34,33 +33,30 @@ def open_lines(file: Opener, reading: Reading) -> Table:
     Raises `UserError` for lines without labels where labels are needed.
     """
     look = encoding.look(file, reading.encoding)
-    first = _sample(file, look)
-    if not any(line.strip() for line in first):
+    with look.text() as text:
+        first = [line for line in islice(text, SAMPLE_ROWS) if line.strip()]
+    if not first:
         raise UserError(f"{file.path} is empty: expected one text a line")
     if 2 * sum(_FASTTEXT in line for line in first) > len(first):
-        return FastText(file, look)
+        return FastText(look)
     if len(first) > 1 and _RULE.fullmatch(first[1].strip()):
         raise UserError(f"{file.path} is a Markdown table: save it as CSV")
+    sample = Sample(Body(look))
     is_table = file.suffix != ".txt" or reading.labelled or "\t" in first[0]
-    if is_table and (reading.delimiter != "auto" or any(splits_alike(file, look, mark) for mark in "\t|;")):
-        return Delimited(file, reading, look)
+    if is_table and (reading.delimiter != "auto" or any(map(sample.splits_alike, "\t|;"))):
+        return Delimited(look, reading)
     if not reading.labelled:
-        return Lines(file, look)
+        return Lines(look)
     if rare_delimiter("".join(first)):
-        return Delimited(file, reading, look)
+        return Delimited(look, reading)
     if _begins_with_labels(first):
-        return LabelFirst(file, look, first)
-    if file.suffix != ".txt" or splits_alike(file, look, ","):
-        return Delimited(file, reading, look)
+        return LabelFirst(look, first)
+    if file.suffix != ".txt" or sample.splits_alike(","):
+        return Delimited(look, reading)
     raise UserError(
         f"{file.path} holds texts without labels: expected a label and a space before each text, fastText's "
         f"{_FASTTEXT}NAME, a file of labels beside it (train_text.txt with train_labels.txt), or a table"
     )
-
-
-def _sample(file: Opener, look: Look) -> list[str]:
-    with text_of(file, look) as text:
-        return [line for line in islice(text, SAMPLE_ROWS) if line.strip()] or [""]
 
 
 def _begins_with_labels(lines: Sequence[str]) -> bool:
@@ -81,72 +77,59 @@ class Lines(Table):
     columns: tuple[str, ...] = ("text",)
     has_fixed_columns = True
 
-    def __init__(self, file: Opener, look: Look) -> None:
-        super().__init__(str(file.path))
-        self._file = file
+    def __init__(self, look: Look, kind: str = "one text a line") -> None:
+        super().__init__(str(look.file.path))
         self._look = look
-        self.facts = [look.name, "one text a line"]
+        self.facts = [look.name, kind]
         self.notes += look.notes
 
-    def _lines(self) -> Iterator[str]:
-        """Lines without their ends; blank ones only where another line follows."""
+    def records(self) -> Iterator[tuple[Any, ...]]:
         blank = 0
-        self.row = self.line = 0
-        with text_of(self._file, self._look) as text:
+        with self._look.text() as text:
             # Split at \n alone: a text may hold the separators that str.splitlines knows.
             for line in text:
                 content = line.rstrip("\r\n")
                 if not content.strip():
                     blank += 1
                     continue
-                for _ in range(blank):
+                for written in [*[""] * blank, content]:  # blank ones only where another line follows
                     self.line += 1
-                    self.row += 1
-                    yield ""
+                    if (cells := self._cells(written)) is not None:
+                        self.row += 1
+                        yield cells
                 blank = 0
-                self.line += 1
-                self.row += 1
-                yield content
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        for line in self._lines():
-            cells = self._cells(line)
-            if cells is not None:
-                yield tuple(cells[name] for name in names)
-
-    def _cells(self, line: str) -> dict[str, Any] | None:
-        """The cells of a line by column; None for one that is no row."""
-        return {"text": line}
+    def _cells(self, line: str) -> tuple[Any, ...] | None:
+        """The cells of a line; None for one that is no row."""
+        return (line,)
 
 
 class LabelFirst(Lines):
     """A label, a space and a text on each line, as in TREC."""
 
-    columns: tuple[str, ...] = ("text", "label")
+    columns = ("text", "label")
 
-    def __init__(self, file: Opener, look: Look, first: Sequence[str]) -> None:
-        super().__init__(file, look)
+    def __init__(self, look: Look, first: Sequence[str]) -> None:
         words = [word for word, _ in Counter(line.split()[0] for line in first).most_common()]
         self._ending = ":" if all(word.endswith(":") for word in words) else ""
         shown = listed([word.removesuffix(self._ending) for word in words], _SHOWN)
-        self.facts = [look.name, f"label first: {shown}"]
+        super().__init__(look, f"label first: {shown}")
 
-    def _cells(self, line: str) -> dict[str, Any] | None:
+    def _cells(self, line: str) -> tuple[Any, ...] | None:
         label, _, text = line.lstrip().partition(" ")
-        return {"text": text.strip(), "label": label.removesuffix(self._ending)} if line.strip() else None
+        return (text.strip(), label.removesuffix(self._ending)) if line else None
 
 
 class FastText(Lines):
     """`__label__a __label__b text`, as fastText reads it: any number of labels before or behind the text."""
 
-    columns: tuple[str, ...] = ("text", "label")
+    columns = ("text", "label")
 
-    def __init__(self, file: Opener, look: Look) -> None:
-        super().__init__(file, look)
-        self.facts = [look.name, f"fastText's {_FASTTEXT}"]
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, f"fastText's {_FASTTEXT}")
 
-    def _cells(self, line: str) -> dict[str, Any] | None:
+    def _cells(self, line: str) -> tuple[Any, ...] | None:
         words = re.split(r"[ \t]", line)
         labels = [word.rstrip(",").removeprefix(_FASTTEXT) for word in words if word.startswith(_FASTTEXT)]
         text = " ".join(word for word in words if not word.startswith(_FASTTEXT)).strip()
-        return {"text": text, "label": labels[0] if len(labels) == 1 else labels or None} if line.strip() else None
+        return (text, labels[0] if len(labels) == 1 else labels or None) if line else None

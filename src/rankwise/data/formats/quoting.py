@@ -5,16 +5,13 @@ decides.
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from rankwise.data.encoding import Look
-from rankwise.data.formats.reader import SINGLE, Quotes, csv_reader, rows_of, top
+from rankwise.data.formats.reader import SINGLE, Body, Quotes, rows_in
 from rankwise.data.formats.sample import Sample
-from rankwise.data.opening import Opener
-from rankwise.data.table import Reading
+from rankwise.data.table import SAMPLE_ROWS, Reading
 from rankwise.errors import UserError
 
 # Texts hold commas and semicolons, so that files of those are quoted, and a quote left open there is damage.
@@ -25,52 +22,56 @@ _MOST = 0.5
 
 @dataclass(frozen=True)
 class _Fit:
-    """How a reading of the quotes fits the whole file: rows, cells of every row (0: not the same), lines."""
+    """How a reading of the quotes fits the whole file.
+
+    Attributes:
+        rows: how many there are.
+        width: cells of every row, 0 where it is not the same or a row cannot be read.
+        has_breaks: whether a row is longer than a line.
+    """
 
     rows: int
     width: int
-    lines: int
+    has_breaks: bool
 
 
-def quotes_of(file: Opener, look: Look, delimiter: str, reading: Reading, sample: Sample) -> tuple[Quotes, str | None]:
+def quotes_of(body: Body, delimiter: str, reading: Reading, sample: Sample) -> tuple[Quotes, str | None]:
     """How quotes are meant, and a note where that is not what RFC 4180 says."""
     if reading.quotes is not False and (share := sample.single_quotes(delimiter)):
-        single = _single_quotes(file, look, delimiter, is_certain=share > _MOST, is_said=reading.quotes is True)
+        single = _single_quotes(body, delimiter, is_certain=share > _MOST, is_said=reading.quotes is True)
         if single is not None:
             return single, None
-    if reading.quotes is False or not look.has_quote:
+    if reading.quotes is False or not body.look.has_quote:
         return "literal" if reading.quotes is False else "doubled", None
     quoted: Quotes = "doubled"
-    fit = _fit(file, look, delimiter, quoted)
-    if sample.has_quotes_behind_spaces(delimiter) and _fit(file, look, delimiter, "spaced").width >= max(2, fit.width):
+    fit = _fit(body, delimiter, quoted)
+    if sample.has_quotes_behind_spaces(delimiter) and _fit(body, delimiter, "spaced").width >= max(2, fit.width):
         return "spaced", None
-    if not fit.width and look.has_escape:
-        escaped = _fit(file, look, delimiter, "escaped")
+    if not fit.width and body.look.has_escape:
+        escaped = _fit(body, delimiter, "escaped")
         quoted, fit = ("escaped", escaped) if escaped.width else (quoted, fit)
-    if reading.quotes is True or (fit.width and (fit.lines == fit.rows or fit.width == 1)):
+    if reading.quotes is True or (fit.width and (not fit.has_breaks or fit.width == 1)):
         return quoted, None
-    if _encloses(file, look, delimiter) or (not fit.width and delimiter not in _UNQUOTED):
-        return quoted, _damage(file, look, delimiter, quoted, fit)  # without a width it says where it fails
-    literal = _literal_fit(file, look, delimiter)
+    if _encloses(body, delimiter) or (not fit.width and delimiter not in _UNQUOTED):
+        return quoted, _damage(body, delimiter, quoted, fit)  # without a width it says where it fails
+    literal = _fit(body, delimiter, "literal")
     if literal.width < 2:
-        return quoted, _damage(file, look, delimiter, quoted, fit)
+        return quoted, _damage(body, delimiter, quoted, fit)
     if delimiter not in _UNQUOTED:
         raise UserError(
-            f"{file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
+            f"{body.look.file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
             f"inside, and with quotes as characters {literal.rows:,}: say which with data.quotes=true or false"
         )
-    if fit.width and _has_doubled_quotes(file, look, delimiter):
+    if fit.width and _has_doubled_quotes(body, delimiter):
         return quoted, None
     joined = f"would join {literal.rows:,} lines into {fit.rows:,}" if fit.width else "cannot be read"
     return "literal", (
-        f"{file.path}: every line splits into {literal.width} cells and as quoted cells it {joined}, so its quotes "
+        f"{body.look.file.path}: every line splits into {literal.width} cells and as quoted cells it {joined}, so its quotes "
         "are read as characters; data.quotes=true reads them as quotes"
     )
 
 
-def _single_quotes(
-    file: Opener, look: Look, delimiter: str, *, is_certain: bool, is_said: bool = False
-) -> Quotes | None:
+def _single_quotes(body: Body, delimiter: str, *, is_certain: bool, is_said: bool = False) -> Quotes | None:
     """How single quotes enclose cells; None where they are characters.
 
     is_certain
@@ -78,55 +79,44 @@ def _single_quotes(
     is_said
         Whether the user said that quotes enclose cells: double ones, where these fit and single ones do not.
     """
-    plain = _fit(file, look, delimiter, "doubled")
-    if not is_certain and (plain.width or _literal_fit(file, look, delimiter).width):
+    plain = _fit(body, delimiter, "doubled")
+    if not is_certain and (plain.width or _fit(body, delimiter, "literal").width):
         return None
     for quotes in SINGLE:
-        fit = _fit(file, look, delimiter, quotes)
+        fit = _fit(body, delimiter, quotes)
         # Apostrophes that open one row and close the next would join them, where each is a row without.
-        if fit.width and not (plain.width == fit.width and plain.rows == plain.lines and fit.rows < fit.lines):
+        if fit.width and not (plain.width == fit.width and not plain.has_breaks and fit.has_breaks):
             return quotes
     return "single" if is_certain and not (is_said and plain.width) else None  # which says where it fails, if it does
 
 
-def _fit(file: Opener, look: Look, delimiter: str, quotes: Quotes) -> _Fit:
-    with rows_of(file, look) as text:
-        reader = csv_reader(text, delimiter, quotes)
-        try:
-            widths = Counter(map(len, reader))
-        except csv.Error:
-            return _Fit(0, 0, 0)
-        blank = widths.pop(0, 0)
-        rows = sum(widths.values())
-        return _Fit(rows, next(iter(widths)) if len(widths) == 1 else 0, reader.line_num - blank)
+def _fit(body: Body, delimiter: str, quotes: Quotes) -> _Fit:
+    """Given up at the first row that disagrees."""
+    rows, width, before, has_breaks = 0, 0, body.above, False
+    try:
+        for line, row in body.rows(delimiter, quotes):
+            if row:
+                rows += 1
+                if len(row) != (width := width or len(row)):
+                    return _Fit(0, 0, False)
+                has_breaks = has_breaks or line > before + 1
+            before = line
+    except csv.Error:
+        return _Fit(0, 0, False)
+    return _Fit(rows, width, has_breaks)
 
 
-def _literal_fit(file: Opener, look: Look, delimiter: str) -> _Fit:
-    """As `_fit` without quotes, given up at the first line that disagrees."""
-    rows, width = 0, 0
-    with rows_of(file, look) as text:
-        for row in csv_reader(text, delimiter, "literal"):
-            if not row:
-                continue
-            width = width or len(row)
-            if len(row) != width:
-                return _Fit(0, 0, 0)
-            rows += 1
-    return _Fit(rows, width, rows)
-
-
-def _has_doubled_quotes(file: Opener, look: Look, delimiter: str) -> bool:
+def _has_doubled_quotes(body: Body, delimiter: str) -> bool:
     """Whether a quoted cell with a line break holds a quote: doubled, as programs write it and no hand does."""
-    with rows_of(file, look) as text:
-        reader, before = csv_reader(text, delimiter, "doubled"), 0
-        for row in reader:
-            if reader.line_num > before + 1 and any('"' in cell for cell in row):
-                return True
-            before = reader.line_num
+    before = body.above
+    for line, row in body.rows(delimiter, "doubled"):
+        if line > before + 1 and any('"' in cell for cell in row):
+            return True
+        before = line
     return False
 
 
-def _damage(file: Opener, look: Look, delimiter: str, quotes: Quotes, fit: _Fit) -> str | None:
+def _damage(body: Body, delimiter: str, quotes: Quotes, fit: _Fit) -> str | None:
     """A note where a row has an odd number of quotes, which no writer leaves: a cell with line breaks may hold other rows."""
     marks = 0
     if not fit.width or quotes != "doubled":
@@ -138,22 +128,20 @@ def _damage(file: Opener, look: Look, delimiter: str, quotes: Quotes, fit: _Fit)
             marks += line.count('"')
             yield line
 
-    with rows_of(file, look) as text:
-        reader = csv_reader(counted(text), delimiter, "doubled")
-        for _ in reader:
+    with body.text() as text:
+        for line, _ in rows_in(counted(text), delimiter, "doubled", above=body.above):
             if marks % 2:
                 return (
-                    f"{file.path}: line {reader.line_num + top(file, look)[1]:,} has a quote that closes nothing, and cells elsewhere have line "
+                    f"{body.look.file.path}: line {line:,} has a quote that closes nothing, and cells elsewhere have line "
                     "breaks: a quote lost or doubled may have joined rows"
                 )
             marks = 0
     return None
 
 
-def _encloses(file: Opener, look: Look, delimiter: str) -> bool:
+def _encloses(body: Body, delimiter: str) -> bool:
     """Whether quotes stand around most cells of some column: then one that does not close is damage, not text."""
-    with rows_of(file, look) as text:
-        rows = list(islice(filter(None, csv_reader(text, delimiter, "literal")), 1000))
+    rows = list(islice((row for _, row in body.rows(delimiter, "literal") if row), SAMPLE_ROWS))
     for column in zip(*rows, strict=False):
         cells = [cell.strip() for cell in column if cell.strip()]
         if cells and 2 * sum(len(c) > 1 and c[0] == c[-1] == '"' for c in cells) >= len(cells):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 from rankwise.data.columns import is_known
 from rankwise.data.encoding import Look
-from rankwise.data.opening import MAX_LINE_CHARS, Opener
+from rankwise.data.opening import MAX_LINE_CHARS
 
 DELIMITERS = (",", ";", "\t", "|")
 _DECLARED = re.compile(r'"?sep=(.)"?\s*')
@@ -22,6 +22,7 @@ _TOP_ROWS = 10
 _STAND_IN = "\x1f"
 """for a delimiter of several characters; ASCII's own separator of cells, which no text holds"""
 
+Row = list[str]
 Quotes = Literal["doubled", "escaped", "spaced", "literal", "single", "single escaped"]
 _OPTIONS: dict[Quotes, dict[str, Any]] = {
     "doubled": {},
@@ -37,72 +38,63 @@ SINGLE: tuple[Quotes, ...] = ("single", "single escaped")
 _ESCAPE = re.compile(r"\\([\\\"'])")
 
 
-def csv_reader(lines: Any, delimiter: str, quotes: Quotes, *, strict: bool = True) -> Any:
-    """A reader of lines; strict unless what cannot be read is to be forgiven."""
+def rows_in(
+    lines: Iterable[str], delimiter: str, quotes: Quotes, *, above: int = 0, strict: bool = True
+) -> Iterator[tuple[int, Row]]:
+    """The rows of lines, each with the number of the line that it ends in; blank lines are rows without cells.
+
+    above
+        How many lines stand above.
+    strict
+        What cannot be read is an error, since what the library forgives would be lost.
+    """
     # The module's limit is global and smaller than a text may be; it is only ever raised here.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_CHARS))
     if "escaped" in quotes:
         quote = _OPTIONS[quotes].get("quotechar", '"')
         lines = (_ESCAPE.sub(lambda found: found[1] * (1 + (found[1] == quote)), line) for line in lines)
-    if len(delimiter) > 1:
-        return _LongDelimiter(lines, delimiter, quotes, strict=strict)
-    return csv.reader(lines, delimiter=delimiter, strict=strict, **_OPTIONS[quotes])
+    is_long = len(delimiter) > 1
+    if is_long:
+        lines = (line.replace(delimiter, _STAND_IN) for line in lines)
+    reader = csv.reader(lines, delimiter=_STAND_IN if is_long else delimiter, strict=strict, **_OPTIONS[quotes])
+    for row in reader:
+        yield above + reader.line_num, [cell.replace(_STAND_IN, delimiter) for cell in row] if is_long else row
 
 
-class _LongDelimiter:
-    """A reader of cells that several characters divide: the standard library's of one that stands for them."""
+class Body:
+    """The lines of a delimited file below a title or remarks, read anew by whoever asks.
 
-    def __init__(self, lines: Any, delimiter: str, quotes: Quotes, *, strict: bool) -> None:
-        self._delimiter = delimiter
-        one = (line.replace(delimiter, _STAND_IN) for line in lines)
-        self._reader = csv.reader(one, delimiter=_STAND_IN, strict=strict, **_OPTIONS[quotes])
+    Attributes:
+        look: the file.
+        delimiter: what the file names in a line of its own, if it does.
+        above: how many lines stand above its rows.
+    """
 
-    @property
-    def line_num(self) -> int:
-        """Lines read."""
-        return self._reader.line_num
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self.delimiter: str | None = None
+        self.above = 0
+        with look.text() as text:
+            lines = io.StringIO(text.read(_TOP_CHARS), newline="").readlines()
+        if lines and (declared := _DECLARED.fullmatch(lines[0])):
+            self.delimiter, self.above = declared[1], 1
+            return
+        for delimiter in DELIMITERS:
+            rows = [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines[: _TOP_ROWS + 1]]
+            self.above = self.above or rows_above_header(rows)
 
-    def __iter__(self) -> Iterator[list[str]]:
-        for row in self._reader:
-            yield [cell.replace(_STAND_IN, self._delimiter) for cell in row]
+    @contextmanager
+    def text(self) -> Iterator[io.TextIOWrapper]:
+        """The text from the first row on."""
+        with self.look.text() as text:
+            for _ in range(self.above):
+                text.readline()
+            yield text
 
-
-@contextmanager
-def text_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
-    """The file's text, with its line ends as they are."""
-    with (
-        file.open() as stream,
-        io.TextIOWrapper(stream, encoding=look.encoding, errors=look.errors, newline="") as text,
-    ):
-        yield text
-
-
-@contextmanager
-def rows_of(file: Opener, look: Look) -> Iterator[io.TextIOWrapper]:
-    """The text of a delimited file from its first row on."""
-    _, above = top(file, look)
-    with text_of(file, look) as text:
-        for _ in range(above):
-            text.readline()
-        yield text
-
-
-def top(file: Opener, look: Look) -> tuple[str | None, int]:
-    """The delimiter that the file names in a line of its own, and how many lines stand above its rows."""
-    with text_of(file, look) as text:
-        lines = io.StringIO(text.read(_TOP_CHARS), newline="").readlines()
-    declared = _DECLARED.fullmatch(lines[0]) if lines else None
-    if declared:
-        return declared[1], 1
-    for delimiter in DELIMITERS:
-        rows = [
-            [cell.strip().strip('"') for cell in line.rstrip("\r\n").split(delimiter)]
-            for line in lines[: _TOP_ROWS + 1]
-        ]
-        above = rows_above_header(rows)
-        if above:
-            return None, above
-    return None, 0
+    def rows(self, delimiter: str, quotes: Quotes) -> Iterator[tuple[int, Row]]:
+        """Every row, read strictly; see `rows_in`."""
+        with self.text() as text:
+            yield from rows_in(text, delimiter, quotes, above=self.above)
 
 
 def rows_above_header(rows: Sequence[Sequence[str]]) -> int:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 
 from rankwise.data.columns import is_known
-from rankwise.data.formats.reader import SINGLE, Quotes, csv_reader
+from rankwise.data.formats.reader import SINGLE, Body, Quotes, Row, rows_in
 
+_CHARS = 1 << 18
 _RARE = "^~@\x01\x02\x1e\x1f\xa6\xa7\xac"
 """Delimiters of one character and of few files, asked for where no common one splits the rows into texts and labels."""
 _LONG = re.compile(r"</?\w+>|\[\w+\]|[^\w\s\"'.?!…]{2,}")
@@ -21,18 +22,23 @@ ALIKE = 0.9
 class Sample:
     """The start of a file, in whole rows."""
 
-    def __init__(self, start: str, is_whole: bool) -> None:
-        self._text = start
-        self._is_whole = is_whole
+    def __init__(self, body: Body) -> None:
+        with body.text() as text:
+            self._text = text.read(_CHARS)
+            self._is_whole = not text.read(1)
 
-    def rows(self, delimiter: str, quotes: Quotes) -> list[list[str]]:
+    def rows(self, delimiter: str, quotes: Quotes) -> list[Row]:
         """Rows without blank ones, read forgivingly; a last one that the sample cuts is left out."""
         if quotes == "literal":
             rows = [line.split(delimiter) for line in self._text.splitlines() if line]
         else:
             text = io.StringIO(self._text, newline="")
-            rows = list(filter(None, csv_reader(text, delimiter, quotes, strict=False)))
+            rows = [row for _, row in rows_in(text, delimiter, quotes, strict=False) if row]
         return rows if self._is_whole or len(rows) < 2 else rows[:-1]
+
+    def splits_alike(self, delimiter: str) -> bool:
+        """Whether every row splits into the same number of cells, two at least."""
+        return self.agreement(delimiter)[0] == 1
 
     def agreement(self, delimiter: str) -> tuple[float, int]:
         """The share of rows as wide as the first, or all as wide as it and the name of their row, by the better reading of

@@ -4,7 +4,7 @@ fast as openpyxl and read-only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
 
@@ -39,9 +39,7 @@ class Sheet(Table):
         if above:
             self.facts.append(f"{above} row{'s' if above > 1 else ''} above the header left out")
         first, *others = self._rows
-        is_header = reading.header
-        if isinstance(is_header, str):
-            is_header = has_header(first, others[:SAMPLE_ROWS], reading)
+        is_header = has_header(first, others[:SAMPLE_ROWS], reading)
         self.columns = tuple(cell.strip() for cell in first) if is_header else tuple(map(str, range(len(first))))
         self._skipped = int(is_header)
         if not is_header:
@@ -70,14 +68,11 @@ class Sheet(Table):
             )
         return likely[0]
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        places = [self.columns.index(name) for name in names]
-        self.row = 0
-        self.line = self._skipped
+    def records(self) -> Iterator[list[str]]:
         for cells in self._rows[self._skipped :]:
-            self.line += 1
             self.row += 1
-            yield tuple([cells[place] for place in places])
+            self.line = self.row + self._skipped
+            yield cells
 
 
 def _cells(sheet: Any) -> list[list[str]]:
