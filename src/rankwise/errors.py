@@ -28,6 +28,11 @@ def listed(names: Sequence[object], most: int, mark: str = ", ") -> str:
     return mark.join(map(str, names[:most])) + (", ..." if len(names) > most else "")
 
 
+def counted(count: int, what: str) -> str:
+    """So many of something: `1 row`, `2,000 rows`."""
+    return f"{count:,} {what}{'s' if count > 1 else ''}"
+
+
 def reason_of(error: BaseException) -> str:
     """What an error of another program says, in one line of at most 200 characters; its kind where it says nothing."""
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

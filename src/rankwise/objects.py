@@ -56,7 +56,7 @@ def _table(value: Any, role: str) -> Any:
     """A pyarrow table of a table's rows; the names of its classes stay with it."""
     import pyarrow as pa
 
-    from rankwise.data.formats.json_shapes import SPLIT_NAMES, SPLITS
+    from rankwise.data.table import SPLIT_NAMES, SPLITS
 
     if isinstance(value, pa.Table):
         return value

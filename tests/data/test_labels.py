@@ -130,3 +130,17 @@ def test_names_that_are_put_together_of_half_as_many_are_several_labels():
     fields = [f"{city}, {state}" for city in ("Boston", "Paris", "Rome", "Lima") for state in ("MA", "FR", "IT", "PE")]
     assert labels.put_together(fields) == []
     assert labels.put_together([*fields, "Boston"]) == ["Boston", "FR", "IT", "Lima", "MA", "PE", "Paris", "Rome"]
+
+
+def test_a_list_that_nobody_can_read_is_told_with_its_place_where_labels_may_be_several(tmp_path):
+    path = csv_of(tmp_path / "rows.csv", ["[b]", "a", "c"])
+    with pytest.raises(
+        UserError, match=r"row 1 \(line 2\) holds the labels '\[b\]', which are not a JSON or Python list"
+    ):
+        read(path, multi_label=True)
+
+
+def test_classes_in_json_that_is_nested_too_deeply_are_told(tmp_path):
+    (tmp_path / "classes.json").write_text(100_000 * "[")
+    with pytest.raises(UserError, match="is not JSON"):
+        read(csv_of(tmp_path / "rows.csv", ["a", "b"]), classes=str(tmp_path / "classes.json"))

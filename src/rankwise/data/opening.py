@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -55,8 +57,8 @@ _FOREIGN = (
 """First bytes of files that are no tables of ours, what they are, and what to do."""
 _MARKUP = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 _LFS = b"version https://git-lfs.github.com/spec/"
-# Prose packs to a third or a tenth, and a table of one repeated sentence to a hundredth; only filler packs further.
-_MAX_RATIO = 300
+MAX_RATIO = 300
+"""Prose packs to a third or a tenth, and a table of one repeated sentence to a hundredth; only filler packs further."""
 _RATIO_FROM_BYTES = 64 << 20
 _CHUNK = 1 << 20
 # Read into one stream before it is known how long it is: enough to look at a header.
@@ -99,8 +101,7 @@ class Opener:
             return self.path.open("rb")
         file = cast(IO[bytes], tempfile.TemporaryFile())  # noqa: SIM115  it outlives this call
         with self.open() as stream:
-            while chunk := stream.read(_CHUNK):
-                file.write(chunk)
+            shutil.copyfileobj(stream, file, _CHUNK)
         file.seek(0)
         return file
 
@@ -122,16 +123,13 @@ def opener(path: Path, part: str | None = None) -> Opener:
 
     Raises `UserError` for what is no regular file, a pickle, a Git LFS pointer, and an archive of several files.
     """
+    plain = Opener(path, None, path.name, part)
     try:
         mode = path.stat().st_mode
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) else "no regular file"
-        raise UserError(f"{path} is {kind}, and rows are read more than once: write them to a file and name that")
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
+        if not stat.S_ISREG(mode):
+            kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) else "no regular file"
+            raise UserError(f"{path} is {kind}, and rows are read more than once: write them to a file and name that")
+        start = plain.start()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if start.startswith(_LFS):
@@ -139,20 +137,21 @@ def opener(path: Path, part: str | None = None) -> Opener:
             f"{path} is a Git LFS pointer that stands for the data: fetch them with  git lfs pull  in its folder"
         )
     _refuse_pickle(path, start)
-    packing = next((name for magic, name in _MAGIC if start.startswith(magic)), None)
+    packing = _packing(start)
     if packing is not None:
         is_named = path.suffix.lower() in PACKED_SUFFIXES
-        inner = Opener(path, packing, path.stem if is_named else path.name, part)
-        begins = inner.start()
-        _refuse_pickle(path, begins[:2])
-        _refuse_foreign(path, begins)
-        if any(begins.startswith(magic) for magic, _ in _MAGIC):
-            raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
-        return inner
+        plain = Opener(path, packing, path.stem if is_named else path.name, part)
+        start = plain.start()
+        _refuse_pickle(path, start)
     _refuse_foreign(path, start)
-    if start.startswith(b"PK\x03\x04") and not is_workbook(path):
-        return _zip(path, part)
-    return Opener(path, None, path.name, part)
+    if packing is not None and _packing(start):
+        raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
+    is_zip = packing is None and start.startswith(b"PK\x03\x04") and not is_workbook(path)
+    return _zip(path, part) if is_zip else plain
+
+
+def _packing(start: bytes) -> str | None:
+    return next((name for magic, name in _MAGIC if start.startswith(magic)), None)
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:
@@ -253,38 +252,29 @@ def is_about(member: str) -> bool:
     return _IS_ABOUT.match(Path(member).name.lower()) is not None
 
 
+def _unpacking(file: Opener, packed: IO[bytes]) -> Any:
+    """A stream of what is inside; the library of a packing, which not every Python is built with, is loaded for it alone."""
+    if file.packing == "zip":
+        return zipfile.ZipFile(packed).open(file.name)
+    if file.packing == "zstd":
+        import pyarrow as pa  # carries Zstandard, so that no package of its own is needed
+
+        return pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd")
+    return import_module({"xz": "lzma"}.get(str(file.packing), str(file.packing))).open(packed)
+
+
 class _Unpacked(io.RawIOBase):
     """What is inside a packed file, guarded by the ratio of bytes out to bytes in."""
 
-    def __init__(self, packed: Opener) -> None:
-        self._opener = packed
-        self._packed = packed.path.open("rb")
+    def __init__(self, file: Opener) -> None:
+        self._file = file
+        self._packed = file.path.open("rb")
         self._out = 0
         try:
-            self._stream = self._open()
+            self._stream = _unpacking(file, self._packed)
         except (OSError, zipfile.BadZipFile, KeyError, RuntimeError) as error:
             self._packed.close()
             raise self._damaged(error) from error
-
-    def _open(self) -> Any:
-        packing = self._opener.packing
-        if packing == "gzip":
-            import gzip
-
-            return gzip.GzipFile(fileobj=self._packed)
-        if packing == "bz2":
-            import bz2
-
-            return bz2.BZ2File(self._packed)
-        if packing == "xz":
-            import lzma
-
-            return lzma.LZMAFile(self._packed)
-        if packing == "zip":
-            return zipfile.ZipFile(self._packed).open(self._opener.name)
-        import pyarrow as pa  # carries Zstandard, so that no package of its own is needed
-
-        return pa.CompressedInputStream(pa.PythonFile(self._packed, mode="r"), "zstd")
 
     def readable(self) -> bool:
         return True
@@ -292,23 +282,21 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             chunk = self._stream.read(len(buffer))
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
-            raise self._damaged(error) from error
         except Exception as error:  # zlib.error and lzma.LZMAError share no base below Exception
             raise self._damaged(error) from error
         buffer[: len(chunk)] = chunk
         self._out += len(chunk)
         taken = self._packed.tell()
-        if self._out > _RATIO_FROM_BYTES and self._out > _MAX_RATIO * taken:
+        if self._out > _RATIO_FROM_BYTES and self._out > MAX_RATIO * taken:
             raise UserError(
-                f"{self._opener.path} unpacks to {self._out // max(1, taken):,} times its bytes, which no text does: it is "
+                f"{self._file.path} unpacks to {self._out // max(1, taken):,} times its bytes, which no text does: it is "
                 "filler or damaged, so it is not read; unpack it yourself if it is really data"
             )
         return len(chunk)
 
     def _damaged(self, error: Exception) -> UserError:
         return UserError(
-            f"{self._opener.path} cannot be unpacked ({self._opener.packing}: {reason_of(error)}): download it again"
+            f"{self._file.path} cannot be unpacked ({self._file.packing}: {reason_of(error)}): download it again"
         )
 
     def close(self) -> None:

@@ -92,7 +92,12 @@ def load(
             parts[role] = sources.read(source, data, role)
     classes = list(label_names if label_names is not None else parts["train"].classes or ())
     numbers = _numbers(data, classes)
-    rows = {role: _rows(part, role, classes, data, numbers) for role, part in parts.items() if role in roles}
+    read = {role: part for role, part in parts.items() if role in roles}
+    index = {
+        role: labels.translator({name for label in part.labels for name in label}, classes, role, part.where, numbers)
+        for role, part in read.items()
+    }
+    rows = {role: _rows(part, index[role], classes, data) for role, part in read.items()}
     if not rows:
         raise UserError(f"there are no {' or '.join(roles)} rows: name a source with data.{roles[0]}")
     whole = rows
@@ -100,10 +105,10 @@ def load(
         rows = {role: held for role, held in rows.items() if role != "validation"} or rows
     report = Report(rows={role: len(r) for role, r in rows.items()}, classes=classes)
     report.balance = {role: labels.counts(r.labels, len(classes)) for role, r in rows.items()}
-    read = {part.line: part for role, part in parts.items() if role in roles}
-    report.sources = [line for line in read if line]
-    report.notes = list(dict.fromkeys(note for part in read.values() for note in part.notes))
-    report.notes += [note for role in rows if (note := _positions(parts[role], role, classes, numbers))]
+    by_line = {part.line: part for part in read.values()}  # roles held out of train were read with it
+    report.sources = [line for line in by_line if line]
+    report.notes = list(dict.fromkeys(note for part in by_line.values() for note in part.notes))
+    report.notes += [note for role in rows if (note := _positions(index[role], role, classes))]
     report.notes += remarks.of_roles(
         rows, classes, report.balance, named_test=data.test is not None, named_validation=data.validation is not None
     )
@@ -247,12 +252,7 @@ def _take(source: sources.Source, rows: NDArray[np.int64]) -> sources.Source:
 # --- classes ------------------------------------------------------------------------------------------
 
 
-def _used(part: sources.Source) -> set[str]:
-    return {name for label in part.labels for name in label}
-
-
-def _rows(part: sources.Source, role: str, classes: list[str], data: Data, numbers: labels.Numbers | None) -> Rows:
-    index = labels.translator(_used(part), classes, role, part.where, numbers)
+def _rows(part: sources.Source, index: dict[str, int], classes: list[str], data: Data) -> Rows:
     return Rows(
         texts=cleaning.preprocess(part.texts, data.preprocess),
         labels=labels.to_array(part.labels, index, len(classes), data.multi_label),
@@ -262,11 +262,9 @@ def _rows(part: sources.Source, role: str, classes: list[str], data: Data, numbe
     )
 
 
-def _positions(part: sources.Source, role: str, classes: Sequence[str], numbers: labels.Numbers | None) -> str | None:
+def _positions(index: dict[str, int], role: str, classes: Sequence[str]) -> str | None:
     """What the words of a role were taken for where they are not those of training."""
-    used = _used(part)
-    index = labels.translator(used, classes, role, part.where, numbers)
-    other = sorted(name for name in used if name not in classes)
+    other = sorted(set(index) - set(classes))
     if not other:
         return None
     shown = listed([f"{name} is {classes[index[name]]}" for name in other], _SHOWN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from rankwise.data.columns import find_text, row_ids
 from rankwise.data.opening import existing, split_part
 from rankwise.data.table import Reading, Table
 from rankwise.data.text import joined, mended
-from rankwise.errors import UserError
+from rankwise.errors import UserError, counted
 from rankwise.objects import source_of
 
 _EMPTY = ("", PAIR)
@@ -45,9 +45,8 @@ class Stream:
         self.columns = list(columns)
         self._batch_rows = batch_rows
         self._pair = pair
-        self.id_column = "id" if table.has_fixed_columns and "id" in table.columns else row_ids(table)
-        if self.id_column in self.columns:
-            self.id_column = None
+        named = row_ids(table)
+        self.id_column = None if named in self.columns else named
         self.rows = self.empty = 0
         self.first_empty = ""
         for _, text in self._texts():
@@ -60,7 +59,7 @@ class Stream:
     @property
     def notes(self) -> list[str]:
         """What the user should know of the source."""
-        empty = f"{self.empty:,} row{'s' if self.empty > 1 else ''} without a text got the answer of an empty one"
+        empty = f"{counted(self.empty, 'row')} without a text got the answer of an empty one"
         return [*self._table.notes, *([empty] if self.empty else [])]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -70,9 +69,8 @@ class Stream:
 
     def _texts(self) -> Iterator[tuple[Any, str]]:
         names = [*self.columns, *([self.id_column] if self.id_column else [])]
-        where: Callable[[], str] = self._table.where
         for number, cells in enumerate(self._table.rows(names)):
-            text = mended(joined(cells[: len(self.columns)], where, pair=self._pair))
+            text = mended(joined(cells[: len(self.columns)], self._table.where, pair=self._pair))
             yield (cells[-1] if self.id_column else number), text or (PAIR if self._pair else text)
 
 

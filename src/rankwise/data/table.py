@@ -7,7 +7,7 @@ Parquet; what counts as a text or a label is decided by the callers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -15,6 +15,13 @@ from typing import Any
 
 from rankwise.errors import UserError, listed, nearest
 
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev", "development"),
+    "test": ("test", "testing", "eval"),
+}
+"""What the splits of a role are called."""
+SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 SAMPLE_ROWS = 1000
 """Rows looked at to tell texts, labels and ids apart."""
 
@@ -37,6 +44,14 @@ class Reading:
     wanted: tuple[str, ...] = ()
     role: str = "train"
     labelled: bool = True
+
+    def split_in(self, names: Collection[str]) -> str | None:
+        """The split of the role among parts of these names."""
+        return next((name for name in SPLITS[self.role] if name in names), None)
+
+    def no_split(self, part: str | None, names: Iterable[str]) -> str:
+        """What is missing where none of the parts is the one that is asked for, or the role's."""
+        return f"no split '{part}'{nearest(part, names)}" if part else f"no split for {self.role}"
 
 
 class Table:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankwise import files
 from rankwise.data.cleaning import PAIR
 from rankwise.data.text import mended
 from rankwise.errors import UserError
@@ -195,13 +193,21 @@ Arrays = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 
 
 def _in_memory(texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> Arrays:
+    pieces = [np.empty(0, dtype=np.int32)]
+    full, stored = _each(texts, tokenizer, limit, behind, pieces.append)
+    return np.concatenate(pieces), _offsets(stored), full
+
+
+def _each(
+    texts: Sequence[str], tokenizer: Any, limit: int, behind: int, keep: Callable[[NDArray[np.int32]], Any]
+) -> NDArray[np.int64]:
+    """Give the ids of each text to `keep` as they are stored; full and stored lengths. Shape: (2, texts)"""
     lengths = np.empty((2, len(texts)), dtype=np.int64)
-    pieces: list[NDArray[np.int32]] = []
     for row, ids in enumerate(_encode(texts, tokenizer)):
-        pieces.append(segments.storable(ids, limit, behind))
-        lengths[:, row] = len(ids), len(pieces[-1])
-    flat = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-    return flat, _offsets(lengths[1]), lengths[0]
+        stored = segments.storable(ids, limit, behind)
+        lengths[:, row] = len(ids), len(stored)
+        keep(stored)
+    return lengths
 
 
 def _offsets(stored: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -255,35 +261,18 @@ def _read(folder: Path) -> Arrays | None:
         size = (folder / "ids.int32").stat().st_size
         if size != 4 * int(offsets[-1]):
             return None
-        if size == 0:
-            return np.empty(0, dtype=np.int32), offsets, full_lengths
-        return np.memmap(folder / "ids.int32", dtype="<i4", mode="r"), offsets, full_lengths
+        ids = np.memmap(folder / "ids.int32", dtype="<i4", mode="r") if size else np.empty(0, dtype=np.int32)
+        return ids, offsets, full_lengths
     except (OSError, ValueError, EOFError):
         return None
 
 
 def _write(folder: Path, texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> None:
-    """Write the arrays beside their place, then rename: a reader sees all of them or none.
-
-    When several processes make the same tokens, the first to finish wins and the others drop theirs.
-    """
+    """When several processes make the same tokens, a reader sees those of one of them or none."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    mine = folder.with_name(f".{folder.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    mine.mkdir()
-    try:
-        lengths = np.empty((2, len(texts)), dtype=np.int64)
-        with (mine / "ids.int32").open("wb") as file:
-            for row, ids in enumerate(_encode(texts, tokenizer)):
-                stored = segments.storable(ids, limit, behind)
-                lengths[:, row] = len(ids), len(stored)
-                file.write(stored.astype("<i4", copy=False).tobytes())
-        np.save(mine / "lengths.npy", lengths, allow_pickle=False)
-        if folder.exists() and _read(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            mine.rename(folder)
-        except OSError:
-            if _read(folder) is None:
-                raise
-    finally:
-        shutil.rmtree(mine, ignore_errors=True)
+    with files.new_folder(folder, durable=False) as making:
+        with (making / "ids.int32").open("wb") as file:
+            lengths = _each(
+                texts, tokenizer, limit, behind, lambda ids: file.write(ids.astype("<i4", copy=False).tobytes())
+            )
+        np.save(making / "lengths.npy", lengths, allow_pickle=False)

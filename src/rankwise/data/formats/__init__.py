@@ -4,46 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rankwise.data import archives, encoding
-from rankwise.data.formats import delimited, folders, json_rows, json_shapes, lines, sheets
-from rankwise.data.opening import PACKED_SUFFIXES, Opener, opener
-from rankwise.data.table import Reading, Table
+from rankwise.data.formats import delimited, endings, folders, json_rows, lines, sheets
+from rankwise.data.opening import Opener, opener
+from rankwise.data.table import SPLIT_NAMES, SPLITS, Reading, Table
 from rankwise.errors import UserError, listed
 
 _Open = Callable[[Opener, Reading], Table]
 
 
-def _parquet(file: Opener, reading: Reading) -> Table:
-    from rankwise.data.formats.arrow import Parquet
-
-    return Parquet(file, reading)
+def _with_arrow(name: str) -> _Open:
+    """A reader that needs pyarrow, which is loaded for it alone."""
+    return lambda file, reading: getattr(import_module("rankwise.data.formats.arrow"), name)(file, reading)
 
 
 def _delimited(file: Opener, reading: Reading) -> Table:
     return delimited.Delimited(encoding.look(file, reading.encoding), reading)
 
 
-def _arrow(file: Opener, reading: Reading) -> Table:
-    from rankwise.data.formats.arrow import open_arrow
-
-    return open_arrow(file, reading)
-
-
-READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
-    ((".parquet", ".pq"), b"PAR1", _parquet),
-    ((".arrow", ".feather", ".ipc"), b"ARROW1", _arrow),
-    ((), b"\xff\xff\xff\xff", _arrow),  # Arrow's streams
-    (sheets.SUFFIXES, b"PK\x03\x04", sheets.Sheet),
-    (json_rows.SUFFIXES, None, json_rows.open_json),
-    (delimited.SUFFIXES, None, _delimited),
-    (lines.SUFFIXES, None, lines.open_lines),
+_READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
+    (endings.PARQUET, b"PAR1", _with_arrow("open_parquet")),
+    (endings.ARROW, b"ARROW1", _with_arrow("open_arrow")),
+    ((), b"\xff\xff\xff\xff", _with_arrow("open_arrow")),  # Arrow's streams
+    (endings.SHEETS, b"PK\x03\x04", sheets.Sheet),
+    (endings.JSON, None, json_rows.open_json),
+    (endings.DELIMITED, None, _delimited),
+    (endings.TEXT, None, lines.open_lines),
 )
 """Endings, the bytes that files of a kind begin with whatever their ending, and what reads them."""
 
-SUFFIXES = tuple(suffix for suffixes, _, _ in READERS for suffix in suffixes)
 _OBJECT = re.compile(rb"""\[?\s*\{\s*["']\w+["']\s*:""")
 """how rows of JSON begin, and Python's, which are none"""
 _SHARD = re.compile(r"-\d+-of-\d+|[-_]?\d+$")
@@ -63,18 +56,16 @@ def open_file(path: Path, part: str | None, reading: Reading) -> Table:
     start = file.start()
     if not start:
         raise UserError(f"{path} is empty: expected a table with a text and a label column")
-    by_content = next((read for _, magic, read in READERS if magic and start.startswith(magic)), None)
-    if by_content is not None:
-        return by_content(file, reading)
-    by_ending = next((read for suffixes, _, read in READERS if file.suffix in suffixes), None)
-    if by_ending in (_parquet, _arrow, sheets.Sheet):
-        assert by_ending is not None
-        return by_ending(file, reading)  # says that the file is not whole
+    by_content = [read for _, magic, read in _READERS if magic and start.startswith(magic)]
+    not_whole = [read for suffixes, magic, read in _READERS if magic and file.suffix in suffixes]  # which they say
+    if by_content or not_whole:
+        return [*by_content, *not_whole][0](file, reading)
+    by_ending = next((read for suffixes, _, read in _READERS if file.suffix in suffixes), None)
     if reading.labelled and by_ending in (None, lines.open_lines):
         beside = folders.labels_beside(path)
         if beside is not None:
             return folders.ParallelFiles(path, beside, reading)
-        of_classes = folders.class_files(path, SUFFIXES)
+        of_classes = folders.class_files(path)
         if by_ending is None and of_classes:
             return folders.open_class_files(of_classes, reading)
     first = start.lstrip()
@@ -107,82 +98,70 @@ def open_folder(folder: Path, part: str | None, reading: Reading, exclude: Seque
         from rankwise.data.formats.arrow import open_saved_dataset
 
         return open_saved_dataset(folder, part, reading)
-    if not reading.labelled and not any(map(_is_table, folders.visible(folder))):
-        return folders.FolderOfTexts(folder)
-    names = json_shapes.SPLITS[reading.role]
-    of_role = _files_of_role(folder, names)
-    if len(of_role) == 1:
-        return open_file(of_role[0], part, reading)
+    visible = folders.visible(folder)
+    tables = [path for path in visible if endings.is_table(path)]
+    if not reading.labelled and not tables:
+        return folders.folder_of_texts(folder)
+    names = SPLITS[reading.role]
+    of_role = _files_of_role(visible, names)
     if of_role:
-        return Joined([open_file(path, part, reading) for path in of_role], str(folder))
-    inside = [p for p in folders.visible(folder) if p.is_dir()]
-    roles = {path: _role_in(path.name) for path in inside}
-    own = next((path for path, role in roles.items() if role in names), None)
-    are_roles = set(roles.values()) <= {*json_shapes.SPLIT_NAMES, *folders.UNLABELLED} and len(
-        set(roles.values())
-    ) == len(roles)
-    if own is not None and are_roles:
+        return _parts(of_role, str(folder), part, reading)
+    inside = [path for path in visible if path.is_dir()]
+    roles = [_role_in(path.name) for path in inside]
+    own = next((path for path, role in zip(inside, roles, strict=True) if role in names), None)
+    if own is not None and len(set(roles)) == len(roles) and set(roles) <= {*SPLIT_NAMES, *folders.UNLABELLED}:
         return open_folder(own, part, reading, exclude)
-    if len(inside) == 1 and any(p.is_dir() or _is_table(p) for p in folders.visible(inside[0])):
+    if len(inside) == 1 and any(p.is_dir() or endings.is_table(p) for p in folders.visible(inside[0])):
         return open_folder(inside[0], part, reading, exclude)  # one folder around what is meant
     if inside:
-        return folders.ClassFolders(folder, exclude, tables=SUFFIXES)
-    beside = [path for path in folders.visible(folder) if path.is_file() and folders.labels_beside(path)]
+        return folders.class_folders(folder, exclude)
+    beside = [path for path in visible if folders.labels_beside(path)]
     if len(beside) == 1:
         return open_file(beside[0], part, reading)
-    of_classes = folders.class_files(folder, SUFFIXES)
+    of_classes = folders.class_files(folder)
     if of_classes:
         return folders.open_class_files(of_classes, reading)
-    tables = [p for p in folders.visible(folder) if _is_table(p)]
-    if len(tables) == 1:
-        return open_file(tables[0], part, reading)
-    if len({re.sub(r"\d+", "", path.name) for path in tables}) == 1:  # as Spark writes the parts of a table
-        return Joined([open_file(path, part, reading) for path in tables], str(folder))
+    if (
+        len({re.sub(r"\d+", "", path.name) for path in tables}) == 1
+    ):  # one, or the parts of a table as Spark writes them
+        return _parts(tables, str(folder), part, reading)
     if tables:
         shown = listed([path.name for path in tables], 6)
         raise UserError(
             f"{folder} holds several tables ({shown}): name one, or all of them as parts of one table with a pattern, such as "
             f"'{folder}/*{tables[0].suffix}'"
         )
-    return folders.ClassFolders(folder, exclude, tables=SUFFIXES)  # which says what is missing
+    return folders.class_folders(folder, exclude)  # which says what is missing
+
+
+def _parts(paths: Sequence[Path], name: str, part: str | None, reading: Reading) -> Table:
+    """The table of a file, or of several one after the other."""
+    tables = [open_file(path, part, reading) for path in paths]
+    return tables[0] if len(tables) == 1 else Joined(tables, name)
 
 
 def _role_in(name: str) -> str:
     """The last word of a name, or the first where that alone is a role: `20news-bydate-train`, `train_set`."""
     words = re.split(r"[-_. ]", name.lower())
-    return words[0] if words[-1] not in json_shapes.SPLIT_NAMES and words[0] in json_shapes.SPLIT_NAMES else words[-1]
-
-
-def _is_table(path: Path) -> bool:
-    return (
-        path.is_file()
-        and bool(set(map(str.lower, path.suffixes)) & {*SUFFIXES, *PACKED_SUFFIXES})
-        and path.suffix.lower() != ".txt"
-    )
+    return words[0] if words[-1] not in SPLIT_NAMES and words[0] in SPLIT_NAMES else words[-1]
 
 
 def open_matched(paths: Sequence[Path], name: str, reading: Reading) -> Table:
     """The table of several files that a pattern names: one for each class, or the parts of one table."""
-    of_classes = folders.class_files(paths[0], SUFFIXES)
-    if set(of_classes) & set(paths) and all(path.suffix.lower() not in SUFFIXES for path in paths):
+    of_classes = folders.class_files(paths[0])
+    if set(of_classes) & set(paths) and all(path.suffix.lower() not in endings.KNOWN for path in paths):
         return folders.open_class_files([path for path in of_classes if path in paths], reading)
     return Joined([open_file(path, None, reading) for path in paths], name)
 
 
-def _files_of_role(folder: Path, names: Sequence[str]) -> list[Path]:
+def _files_of_role(visible: Sequence[Path], names: Sequence[str]) -> list[Path]:
     """The tables whose names say the role: `train.csv`, `train_text.txt`, the shards `train-00000-of-00002.parquet`."""
-    stems = {path: path.name.split(".")[0].lower() for path in folders.visible(folder) if path.is_file()}
-    suffixed = {
-        path: stem for path, stem in stems.items() if set(map(str.lower, path.suffixes)) & {*SUFFIXES, *PACKED_SUFFIXES}
-    }
-    whole = [path for path, stem in suffixed.items() if _SHARD.sub("", stem) in names]
-    texts = [
-        path
-        for path, stem in suffixed.items()
-        if stem in {part for n in names for part in (f"{n}_text", f"x_{n}", f"{n}_x")}
-    ]
-    called = [path for path, stem in suffixed.items() if _role_in(stem) in names]
-    return whole or [path for path in texts if folders.labels_beside(path)] or (called if len(called) == 1 else [])
+    stems = {path: path.name.split(".")[0].lower() for path in visible if endings.is_known(path)}
+    whole = [path for path, stem in stems.items() if _SHARD.sub("", stem) in names]
+    of_texts = {part for n in names for part in (f"{n}_text", f"x_{n}", f"{n}_x")}
+    texts = [path for path, stem in stems.items() if stem in of_texts and folders.labels_beside(path)]
+    called = [path for path, stem in stems.items() if _role_in(stem) in names]
+    return whole or texts or (called if len(called) == 1 else [])
 
 
 class Joined(Table):

@@ -14,8 +14,6 @@ from rankwise.data.opening import MAX_LINE_CHARS, TOO_LONG
 from rankwise.data.table import Reading, Table
 from rankwise.errors import UserError
 
-SUFFIXES = (".csv", ".tsv", ".tab", ".psv")
-
 
 class Delimited(Table):
     """Rows of cells, read strictly: what would be lost is an error that names its line."""

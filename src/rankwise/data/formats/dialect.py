@@ -19,7 +19,7 @@ from rankwise.data.formats.reader import DELIMITERS, SINGLE, Body, Quotes
 from rankwise.data.formats.sample import ALIKE, Sample, have_names
 from rankwise.data.opening import Opener
 from rankwise.data.table import Reading
-from rankwise.errors import UserError
+from rankwise.errors import UserError, counted
 
 _SHOWN = {"\t": "tabs", ",": "','", ";": "';'", "|": "'|'"}
 _SPELLED = {"\\t": "\t", "tab": "\t"}
@@ -58,7 +58,7 @@ class Dialect:
         if self.has_row_names:
             facts.append("names of the rows first")
         if self.above:
-            facts.append(f"{self.above} line{'s' if self.above > 1 else ''} above the header left out")
+            facts.append(f"{counted(self.above, 'line')} above the header left out")
         return [*facts, *([] if self.has_header else ["no header"])]
 
 

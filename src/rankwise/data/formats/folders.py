@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rankwise.data import charsets, encoding
+from rankwise.data.formats import endings
 from rankwise.data.formats.lines import Lines
 from rankwise.data.opening import MAX_TEXT_CHARS, TOO_LONG, opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
-from rankwise.errors import UserError
+from rankwise.errors import UserError, counted
 
 _COLUMNS = ("id", "text", "label")
 # What stands beside data and is none.
@@ -37,11 +40,16 @@ _DOCUMENTS = (".md", ".rst", ".yml", ".yaml", ".toml", ".ini", ".cfg", ".xml", "
 class TextFiles(Table):
     """Files of one text each, in UTF-8 or, where one is not, in one encoding that suits all those."""
 
-    def __init__(self, name: str, files: Sequence[tuple[Path, str | None]], root: Path) -> None:
-        super().__init__(name)
-        self._files = files
+    has_fixed_columns = True
+
+    def __init__(
+        self, root: Path, files: Sequence[tuple[Path, str | None]], *, columns: tuple[str, ...], fact: str
+    ) -> None:
+        super().__init__(str(root))
         self._root = root
-        self._codec: str | None = None
+        self._files = files
+        self.columns = columns
+        self.facts = [fact]
 
     def records(self) -> Iterator[tuple[Any, ...]]:
         others = damaged = 0
@@ -56,74 +64,55 @@ class TextFiles(Table):
                     text = data.decode("utf-8-sig", "replace")
                 else:
                     others += 1
-                    text = charsets.decoded(data, self._fallback())
+                    text = charsets.decoded(data, self._fallback)
             yield path.relative_to(self._root).as_posix(), text, label
         if others:
-            self.facts = [f for f in self.facts if " in " not in f]
-            self.facts.append(f"{others:,} of them in {encoding.name_of(self._fallback())}")
+            self.facts = [self.facts[0], f"{others:,} of them in {encoding.name_of(self._fallback)}"]
         if damaged and not any(_DAMAGED in note for note in self.notes):
-            files = f"{damaged:,} file{'s' if damaged > 1 else ''}"
-            self.notes.append(f"{self.name}: {files} {_DAMAGED}, now U+FFFD")
+            self.notes.append(f"{self.name}: {counted(damaged, 'file')} {_DAMAGED}, now U+FFFD")
 
     def where(self) -> str:
         return str(self._files[self.row - 1][0]) if self.row else self.name
 
+    @cached_property
     def _fallback(self) -> str:
         """The encoding of the files that are not UTF-8."""
-        if self._codec is None:
-            contents = (path.read_bytes() for path, _ in self._files)
-            self._codec = encoding.of_many(data for data in contents if not encoding.is_mostly_utf8(data))
-        return self._codec
+        contents = (path.read_bytes() for path, _ in self._files)
+        return encoding.of_many(data for data in contents if not encoding.is_mostly_utf8(data))
 
 
-class ClassFolders(TextFiles):
-    """A folder whose folders are classes and whose files are texts, in sorted order."""
-
-    columns: tuple[str, ...] = _COLUMNS
-    has_fixed_columns = True
-
-    def __init__(
-        self, folder: Path, exclude: Sequence[str] = (), name: str | None = None, tables: Sequence[str] = ()
-    ) -> None:
-        """tables: endings of files that hold a table and no text."""
-        classes = [p for p in visible(folder) if p.is_dir() and p.name not in exclude]
-        if not classes:
-            raise UserError(f"{folder} holds no folders: expected one folder of text files for each class")
-        files: list[tuple[Path, str | None]] = []
-        for class_folder in classes:
-            texts = text_files(class_folder)
-            deeper = next((p.name for p in visible(class_folder) if p.is_dir()), None)
-            if not texts or deeper:
-                what = f"the folder {deeper}" if deeper else "no files"
-                raise UserError(f"{class_folder} holds {what}: expected a folder of text files for each class")
-            files += [(path, class_folder.name) for path in texts]
-        if all(path.suffix.lower() in tables and path.suffix.lower() != ".txt" for path, _ in files):
-            raise UserError(
-                f"{files[0][0]} is a table, as are all files of {folder}'s folders: name one of these folders or files"
-            )
-        super().__init__(name or str(folder), files, folder)
-        self.facts = [f"{len(classes)} class folders"]
-        self.notes += [
-            f"the class '{p.name}' may be texts without a label: data.exclude=[{p.name}] leaves it out"
-            for p in classes
-            if p.name.lower() in UNLABELLED
-        ]
-        self.left_out = {p.name for p in visible(folder) if p.is_dir()} & set(exclude)
-
-
-class FolderOfTexts(TextFiles):
-    """A folder of texts without labels, to predict."""
-
-    columns: tuple[str, ...] = ("id", "text")
-    has_fixed_columns = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            str(folder),
-            [(path, None) for path in text_files(folder) if not path.name.lower().startswith(_ASIDE)],
-            folder,
+def class_folders(folder: Path, exclude: Sequence[str] = ()) -> Table:
+    """The texts of a folder whose folders are classes and whose files are texts, in sorted order."""
+    inside = [p for p in visible(folder) if p.is_dir()]
+    classes = [p for p in inside if p.name not in exclude]
+    if not classes:
+        raise UserError(f"{folder} holds no folders: expected one folder of text files for each class")
+    files: list[tuple[Path, str | None]] = []
+    for class_folder in classes:
+        texts = text_files(class_folder)
+        deeper = next((p.name for p in visible(class_folder) if p.is_dir()), None)
+        if not texts or deeper:
+            what = f"the folder {deeper}" if deeper else "no files"
+            raise UserError(f"{class_folder} holds {what}: expected a folder of text files for each class")
+        files += [(path, class_folder.name) for path in texts]
+    if all(path.suffix.lower() in endings.TABLES for path, _ in files):
+        raise UserError(
+            f"{files[0][0]} is a table, as are all files of {folder}'s folders: name one of these folders or files"
         )
-        self.facts = ["a file a text"]
+    table = TextFiles(folder, files, columns=_COLUMNS, fact=f"{len(classes)} class folders")
+    table.notes += [
+        f"the class '{p.name}' may be texts without a label: data.exclude=[{p.name}] leaves it out"
+        for p in classes
+        if p.name.lower() in UNLABELLED
+    ]
+    table.left_out = {p.name for p in inside} & set(exclude)
+    return table
+
+
+def folder_of_texts(folder: Path) -> Table:
+    """The texts of a folder without labels, to predict."""
+    files = [(path, None) for path in text_files(folder) if not path.name.lower().startswith(_ASIDE)]
+    return TextFiles(folder, files, columns=_COLUMNS[:2], fact="a file a text")
 
 
 def text_files(folder: Path) -> list[Path]:
@@ -137,28 +126,29 @@ def _bytes_of(path: Path) -> bytes:
     if size > _MAX_FILE_BYTES:
         raise UserError(f"{path} holds {size:,} bytes: {TOO_LONG}")
     data = path.read_bytes()
-    if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16").encode()
+    if b"\0" in data:
         raise UserError(f"{path} holds zero bytes and is no text: take it out of the folder")
-    return data.decode("utf-16").encode() if data.startswith((b"\xff\xfe", b"\xfe\xff")) else data
+    return data
 
 
 # --- a file for each class ----------------------------------------------------------------------------
 
 
-def class_files(place: Path, known: Sequence[str]) -> list[Path]:
+def class_files(place: Path) -> list[Path]:
     """The files of one text a line that differ in their class alone; none where a place is not such.
 
     `rt-polarity.pos` and `rt-polarity.neg` share a stem; `pos.txt` and `neg.txt` an ending.
 
     Args:
         place: a folder, or one of the files.
-        known: endings of tables, which are no classes.
     """
     folder = place if place.is_dir() else place.parent
     files = [p for p in visible(folder) if p.is_file() and not p.name.lower().startswith(_ASIDE)]
     twins: dict[str, list[Path]] = {}
     for path in files:
-        if path.suffix and path.suffix.lower() not in (*known, ".txt", *_DOCUMENTS) and not path.suffix[1:].isdigit():
+        if path.suffix and path.suffix.lower() not in (*endings.KNOWN, *_DOCUMENTS) and not path.suffix[1:].isdigit():
             twins.setdefault(path.stem, []).append(path)
     groups = [group for group in twins.values() if len(group) > 1 and (place in group or place.is_dir())]
     if len(groups) == 1 and all(map(_is_text, groups[0])):
@@ -176,25 +166,20 @@ def _is_text(path: Path) -> bool:
     return b"\0" not in start and not start.lstrip().startswith((b"%PDF-", b"<?xml", b"{", b"["))
 
 
-def labels_among(paths: Sequence[Path]) -> Path | None:
-    """Of two files of one name the one that holds the labels of the other's lines: few short lines that come again."""
-    likely = [path for path in paths if _holds_labels(path)]
-    return likely[0] if len(paths) == 2 and len(likely) == 1 else None
+def open_class_files(paths: Sequence[Path], reading: Reading) -> Table:
+    """The table of files of one name: a class each, or texts and their labels."""
+    labels = [path for path in paths if _holds_labels(path)]
+    if len(paths) == 2 and len(labels) == 1:
+        (texts,) = set(paths) - set(labels)
+        return ParallelFiles(texts, labels[0], reading)
+    return ClassFiles(paths, reading)
 
 
 def _holds_labels(path: Path) -> bool:
+    """Whether a file holds few short lines that come again: the labels of another one's lines."""
     with opener(path).open() as file:
         lines = [line.strip() for line in islice(file, SAMPLE_ROWS)]
     return len(lines) >= _FEW_LINES and 5 * len(set(lines)) <= len(lines) and max(map(len, lines)) <= _LONGEST_LABEL
-
-
-def open_class_files(paths: Sequence[Path], reading: Reading) -> Table:
-    """The table of files of one name: a class each, or texts and their labels."""
-    beside = labels_among(paths)
-    if beside is not None:
-        (texts,) = (path for path in paths if path != beside)
-        return ParallelFiles(texts, beside, reading)
-    return ClassFiles(paths, reading)
 
 
 class ClassFiles(Table):

@@ -18,14 +18,14 @@ import msgspec
 from rankwise.data import encoding
 from rankwise.data.columns import TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.encoding import Look
+from rankwise.data.formats import endings
 from rankwise.data.formats.json_exports import export_of
-from rankwise.data.formats.json_shapes import SPLIT_NAMES, SPLITS, Outline, Shape, outline, rows_of, shape_of
+from rankwise.data.formats.json_shapes import Outline, Shape, outline, rows_of, shape_of
 from rankwise.data.formats.json_walk import Walk
 from rankwise.data.opening import MAX_LINE_CHARS, Opener
-from rankwise.data.table import SAMPLE_ROWS, Reading, Table
-from rankwise.errors import UserError, nearest
+from rankwise.data.table import SAMPLE_ROWS, SPLIT_NAMES, Reading, Table
+from rankwise.errors import UserError
 
-SUFFIXES = (".json", ".jsonl", ".ndjson")
 _LOOKED_AHEAD = 1 << 16
 _PAIR = ("text", "label")
 _EXPECTED = 'expected an object such as {"text": ..., "label": ...}'
@@ -44,8 +44,8 @@ def open_json(file: Opener, reading: Reading) -> Table:
     except (ValueError, RecursionError):
         value = None
     is_row = isinstance(value, dict) and (has_more or not _is_document(value))
-    is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in (".jsonl", ".ndjson")
-    if is_row or (value is None and not is_document) or file.suffix in (".jsonl", ".ndjson"):
+    is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in endings.JSON_LINES
+    if is_row or (value is None and not is_document) or file.suffix in endings.JSON_LINES:
         look.refuse_long_line()
         return JsonLines(look, reading)
     return JsonDocument(look, reading)
@@ -274,16 +274,16 @@ class JsonDocument(_Rows):
     def _split(self, whole: Outline, part: str | None, reading: Reading) -> str:
         """The key of the rows that the role needs."""
         splits = [name for name, member in whole.members.items() if member.kind != "value" and member.count]
-        split = part or next((name for name in SPLITS[reading.role] if name in splits), None)
+        split = part or reading.split_in(splits)
         arrays = [name for name in splits if whole.members[name].kind == "array"]
         of_texts = [name for name in arrays if whole.members[name].holds_rows_of_texts]
         for likely in (arrays, of_texts, splits):
             if split is None and len(likely) == 1:
                 (split,) = likely
         if split is None or split not in splits:
-            asked = f"no split '{part}'{nearest(str(part), splits)}" if part else f"no split for {reading.role}"
             raise UserError(
-                f"{self.name} has {asked}: it holds {', '.join(map(repr, list(whole.members)[:10]))}; "
+                f"{self.name} has {reading.no_split(part, splits)}: it holds "
+                f"{', '.join(map(repr, list(whole.members)[:10]))}; "
                 f"name one, as in {self.name}[{next(iter(splits), 'train')}]"
             )
         return split

@@ -10,15 +10,9 @@ from typing import Any, Literal
 
 from rankwise.data.columns import LABEL_NAMES, TEXT_NAMES, TEXTS_NAMES, is_known
 from rankwise.data.formats.json_walk import Walk
+from rankwise.data.table import SPLIT_NAMES
 from rankwise.errors import UserError
 
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev", "development"),
-    "test": ("test", "testing", "eval"),
-}
-"""What the splits of a role are called."""
-SPLIT_NAMES = {name for names in SPLITS.values() for name in names}
 _KEPT = 1000
 """members of an object that are looked at: one of more holds rows by key"""
 _BYTES_OF_CHARACTER = 8

@@ -17,7 +17,6 @@ from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, listed
 
-SUFFIXES = (".txt",)
 _RULE = re.compile(r"\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)+\|?")
 _FASTTEXT = "__label__"
 _FEW = 5

@@ -10,13 +10,10 @@ from typing import Any
 
 from rankwise.data.columns import is_known
 from rankwise.data.formats.dialect import has_header
-from rankwise.data.formats.json_shapes import SPLITS
 from rankwise.data.formats.reader import rows_above_header
 from rankwise.data.opening import Opener
-from rankwise.data.table import SAMPLE_ROWS, Reading, Table
-from rankwise.errors import UserError, nearest
-
-SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
+from rankwise.data.table import SAMPLE_ROWS, SPLITS, Reading, Table
+from rankwise.errors import UserError, counted, nearest
 
 
 class Sheet(Table):
@@ -37,7 +34,7 @@ class Sheet(Table):
         self._rows = sheets[name][above:]
         self.facts = [f"sheet '{name}'"]
         if above:
-            self.facts.append(f"{above} row{'s' if above > 1 else ''} above the header left out")
+            self.facts.append(f"{counted(above, 'row')} above the header left out")
         first, *others = self._rows
         is_header = has_header(first, others[:SAMPLE_ROWS], reading)
         self.columns = tuple(cell.strip() for cell in first) if is_header else tuple(map(str, range(len(first))))
