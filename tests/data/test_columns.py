@@ -134,3 +134,10 @@ def test_a_label_column_that_stands_twice_is_told(write):
     path = write("text,label,label\n" + "".join(f"a text of day {n},a,b\n" for n in range(12)))
     with pytest.raises(UserError, match="names the column 'label' twice"):
         read(path)
+
+
+def test_a_label_that_is_called_as_texts_are_leaves_the_text_to_another_column(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("words,text\n" + "".join(f"a soup of day {n},{'good' if n % 2 else 'bad'}\n" for n in range(20)))
+    source = read(path, label="text")
+    assert (source.texts[0], source.labels[0]) == ("a soup of day 0", ("bad",))

@@ -108,11 +108,11 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None, *, pair:
         table.require([label], "data.label")
     if text and label is not None:
         return Columns(tuple(text), label)
-    names = [name for name in table.columns if name and table.columns.count(name) == 1]
-    label_by_name = label or table.declared_label or _named(names, LABEL_NAMES)
-    found = tuple(text or table.declared_text) or _text_by_name(names)
-    if found and label_by_name in found:
-        label_by_name = None
+    names = table.telling_columns()
+    found = tuple(text or table.declared_text) or _text_by_name([name for name in names if name != label])
+    by_name = label or table.declared_label or _named(names, LABEL_NAMES)
+    if label is None and by_name in found:
+        by_name = None
     kinds = _Kinds(table, names)
     why = []
     declares = "as its header declares"
@@ -124,28 +124,25 @@ def choose(table: Table, text: Sequence[str] | None, label: str | None, *, pair:
         )
     found = both or found
     if not found:
-        found = (kinds.longest(table, exclude=label_by_name),)
+        found = (kinds.longest(table, exclude=by_name),)
         why.append(f"text is '{found[0]}' (the longest strings)")
     elif not text:
         why.append(f"text is {' and '.join(map(repr, found))} ({declares if table.declared_text else 'by name'})")
-    others: tuple[str, ...] = ()
+    likely = [name for name in kinds.labels() if name not in found] if label is None else []
+    how = declares if table.declared_label else "by name"
+    if by_name is None:
+        by_name = _only(table, kinds, likely)
+        how = f"{kinds.values(by_name)} values that come again"
     if label is None:
-        likely = [c for c in kinds.labels() if c not in found]
-        if label_by_name is None:
-            label_by_name = _only(table, kinds, likely, [c for c in likely if not kinds.is_numeric(c)])
-            others = tuple(c for c in likely if c != label_by_name)
-            why.append(f"label is '{label_by_name}' ({kinds.values(label_by_name)} values that come again)")
-        else:
-            others = tuple(c for c in likely if c != label_by_name)
-            why.append(f"label is '{label_by_name}' ({declares if table.declared_label else 'by name'})")
-    assert label_by_name is not None
-    other_texts = () if text else kinds.beside(found, label_by_name)
-    return Columns(found, label_by_name, "; ".join(why), others, other_texts)
+        why.append(f"label is '{by_name}' ({how})")
+    others = tuple(name for name in likely if name != by_name)
+    other_texts = () if text else kinds.beside(found, by_name)
+    return Columns(found, by_name, "; ".join(why), others, other_texts)
 
 
 def find_text(table: Table) -> tuple[str, ...]:
     """The text columns of a table without labels."""
-    names = [name for name in table.columns if name and table.columns.count(name) == 1]
+    names = table.telling_columns()
     return table.declared_text or _text_by_name(names) or (_Kinds(table, names).longest(table, exclude=None),)
 
 
@@ -161,9 +158,9 @@ def _text_by_name(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in (title, text) if name is not None)
 
 
-def _only(table: Table, kinds: _Kinds, likely: Sequence[str], words: Sequence[str]) -> str:
+def _only(table: Table, kinds: _Kinds, likely: Sequence[str]) -> str:
     """The one column that may be the label, or the only one of words among numbers; otherwise the question."""
-    for candidates in (likely, words):
+    for candidates in (likely, [name for name in likely if not kinds.is_numeric(name)]):
         if len(candidates) == 1:
             return candidates[0]
     shown = table.shown_columns()
@@ -201,16 +198,19 @@ class _Kinds:
         """How many different values a column has."""
         return len(set(map(str, self.cells[column])))
 
+    def length(self, column: str) -> float:
+        """Characters of a cell, on average."""
+        cells = self.cells.get(column, [])
+        return sum(map(len, map(str, cells))) / max(1, len(cells))
+
     def is_numeric(self, column: str) -> bool:
         """Whether a column holds numbers alone."""
         return all(isinstance(cell, (int, float)) or _NUMBER.fullmatch(str(cell)) for cell in self.cells[column])
 
     def is_truth(self, column: str) -> bool:
         """Whether a column holds 0 and 1 alone, or false and true."""
-        return {str(cell).strip().lower().removesuffix(".0") for cell in self.cells[column]} in (
-            {"0", "1"},
-            {"false", "true"},
-        )
+        found = {str(cell).strip().lower().removesuffix(".0") for cell in self.cells[column]}
+        return found in ({"0", "1"}, {"false", "true"})
 
     def reads_as_text(self, column: str) -> bool:
         """Whether most cells have a word beside another, or letters that are not ASCII; a link, a date and a code have not."""
@@ -219,21 +219,23 @@ class _Kinds:
 
     def longest(self, table: Table, exclude: str | None) -> str:
         """The column of the longest strings, of those that hardly come again where there are such."""
-        lengths = {
-            name: sum(map(len, cells)) / len(cells)
+        likely = [
+            name
             for name, cells in self.cells.items()
-            if name != exclude and cells and all(isinstance(cell, str) for cell in cells) and not _counts(cells)
-        }
-        lengths = {name: length for name, length in lengths.items() if length >= 2}
-        prose = {name: length for name, length in lengths.items() if self.reads_as_text(name)}
-        lengths = prose or lengths
-        lengths = {name: length for name, length in lengths.items() if name not in self.labels()} or lengths
-        if not lengths:
+            if name != exclude
+            and all(isinstance(cell, str) for cell in cells)
+            and self.length(name) >= 2
+            and not _counts(cells)
+        ]
+        likely = list(filter(self.reads_as_text, likely)) or likely
+        labels = self.labels()
+        likely = [name for name in likely if name not in labels] or likely
+        if not likely:
             raise UserError(
                 f"{table.name}: which column is the text? Its columns are {table.shown_columns()}: "
                 "name it with data.text=..."
             )
-        return max(lengths, key=lambda name: lengths[name])
+        return max(likely, key=self.length)
 
     def pair(self) -> tuple[str, ...]:
         """Two columns of texts whose names say that they belong together: premise and hypothesis, or 1 and 2 in one name."""
@@ -247,9 +249,8 @@ class _Kinds:
 
     def beside(self, text: Sequence[str], label: str) -> tuple[str, ...]:
         """Other columns whose cells read as texts, hardly come again and are at least half as long."""
-        lengths = {name: sum(map(len, map(str, cells))) / max(1, len(cells)) for name, cells in self.cells.items()}
-        least = max(lengths.get(name, 0) for name in text) / 2
-        others = [name for name in self.cells if name not in (*text, label) and lengths[name] >= least]
+        least = max(self.length(name) for name in text) / 2
+        others = [name for name in self.cells if name not in (*text, label) and self.length(name) >= least]
         return tuple(name for name in others if 2 * self.values(name) > self.rows and self.reads_as_text(name))
 
     def labels(self) -> list[str]:
@@ -260,7 +261,7 @@ class _Kinds:
             for name, cells in self.cells.items()
             if 2 * len(cells) >= self.rows
             and name.strip().lower() != _ID
-            and not isinstance(cells[0] if cells else None, (dict,))
+            and not isinstance(cells[0] if cells else None, dict)
             and 2 <= self.values(name) <= limit
             and max(len(str(cell)) for cell in cells) <= 100
             and not _counts(cells)

@@ -219,10 +219,8 @@ def _matches(
     """Rows of b, and of a the first (or last) row with the same key; within one role, an earlier row only."""
     order = np.argsort(keys_a, kind="stable")
     ordered = keys_a[order]
-    if last:
-        place = np.maximum(np.searchsorted(ordered, keys_b, side="right") - 1, 0)
-    else:
-        place = np.minimum(np.searchsorted(ordered, keys_b, side="left"), len(ordered) - 1)
+    place = np.searchsorted(ordered, keys_b, side="right" if last else "left") - last
+    place = np.clip(place, 0, len(ordered) - 1)
     found = ordered[place] == keys_b
     if within:
         found &= order[place] < np.arange(len(keys_b))

@@ -101,6 +101,10 @@ class Table:
         """The first rows."""
         return list(islice(self.rows(names), SAMPLE_ROWS))
 
+    def telling_columns(self) -> list[str]:
+        """The columns that have a name, and one of their own."""
+        return [name for name in self.columns if name and self.columns.count(name) == 1]
+
     def where(self) -> str:
         """The place of the row yielded last, without the header."""
         place = f"row {self.row:,}"

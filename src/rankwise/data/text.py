@@ -41,11 +41,9 @@ def joined(cells: Sequence[Any], where: Callable[[], str], *, pair: bool = False
         if not isinstance(cell, str):
             cell = _string(cell, where)
         blank = not cell or cell.isspace()
-        if pair:
+        if pair or not blank:
             parts.append("" if blank else cell.replace(PAIR, " "))
-        elif not blank:
-            parts.append(cell.replace(PAIR, " "))
-    text = parts[0] if len(parts) == 1 else (PAIR if pair else " ").join(parts)
+    text = (PAIR if pair else " ").join(parts)
     if len(text) > MAX_TEXT_CHARS:
         raise UserError(f"{where()}: the text has {len(text):,} characters: {TOO_LONG}")
     return "" if text == PAIR else text

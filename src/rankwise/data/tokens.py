@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,32 +28,28 @@ _QUANTILE = 0.99
 _MULTIPLE = 8
 
 
+@dataclass(eq=False)
 class Tokens(Sequence[NDArray[np.int32]]):
     """Token ids of texts, special tokens included; `[i]` is int32 (tokens,) of text i, cut to `max_length`.
 
     Attributes:
-        max_length: tokens kept of a text at most.
-        truncation: which of them, `segments.HEAD` or `HEAD_AND_TAIL`.
+        ids, offsets: of all texts end to end, int32 (tokens,), and where each begins, int64 (texts + 1,).
         full_lengths: tokens of each text before anything was cut, int64 (texts,).
+        max_length: tokens kept of a text at most.
+        specials_behind: special tokens behind a text.
+        truncation: which tokens are kept, `segments.HEAD` or `HEAD_AND_TAIL`.
         lengths: tokens of each text as `[i]` gives it, int64 (texts,).
     """
 
-    def __init__(
-        self,
-        ids: NDArray[np.int32],
-        offsets: NDArray[np.int64],
-        full_lengths: NDArray[np.int64],
-        max_length: int,
-        specials_behind: int,
-        truncation: str = segments.HEAD,
-    ) -> None:
-        self.ids = ids
-        self.offsets = offsets
-        self.full_lengths = full_lengths
-        self.max_length = max_length
-        self.truncation = truncation
-        self._specials_behind = specials_behind
-        self.lengths = np.minimum(full_lengths, max_length)
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    full_lengths: NDArray[np.int64]
+    max_length: int
+    specials_behind: int
+    truncation: str = segments.HEAD
+
+    def __post_init__(self) -> None:
+        self.lengths: NDArray[np.int64] = np.minimum(self.full_lengths, self.max_length)
 
     def __len__(self) -> int:
         return len(self.full_lengths)
@@ -69,17 +66,11 @@ class Tokens(Sequence[NDArray[np.int32]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         stored = self.ids[self.offsets[index] : self.offsets[index + 1]]
-        return segments.cut(stored, self.max_length, self._specials_behind, self.truncation)
+        return segments.cut(stored, self.max_length, self.specials_behind, self.truncation)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int32]]:
         """The token ids of several rows. Shape of each: (tokens,)"""
         return [self[int(row)] for row in rows]
-
-    def truncated(self, truncation: str) -> Tokens:
-        """The same texts, as long, with other ends kept."""
-        return Tokens(
-            self.ids, self.offsets, self.full_lengths, self.max_length, self._specials_behind, truncation=truncation
-        )
 
 
 def tokenise(

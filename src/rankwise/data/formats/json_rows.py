@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
@@ -35,8 +35,9 @@ def open_json(file: Opener, reading: Reading) -> Table:
     """The table of a JSON file, by its content."""
     look = encoding.look(file, reading.encoding, in_lines=False)
     with look.text() as text:
-        first = _first_line(text)
-        has_more = bool(text.read(_LOOKED_AHEAD).strip()) if first.endswith(("\n", "\r")) else False
+        lines = iter(lambda: text.readline(MAX_LINE_CHARS), "")  # as far as a row may be long
+        first = next((line for line in lines if line.strip()), "")
+        has_more = first.endswith(("\n", "\r")) and bool(text.read(_LOOKED_AHEAD).strip())
     if not first:
         raise UserError(f"{file.path} is empty: expected one JSON object a line, or an array of them")
     try:
@@ -49,14 +50,6 @@ def open_json(file: Opener, reading: Reading) -> Table:
         look.refuse_long_line()
         return JsonLines(look, reading)
     return JsonDocument(look, reading)
-
-
-def _first_line(text: TextIO) -> str:
-    """The first line that is not blank, as far as a row may be long."""
-    while line := text.readline(MAX_LINE_CHARS):
-        if line.strip():
-            return line
-    return ""
 
 
 def _decoded(line: str, decode: Any) -> Any:
@@ -100,14 +93,11 @@ def _lists_of_texts(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
     found = []
     for name in names:
         cells = [row[name] for row in rows if row.get(name)]
-        if not cells or isinstance(cells[0], str):
-            if cells and name.lower() in TEXT_NAMES:
-                return []
-            continue
-        texts = [text for cell in cells if isinstance(cell, list) for text in cell]
-        if not texts or not all(isinstance(text, str) for text in texts) or not all(isinstance(c, list) for c in cells):
-            continue
-        if 2 * len(set(texts)) > len(texts) > len(cells) and any(" " in text.strip() for text in texts):
+        if cells and isinstance(cells[0], str) and name.lower() in TEXT_NAMES:
+            return []
+        texts = [text for cell in cells for text in cell] if all(isinstance(cell, list) for cell in cells) else []
+        are_texts = all(isinstance(text, str) for text in texts) and any(" " in text.strip() for text in texts)
+        if are_texts and 2 * len(set(texts)) > len(texts) > len(cells):
             found.append(name)
     return found
 
@@ -249,27 +239,25 @@ class JsonDocument(_Rows):
             yield walk
 
     def _found(self, part: str | None, reading: Reading) -> Shape:
-        with self._walk() as walk:
-            if walk.next() == "[":
-                return Shape("rows")
-            if walk.next() != "{":
-                raise UserError(f"{self.name} holds {repr(walk.value())[:40]}, expected rows")
-            whole = outline(walk)
-            if walk.next() == "{":
-                return Shape("one after the other")
-            walk.end()
         path: tuple[str, ...] = ()
-        while (shape := shape_of(whole)) is None:
+        while True:
+            with self._walk(path) as walk:
+                opening = walk.next()
+                if opening == "[":
+                    return Shape("rows", path)
+                if opening != "{":
+                    raise UserError(f"{self.name} holds {repr(walk.value())[:40]}, expected rows")
+                whole = outline(walk)
+                if not path and walk.next() == "{":
+                    return Shape("one after the other")
+                if not path:
+                    walk.end()
+            if (shape := shape_of(whole)) is not None:
+                return replace(shape, path=path)
             # One object around all others is not what a part names, unless it is called so.
             around = part is not None and part not in whole.members and whole.count == 1
             path = (*path, self._split(whole, None if around else part, reading))
             part = part if around else None
-            with self._walk(path) as walk:
-                if walk.next() == "[":
-                    shape = Shape("rows")
-                    break
-                whole = outline(walk)
-        return replace(shape, path=path)
 
     def _split(self, whole: Outline, part: str | None, reading: Reading) -> str:
         """The key of the rows that the role needs."""

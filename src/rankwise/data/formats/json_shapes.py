@@ -56,11 +56,13 @@ class Shape:
     Attributes:
         path: keys that lead to them.
         names: of the columns where rows are lists.
+        key: the column of keys where rows, or lists of texts, stand by theirs.
     """
 
-    kind: Literal["rows", "rows by key", "rows by label", "columns", "table", "texts by label", "one after the other"]
+    kind: Literal["rows", "by key", "columns", "table", "one after the other"]
     path: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    key: str = "id"
 
 
 def outline(walk: Walk) -> Outline:
@@ -114,7 +116,7 @@ def _of_arrays(members: dict[str, Member]) -> Shape | None:
         return None
     counts = {name: member.count for name, member in members.items()}
     if not any(map(is_known, members)) and all(map(_holds_texts, members.values())):
-        return Shape("texts by label")
+        return Shape("by key", key="label")
     if len(set(counts.values())) == 1:
         return Shape("columns")
     if any(map(is_known, members)):
@@ -134,11 +136,11 @@ def _of_objects(whole: Outline) -> Shape | None:
     if any(map(is_known, whole.members)) and len({member.count for member in whole.members.values()}) == 1:
         return Shape("columns")
     if whole.count > 1 and _hold_texts_of_a_label(whole.members):
-        return Shape("rows by label")
+        return Shape("by key", key="label")
     if first.start and isinstance(first.start[0], (list, dict)):
         return None
     if any(map(is_known, first.keys)) or whole.count > first.count:
-        return Shape("rows by key")
+        return Shape("by key")
     return Shape("columns")
 
 
@@ -152,18 +154,16 @@ def rows_of(walk: Walk, shape: Shape) -> Iterator[Any]:
     """The rows of the value that begins here."""
     if shape.kind == "rows":
         yield from walk.rows()
-    elif shape.kind in ("rows by key", "rows by label"):
-        name = "id" if shape.kind == "rows by key" else "label"
+    elif shape.kind == "by key":
         for key in walk.fields():
+            if shape.key == "label" and walk.next() == "[":
+                yield from ({"text": text, "label": key} for text in walk.rows())
+                continue
             row = walk.value()
-            yield {name: key, **row} if isinstance(row, dict) else row
+            yield {shape.key: key, **row} if isinstance(row, dict) else row
     elif shape.kind == "one after the other":
         while walk.next():
             yield walk.value()
-    elif shape.kind == "texts by label":
-        for label in walk.fields():
-            for text in walk.rows():
-                yield {"text": text, "label": label}
     elif shape.kind == "table":
         for key in walk.fields():
             if key != "data":
