@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, cast
 
+from rankwise.data.foreign import refuse_foreign
 from rankwise.errors import UserError, listed, nearest, reason_of
 
 MAX_TEXT_CHARS = 1_000_000
@@ -29,34 +30,8 @@ TOO_LONG = (
     f"a text may have at most {MAX_TEXT_CHARS:,} characters; shorten it, or mend an unclosed quote or lost line breaks"
 )
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
-PICKLE_SUFFIXES = (".pkl", ".pickle", ".p", ".pck", ".joblib")
 
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
-_FOREIGN = (
-    (b"SQLite format 3\0", "a SQLite database", "export its table as CSV"),
-    (b"ORC", "an ORC file", "write it as Parquet, as pyarrow.orc.read_table does"),
-    (b"Obj\x01", "an Avro file", "write it as Parquet or JSON Lines"),
-    (b"\x89HDF\r\n", "an HDF5 file", "write its table as Parquet"),
-    (b"\x93NUMPY", "a numpy array", "write texts and labels as CSV"),
-    (b"%PDF-", "a PDF", "extract its texts into a table"),
-    (b"{\\rtf", "an RTF document", "save it as text"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name what is inside"),
-    (b"Rar!\x1a\x07", "a RAR archive", "unpack it and name what is inside"),
-    (b"\x04\x22\x4d\x18", "an LZ4 archive", "unpack it and name what is inside"),
-    (b"$FL2", "a file of SPSS", "save it as CSV"),
-    (b"<stata_dta>", "a file of Stata", "save it as CSV"),
-    (b"MATLAB", "a file of MATLAB", "write texts and labels as CSV"),
-    (b"RDX", "a file of R", "write the table with write.csv"),
-    (b"X\n\0\0\0", "a file of R", "write the table with write.csv"),
-    (b"@RELATION", "an ARFF file of Weka", "save it as CSV"),
-    (b"@relation", "an ARFF file of Weka", "save it as CSV"),
-    (b"\x89PNG", "a picture", "name a table of texts"),
-    (b"\xff\xd8\xff", "a picture", "name a table of texts"),
-    (b"GIF8", "a picture", "name a table of texts"),
-)
-"""First bytes of files that are no tables of ours, what they are, and what to do."""
-_MARKUP = re.compile(rb"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
-_LFS = b"version https://git-lfs.github.com/spec/"
 MAX_RATIO = 300
 """Prose packs to a third or a tenth, and a table of one repeated sentence to a hundredth; only filler packs further."""
 _RATIO_FROM_BYTES = 64 << 20
@@ -132,40 +107,21 @@ def opener(path: Path, part: str | None = None) -> Opener:
         start = plain.start()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if start.startswith(_LFS):
-        raise UserError(
-            f"{path} is a Git LFS pointer that stands for the data: fetch them with  git lfs pull  in its folder"
-        )
-    _refuse_pickle(path, start)
+    refuse_foreign(path, start)
     packing = _packing(start)
     if packing is not None:
         is_named = path.suffix.lower() in PACKED_SUFFIXES
         plain = Opener(path, packing, path.stem if is_named else path.name, part)
         start = plain.start()
-        _refuse_pickle(path, start)
-    _refuse_foreign(path, start)
-    if packing is not None and _packing(start):
-        raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
+        refuse_foreign(path, start)
+        if _packing(start):
+            raise UserError(f"{path} is packed twice: unpack it once and name what comes out")
     is_zip = packing is None and start.startswith(b"PK\x03\x04") and not is_workbook(path)
     return _zip(path, part) if is_zip else plain
 
 
 def _packing(start: bytes) -> str | None:
     return next((name for magic, name in _MAGIC if start.startswith(magic)), None)
-
-
-def _refuse_foreign(path: Path, start: bytes) -> None:
-    """A file of another trade is called by its name."""
-    known = next(((what, do) for magic, what, do in _FOREIGN if start.startswith(magic)), None)
-    markup = _MARKUP.match(start)
-    if markup and path.suffix.lower() not in (".txt", ""):
-        is_page = b"html" in markup[1].lower()
-        what = "an HTML page and no table" if is_page else "an XML document"
-        known = what, "download the file itself" if is_page else "write its rows as CSV or JSON Lines"
-    if path.suffix.lower() in (".yaml", ".yml", ".toml"):
-        known = f"{path.suffix[1:].upper()} and no table", "write its rows as CSV or JSON Lines"
-    if known is not None:
-        raise UserError(f"{path} is {known[0]}: {known[1]}")
 
 
 def split_part(source: str) -> tuple[str, str | None]:
@@ -189,18 +145,6 @@ def existing(source: str | Path, key: str = "") -> Path:
         return path
     near = nearest(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
     raise UserError(f"{key}there is no file or folder {path}{near}")
-
-
-def _refuse_pickle(path: Path, start: bytes) -> None:
-    """A pickle is known by its name or its first bytes, and never opened."""
-    is_pickle = len(start) >= 2 and start[0] == 0x80 and 2 <= start[1] <= 5
-    if is_pickle or path.suffix.lower() in PICKLE_SUFFIXES:
-        target = path.with_suffix(".parquet")
-        raise UserError(
-            f"{path} is a pickle, and opening a pickle runs whatever code it holds, so it is refused: "
-            f'if you trust its origin, convert it once with  python -c "import pickle; '
-            f"pickle.load(open('{path}', 'rb')).to_parquet('{target}')\"  and name {target} instead"
-        )
 
 
 _IS_ABOUT = re.compile(r"(readme|licen[cs]e|citation|changelog)\b|.*\.(md|rst|pdf|html?|docx?)$")

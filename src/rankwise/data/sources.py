@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 
 from rankwise.config import Data
-from rankwise.data import archives, formats, hub, opening
+from rankwise.data import archives, formats, hub
 from rankwise.data.cleaning import PAIR
 from rankwise.data.columns import Columns, choose, id_column
+from rankwise.data.foreign import PICKLE_SUFFIXES
 from rankwise.data.formats import endings
 from rankwise.data.hub import NAME
 from rankwise.data.labels import Label
-from rankwise.data.opening import existing, split_part
+from rankwise.data.opening import PACKED_SUFFIXES, existing, split_part
 from rankwise.data.scheme import Cell, Scheme, class_notes
 from rankwise.data.table import Reading, Table
 from rankwise.data.text import joined, mended
@@ -114,7 +115,7 @@ def open_table(source: str, data: Data, role: str) -> Table:
     matched = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(name) & {"*", "?"} else []
     if matched:
         return formats.open_matched(matched, name, reading)
-    is_file = path.suffix.lower() in (*endings.KNOWN, *opening.PICKLE_SUFFIXES, *opening.PACKED_SUFFIXES)
+    is_file = path.suffix.lower() in (*endings.KNOWN, *PICKLE_SUFFIXES, *PACKED_SUFFIXES)
     if is_file or source.startswith((".", "/", "~")):
         existing(name, f"data.{role}: ")
     return hub.table(source, role)
