@@ -194,8 +194,8 @@ class _Utf8:
 
     def note(self, file: Opener) -> str:
         return (
-            f"{file.path} is UTF-8 with {counted(self.damaged, 'damaged character')}, the first in line {self.first_line:,}, now U+FFFD; data.encoding names "
-            "another encoding"
+            f"{file.path} is UTF-8 with {counted(self.damaged, 'damaged character')}, the first in line "
+            f"{self.first_line:,}, now U+FFFD; data.encoding names another encoding"
         )
 
 

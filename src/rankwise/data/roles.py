@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,13 +85,15 @@ def load(
     is_cut = "validation" in held_out or (bool(held_out) and data.test_size is not None)
     if "train" in roles or label_names is None or is_cut:
         parts = _split_train(data, "validation" in roles, rows_at_hand)
-        data = _found(data, parts["train"].data)
+        # What the training source told holds for the other roles: they are read the same way.
+        data = msgspec.structs.replace(data, **{key: getattr(parts["train"].data, key) for key in _FOUND})
     for role in ("validation", "test"):
         source = getattr(data, role)
         if source is not None and role in roles:
             parts[role] = sources.read(source, data, role)
     classes = list(label_names if label_names is not None else parts["train"].classes or ())
-    numbers = _numbers(data, classes)
+    given = declared(data)
+    numbers = given if given is None or isinstance(given, Mapping) else labels.numbered(given, ())
     read = {role: part for role, part in parts.items() if role in roles}
     index = {
         role: labels.translator({name for label in part.labels for name in label}, classes, role, part.where, numbers)
@@ -115,19 +117,6 @@ def load(
     if audit:
         report.duplicates = audited(rows, data.preprocess)
     return Roles(whole.get("train"), whole.get("validation"), whole.get("test"), classes, report, data)
-
-
-def _found(data: Data, found: Data) -> Data:
-    """The configuration with what the training source told: other roles are read the same way."""
-    return msgspec.structs.replace(data, **{key: getattr(found, key) for key in _FOUND})
-
-
-def _numbers(data: Data, classes: Sequence[str]) -> labels.Numbers | None:
-    """What numbers stand for, where it was declared."""
-    given = declared(data)
-    if given is None or isinstance(given, dict):
-        return given
-    return labels.numbered(list(given), [])
 
 
 def audited(rows: dict[str, Rows], preprocess: Sequence[str]) -> list[duplicates.Overlap]:

@@ -108,10 +108,8 @@ def open_table(source: str, data: Data, role: str) -> Table:
     name, part = split_part(source)
     path = Path(name).expanduser()
     reading = reading_of(data, role)
-    if path.is_dir():
-        return formats.open_folder(path, part, reading, data.exclude)
     if path.exists():
-        return formats.open_file(path, part, reading)
+        return formats.open_path(path, part, reading, data.exclude)
     matched = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(name) & {"*", "?"} else []
     if matched:
         return formats.open_matched(matched, name, reading)

@@ -101,7 +101,7 @@ def stream(
     name, part = split_part(source_of(source))
     path = existing(name)
     wanted = reading or Reading(wanted=tuple(columns or ()), labelled=False)
-    table = formats.open_folder(path, part, wanted) if path.is_dir() else formats.open_file(path, part, wanted)
+    table = formats.open_path(path, part, wanted)
     result = Stream(table, _text_columns(table, columns), batch_rows, pair=pair)
     if result.rows == 0:
         raise UserError(f"{path} is empty: expected {'text files' if path.is_dir() else 'rows'} to predict")

@@ -42,6 +42,11 @@ _OBJECT = re.compile(rb"""\[?\s*\{\s*["']\w+["']\s*:""")
 _SHARD = re.compile(r"-\d+-of-\d+|[-_]?\d+$")
 
 
+def open_path(path: Path, part: str | None, reading: Reading, exclude: Sequence[str] = ()) -> Table:
+    """The table of a file or of a folder; of a folder's classes some may be left out."""
+    return open_folder(path, part, reading, exclude) if path.is_dir() else open_file(path, part, reading)
+
+
 def open_file(path: Path, part: str | None, reading: Reading) -> Table:
     """The table of a file.
 

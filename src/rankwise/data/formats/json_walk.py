@@ -45,11 +45,6 @@ class Walk:
             if self._place < len(self._window) or not self._more():
                 return self._window[self._place : self._place + 1]
 
-    def elements(self) -> Iterator[None]:
-        """Stops before each element of the array that begins here; each must be walked over before the next."""
-        self._take("[")
-        yield from self._members("]")
-
     def fields(self) -> Iterator[str]:
         """The keys of the object that begins here; each one's value must be walked over before the next."""
         self._take("{")
@@ -94,7 +89,8 @@ class Walk:
 
     def rows(self) -> Iterator[Any]:
         """The elements of the array that begins here, one at a time."""
-        for _ in self.elements():
+        self._take("[")
+        for _ in self._members("]"):
             yield self.value()
 
     def end(self) -> None:
@@ -103,15 +99,13 @@ class Walk:
             raise self._fault("its end")
 
     def _members(self, closing: str) -> Iterator[None]:
-        if self.next() == closing:
-            self._place += 1
-            return
-        while True:
+        """Stops before each member; it must be walked over before the next."""
+        if self.next() != closing:
             yield
-            if self.next() == closing:
-                self._place += 1
-                return
+        while self.next() != closing:
             self._take(",")
+            yield
+        self._take(closing)
 
     def _take(self, mark: str) -> None:
         if self.next() != mark:

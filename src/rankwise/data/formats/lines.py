@@ -12,7 +12,7 @@ from rankwise.data import encoding
 from rankwise.data.encoding import Look
 from rankwise.data.formats.delimited import Delimited
 from rankwise.data.formats.reader import Body
-from rankwise.data.formats.sample import Sample, rare_delimiter
+from rankwise.data.formats.sample import Sample
 from rankwise.data.opening import Opener
 from rankwise.data.table import SAMPLE_ROWS, Reading, Table
 from rankwise.errors import UserError, listed
@@ -46,7 +46,7 @@ def open_lines(file: Opener, reading: Reading) -> Table:
         return Delimited(look, reading)
     if not reading.labelled:
         return Lines(look)
-    if rare_delimiter("".join(first)):
+    if sample.rare_delimiter():
         return Delimited(look, reading)
     if _begins_with_labels(first):
         return LabelFirst(look, first)

@@ -28,11 +28,13 @@ class _Fit:
         rows: how many there are.
         width: cells of every row, 0 where it is not the same or a row cannot be read.
         has_breaks: whether a row is longer than a line.
+        has_doubled: whether such a row holds a quote: doubled, as programs write it and no hand does.
     """
 
-    rows: int
-    width: int
-    has_breaks: bool
+    rows: int = 0
+    width: int = 0
+    has_breaks: bool = False
+    has_doubled: bool = False
 
 
 def quotes_of(body: Body, delimiter: str, reading: Reading, sample: Sample) -> tuple[Quotes, str | None]:
@@ -52,17 +54,16 @@ def quotes_of(body: Body, delimiter: str, reading: Reading, sample: Sample) -> t
         quoted, fit = ("escaped", escaped) if escaped.width else (quoted, fit)
     if reading.quotes is True or (fit.width and (not fit.has_breaks or fit.width == 1)):
         return quoted, None
-    if _encloses(body, delimiter) or (not fit.width and delimiter not in _UNQUOTED):
-        return quoted, _damage(body, delimiter, quoted, fit)  # without a width it says where it fails
-    literal = _fit(body, delimiter, "literal")
+    is_quoted = _encloses(body, delimiter) or (not fit.width and delimiter not in _UNQUOTED)  # or says where it fails
+    literal = _Fit() if is_quoted else _fit(body, delimiter, "literal")
     if literal.width < 2:
-        return quoted, _damage(body, delimiter, quoted, fit)
+        return quoted, _damage(body, delimiter) if fit.width and quoted == "doubled" else None
     if delimiter not in _UNQUOTED:
         raise UserError(
             f"{body.look.file.path} can be read in two ways: with quotes around cells it has {fit.rows:,} lines, some with breaks "
             f"inside, and with quotes as characters {literal.rows:,}: say which with data.quotes=true or false"
         )
-    if fit.width and _has_doubled_quotes(body, delimiter):
+    if fit.has_doubled:
         return quoted, None
     joined = f"would join {literal.rows:,} lines into {fit.rows:,}" if fit.width else "cannot be read"
     return "literal", (
@@ -92,35 +93,25 @@ def _single_quotes(body: Body, delimiter: str, *, is_certain: bool, is_said: boo
 
 def _fit(body: Body, delimiter: str, quotes: Quotes) -> _Fit:
     """Given up at the first row that disagrees."""
-    rows, width, before, has_breaks = 0, 0, body.above, False
+    rows, width, before, has_breaks, has_doubled = 0, 0, body.above, False, False
     try:
         for line, row in body.rows(delimiter, quotes):
             if row:
                 rows += 1
                 if len(row) != (width := width or len(row)):
-                    return _Fit(0, 0, False)
-                has_breaks = has_breaks or line > before + 1
+                    return _Fit()
+                if line > before + 1:
+                    has_breaks = True
+                    has_doubled = has_doubled or any('"' in cell for cell in row)
             before = line
     except csv.Error:
-        return _Fit(0, 0, False)
-    return _Fit(rows, width, has_breaks)
+        return _Fit()
+    return _Fit(rows, width, has_breaks, has_doubled)
 
 
-def _has_doubled_quotes(body: Body, delimiter: str) -> bool:
-    """Whether a quoted cell with a line break holds a quote: doubled, as programs write it and no hand does."""
-    before = body.above
-    for line, row in body.rows(delimiter, "doubled"):
-        if line > before + 1 and any('"' in cell for cell in row):
-            return True
-        before = line
-    return False
-
-
-def _damage(body: Body, delimiter: str, quotes: Quotes, fit: _Fit) -> str | None:
+def _damage(body: Body, delimiter: str) -> str | None:
     """A note where a row has an odd number of quotes, which no writer leaves: a cell with line breaks may hold other rows."""
     marks = 0
-    if not fit.width or quotes != "doubled":
-        return None
 
     def counted(lines: Iterable[str]) -> Iterator[str]:
         nonlocal marks

@@ -86,8 +86,19 @@ class Sample:
         )
 
     def rare_delimiter(self) -> str | None:
-        """See `rare_delimiter`."""
-        return rare_delimiter(self._text if self._is_whole else self._text[: self._text.rfind("\n")])
+        """A sign, or several in a row, by which every line splits into as many cells, which have telling names or are labels
+        in one place."""
+        text = self._text if self._is_whole else self._text[: self._text.rfind("\n")]
+        lines = [line for line in text.splitlines() if line.strip()]
+        marks: list[str] = [*_long_marks(lines), *_RARE]
+        for mark in marks:
+            rows = [line.split(mark) for line in lines]
+            alike = sum(len(row) == len(rows[0]) for row in rows)
+            # Several signs in a row are a delimiter of lines that nearly all split alike: the others are damage then.
+            enough = alike == len(rows) or (len(mark) > 1 and alike >= ALIKE * len(rows))
+            if len(rows) >= 2 and enough and len(rows[0]) >= 2 and _tells(rows):
+                return mark
+        return None
 
 
 def have_names(rows: Sequence[Sequence[str]]) -> bool:
@@ -99,21 +110,6 @@ def have_names(rows: Sequence[Sequence[str]]) -> bool:
         return False
     names = [row[0].strip() for row in rows[1:]]
     return len(set(names)) == len(names) and not any(" " in name for name in names)
-
-
-def rare_delimiter(text: str) -> str | None:
-    """A sign, or several in a row, by which every line of a text splits into as many cells, which have telling names or are
-    labels in one place."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    marks: list[str] = [*_long_marks(lines), *_RARE]
-    for mark in marks:
-        rows = [line.split(mark) for line in lines]
-        alike = sum(len(row) == len(rows[0]) for row in rows)
-        # Several signs in a row are a delimiter of lines that nearly all split alike: the others are damage then.
-        enough = alike == len(rows) or (len(mark) > 1 and alike >= ALIKE * len(rows))
-        if len(rows) >= 2 and enough and len(rows[0]) >= 2 and _tells(rows):
-            return mark
-    return None
 
 
 def _long_marks(lines: Sequence[str]) -> list[str]:
