@@ -47,11 +47,10 @@ class Delimited(Table):
         line = self._body.above
         try:
             for last, record in self._body.rows(self._dialect.delimiter, self._dialect.quotes):
-                self.line = line + 1
-                if last != self.line:
+                self.line = line = line + 1
+                if last != line:
                     self.broken_rows += 1
-                    self._broken_line = self.line
-                line = last
+                    self._broken_line, line = line, last
                 if record:
                     yield record
         except csv.Error as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from rankwise.data.formats.reader import SINGLE, Body, Quotes, rows_in
+from rankwise.data.formats.reader import SINGLE, Body, Quotes, csv_reader
 from rankwise.data.formats.sample import Sample
 from rankwise.data.table import SAMPLE_ROWS, Reading
 from rankwise.errors import UserError
@@ -96,11 +96,13 @@ def _fit(body: Body, delimiter: str, quotes: Quotes) -> _Fit:
     rows, width, before, has_breaks, has_doubled = 0, 0, body.above, False, False
     try:
         for line, row in body.rows(delimiter, quotes):
+            if len(row) != width and row:
+                if width:
+                    return _Fit()
+                width = len(row)
             if row:
                 rows += 1
-                if len(row) != (width := width or len(row)):
-                    return _Fit()
-                if line > before + 1:
+                if line != before + 1:
                     has_breaks = True
                     has_doubled = has_doubled or any('"' in cell for cell in row)
             before = line
@@ -120,10 +122,11 @@ def _damage(body: Body, delimiter: str) -> str | None:
             yield line
 
     with body.text() as text:
-        for line, _ in rows_in(counted(text), delimiter, "doubled", above=body.above):
+        reader, rows = csv_reader(counted(text), delimiter, "doubled")
+        for _ in rows:
             if marks % 2:
                 return (
-                    f"{body.look.file.path}: line {line:,} has a quote that closes nothing, and cells elsewhere have line "
+                    f"{body.look.file.path}: line {body.above + reader.line_num:,} has a quote that closes nothing, and cells elsewhere have line "
                     "breaks: a quote lost or doubled may have joined rows"
                 )
             marks = 0

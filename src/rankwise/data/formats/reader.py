@@ -38,13 +38,11 @@ SINGLE: tuple[Quotes, ...] = ("single", "single escaped")
 _ESCAPE = re.compile(r"\\([\\\"'])")
 
 
-def rows_in(
-    lines: Iterable[str], delimiter: str, quotes: Quotes, *, above: int = 0, strict: bool = True
-) -> Iterator[tuple[int, Row]]:
-    """The rows of lines, each with the number of the line that it ends in; blank lines are rows without cells.
+def csv_reader(
+    lines: Iterable[str], delimiter: str, quotes: Quotes, *, strict: bool = True
+) -> tuple[Any, Iterable[Row]]:
+    """The standard library's reader, which counts lines, and its rows; a blank line is a row without cells.
 
-    above
-        How many lines stand above.
     strict
         What cannot be read is an error, since what the library forgives would be lost.
     """
@@ -53,12 +51,12 @@ def rows_in(
     if "escaped" in quotes:
         quote = _OPTIONS[quotes].get("quotechar", '"')
         lines = (_ESCAPE.sub(lambda found: found[1] * (1 + (found[1] == quote)), line) for line in lines)
-    is_long = len(delimiter) > 1
-    if is_long:
-        lines = (line.replace(delimiter, _STAND_IN) for line in lines)
-    reader = csv.reader(lines, delimiter=_STAND_IN if is_long else delimiter, strict=strict, **_OPTIONS[quotes])
-    for row in reader:
-        yield above + reader.line_num, [cell.replace(_STAND_IN, delimiter) for cell in row] if is_long else row
+    if len(delimiter) == 1:
+        reader = csv.reader(lines, delimiter=delimiter, strict=strict, **_OPTIONS[quotes])
+        return reader, reader
+    lines = (line.replace(delimiter, _STAND_IN) for line in lines)
+    reader = csv.reader(lines, delimiter=_STAND_IN, strict=strict, **_OPTIONS[quotes])
+    return reader, ([cell.replace(_STAND_IN, delimiter) for cell in row] for row in reader)
 
 
 class Body:
@@ -92,9 +90,12 @@ class Body:
             yield text
 
     def rows(self, delimiter: str, quotes: Quotes) -> Iterator[tuple[int, Row]]:
-        """Every row, read strictly; see `rows_in`."""
+        """Every row, with the number of the line that it ends in; see `csv_reader`."""
         with self.text() as text:
-            yield from rows_in(text, delimiter, quotes, above=self.above)
+            reader, rows = csv_reader(text, delimiter, quotes)
+            above = self.above
+            for row in rows:
+                yield above + reader.line_num, row
 
 
 def rows_above_header(rows: Sequence[Sequence[str]]) -> int:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from rankwise.data.columns import is_known
-from rankwise.data.formats.reader import SINGLE, Body, Quotes, Row, rows_in
+from rankwise.data.formats.reader import SINGLE, Body, Quotes, Row, csv_reader
 
 _CHARS = 1 << 18
 _RARE = "^~@\x01\x02\x1e\x1f\xa6\xa7\xac"
@@ -33,7 +33,7 @@ class Sample:
             rows = [line.split(delimiter) for line in self._text.splitlines() if line]
         else:
             text = io.StringIO(self._text, newline="")
-            rows = [row for _, row in rows_in(text, delimiter, quotes, strict=False) if row]
+            rows = list(filter(None, csv_reader(text, delimiter, quotes, strict=False)[1]))
         return rows if self._is_whole or len(rows) < 2 else rows[:-1]
 
     def splits_alike(self, delimiter: str) -> bool:
