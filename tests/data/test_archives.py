@@ -59,6 +59,13 @@ def test_each_role_has_its_own_file_of_an_archive(tmp_path):
     assert read(f"{path}[test.csv]").texts[0] == "a stone"
 
 
+@pytest.mark.parametrize("name", ["set.zip", "set.tar.gz"])
+def test_a_file_that_an_archive_has_not_is_told_with_those_that_it_has(tmp_path, name):
+    path = pack(tmp_path / name, {"train.csv": TABLE, "test.csv": TABLE})
+    with pytest.raises(UserError, match=r"has no file 'nope\.csv' inside \(.*train\.csv.*\): name one, as in"):
+        read(f"{path}[nope.csv]")
+
+
 def test_the_rows_of_one_table_are_not_two_roles(tmp_path):
     path = str(pack(tmp_path / "one.tgz", {"rows.csv": TABLE}))
     with pytest.raises(UserError, match="the same rows"):

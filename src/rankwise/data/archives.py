@@ -63,6 +63,11 @@ def only_table(folder: Path) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
+def names_in(folder: Path) -> list[str]:
+    """The files below a folder."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
 def _is_tar(path: Path) -> bool:
     """Whether a file is a tar archive, packed or not: its name says so, or its first block."""
     try:

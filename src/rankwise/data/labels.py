@@ -282,12 +282,12 @@ def alike(names: Iterable[str]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_folded(name), []).append(name)
-    notes = []
-    for group in groups.values():
-        if len(group) > 1:
-            shown = listed(list(map(repr, group)), 4, " and ")
-            notes.append(f"the classes {shown} differ in {_difference(group)} only: one class written in several ways?")
-    return notes
+    return [
+        f"the classes {listed(list(map(repr, group)), 4, ' and ')} differ in {_difference(group)} only: one class written in "
+        "several ways?"
+        for group in groups.values()
+        if len(group) > 1
+    ]
 
 
 def _folded(name: str) -> str:

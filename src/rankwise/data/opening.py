@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -176,9 +176,14 @@ def _zip(path: Path, part: str | None) -> Opener:
         return Opener(path, "zip", str(part))
     if len(tables) == 1:
         return Opener(path, "zip", tables[0], part)
-    asked = f"has no file '{part}' inside" if part else "holds several files" if shown else "holds no file"
-    hint = f": name one, as in {path}[{shown[0]}], or unpack it" if shown else ""
-    raise UserError(f"{path} {asked} ({listed(shown, 8)}){hint}" if shown else f"{path} {asked}")
+    raise which_of(path, part, shown)
+
+
+def which_of(path: Path, part: str | None, names: Sequence[str]) -> UserError:
+    """The question which file of an archive is meant."""
+    asked = f"has no file '{part}' inside" if part else "holds several files" if names else "holds no file"
+    hint = f" ({listed(names, 8)}): name one, as in {path}[{names[0]}], or unpack it" if names else ""
+    return UserError(f"{path} {asked}{hint}")
 
 
 def inside(path: Path) -> list[str]:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rankwise.data import archives, encoding
 from rankwise.data.formats import delimited, endings, folders, json_rows, lines, sheets
-from rankwise.data.opening import Opener, opener
+from rankwise.data.opening import Opener, opener, which_of
 from rankwise.data.table import SPLIT_NAMES, SPLITS, Reading, Table
 from rankwise.errors import UserError, listed
 
 _Open = Callable[[Opener, Reading], Table]
 
 
-def _with_arrow(name: str) -> _Open:
-    """A reader that needs pyarrow, which is loaded for it alone."""
-    return lambda file, reading: getattr(import_module("rankwise.data.formats.arrow"), name)(file, reading)
+def _parquet(file: Opener, reading: Reading) -> Table:
+    from rankwise.data.formats.arrow import open_parquet
+
+    return open_parquet(file)
+
+
+def _arrow(file: Opener, reading: Reading) -> Table:
+    from rankwise.data.formats.arrow import open_arrow
+
+    return open_arrow([file], str(file.path))
 
 
 def _delimited(file: Opener, reading: Reading) -> Table:
@@ -27,9 +33,9 @@ def _delimited(file: Opener, reading: Reading) -> Table:
 
 
 _READERS: tuple[tuple[tuple[str, ...], bytes | None, _Open], ...] = (
-    (endings.PARQUET, b"PAR1", _with_arrow("open_parquet")),
-    (endings.ARROW, b"ARROW1", _with_arrow("open_arrow")),
-    ((), b"\xff\xff\xff\xff", _with_arrow("open_arrow")),  # Arrow's streams
+    (endings.PARQUET, b"PAR1", _parquet),
+    (endings.ARROW, b"ARROW1", _arrow),
+    ((), b"\xff\xff\xff\xff", _arrow),  # Arrow's streams
     (endings.SHEETS, b"PK\x03\x04", sheets.Sheet),
     (endings.JSON, None, json_rows.open_json),
     (endings.DELIMITED, None, _delimited),
@@ -55,9 +61,11 @@ def open_file(path: Path, part: str | None, reading: Reading) -> Table:
     folder = archives.unpacked(path)
     if folder is not None and part is None:
         return _inside(folder, path, reading)
-    if folder is not None and part is not None and (folder / part).is_file():
-        return open_file(folder / part, None, reading)
+    if folder is not None and (folder / str(part)).is_file():
+        return open_file(folder / str(part), None, reading)
     file = opener(path, part)
+    if folder is not None and file.packing != "zip":  # of which a member is read where it is
+        raise which_of(path, part, archives.names_in(folder))
     start = file.start()
     if not start:
         raise UserError(f"{path} is empty: expected a table with a text and a label column")
@@ -88,10 +96,7 @@ def _inside(folder: Path, archive: Path, reading: Reading) -> Table:
         try:
             table = open_folder(folder, None, reading)
         except UserError as error:
-            names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-            raise UserError(
-                f"{archive} holds several files ({listed(names, 8)}): name one, as in {archive}[{names[0]}], or unpack it"
-            ) from error
+            raise which_of(archive, None, archives.names_in(folder)) from error
     table.name = table.name.replace(str(folder), str(archive))
     table.notes = [note.replace(str(folder), str(archive)) for note in table.notes]
     return table

@@ -73,7 +73,7 @@ class Batches(Table):
                         yield row
 
 
-def open_parquet(file: Opener, reading: Reading) -> Table:
+def open_parquet(file: Opener) -> Batches:
     """A Parquet file, decoded a thousand rows at a time."""
 
     def schema() -> Any:
@@ -87,12 +87,9 @@ def open_parquet(file: Opener, reading: Reading) -> Table:
     return Batches(str(file.path), "Parquet", schema, batches)
 
 
-def open_arrow(file: Opener, reading: Reading) -> Table:
-    """An Arrow file, in the file or the stream format."""
-    return _arrow([file], str(file.path))
+def open_arrow(parts: Sequence[Opener], name: str) -> Batches:
+    """One or more Arrow files, in the file or the stream format."""
 
-
-def _arrow(parts: Sequence[Opener], name: str) -> Batches:
     def schema() -> Any:
         with parts[0].whole() as content:
             return _reader(content).schema
@@ -129,7 +126,7 @@ def open_saved_dataset(folder: Path, part: str | None, reading: Reading) -> Tabl
     names = [entry["filename"] for entry in _json(folder / _STATE).get("_data_files", [])]
     if not names:
         raise UserError(f"{folder} names no data files in its {_STATE}: save it again with save_to_disk")
-    table = _arrow([Opener(folder / name, None, name) for name in names], str(folder))
+    table = open_arrow([Opener(folder / name, None, name) for name in names], str(folder))
     table.class_names |= _of_features(_json(folder / _INFO).get("features") or {})
     table.facts = ["a saved data set"]
     return table

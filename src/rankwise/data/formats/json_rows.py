@@ -45,8 +45,8 @@ def open_json(file: Opener, reading: Reading) -> Table:
     except (ValueError, RecursionError):
         value = None
     is_row = isinstance(value, dict) and (has_more or not _is_document(value))
-    is_document = first.lstrip().startswith(("[", "{")) and file.suffix not in endings.JSON_LINES
-    if is_row or (value is None and not is_document) or file.suffix in endings.JSON_LINES:
+    is_no_json = value is None and not first.lstrip().startswith(("[", "{"))
+    if is_row or is_no_json or file.suffix in endings.JSON_LINES:
         look.refuse_long_line()
         return JsonLines(look, reading)
     return JsonDocument(look, reading)

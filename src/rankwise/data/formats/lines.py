@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -37,7 +37,7 @@ def open_lines(file: Opener, reading: Reading) -> Table:
     if not first:
         raise UserError(f"{file.path} is empty: expected one text a line")
     if 2 * sum(_FASTTEXT in line for line in first) > len(first):
-        return FastText(look)
+        return Lines(look, f"fastText's {_FASTTEXT}", _fasttext)
     if len(first) > 1 and _RULE.fullmatch(first[1].strip()):
         raise UserError(f"{file.path} is a Markdown table: save it as CSV")
     sample = Sample(Body(look))
@@ -49,7 +49,7 @@ def open_lines(file: Opener, reading: Reading) -> Table:
     if sample.rare_delimiter():
         return Delimited(look, reading)
     if _begins_with_labels(first):
-        return LabelFirst(look, first)
+        return _label_first(look, first)
     if file.suffix != ".txt" or sample.splits_alike(","):
         return Delimited(look, reading)
     raise UserError(
@@ -71,19 +71,22 @@ def _begins_with_labels(lines: Sequence[str]) -> bool:
 
 
 class Lines(Table):
-    """One text a line. A blank last line is no text."""
+    """One text a line, with a label in it where `split` finds the two. A blank last line is no text, and beside labels none is."""
 
-    columns: tuple[str, ...] = ("text",)
     has_fixed_columns = True
 
-    def __init__(self, look: Look, kind: str = "one text a line") -> None:
+    def __init__(
+        self, look: Look, kind: str = "one text a line", split: Callable[[str], tuple[Any, ...]] | None = None
+    ) -> None:
         super().__init__(str(look.file.path))
         self._look = look
+        self._split = split
+        self.columns = ("text", "label") if split else ("text",)
         self.facts = [look.name, kind]
         self.notes += look.notes
 
     def records(self) -> Iterator[tuple[Any, ...]]:
-        blank = 0
+        blank, split = 0, self._split
         with self._look.text() as text:
             # Split at \n alone: a text may hold the separators that str.splitlines knows.
             for line in text:
@@ -91,44 +94,32 @@ class Lines(Table):
                 if not content.strip():
                     blank += 1
                     continue
-                for written in [*[""] * blank, content]:  # blank ones only where another line follows
+                for _ in range(blank):
                     self.line += 1
-                    if (cells := self._cells(written)) is not None:
+                    if split is None:
                         self.row += 1
-                        yield cells
+                        yield ("",)
                 blank = 0
+                self.line += 1
+                self.row += 1
+                yield split(content) if split else (content,)
 
-    def _cells(self, line: str) -> tuple[Any, ...] | None:
-        """The cells of a line; None for one that is no row."""
-        return (line,)
 
-
-class LabelFirst(Lines):
+def _label_first(look: Look, first: Sequence[str]) -> Table:
     """A label, a space and a text on each line, as in TREC."""
+    words = [word for word, _ in Counter(line.split()[0] for line in first).most_common()]
+    ending = ":" if all(word.endswith(":") for word in words) else ""
 
-    columns = ("text", "label")
-
-    def __init__(self, look: Look, first: Sequence[str]) -> None:
-        words = [word for word, _ in Counter(line.split()[0] for line in first).most_common()]
-        self._ending = ":" if all(word.endswith(":") for word in words) else ""
-        shown = listed([word.removesuffix(self._ending) for word in words], _SHOWN)
-        super().__init__(look, f"label first: {shown}")
-
-    def _cells(self, line: str) -> tuple[Any, ...] | None:
+    def split(line: str) -> tuple[Any, ...]:
         label, _, text = line.lstrip().partition(" ")
-        return (text.strip(), label.removesuffix(self._ending)) if line else None
+        return text.strip(), label.removesuffix(ending)
+
+    return Lines(look, f"label first: {listed([word.removesuffix(ending) for word in words], _SHOWN)}", split)
 
 
-class FastText(Lines):
-    """`__label__a __label__b text`, as fastText reads it: any number of labels before or behind the text."""
-
-    columns = ("text", "label")
-
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, f"fastText's {_FASTTEXT}")
-
-    def _cells(self, line: str) -> tuple[Any, ...] | None:
-        words = re.split(r"[ \t]", line)
-        labels = [word.rstrip(",").removeprefix(_FASTTEXT) for word in words if word.startswith(_FASTTEXT)]
-        text = " ".join(word for word in words if not word.startswith(_FASTTEXT)).strip()
-        return (text, labels[0] if len(labels) == 1 else labels or None) if line else None
+def _fasttext(line: str) -> tuple[Any, ...]:
+    """Of `__label__a __label__b text`, as fastText reads it: any number of labels before or behind the text."""
+    words = re.split(r"[ \t]", line)
+    labels = [word.rstrip(",").removeprefix(_FASTTEXT) for word in words if word.startswith(_FASTTEXT)]
+    text = " ".join(word for word in words if not word.startswith(_FASTTEXT)).strip()
+    return text, labels[0] if len(labels) == 1 else labels or None
