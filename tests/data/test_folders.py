@@ -86,6 +86,13 @@ def test_texts_without_a_label_are_told(tmp_path):
     assert not any("unsup" in note for note in read(folder, exclude=["unsup"]).notes)
 
 
+@pytest.mark.parametrize(("texts", "said"), [("\n\n", "row 1 is in one alone"), ("a soup\nbread\n", "row 2 is")])
+def test_texts_and_labels_of_unequal_numbers_are_told(tmp_path, texts, said):
+    folder = lay(tmp_path, {"train_text.txt": texts, "train_labels.txt": "good\n"})
+    with pytest.raises(UserError, match=f"do not have the same number of lines: {said}"):
+        read(folder / "train_text.txt")
+
+
 def test_a_pattern_may_be_a_whole_path(tmp_path):
     lay(
         tmp_path,

@@ -93,7 +93,8 @@ def judged(sample: bytes) -> Judgement:
     for rival in sorted(marks, key=lambda name: -marks[name]):
         other = decoded(sample, rival)
         if rival != codec and other != text and marks[rival] >= _CLOSE * marks[codec]:
-            return Judgement(codec, *_telling_words(text, other)[:1], rival, *_telling_words(text, other)[1:])
+            word, rival_word = _telling_words(text, other)
+            return Judgement(codec, word, rival, rival_word)
     return Judgement(codec)
 
 

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -221,18 +221,13 @@ _BESIDE = {
 
 def labels_beside(path: Path) -> Path | None:
     """The file of labels that belongs to a file of texts: `train_labels.txt` beside `train_text.txt`."""
-    for ending in (".labels", ".label"):
-        beside = path.with_suffix(ending)
-        if path.suffix and beside != path and beside.is_file():
-            return beside
-    if path.name == "seq.in" and path.with_name("label").is_file():  # as sets of intents and slots are kept
-        return path.with_name("label")
+    likely = [path.with_suffix(ending) for ending in (".labels", ".label") if path.suffix]
+    if path.name == "seq.in":  # as sets of intents and slots are kept
+        likely.append(path.with_name("label"))
     for text, words in _BESIDE.items():
-        for word in words:
-            beside = path.with_name(re.sub(text, word, path.stem, flags=re.IGNORECASE) + path.suffix)
-            if beside.is_file() and beside != path:
-                return beside
-    return None
+        stems = [re.sub(text, word, path.stem, flags=re.IGNORECASE) for word in words]
+        likely += [path.with_name(stem + path.suffix) for stem in stems]
+    return next((beside for beside in likely if beside != path and beside.is_file()), None)
 
 
 class ParallelFiles(Table):
@@ -252,15 +247,11 @@ class ParallelFiles(Table):
 
     def records(self) -> Iterator[tuple[Any, ...]]:
         texts, labels = self._texts.rows(["text"]), self._labels.rows(["text"])
-        for (text,) in texts:
-            label = next(labels, None)
-            if label is None:
-                break
+        for text, label in zip_longest(texts, labels):
+            if text is None or label is None:
+                raise UserError(
+                    f"{self.name} and {self._labels.name} do not have the same number of lines: row {self.row + 1:,} "
+                    "is in one alone"
+                )
             self.row = self.line = self.row + 1
-            yield text, label[0]
-        rest = sum(1 for _ in texts), sum(1 for _ in labels)
-        if label is None or any(rest):
-            raise UserError(
-                f"{self.name} and {self._labels.name} do not have the same number of lines: row {self.row + 1:,} "
-                "is in one alone"
-            )
+            yield text[0], label[0]

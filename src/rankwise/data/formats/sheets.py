@@ -31,14 +31,14 @@ class Sheet(Table):
             raise UserError(f"{self.name} is not a spreadsheet that can be read ({error}): save it again") from error
         name = self._chosen(sheets, file.part, reading)
         above = rows_above_header(sheets[name])
-        self._rows = sheets[name][above:]
+        first, *others = sheets[name][above:]
         self.facts = [f"sheet '{name}'"]
         if above:
             self.facts.append(f"{counted(above, 'row')} above the header left out")
-        first, *others = self._rows
         is_header = has_header(first, others[:SAMPLE_ROWS], reading)
         self.columns = tuple(cell.strip() for cell in first) if is_header else tuple(map(str, range(len(first))))
-        self._skipped = int(is_header)
+        self._header_rows = int(is_header)
+        self._rows = others if is_header else [first, *others]
         if not is_header:
             self.facts.append("no header")
 
@@ -66,9 +66,9 @@ class Sheet(Table):
         return likely[0]
 
     def records(self) -> Iterator[list[str]]:
-        for cells in self._rows[self._skipped :]:
+        for cells in self._rows:
             self.row += 1
-            self.line = self.row + self._skipped
+            self.line = self.row + self._header_rows
             yield cells
 
 
