@@ -224,12 +224,9 @@ def of_many(contents: Iterable[bytes]) -> str:
 def _add_sample(sample: bytearray, chunk: bytes) -> None:
     """Keep the lines that are not ASCII: only they tell encodings apart."""
     if len(sample) < _SAMPLE_BYTES and not chunk.isascii():
-        room = 2 * _SAMPLE_BYTES
-        telling = (line[:4096] for line in chunk.splitlines(keepends=True) if not line.isascii())
-        for line in telling:
-            sample += line
-            if len(sample) > room:
-                return
+        for line in chunk.splitlines(keepends=True):
+            if not line.isascii() and len(sample) <= 2 * _SAMPLE_BYTES:
+                sample += line[:4096]
 
 
 def _marked(file: Opener, wanted: str) -> str | None:

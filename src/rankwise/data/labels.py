@@ -91,11 +91,8 @@ def numbered(names: Sequence[str], cells: Iterable[Any]) -> dict[str, str]:
 
     They say so when the last number, which counting from 0 never reaches, occurs and 0 does not.
     """
-    present = set()
-    for cell in cells:
-        number = None if isinstance(cell, (list, tuple)) else _INTEGER.fullmatch(str(cell).strip())
-        if number and not isinstance(cell, bool):
-            present.add(number[1])
+    single = (str(cell).strip() for cell in cells if not isinstance(cell, (list, tuple)))
+    present = {number[1] for cell in single if (number := _INTEGER.fullmatch(cell))}
     from_one = str(len(names)) in present and "0" not in present and not present & set(names)
     return {str(place): name for place, name in enumerate(names, start=int(from_one))}
 
@@ -325,12 +322,10 @@ def translator(
     unseen = sorted(role_names - set(index))
     if not unseen:
         return index
-    for stand_in in (numbers, _truths(classes)):
-        if stand_in and all(name in index or stand_in.get(name) in index for name in role_names):
+    spelled = {name: own for name in unseen for own in classes if name.lower() == own.lower() in _TRUTHS}
+    for stand_in in (numbers, _truths(classes), spelled):
+        if stand_in and all(stand_in.get(name) in index for name in unseen):
             return index | {name: index[stand_in[name]] for name in unseen}
-    folded = {name.lower(): i for name, i in index.items() if name.lower() in _TRUTHS}
-    if folded and all(name in index or name.lower() in folded for name in role_names):
-        return index | {name: folded[name.lower()] for name in unseen}
     raise UserError(_unseen(unseen, role_names, classes, role, where))
 
 
