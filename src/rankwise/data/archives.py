@@ -59,8 +59,8 @@ def holds_roles(path: Path) -> bool:
 
 def only_table(folder: Path) -> Path | None:
     """The one file below a folder, papers about it aside; None where there are several."""
-    files = [p for p in folder.rglob("*") if p.is_file() and not is_about(p.name)][:2]
-    return files[0] if len(files) == 1 else None
+    found = [p for p in folder.rglob("*") if p.is_file() and not is_about(p.name)]
+    return found[0] if len(found) == 1 else None
 
 
 def names_in(folder: Path) -> list[str]:
