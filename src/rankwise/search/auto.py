@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rankwise import config as configuration
 from rankwise import records
 from rankwise.baselines.tfidf import known_floors
 from rankwise.data import labels
@@ -117,15 +118,14 @@ def _answered(request: Request) -> SearchRecord:
     if folds.are_few(roles, config, fixed):
         request.tree["data"]["truncation"], request.base_lines = truncation.chosen(config, roles, fixed, clock)
         return chosen_by_folds(request, request.bases[1:])
-    base, lines = bases.chosen(request.tree, request.bases, roles, clock, fixed)
-    read, said = truncation.chosen(base.config, roles, fixed, clock, base.speed.score_s)
-    base, request.base_lines = base.reading(read), [*lines, *said]
-    request.settle(base.config)
-    if folds.can_be_folded(base.config, fixed):
-        plan = folds.planned(base.config, roles, base.speed, clock)
-        if plan is not None:
-            return chosen_by_folds(request, plan=plan)
-    return chosen_by_trials(request, base, roles)
+    config, speed, lines = bases.chosen(request.tree, request.bases, roles, clock, fixed)
+    read, said = truncation.chosen(config, roles, fixed, clock, speed.score_s)
+    config, request.base_lines = configuration.replaced(config, "data", truncation=read), [*lines, *said]
+    request.settle(config)
+    plan = folds.planned(config, roles, speed, clock) if folds.can_be_folded(config, fixed) else None
+    if plan is not None:
+        return chosen_by_folds(request, plan=plan)
+    return chosen_by_trials(request, config, speed, roles)
 
 
 def _read(request: Request) -> Any:

@@ -36,10 +36,10 @@ def choose(config, tiny_model, larger, monkeypatch):
     def chosen(plan, small, large):
         scores = {str(tiny_model): scores_of(*small), str(larger): scores_of(*large)}
         monkeypatch.setattr(bases, "plan_alone", lambda *_: plan)
-        monkeypatch.setattr(bases, "_frozen", lambda base, *_: scores[base.name])
+        monkeypatch.setattr(bases, "_frozen", lambda config, *_: scores[config.model.name])
         names = [str(larger), str(tiny_model)]
-        base, lines = bases.chosen(tree, names, roles, Clock(time.time(), 60), set())
-        return base.name, lines, measured
+        base, _, lines = bases.chosen(tree, names, roles, Clock(time.time(), 60), set())
+        return base.model.name, lines, measured
 
     return chosen
 
@@ -68,8 +68,7 @@ def test_one_that_the_clock_is_too_short_for_is_not_even_measured(choose, tiny_m
 def test_features_are_those_of_the_base(config, larger):
     tree = {**config, "model": {"name": str(larger)}}
     roles = load_data(rankwise.config.from_dict(config).data, ["train", "validation"])
-    base = bases.Measured(str(larger), rankwise.config.from_dict(tree), Speed(0.01, 1e-3, 0.1))
-    assert bases._frozen(base, roles, np.arange(120)).examples == 40
+    assert bases._frozen(rankwise.config.from_dict(tree), roles, np.arange(120)).examples == 40
 
 
 def test_names_are_the_users_or_the_packaged_ones_that_are_at_hand(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from rankwise.search.chosen.trials import Trials
 from rankwise.search.chosen.written import interrupted
 from rankwise.search.clock.forecast import of_auto
 from rankwise.search.clock.plan import HALVING, ClockPlan, plan_clock
-from rankwise.search.designs.bases import Measured
+from rankwise.search.clock.speed import Speed
 from rankwise.search.designs.design import designs_for, how_many
 from rankwise.search.explained import facts
 from rankwise.search.floors import beside
@@ -26,13 +26,13 @@ from rankwise.search.floors.unspent import spent
 from rankwise.search.request import Request
 
 
-def chosen_by_trials(request: Request, base: Measured, roles: Any) -> SearchRecord:
+def chosen_by_trials(request: Request, config: Config, speed: Speed, roles: Any) -> SearchRecord:
     """The record of what held-out rows choose.
 
-    base
-        The encoder that is trained, and how fast this machine is with it.
+    config, speed
+        Of the encoder that is trained: its length of texts and its batch, and how fast this machine is with them.
     """
-    config, speed, folder, tree = base.config, base.speed, request.folder, request.tree
+    folder, tree = request.folder, request.tree
     clock, fixed, single, labels = request.clock, request.fixed, request.single, len(roles.label_names)
     solved = [one for one in floors(tree, fixed, roles, folder, clock, speed) if single.is_quick(folder / one.run)]
     speed = speed.now()

@@ -7,7 +7,6 @@ a sample of the training rows and scored on some that are held out. The smallest
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,19 +39,6 @@ _GUESS = 0.5
 times the numbers took 4.5 times as long (LOG.md)"""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A base with its length of texts, its batch and its speed."""
-
-    name: str
-    config: Config
-    speed: Speed
-
-    def reading(self, truncation: str) -> Measured:
-        """The same with other ends of long texts, which take as long."""
-        return replace(self, config=configuration.replaced(self.config, "data", truncation=truncation))
-
-
 def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
     """The bases that take part: the user's, the one of model.name, or the packaged MiniLM and mpnet, where that has been
     fetched before: it is 438 MB.
@@ -75,8 +61,11 @@ def named(models: str | Sequence[str] | None, fixed: set[str]) -> list[str]:
     return names
 
 
-def chosen(tree: Tree, names: Sequence[str], roles: Any, clock: Clock, fixed: set[str]) -> tuple[Measured, list[str]]:
-    """The base to start from, and a line about each that was left out.
+def chosen(
+    tree: Tree, names: Sequence[str], roles: Any, clock: Clock, fixed: set[str]
+) -> tuple[Config, Speed, list[str]]:
+    """The base to start from, with its length of texts and its batch, how fast this machine is with it, and a line about each that
+    was left out.
 
     tree
         What all designs share, but for the base.
@@ -86,26 +75,25 @@ def chosen(tree: Tree, names: Sequence[str], roles: Any, clock: Clock, fixed: se
     Raises: UserError for a base that cannot be had.
     """
     trees = sorted((_with_base(tree, name) for name in names), key=_size)
-    best = _measured(trees[0], roles, clock, fixed)
+    config, speed = _measured(trees[0], roles, clock, fixed)
     lines, scores = [], None
     for larger in trees[1:]:
         name = larger["model"]["name"]
-        guess = best.speed.at(times_as_slow(trees[0], name))
-        said = _too_slow(best.config, guess, roles, clock)
+        said = _too_slow(config, speed.at(times_as_slow(trees[0], name)), roles, clock)
         if said is None:
-            found = _measured(larger, roles, clock, fixed)
-            said = _too_slow(found.config, found.speed, roles, clock)
+            other, its_speed = _measured(larger, roles, clock, fixed)
+            said = _too_slow(other, its_speed, roles, clock)
         if said is not None:
             lines.append(f"base      {name} left out: {said}")
             continue
-        rows = _sample(roles, clock, found.speed, best.speed)
-        scores = scores or _frozen(best, roles, rows)
-        others = _frozen(found, roles, rows)
-        lines.append(_compared(best.name, scores, name, others, len(rows)))
+        rows, smaller = _sample(roles, clock, its_speed, speed), config.model.name
+        scores = scores or _frozen(config, roles, rows)
+        others = _frozen(other, roles, rows)
+        lines.append(_compared(smaller, scores, name, others, len(rows)))
         if says_more(others, scores, tree["train"]["select"]["metric"]):
-            lines.append(_taken(name, found.speed.score_s / best.speed.score_s, best.name))
-            best, scores = found, others
-    return best, lines
+            lines.append(_taken(name, its_speed.score_s / speed.score_s, smaller))
+            config, speed, scores = other, its_speed, others
+    return config, speed, lines
 
 
 def times_as_slow(tree: Tree, name: str) -> float:
@@ -122,9 +110,9 @@ def _size(tree: Tree) -> int:
     return sum(site.d_in * site.d_out for site in encoder_of(configuration.from_dict(tree).model).sites)
 
 
-def _measured(tree: Tree, roles: Any, clock: Clock, fixed: set[str]) -> Measured:
+def _measured(tree: Tree, roles: Any, clock: Clock, fixed: set[str]) -> tuple[Config, Speed]:
     available = how_many(configuration.from_dict(tree), fixed, len(roles.label_names))
-    return Measured(tree["model"]["name"], *fit_clock(tree, roles, clock, available))
+    return fit_clock(tree, roles, clock, available)
 
 
 def _too_slow(config: Config, speed: Speed, roles: Any, clock: Clock) -> str | None:
@@ -144,9 +132,9 @@ def _sample(roles: Any, clock: Clock, *speeds: Speed) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(roles.train))[:count]
 
 
-def _frozen(base: Measured, roles: Any, rows: np.ndarray) -> Scores:
+def _frozen(config: Config, roles: Any, rows: np.ndarray) -> Scores:
     """Scores of a head on frozen features, of the sample's last third."""
-    tree = {**probe_tree(base.config), "budget": {}}
+    tree = {**probe_tree(config), "budget": {}}
     kept, out = np.split(rows, [int(_OF_SAMPLE * len(rows))])
     *_, logits = logits_of_held_out(
         configuration.from_dict(tree), roles.train.take(kept), roles.train.take(out), roles.label_names
