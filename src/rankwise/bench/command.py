@@ -18,41 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rankwise import files
+from rankwise.bench.variants import BASELINE, TRAIN_VARIANTS, VARIANTS, chosen, isa_of
 from rankwise.errors import UserError
 from rankwise.machine.isa import ISAS, OVERRIDE
 from rankwise.machine.latency import percentile_ms
 from rankwise.records.record import Tree
-
-TRAIN_VARIANTS = {
-    "papers": "peft + Trainer in fp32, batches padded to their longest text: how the papers ran it",
-    "papers-all-layers": "the same with adapters in every layer (where --layers limits the others)",
-    "grouped": "peft + Trainer in fp32, texts of similar length together",
-    "bf16": "peft + Trainer under bf16 autocast",
-    "bf16-grouped": "peft + Trainer under bf16 autocast, texts of similar length together",
-    "engine": "rankwise",
-    "engine-torch": "rankwise in plain torch, without its own kernels (needs these)",
-    "engine-cached": "rankwise, the frozen layers below the adapters computed once (needs --layers)",
-    "products": "the products of the linear layers alone, on the engine's batches",
-    "products-torch": "the same products by the library torch has for them (needs the kernels)",
-}
-PREDICT_VARIANTS = {
-    "papers": "transformers + peft in fp32, in the order given",
-    "sorted": "transformers + peft in fp32, texts sorted by length",
-    "bf16-sorted": "transformers + peft under bf16 autocast, sorted",
-    "engine": "rankwise",
-}
-
-
-def _for_every_isa(variants: dict[str, str]) -> dict[str, str]:
-    """Variants, and those that an instruction set's kernels compute, each of them by that set's name too."""
-    own = {name: about for name, about in variants.items() if name in ("engine", "products")}
-    return variants | {f"{name}-{isa}": f"{about}, kernels for {isa}" for name, about in own.items() for isa in ISAS}
-
-
-VARIANTS = {"train": _for_every_isa(TRAIN_VARIANTS), "predict": _for_every_isa(PREDICT_VARIANTS)}
-BASELINE = "papers"
-NEED_LAYERS = {"engine-cached", "papers-all-layers"}
-NEED_KERNELS = {"engine-torch", "products-torch"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +54,11 @@ class Setting:
     def rows(self) -> int:
         """Rows that every variant sees: one batch a step."""
         return self.batch_size * (self.warmup + self.steps * self.rounds)
+
+    @property
+    def answers_alone(self) -> bool:
+        """Whether texts are asked one by one, each when the one before has its answer."""
+        return self.task == "predict" and self.batch_size == 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and write the result's file."""
     setting = _setting(args)
-    variants = _variants(args, setting)
+    variants = chosen(setting.task, args.variants, with_layers=setting.layers is not None)
     console = Console(stderr=True)
     load = [_load()]
     rows = rows_of(setting, measure(setting, variants, console))
@@ -137,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result, indent=2))
     else:
-        Console().print(table(setting, rows))
+        Console().print(table(setting, rows, _where(result)))
         console.print(f"written to {path}")
     return 0
 
@@ -173,34 +148,6 @@ def _layers(text: str | None) -> list[int] | None:
     return layers
 
 
-def _variants(args: argparse.Namespace, setting: Setting) -> list[str]:
-    known = VARIANTS[setting.task]
-    if args.variants is None:
-        left_out = (set() if setting.layers else NEED_LAYERS) | (set() if _has_own_kernels() else NEED_KERNELS)
-        return [name for name in known if name not in left_out and _isa_of(name) is None]
-    wanted: list[str] = args.variants.split(",")
-    unknown = [name for name in wanted if name not in known]
-    if not setting.layers and not NEED_LAYERS.isdisjoint(wanted):
-        raise UserError(f"--variants: {' and '.join(sorted(NEED_LAYERS))} need --layers, such as 8-11")
-    if unknown:
-        raise UserError(f"--variants: no variant '{unknown[0]}' of {setting.task}; there are {', '.join(known)}")
-    return wanted
-
-
-def _has_own_kernels() -> bool:
-    """Without them the variants in plain torch would measure the others again."""
-    from rankwise.engine.native.backend import choose
-    from rankwise.machine.precision import fastest
-
-    return choose(fastest()).backend is not None
-
-
-def _isa_of(variant: str) -> str | None:
-    """The instruction set that a variant is of, if it names one."""
-    name = variant.rpartition("-")[2]
-    return name if name in ISAS else None
-
-
 # --- measuring ----------------------------------------------------------------------------------------
 
 
@@ -210,11 +157,15 @@ class Measured(msgspec.Struct):
     peak_mb: int
     tokens: int
     trainable: int
+    process_peak_mb: int | None = None
     seconds: list[float] = []
 
 
 class Row(msgspec.Struct, omit_defaults=True):
-    """A variant in the result's file. Shares and times are of the variants that they are called by, where those were measured."""
+    """A variant in the result's file. Shares and times are of the variants that they are called by, where those were measured.
+
+    `peak_mb` is the accelerator's memory where there is one that counts it, and `process_peak_mb` then the process's own.
+    """
 
     about: str
     step_s: float
@@ -226,6 +177,7 @@ class Row(msgspec.Struct, omit_defaults=True):
     p50_ms: float
     p99_ms: float
     seconds: list[float]
+    process_peak_mb: int | None = None
     times_baseline: float | None = None
     times_baseline_mean: float | None = None
     memory_of_baseline: float | None = None
@@ -238,13 +190,16 @@ class Contestant:
 
     def __init__(self, variant: str, setting: Setting) -> None:
         self.variant = variant
-        isa = _isa_of(variant)
+        isa = isa_of(variant)
         command = [sys.executable, "-m", "rankwise.bench.contestant", variant.removesuffix(f"-{isa}")]
         environment = os.environ if isa is None else {**os.environ, OVERRIDE: isa}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self._send(json.dumps(asdict(setting)))
+
+    def warmed_up(self) -> None:
+        """Wait until its first turn may come."""
         self.answer()
 
     def turn(self) -> list[float]:
@@ -283,13 +238,24 @@ class Contestant:
 
 
 def measure(setting: Setting, variants: list[str], console: Console) -> dict[str, Measured]:
-    """Seconds of every step and the peak memory of every variant."""
+    """Seconds of every step and the peak memory of every variant.
+
+    On a processor each warms up alone, as it is measured. What starts on a GPU is imports, which take most of the time and
+    may overlap.
+    """
+    from rankwise.machine.device import device
+
+    one_by_one = device().type == "cpu"
     contestants: list[Contestant] = []
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     try:
         for variant in variants:
             console.print(f"starting {variant}", highlight=False)
             contestants.append(Contestant(variant, setting))
+            if one_by_one:
+                contestants[-1].warmed_up()
+        for contestant in [] if one_by_one else contestants:
+            contestant.warmed_up()
         for number in range(setting.rounds):
             # Every other round runs backwards, so that nobody always follows the same neighbour.
             for contestant in contestants if number % 2 == 0 else contestants[::-1]:
@@ -321,12 +287,13 @@ def rows_of(setting: Setting, measured: Mapping[str, Measured]) -> dict[str, Row
             peak_mb=one.peak_mb,
             tokens=one.tokens,
             trainable=one.trainable,
+            process_peak_mb=one.process_peak_mb,
             p50_ms=round(percentile_ms(one.seconds, 0.5), 3),
             p99_ms=round(percentile_ms(one.seconds, 0.99), 3),
             seconds=[round(second, 5) for second in one.seconds],
         )
     for variant, row in rows.items():
-        isa = _isa_of(variant)
+        isa = isa_of(variant)
         own = "products" if isa is None else f"products-{isa}"
         if base := rows.get(BASELINE):
             row.times_baseline = round(base.step_s / row.step_s, 2)
@@ -342,8 +309,9 @@ def rows_of(setting: Setting, measured: Mapping[str, Measured]) -> dict[str, Row
 
 def summary(setting: Setting, rows: Mapping[str, Row]) -> Tree:
     """The result's file."""
-    from rankwise.machine import description
+    from rankwise.machine import description, device
 
+    total = device.accelerator_bytes()
     # A result is published: the folders of whoever measured it say nothing to its readers.
     places = {key: Path(getattr(setting, key)).name for key in ("data", "model", "tokenizer")}
     return {
@@ -351,6 +319,7 @@ def summary(setting: Setting, rows: Mapping[str, Row]) -> Tree:
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "variants": msgspec.to_builtins(rows),
         "environment": description.describe().to_dict(),
+        "gpu_memory_mb": None if total is None else round(total / 1e6),
     }
 
 
@@ -362,19 +331,31 @@ _COLUMNS = {
     "products": ("share_of_products", "{:.0%}"),
     "torch's": ("share_of_library_products", "{:.0%}"),
     "peak MB": ("peak_mb", "{}"),
+    "process MB": ("process_peak_mb", "{}"),
     "memory": ("memory_of_baseline", "{:.0%}"),
     "p50 ms": ("p50_ms", "{:.2f}"),
     "p99 ms": ("p99_ms", "{:.2f}"),
 }
 
 
-def table(setting: Setting, rows: Mapping[str, Row]) -> Table:
+def _where(result: Tree) -> str:
+    """What computed, in words."""
+    environment, total = result["environment"], result["gpu_memory_mb"]
+    if environment.get("gpu") is None:
+        return f"{environment['cpu']}, {environment['threads']} threads"
+    return environment["gpu"] if total is None else f"{environment['gpu']}, {total / 1000:.0f} GB"
+
+
+def table(setting: Setting, rows: Mapping[str, Row], where: str) -> Table:
     """The result as people read it."""
-    shown = Table("variant", title=_name(setting), box=None, header_style="bold")
-    for heading in _COLUMNS:
+    shown = Table("variant", title=f"{_name(setting)} on {where}", box=None, header_style="bold")
+    columns = dict(_COLUMNS)
+    if all(row.process_peak_mb is None for row in rows.values()):
+        del columns["process MB"]
+    for heading in columns:
         shown.add_column(heading, justify="right")
     for variant, row in rows.items():
-        cells = [(getattr(row, key), form) for key, form in _COLUMNS.values()]
+        cells = [(getattr(row, key), form) for key, form in columns.values()]
         shown.add_row(variant, *("-" if value is None else form.format(value) for value, form in cells))
     return shown
 

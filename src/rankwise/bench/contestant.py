@@ -11,6 +11,8 @@ import sys
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import torch
+
 from rankwise.bench.command import Setting
 from rankwise.bench.turns import Turns, answer
 from rankwise.errors import UserError
@@ -24,8 +26,6 @@ def main(variant: str) -> None:
         from rankwise.bench import predicting, training
 
         if setting.threads:
-            import torch
-
             torch.set_num_threads(setting.threads)
         if variant.startswith("engine"):  # as its verbs do in their processes
             keep_freed_memory()
@@ -33,6 +33,11 @@ def main(variant: str) -> None:
         module.run(variant, setting, Turns(setting))
     except UserError as error:
         answer(error=str(error))
+    except torch.OutOfMemoryError:
+        answer(
+            error=f"there is no room for the variant '{variant}' beside the others in the GPU's memory: lower --batch-size "
+            "or --max-length, or name fewer --variants"
+        )
 
 
 if __name__ == "__main__":

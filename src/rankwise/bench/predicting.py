@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rankwise.bench.command import Setting
 from rankwise.bench.material import Material, peft_model, prepare, trainable
-from rankwise.bench.turns import End, Turns, report
+from rankwise.bench.turns import End, Turns
 from rankwise.inference import saved
 from rankwise.inference.classifier import load_classifier
+from rankwise.machine.device import device
+from rankwise.machine.precision import fastest
 from rankwise.models.classifier import computing
 
 
@@ -32,19 +34,30 @@ def run(variant: str, setting: Setting, turns: Turns) -> None:
                 _peer(variant, model, material, setting, turns)
     except End:
         pass
-    report(tokens=material.tokens, trainable=count)
+    turns.report(tokens=material.tokens, trainable=count)
 
 
 def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
-    """transformers + peft on padded batches."""
+    """transformers + peft on padded batches; a merged adapter is nobody's but the weights'."""
+    here, half = device(), torch.bfloat16 if fastest() == "bf16" else torch.float16
+    if variant == "merged-sorted":
+        model = cast("Any", model).merge_and_unload().to(half)
+    model.to(here)
+    autocast = {"bf16-sorted": torch.bfloat16, "fp16-sorted": torch.float16}.get(variant)
 
     def step(number: int) -> None:
         rows = material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]
-        batch = material.tokenizer.pad({"input_ids": [row.tolist() for row in rows]}, return_tensors="pt")
-        with torch.autocast("cpu", torch.bfloat16, enabled=variant == "bf16-sorted"):
-            model(**batch)
+        batch = material.tokenizer.pad({"input_ids": [row.tolist() for row in rows]}, return_tensors="pt").to(here)
+        with torch.autocast(here.type, autocast, enabled=autocast is not None):
+            _answered(model(**batch).logits, setting)
 
     turns.drive(step)
+
+
+def _answered(logits: Tensor, setting: Setting) -> None:
+    """Whoever asks texts alone waits for each answer; of many all answers are taken at the end."""
+    if setting.answers_alone:
+        logits.cpu()
 
 
 def _engine(model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
@@ -54,7 +67,7 @@ def _engine(model: nn.Module, material: Material, setting: Setting, turns: Turns
 
         def step(number: int) -> None:
             rows = material.texts[number * setting.batch_size : (number + 1) * setting.batch_size]
-            classifier(classifier.collate(rows))
+            _answered(classifier(classifier.collate(rows)), setting)
 
         with computing(classifier):
             turns.drive(step)

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from rankwise.bench.command import Setting
 from rankwise.bench.material import Material, assembly, peft_model, prepare, trainable
-from rankwise.bench.turns import End, Turns, report
+from rankwise.bench.turns import End, Turns
 from rankwise.engine import FastClassifier
 from rankwise.engine.linear import Sites
 from rankwise.machine.compiler import eager, without_compiler
-from rankwise.machine.device import has_cuda
 from rankwise.machine.processes import this_process
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import computing
+from rankwise.training.update import Update
 
 LEARNING_RATE = 5e-5
 
@@ -34,7 +34,7 @@ def run(variant: str, setting: Setting, turns: Turns) -> None:
     made: Any = assembly(setting, classes) if ours else peft_model(setting, classes)
     count = made.plan.trainable if ours else trainable(made)
     try:
-        if variant.startswith(("papers", "grouped", "bf16")):
+        if variant.startswith(("papers", "grouped", "bf16", "fp16")):
             _peer(variant, made, material, setting, turns)
         elif variant.startswith("products"):
             _products(variant, made, material, setting, turns)
@@ -42,7 +42,7 @@ def run(variant: str, setting: Setting, turns: Turns) -> None:
             _engine(variant, made, material, setting, turns)
     except End:
         pass
-    report(tokens=material.tokens, trainable=count)
+    turns.report(tokens=material.tokens, trainable=count)
 
 
 def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, turns: Turns) -> None:
@@ -71,17 +71,31 @@ def _peer(variant: str, model: nn.Module, material: Material, setting: Setting, 
         per_device_train_batch_size=setting.batch_size,
         num_train_epochs=1,
         learning_rate=LEARNING_RATE,
-        use_cpu=not has_cuda(),
+        use_cpu=this_process().device.type == "cpu",
         bf16=variant.startswith("bf16"),
+        fp16=variant.startswith("fp16"),
         report_to="none",
         save_strategy="no",
         logging_strategy="no",
         disable_tqdm=True,
         seed=setting.seed,
-        **(_grouping() if variant.endswith("grouped") else {}),
+        **(_tuned(on_gpu=this_process().device.type != "cpu") if variant.endswith("grouped") else {}),
     )
     collator = DataCollatorWithPadding(getattr(material.tokenizer, "whole", material.tokenizer))
     InOrder(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[Steps()]).train()
+
+
+def _tuned(*, on_gpu: bool) -> dict[str, Any]:
+    """What a Trainer can be told that costs nothing; its attention is fused already."""
+    if not on_gpu:
+        return _grouping()
+    return {
+        **_grouping(),
+        "optim": "adamw_torch_fused",
+        "dataloader_pin_memory": True,
+        "dataloader_num_workers": 2,  # make the next batches meanwhile
+        "logging_nan_inf_filter": False,  # would wait for the GPU in every step
+    }
 
 
 def _grouping() -> dict[str, Any]:
@@ -108,6 +122,7 @@ def _engine(variant: str, made: Assembly, material: Material, setting: Setting, 
     trained = list(classifier.parameters())
     with without_compiler():
         optimizer = eager(torch.optim.AdamW)(trained, lr=LEARNING_RATE, fused=True)
+    update = Update(optimizer, trained, max_grad_norm=1.0, scaled=classifier.precision == torch.float16)
     if variant == "engine-cached":
         classifier.cache_prefix()
         for start in range(0, len(material.texts), setting.batch_size):  # as the first epoch would
@@ -118,11 +133,9 @@ def _engine(variant: str, made: Assembly, material: Material, setting: Setting, 
         batch = classifier.collate([material.texts[row] for row in rows])
         classifier.set_step(number)
         labels = material.labels[rows.start : rows.stop].to(device)
-        loss = F.cross_entropy(classifier(batch), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        update.backward(F.cross_entropy(classifier(batch), labels))
+        update.apply()
+        update.clear()
 
     with without_compiler(), computing(classifier):
         turns.drive(step)

@@ -45,8 +45,11 @@ def peak_mb() -> float:
     from rankwise.machine import device
 
     allocated = device.peak_allocated()
-    if allocated is not None:
-        return round(allocated / 1e6, 1)
+    return process_peak_mb() if allocated is None else round(allocated / 1e6, 1)
+
+
+def process_peak_mb() -> float:
+    """The most resident memory this process has had, in megabytes."""
     if sys.platform == "win32":
         import psutil  # a dependency of accelerate
 
