@@ -17,6 +17,7 @@ from rankwise.engine import FastClassifier
 from rankwise.engine.linear import Sites
 from rankwise.machine.compiler import eager, without_compiler
 from rankwise.machine.processes import this_process
+from rankwise.machine.transfer import sent
 from rankwise.models.assembly import Assembly
 from rankwise.models.classifier import computing
 from rankwise.training.update import Update
@@ -132,7 +133,7 @@ def _engine(variant: str, made: Assembly, material: Material, setting: Setting, 
         rows = range(number * setting.batch_size, (number + 1) * setting.batch_size)
         batch = classifier.collate([material.texts[row] for row in rows])
         classifier.set_step(number)
-        labels = material.labels[rows.start : rows.stop].to(device)
+        labels = sent(material.labels[rows.start : rows.stop], device)
         update.backward(F.cross_entropy(classifier(batch), labels))
         update.apply()
         update.clear()

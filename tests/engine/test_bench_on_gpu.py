@@ -1,0 +1,118 @@
+"""The measurement where there is a GPU, as far as a machine without one can tell; and `benchmarks/gpu.sh` on a processor."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rankwise.bench import variants
+from rankwise.errors import UserError
+from rankwise.machine import device
+from support import sentences, write_csv
+
+HERE = Path(__file__)
+
+
+def finished(*words, **more):
+    tests = HERE.parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent / "src"), *sys.path])}
+    return subprocess.run(words, capture_output=True, text=True, timeout=600, env={**environment, **more}, check=False)
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A CUDA card that multiplies bf16, or does not."""
+
+    def there(*, has_bf16):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+        assert device.has_cuda()
+
+    return there
+
+
+def test_a_gpu_is_measured_beside_what_it_computes(card):
+    card(has_bf16=False)
+    peers = ["papers", "grouped", "fp16", "fp16-grouped"]
+    assert variants.chosen("train", None, with_layers=False) == [*peers, "engine", "products-torch"]
+    answers = ["papers", "sorted", "fp16-sorted", "merged-sorted", "engine"]
+    assert variants.chosen("predict", None, with_layers=False) == answers
+    card(has_bf16=True)
+    assert {"bf16", "bf16-grouped", "fp16"} < set(variants.chosen("train", None, with_layers=False))
+    with pytest.raises(UserError, match="engine-avx2 is of a processor's kernels, and a GPU computes here"):
+        variants.chosen("train", "papers,engine-avx2", with_layers=False)
+
+
+@pytest.mark.parametrize("name", ["fp16", "fp16-grouped"])
+def test_a_processor_is_not_measured_in_fp16(name):
+    assert name not in variants.chosen("train", None, with_layers=False)
+    with pytest.raises(UserError, match=f"{name} needs a GPU, and torch sees none here"):
+        variants.chosen("train", f"papers,{name}", with_layers=False)
+
+
+def test_a_tuned_peer_is_told_what_costs_nothing(tmp_path):
+    from transformers import TrainingArguments
+
+    from rankwise.bench.training import _tuned
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **_tuned(on_gpu=True))
+    assert arguments.optim == "adamw_torch_fused"
+    assert arguments.dataloader_num_workers == 2
+    assert not arguments.logging_nan_inf_filter
+    assert _tuned(on_gpu=False).items() < _tuned(on_gpu=True).items()
+
+
+@pytest.mark.slow
+def test_every_variant_is_on_the_gpu_and_waited_for_at_the_ends_of_turns(tmp_path, tiny_model):
+    """A tensor left on the processor is an error there."""
+    rows = write_csv(tmp_path / "rows.csv", sentences(40, seed=0))
+    outcome = finished(sys.executable, str(HERE.parent / "bench_on_fake_gpu.py"), str(rows), str(tiny_model))
+    assert outcome.returncode == 0, outcome.stderr
+    found = json.loads(outcome.stdout.splitlines()[-1])
+    for name, one in found.items():
+        warmed_up, *measured, last = one["said"]
+        assert warmed_up == {"seconds": []}
+        assert [len(turn["seconds"]) for turn in measured] == [3, 3]
+        assert last["peak_mb"] == 123, "the device's own"
+        assert last["process_peak_mb"] > 50
+        # At its end and before the next begins: the warm-up, two turns, and nothing behind the last.
+        assert one["synchronized"] == 5, name
+        shared = all(len(set(turn["seconds"])) == 1 for turn in measured)
+        assert shared == (name != "predict alone"), "a text that is asked alone has a time of its own"
+    assert not found["train engine"]["waits"], found["train engine"]["waits"][0]
+    assert not found["predict engine"]["waits"], found["predict engine"]["waits"][0]
+    assert len(found["predict alone"]["waits"]) == 6, "every answer comes to the host"
+
+
+@pytest.mark.slow
+def test_the_script_runs_on_a_processor_and_says_so(tmp_path):
+    root = HERE.parent.parent.parent
+    outcome = finished("bash", str(root / "benchmarks" / "gpu.sh"), "--quick", str(tmp_path), PYTHON=sys.executable)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    lines = outcome.stdout.splitlines()
+    assert lines[0].startswith("No GPU is here")
+    assert "0 failed; 2 measurements, 0 failed or left out" in outcome.stdout
+    assert not any(line.startswith("FAILED") for line in lines)
+    assert sum(line.startswith("ok") for line in lines) > 15
+    for name in ("train-tiny", "predict-tiny"):
+        result = json.loads((tmp_path / f"{name}.json").read_text())
+        assert result["environment"]["gpu"] is None
+        assert result["gpu_memory_mb"] is None
+        assert f"{name}, no GPU: no GPU figures" in lines
+    checks = json.loads((tmp_path / "checks.json").read_text())["checks"]
+    assert {one["status"] for one in checks} == {"ok", "skipped"}
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    script = HERE.parent.parent.parent / "benchmarks" / "gpu.py"
+    outcome = finished(sys.executable, str(script), str(tmp_path), "--data", "nowhere.csv", "--quick")
+    assert outcome.returncode == 2
+    assert "--data nowhere.csv is not a file" in outcome.stderr
+    assert not list(tmp_path.iterdir())
