@@ -1,4 +1,4 @@
-"""The measurement where there is a GPU, as far as a machine without one can tell; and `benchmarks/gpu.sh` on a processor."""
+"""The engine, the measurement and `benchmarks/gpu.sh` where there is a GPU, as far as a machine without one can tell."""
 
 from __future__ import annotations
 
@@ -89,6 +89,24 @@ def test_every_variant_is_on_the_gpu_and_waited_for_at_the_ends_of_turns(tmp_pat
     assert not found["train engine"]["waits"], found["train engine"]["waits"][0]
     assert not found["predict engine"]["waits"], found["predict engine"]["waits"][0]
     assert len(found["predict alone"]["waits"]) == 6, "every answer comes to the host"
+
+
+@pytest.mark.slow
+def test_every_family_and_a_run_compute_there_and_wait_for_nothing(tmp_path, tiny_model):
+    rows = write_csv(tmp_path / "rows.csv", sentences(60, seed=0))
+    script = str(HERE.parent / "engine_on_fake_gpu.py")
+    outcome = finished(sys.executable, script, str(rows), str(tiny_model), str(tmp_path / "run"))
+    assert outcome.returncode == 0, outcome.stderr
+    found = json.loads(outcome.stdout.splitlines()[-1])
+    for family, one in found["families"].items():
+        assert one["device"] == "fake:0"
+        assert one["off"] < 1e-4, family
+        assert not one["waits"], f"{family}: {one['waits'][0]}"
+    run = found["run"]
+    assert (run["status"], run["gpu"]) == ("finished", "Fake GPU")
+    # A step reads what the one before came to; of a CUDA device through an event, which nobody else has.
+    asked = [wait for waits in run["waits"] for wait in waits if "transfer.py" not in wait]
+    assert not asked, asked[0]
 
 
 @pytest.mark.slow
