@@ -7,6 +7,8 @@ last their tables.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import shutil
 import sys
 import tempfile
@@ -146,11 +148,13 @@ def _measure(
             print(f"left out  {name}: the time is over")
             failed += 1
             continue
-        parser = argparse.ArgumentParser()
+        parser, began = argparse.ArgumentParser(), time.monotonic()
         bench.add_arguments(parser)
         try:
-            bench.run(parser.parse_args([*words, "--data", str(rows), "--out", str(out), "--name", name]))
+            with contextlib.redirect_stdout(io.StringIO()):  # the tables come at the end, as wide as they are
+                bench.run(parser.parse_args([*words, "--data", str(rows), "--out", str(out), "--name", name]))
             names.append(name)
+            print(f"measured  {name}: {time.monotonic() - began:.0f} s", flush=True)
         except (UserError, RuntimeError) as error:
             print(f"FAILED    {name}: {error}")
             failed += 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils import backend_registration
 
-from rankwise.bench import variants
+from rankwise.bench import command, variants
 from rankwise.errors import UserError
 from rankwise.machine import device
 from support import sentences, write_csv
@@ -69,6 +72,39 @@ def test_a_tuned_peer_is_told_what_costs_nothing(tmp_path):
     assert _tuned(on_gpu=False).items() < _tuned(on_gpu=True).items()
 
 
+def test_no_room_on_the_gpu_is_told(monkeypatch, capsys):
+    from rankwise.bench import contestant, training
+
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "run", full)
+    setting = dict.fromkeys(field.name for field in fields(command.Setting)) | {"task": "train", "batch_size": 64}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(setting) + "\n"))
+    contestant.main("papers")
+    assert "no room for the variant 'papers' beside the others" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "memory", "words"),
+    [
+        ("Tesla T4", 15_836, "Tesla T4, 16 GB"),
+        ("Apple M3", None, "Apple M3"),
+        (None, None, "AMD EPYC, 2 threads"),
+    ],
+)
+def test_the_table_says_what_computed(gpu, memory, words):
+    environment = {"gpu": gpu, "cpu": "AMD EPYC", "threads": 2}
+    assert command._where({"environment": environment, "gpu_memory_mb": memory}) == words
+
+
+needs_device_in_python = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch takes no device that is written in Python",
+)
+
+
+@needs_device_in_python
 @pytest.mark.slow
 def test_every_variant_is_on_the_gpu_and_waited_for_at_the_ends_of_turns(tmp_path, tiny_model):
     """A tensor left on the processor is an error there."""
@@ -91,6 +127,7 @@ def test_every_variant_is_on_the_gpu_and_waited_for_at_the_ends_of_turns(tmp_pat
     assert len(found["predict alone"]["waits"]) == 6, "every answer comes to the host"
 
 
+@needs_device_in_python
 @pytest.mark.slow
 def test_every_family_and_a_run_compute_there_and_wait_for_nothing(tmp_path, tiny_model):
     rows = write_csv(tmp_path / "rows.csv", sentences(60, seed=0))
