@@ -23,13 +23,22 @@ def test_a_stage_is_over_in_time_for_what_follows(clock):
     assert slower.left_s(2 * SLOWER * 0.1) == 50.0, "of steps twice as slow as may be, twice as much is kept"
     assert clock.a_floor().left_s() == 32.0
     assert clock.floors().at() == 1040.0
-    assert clock.choosing().at() == 1060.0
+    assert clock.choosing(25.0).at() == 1060.0
+    assert clock.choosing(50.0).at() == 1040.0
+    assert clock.choosing(200.0).has_passed, "test rows that take longer than the clock leave nothing to choose in"
     assert clock.spare().at() < clock.deadline(clock.margin_s).at()
 
 
 @pytest.mark.parametrize(("crowding", "kept_s"), [(1.0, 25.0), (4.0, 25.0), (6.0, 30.0), (9.0, 35.0)])
 def test_few_rows_keep_a_quarter_of_the_clock_and_more_beside_other_programs(clock, crowding, kept_s):
     assert clock.end_of_few_s(crowding) == kept_s
+    assert clock.end_of_few_s(crowding, tested_s=10.0) == kept_s
+    assert clock.end_of_few_s(crowding, tested_s=40.0) == pytest.approx(40.0 * SLOWER + 5.0)
+
+
+def test_how_long_test_rows_take_is_asked_where_it_may_matter(clock):
+    assert not clock.are_many(100)
+    assert clock.are_many(101)
 
 
 def test_what_comes_last_is_part_of_what_comes_after_training(clock):

@@ -21,6 +21,7 @@ from rankwise.scoring import predictions
 from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
 from rankwise.search.after.all_rows import FOLDER
+from rankwise.search.chosen import by_folds
 from rankwise.search.clock.clock import Clock
 from rankwise.search.designs.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows
 from rankwise.search.floors import beside
@@ -98,7 +99,7 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
 
     monkeypatch.setattr(comparison, "_answers", answers)
     names = [str(name) for name in range(rows.labels.max() + 1)]
-    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(), [str(larger)])
+    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(150.0), [str(larger)])
     titles = [one.contender.title for one in found]
     assert titles[0] == "contrastive steps, then logistic regression"
     assert f"contrastive steps, then logistic regression, on {larger}" in titles
@@ -106,8 +107,28 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
     config = rankwise.config.load({"model": {"name": str(larger)}})
     assert of_larger == rankwise.planning.encoder_of(config.model).pooled_width
     monkeypatch.setattr(comparison.bases, "times_as_slow", lambda *_: 1e9)
-    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(), [str(larger)])
+    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(150.0), [str(larger)])
     assert [one.contender.title for one in found] == [title for title in titles if str(larger) not in title]
+
+
+def test_test_rows_have_the_time_that_they_take(tiny_model, larger, news):
+    """Many of them leave less to choose in, and a base whose test rows would take the clock does not compete."""
+    tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}", f"data.test={news['test']}"], "20k")
+    config = rankwise.config.from_dict(tree)
+    roles = load_data(config.data, ["train", "test"])
+
+    def asked(seconds):
+        request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), seconds))
+        return by_folds._tested_s(request, roles, [str(larger)])
+
+    few_s, others = asked(100.0)
+    assert (few_s, others) == (0.0, [str(larger)]), "a few rows are not asked about"
+    many = roles.test.take(np.resize(np.arange(len(roles.test)), 20 * len(roles.test)))
+    roles = replace(roles, test=many)
+    tested_s, others = asked(100.0)
+    assert 0.0 < tested_s < 50.0
+    assert others == [str(larger)]
+    assert asked(0.01)[1] == []
 
 
 def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
@@ -199,7 +220,7 @@ def judged_where_folds_take(tiny_model, news, monkeypatch, clock_s, *, quick_s, 
         monkeypatch.setattr(module, "time", clock)
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    own = Clock(0.0, clock_s).choosing()
+    own = Clock(0.0, clock_s).choosing(0.25 * clock_s)
     return comparison.judged(tree, fixed, roles.train, roles.label_names, own), clock, begun
 
 
@@ -377,7 +398,7 @@ def test_what_takes_least_answers_on_a_machine_that_has_slowed_down(tiny_model, 
     """Choosing should have ended before the first contender."""
     tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
     roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    (only,) = comparison.judged(tree, fixed, roles.train, roles.label_names, Clock(time.time() - 90, 60).choosing())
+    (only,) = comparison.judged(tree, fixed, roles.train, roles.label_names, Clock(time.time() - 90, 60).choosing(15.0))
     assert only.contender.title == "TF-IDF and logistic regression"
     assert only.folds == 2
 

@@ -12,6 +12,8 @@ from rankwise.machine.crowding import crowding
 from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
 from rankwise.search.chosen.written import interrupted, recorded
+from rankwise.search.clock.speed import testing_s
+from rankwise.search.designs import bases
 from rankwise.search.designs.contenders import of_more_rows
 from rankwise.search.floors import beside
 from rankwise.search.folds.comparison import choose, compared, judged, with_words
@@ -79,7 +81,20 @@ def _judged(
     """What folds say of every contender, and the seconds kept for what comes after the run on all rows."""
     tree, fixed, train, names, clock = request.tree, request.fixed, roles.train, roles.label_names, request.clock
     if plan is None:
-        found = judged(tree, fixed, train, names, clock.choosing(), others)
-        return found, clock.end_of_few_s(crowding())
+        tested_s, others = _tested_s(request, roles, others)
+        found = judged(tree, fixed, train, names, clock.choosing(clock.end_of_few_s(crowding(), tested_s)), others)
+        return found, clock.end_of_few_s(crowding(), tested_s)
     competing, deadline = of_more_rows(fixed, plan.steps), plan.choosing(clock)
     return compared(competing, tree, train, names, deadline, plan.folds, fewest=1), plan.reserve_s
+
+
+def _tested_s(request: Request, roles: Any, others: Sequence[str]) -> tuple[float, list[str]]:
+    """Seconds of scoring the test rows with the slowest base that competes, and the other bases that do: those whose test rows leave most
+    of the clock to choose and train in."""
+    clock = request.clock
+    if roles.test is None or not clock.are_many(len(roles.test)):
+        return 0.0, list(others)
+    tested_s = testing_s(request.config, roles, 0.5 * clock.measuring_s)
+    times = {name: bases.times_as_slow(request.tree, name) for name in others}
+    fit = [name for name in others if tested_s * times[name] < 0.25 * clock.seconds]
+    return tested_s * max([1.0, *(times[name] for name in fit)]), fit

@@ -115,18 +115,30 @@ class Clock:
 
     # --- choosing by folds ----------------------------------------------------------------------------------------
 
-    def choosing(self) -> Deadline:
-        """Of few rows; what is left fits the chosen one on all rows, proves it and scores the test rows."""
-        return self.deadline(0.4 * self.seconds)
+    def choosing(self, end_s: float) -> Deadline:
+        """Of few rows; a fifth of what the end leaves is for fitting the chosen one on all rows.
 
-    def end_of_few_s(self, crowding: float) -> float:
+        end_s
+            For the proof and the test rows (`end_of_few_s`).
+        """
+        return self.deadline(end_s + 0.2 * max(0.0, self.seconds - end_s))
+
+    def end_of_few_s(self, crowding: float, tested_s: float = 0.0) -> float:
         """For that proof and those scores: where other work comes after the folds were timed, they take several times what they would
         alone; choosing leaves little more.
 
         crowding
             How many times as long as alone a thread takes.
+        tested_s
+            For scoring the test rows, as long as it takes by now.
         """
-        return max(min(PROOF_S * crowding, 0.35 * self.seconds), 0.25 * self.seconds)
+        least = max(min(PROOF_S * crowding, 0.35 * self.seconds), 0.25 * self.seconds)
+        return max(least, SLOWER * tested_s + PROOF_S)
+
+    def are_many(self, tested: int) -> bool:
+        """Whether test rows may take more than the margin, at the twentieth of a second that a text takes where machine and base are
+        slow, so that the seconds are well spent that tell how long they take here."""
+        return 0.05 * tested > self.margin_s
 
     @property
     def words_of_folds_s(self) -> float:
