@@ -65,6 +65,13 @@ class Update:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Continue where `state_dict` was taken."""
+        """Continue where `state_dict` was taken, on another device and in another arithmetic, too: with this one's kernels, and where
+        losses were not scaled there, with the scale that a run begins with.
+        """
+        fused = [group.get("fused") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        for group, own in zip(self.optimizer.param_groups, fused, strict=True):
+            if "fused" in group:
+                group["fused"] = own
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
