@@ -46,9 +46,3 @@ class Reading:
         if self._made is not None:
             self._made.synchronize()
         return self._values.tolist()
-
-
-def wait_for(device: torch.device) -> None:
-    """Return when a device has done all that it was told, as a clock has to before it is read; a processor has."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

@@ -118,17 +118,17 @@ def test_test_rows_have_the_time_that_they_take(tiny_model, larger, news):
     roles = load_data(config.data, ["train", "test"])
 
     def asked(seconds):
-        request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), seconds))
-        return by_folds._tested_s(request, roles, [str(larger)])
+        request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), seconds), base_lines=[])
+        return *by_folds._tested_s(request, roles, [str(larger)]), request.base_lines
 
-    few_s, others = asked(100.0)
-    assert (few_s, others) == (0.0, [str(larger)]), "a few rows are not asked about"
+    assert asked(100.0) == (0.0, [str(larger)], []), "a few rows are not asked about"
     many = roles.test.take(np.resize(np.arange(len(roles.test)), 20 * len(roles.test)))
     roles = replace(roles, test=many)
-    tested_s, others = asked(100.0)
+    tested_s, others, said = asked(100.0)
     assert 0.0 < tested_s < 50.0
-    assert others == [str(larger)]
-    assert asked(0.01)[1] == []
+    assert (others, said) == ([str(larger)], [])
+    _, others, said = asked(0.01)
+    assert (others, said) == ([], [f"base      {larger} left out: its test rows would take too much of the clock"])
 
 
 def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):

@@ -105,8 +105,9 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
 
     from rankwise import planning
     from rankwise.machine.crowding import crowding
+    from rankwise.machine.device import wait
     from rankwise.machine.processes import this_process
-    from rankwise.machine.transfer import sent, wait_for
+    from rankwise.machine.transfer import sent
     from rankwise.models import tokenizer_of
     from rankwise.models.classifier import computing, logits_of
     from rankwise.training.examples import tokenised
@@ -145,7 +146,7 @@ def _measured(config: Config, roles: Any, seconds: float, steps: int | None) -> 
             torch.autograd.backward(total / loss.normaliser(roles.train.labels[rows]))
             optimizing.step()
             optimizing.zero_grad()
-        wait_for(device)
+        wait()
         times.append(time.perf_counter() - step_started)
         counts.append(int(tokens.lengths[rows].sum()))
         rows = generator.choice(len(tokens), size=batch_size, replace=False)
