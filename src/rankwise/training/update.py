@@ -57,6 +57,7 @@ class Update:
         """A process that had no row of a short last batch adds nothing."""
         own = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self._parameters]
         total = summed(torch.cat([gradient.reshape(-1) for gradient in own]))
+        self._scaler.scale(total[:0])  # a scale is made by the first loss, which may be none here
         for parameter, piece in zip(self._parameters, torch.split(total, [g.numel() for g in own]), strict=True):
             parameter.grad = piece.view_as(parameter)
 

@@ -49,7 +49,9 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
     if not found and stop.requested:
         raise KeyboardInterrupt
     if not found:
-        raise UserError("no classifier fits the budget: raise --max-params, or see  rankwise plan  for what fits")
+        raise UserError(
+            "no classifier fits the budget and the clock: raise --max-params or --max-minutes, or see  rankwise plan  for what fits"
+        )
     standing = choose(found, request.goal)
     helped = with_words(standing, roles.train, folder) if clock.left_s > kept_s else None
     # Nothing is there before the chosen one is fitted, which takes seconds: that is done whole.
