@@ -139,6 +139,23 @@ def test_adalora_moves_its_ranks_and_ends_at_its_target(tiny_model):
     assert len(set(left.values())) > 1, "every layer has the same rank: nothing was allocated"
 
 
+def test_a_step_whose_gradients_overflowed_says_nothing_of_adaloras_ranks(tiny_model):
+    """As the first ones do in fp16, whose losses are scaled too far at first: no weight moves by them."""
+    model, config = built(tiny_model, {"method": "adalora", "rank": 6}, train={"learning_rate": 1e-2})
+    ranks = Allocation(model)
+
+    def overflowed(step):
+        if step == 1:
+            for value in model.parameters():
+                if value.grad is not None:
+                    value.grad.fill_(torch.inf)
+        ranks.step(step)
+
+    descend(model, config, tiny_model, steps=20, after_backward=overflowed)
+    left = ranks.ranks()
+    assert sum(left.values()) == 4 * len(left)
+
+
 def test_adalora_pulls_its_vectors_towards_orthogonal(tiny_model):
     model, _ = built(tiny_model, {"method": "adalora", "rank": 4})
     ranks = Allocation(model)

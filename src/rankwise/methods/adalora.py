@@ -110,6 +110,10 @@ class Allocation:
             The optimizer step just made, from 1; its gradients must still be there.
         """
         self._step = step
+        for _, value in self._named():
+            if value.grad is not None:
+                # What overflowed in fp16 moved no weight; one importance that is no number would stay so for the whole run.
+                value.grad.nan_to_num_(0.0, 0.0, 0.0)
         self._tuner.update_and_allocate(step)
 
     def ranks(self) -> dict[str, int]:
