@@ -174,6 +174,23 @@ def test_processes_that_race_all_get_the_tokens(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1, "one file, and nothing half-written beside it"
 
 
+def test_of_processes_that_race_the_first_ones_file_stays(tmp_path, monkeypatch):
+    """Others have it mapped by then: one copy is in memory."""
+    encode, first, inodes = tokens._encode, [], []
+
+    def beside(*given):
+        monkeypatch.setattr(tokens, "_encode", encode)
+        first.append(tokens.tokenise(TEXTS, make(), 16, tmp_path))
+        inodes.append(first[0].ids.filename.stat().st_ino)
+        yield from encode(*given)
+
+    monkeypatch.setattr(tokens, "_encode", beside)
+    last = tokens.tokenise(TEXTS, make(), 16, tmp_path)
+    assert [a.tolist() for a in last] == [a.tolist() for a in first[0]]
+    assert last.ids.filename.stat().st_ino == inodes[0]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         yield np.array([1], dtype=np.int32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -259,11 +260,13 @@ def _read(folder: Path) -> Arrays | None:
 
 
 def _write(folder: Path, texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> None:
-    """When several processes make the same tokens, a reader sees those of one of them or none."""
+    """When several processes make the same tokens, the first to finish wins, whose file others have mapped by then."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.new_folder(folder, durable=False) as making:
+    with suppress(FileExistsError), files.new_folder(folder, durable=False) as making:
         with (making / "ids.int32").open("wb") as file:
             lengths = _each(
                 texts, tokenizer, limit, behind, lambda ids: file.write(ids.astype("<i4", copy=False).tobytes())
             )
         np.save(making / "lengths.npy", lengths, allow_pickle=False)
+        if _read(folder) is not None:
+            raise FileExistsError(folder)
