@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -69,6 +70,19 @@ def test_a_loss_that_is_no_number_is_told_of_its_own_step(tiny_model, news, tmp_
     for evaluated in (False, True):
         with pytest.raises(Diverged, match=r"diverged at step [1-4]: .* lower train.learning_rate, which is 1e\+30"):
             rankwise.train(with_keys(wild, train__evaluate=evaluated), out=tmp_path / f"wild-{evaluated}")
+
+
+def test_waiting_for_the_last_step_before_an_evaluation_is_training(tiny_model, news, tmp_path, behind, monkeypatch):
+    """So that examples a second are those of all steps."""
+    read = loop.Reading.read
+
+    def slow(self):
+        time.sleep(0.3)
+        return read(self)
+
+    monkeypatch.setattr(loop.Reading, "read", slow)
+    run = rankwise.train(small(tiny_model, news, steps=2, eval_every=1), out=tmp_path / "run")
+    assert run.record.timing.train_s > 0.6
 
 
 def test_a_run_in_fp16_scales_its_loss_and_is_proven(tiny_model, news, tmp_path, behind, monkeypatch):

@@ -272,6 +272,15 @@ class Loop:
             interval.weight += told.weight
             interval.rows += told.rows
 
+    def _catch_up(self) -> None:
+        """Count what all steps came to; waiting for the last of them is training.
+
+        Raises: Diverged.
+        """
+        started = time.perf_counter()
+        self._listen()
+        self.state.train_s += time.perf_counter() - started
+
     def _diverged(self, what: str, step: int, rate: float, *, trained: bool = True) -> Diverged:
         """The sentence for a run that cannot go on: at which step, and at what rate."""
         if not trained:
@@ -321,7 +330,7 @@ class Loop:
     def _evaluate(self, progress: Progress) -> None:
         """Score validation, write a history row, keep the weights if they are the best, and maybe stop."""
         assert self.validation is not None
-        self._listen()
+        self._catch_up()
         if self.average is not None:
             self.average.put()
         if self.fitted_head is not None:
@@ -404,7 +413,7 @@ class Loop:
 
         Raises: Diverged for weights that nothing can go on from.
         """
-        self._listen()
+        self._catch_up()
         named = self._named_trainable()
         if not all(bool(value.isfinite().all()) for _, value in named):
             raise self._diverged("the weights are not finite", self.state.step, self._learning_rate())
