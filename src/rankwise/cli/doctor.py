@@ -7,6 +7,7 @@ import re
 from importlib import metadata
 
 from rankwise.cli import common
+from rankwise.errors import UserError
 from rankwise.machine import description
 
 EXAMPLE = "rankwise doctor"
@@ -71,15 +72,20 @@ def _capabilities() -> dict[str, tuple[bool, str]]:
 
 
 def _backends() -> dict[str, dict[str, str]]:
-    """What computes the fast engine's layers in each precision, and why."""
+    """What computes the fast engine's layers in each precision, and why; nothing where a run would be refused it."""
     from rankwise.engine.native.backend import choose
-    from rankwise.machine.precision import DTYPES
+    from rankwise.machine.precision import DTYPES, precision_of
 
-    chosen = {name: choose(name) for name in DTYPES}
-    return {
-        name: {"takes": "torch" if choice.backend is None else choice.backend.isa.name, "reason": choice.reason}
-        for name, choice in chosen.items()
-    }
+    found = {}
+    for name in DTYPES:
+        try:
+            choice = choose(precision_of(name, "fast"))
+        except UserError as error:
+            found[name] = {"takes": "nothing", "reason": str(error)}
+        else:
+            takes = "torch" if choice.backend is None else choice.backend.isa.name
+            found[name] = {"takes": takes, "reason": choice.reason}
+    return found
 
 
 def _packages(extra: str) -> list[str]:
