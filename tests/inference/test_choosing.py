@@ -1,6 +1,7 @@
 """What answers fastest is measured once a machine, and kept."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -45,3 +46,34 @@ def test_what_is_fastest_answers(best, says, folder, cache, monkeypatch):
     monkeypatch.setattr(choosing, "_seconds", lambda *_: next(order))
     assert rankwise.load(folder, engine="auto").computes_with.startswith(says)
     assert not rankwise.load(folder).computes_with.startswith("reference")  # the training's, unmeasured
+
+
+def test_a_device_that_works_behind_the_host_is_waited_for(cache, monkeypatch):
+    """What is soonest told what to do may take longest to do it; and what answers soonest on a device does not on the processor."""
+    left = []
+
+    class Way:
+        def __init__(self, told_s, done_s):
+            self.told_s, self.done_s = told_s, done_s
+
+        def collate(self, texts):
+            return texts
+
+        def __call__(self, batch):
+            time.sleep(self.told_s)
+            left.append(self.done_s)
+
+    def wait():
+        time.sleep(sum(left))
+        left.clear()
+
+    ways = {"soon told": lambda: Way(0.0, 0.02), "soon done": lambda: Way(0.004, 0.0)}
+
+    def fastest():
+        return choosing.fastest({}, ways, vocabulary=10, positions=64)
+
+    assert fastest() == "soon told"
+    monkeypatch.setattr(choosing.device, "accelerator_name", lambda: "a device")
+    monkeypatch.setattr(choosing.device, "wait", wait)
+    left.clear()
+    assert fastest() == "soon done"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from rankwise import __version__, files
-from rankwise.machine import caches, description
+from rankwise.machine import caches, description, device
 from rankwise.machine.isa import wanted
 from rankwise.models.classifier import computing
 
@@ -37,11 +37,12 @@ def fastest(shape: Mapping[str, Any], ways: Mapping[str, Callable[[], Any]], *, 
     vocabulary, positions
         Tokens that it knows, and how many of a text it reads.
     """
-    isa = wanted()
+    isa, accelerator = wanted(), device.accelerator_name()
+    machine = [description.cpu(), None if isa is None else isa.name, torch.get_num_threads()]
     about = {
         "shape": dict(shape),
         "ways": list(ways),
-        "machine": [description.cpu(), None if isa is None else isa.name, torch.get_num_threads()],
+        "machine": machine if accelerator is None else [*machine, accelerator],
         "versions": [__version__, torch.__version__],
     }
     name = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
@@ -75,5 +76,6 @@ def _seconds(classifier: Any, texts: Sequence[np.ndarray]) -> float:
         started = time.perf_counter()
         with computing(classifier):
             classifier(classifier.collate(texts))
+        device.wait()
         taken.append(time.perf_counter() - started)
     return float(np.median(taken[_WARMUP:]))
