@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import rankwise
 from rankwise import config as configuration
 from rankwise.data.batches import grouped_order
+from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.search.sweep.trial import load_data
 from rankwise.training.held_out import logits_of_held_out
@@ -103,7 +104,10 @@ def test_answers_on_the_way_are_those_of_the_shorter_run(config, news):
     shorter = configuration.from_dict(with_keys(tree, train__steps=4))
     np.testing.assert_allclose(on_the_way, logits_of_held_out(shorter, kept, out, names)[0], atol=1e-5)
     assert np.abs(on_the_way - last).max() > 0.01
-    assert logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4], deadline=0.0) == []
+    assert (
+        logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4], deadline=Deadline.after(0.0))
+        == []
+    )
 
 
 @pytest.mark.parametrize(

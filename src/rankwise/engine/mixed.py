@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from rankwise.engine.fused import ACTIVATIONS
 from rankwise.engine.linear import Output, Sites
 from rankwise.engine.native.several import Changes, Owners
 from rankwise.engine.packing import Packed
+from rankwise.machine.lazy import lazy
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,13 @@ class Rows:
         if members:
             self.of_text[batch.given.cpu().numpy()] = [numbers[id(member)] for member in members]
 
-    @cached_property
+    @lazy
     def counts(self) -> np.ndarray:
         """Tokens of each text, and the idle ones. Shape: (texts + 1,)"""
         lengths = [group.lengths for group in self.batch.groups]
         return np.concatenate([*lengths, [len(self.batch.ids) - self.batch.tokens]])
 
-    @cached_property
+    @lazy
     def owners(self) -> tuple[Owners, Owners] | None:
         """Those of tokens and of texts, as a backend's kernels take them; None where all are the base's alone."""
         if not self.members:
@@ -132,12 +132,12 @@ class Rows:
         changes = [self.members[number].native for number in self.of_text]
         return Owners([*changes, None], self.counts), Owners(changes, np.ones_like(self.of_text))
 
-    @cached_property
+    @lazy
     def texts(self) -> Spread:
         """Of rows as many as texts."""
         return Spread.of(self.of_text, self.batch.ids.device)
 
-    @cached_property
+    @lazy
     def tokens(self) -> Spread:
         """Of rows as many as tokens."""
         return Spread.of(np.repeat(np.append(self.of_text, -1), self.counts), self.batch.ids.device)

@@ -14,7 +14,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from rankwise.machine import segments
+from rankwise.machine.lazy import lazy
 from rankwise.machine.transfer import sent, sent_together
 
 Array = npt.NDArray[Any]
@@ -59,17 +59,17 @@ class Group:
     device: torch.device
     _tables: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def texts(self) -> int:
         """How many texts the group has."""
         return len(self.lengths)
 
-    @cached_property
+    @lazy
     def longest(self) -> int:
         """Tokens of the group's longest text, rounded up."""
         return _up(int(self.lengths.max()), LENGTH_STEP)
 
-    @cached_property
+    @lazy
     def mask(self) -> Tensor:
         """0 on tokens, -inf on padding, to be added to scores. Shape: (texts, 1, 1, longest)"""
         empty = sent(torch.from_numpy(~self._filled()), self.device)[:, None, None, :]
@@ -157,17 +157,18 @@ class Packed:
         """See `longest`."""
         return int(self.groups[-1].lengths[-1])
 
-    @cached_property
+    @property
     def lengths(self) -> Tensor:
         """Tokens of each text, in packed order. Shape: (texts,)"""
         return self.bounds.diff()
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over every text's tokens. Shape: x (tokens, width), result (texts, width)"""
-        texts = torch.arange(len(self.lengths), device=x.device)
-        owners = texts.repeat_interleave(self.lengths, output_size=self.tokens)
-        sums = x.new_zeros(len(self.lengths), x.shape[1]).index_add(0, owners, x[: self.tokens])
-        return sums / self.lengths[:, None]
+        lengths = self.lengths
+        texts = torch.arange(len(lengths), device=x.device)
+        owners = texts.repeat_interleave(lengths, output_size=self.tokens)
+        sums = x.new_zeros(len(lengths), x.shape[1]).index_add(0, owners, x[: self.tokens])
+        return sums / lengths[:, None]
 
 
 def pack(
