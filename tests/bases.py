@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support import DEBERTA
+
 LABELS = ["art", "business", "sport"]
 _BERT = {
     "hidden_size": 32,
@@ -20,15 +22,6 @@ _BERT = {
     "max_position_embeddings": 40,
     "pad_token_id": 0,
     "initializer_range": 0.2,
-}
-_DEBERTA = {
-    "type_vocab_size": 0,
-    "relative_attention": True,
-    "position_buckets": 8,
-    "share_att_key": True,
-    "pos_att_type": ["p2c", "c2p"],
-    "norm_rel_ebd": "layer_norm",
-    "position_biased_input": False,
 }
 SHAPES = {
     "bert": _BERT,
@@ -47,7 +40,7 @@ SHAPES = {
         "pad_token_id": 0,
         "initializer_range": 0.2,
     },
-    "deberta-v2": {**_BERT, **_DEBERTA},
+    "deberta-v2": {**_BERT, **DEBERTA},
     "modernbert": {**_BERT, **dict.fromkeys(("eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 2)},
 }
 

@@ -12,6 +12,17 @@ TOPICS = {
     "business": ["shares", "bank", "profit", "market", "merger", "investor"],
     "science": ["planet", "cell", "telescope", "enzyme", "theory", "orbit"],
 }
+DEBERTA = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "position_buckets": 8,
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+}
+"""what is DeBERTa's own of a tiny model's configuration"""
+
 COMMON = ["the", "a", "of", "on", "after", "said", "new", "with", "will", "and", "in", "."]
 
 

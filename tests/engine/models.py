@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rankwise.encoders import FAMILIES
 from rankwise.engine import FastClassifier
+from support import DEBERTA
 
 CLASSES = 3
 LENGTHS = (5, 17, 9, 9, 1, 20)
@@ -50,13 +51,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "albert": {**_BERT, "embedding_size": 16, "num_hidden_groups": 1, "num_hidden_layers": 4},
     "deberta-v2": {
         **_BERT,
-        "type_vocab_size": 0,
-        "relative_attention": True,
-        "position_buckets": 8,
-        "share_att_key": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False,
+        **DEBERTA,
     },
     "modernbert": {
         **_BERT,

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from support import DEBERTA
+
 TINY: dict[str, dict[str, Any]] = {
     "bert": {
         "hidden_size": 32,
@@ -38,13 +40,7 @@ TINY["distilbert"] = {
 }
 TINY["deberta-v2"] = {
     **TINY["bert"],
-    "type_vocab_size": 0,
-    "relative_attention": True,
-    "position_buckets": 8,
-    "share_att_key": True,
-    "pos_att_type": ["p2c", "c2p"],
-    "norm_rel_ebd": "layer_norm",
-    "position_biased_input": False,
+    **DEBERTA,
 }
 TINY["modernbert"] = {
     **TINY["bert"],

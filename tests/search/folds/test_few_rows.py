@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 import rankwise
-from rankwise import deadline
 from rankwise.baselines.words import WordClassifier
 from rankwise.cli import main
 from rankwise.data.folds import FOLDS, splits
@@ -21,8 +19,6 @@ from rankwise.scoring import predictions
 from rankwise.scoring.decisions import decide
 from rankwise.scoring.goals import goal_of
 from rankwise.search.after.all_rows import FOLDER
-from rankwise.search.chosen import by_folds
-from rankwise.search.clock.clock import Clock
 from rankwise.search.designs.contenders import DIRECTIONS, WITH_NAMES, Contender, configured, contenders, of_more_rows
 from rankwise.search.floors import beside
 from rankwise.search.folds import comparison, plan
@@ -83,52 +79,6 @@ def test_the_same_folds_choose_how_many_contrastive_steps(tiny_model, monkeypatc
     assert judged.contender.steps == 24
     assert judged.record().steps == 24
     assert judged.scores.accuracy == 1.0
-
-
-def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_time(
-    tiny_model, larger, news, monkeypatch
-):
-    """Judged by the same folds, after all that costs less; its head is held back by its own width."""
-    tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k")
-    rows = load_data(rankwise.config.from_dict(tree).data, ["train"]).train.take(np.arange(40))
-    judged_with = []
-
-    def answers(contender, tree, kept, out, names, deadline):
-        judged_with.append(configured(tree, contender.design, np.zeros(64)) if contender.design else None)
-        return [np.eye(len(names), dtype=np.float32)[out.labels]] * max(len(contender.lengths), 1)
-
-    monkeypatch.setattr(comparison, "_answers", answers)
-    names = [str(name) for name in range(rows.labels.max() + 1)]
-    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(150.0), [str(larger)])
-    titles = [one.contender.title for one in found]
-    assert titles[0] == "contrastive steps, then logistic regression"
-    assert f"contrastive steps, then logistic regression, on {larger}" in titles
-    (of_larger,) = {own["head"]["penalty"] for own in judged_with if own and own["model"]["name"] == str(larger)}
-    config = rankwise.config.load({"model": {"name": str(larger)}})
-    assert of_larger == rankwise.planning.encoder_of(config.model).pooled_width
-    monkeypatch.setattr(comparison.bases, "times_as_slow", lambda *_: 1e9)
-    found = comparison.judged(tree, set(), rows, names, Clock(time.time(), 600).choosing(150.0), [str(larger)])
-    assert [one.contender.title for one in found] == [title for title in titles if str(larger) not in title]
-
-
-def test_test_rows_have_the_time_that_they_take(tiny_model, larger, news):
-    """Many of them leave less to choose in, and a base whose test rows would take the clock does not compete."""
-    tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}", f"data.test={news['test']}"], "20k")
-    config = rankwise.config.from_dict(tree)
-    roles = load_data(config.data, ["train", "test"])
-
-    def asked(seconds):
-        request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), seconds), base_lines=[])
-        return *by_folds._tested_s(request, roles, [str(larger)]), request.base_lines
-
-    assert asked(100.0) == (0.0, [str(larger)], []), "a few rows are not asked about"
-    many = roles.test.take(np.resize(np.arange(len(roles.test)), 20 * len(roles.test)))
-    roles = replace(roles, test=many)
-    tested_s, others, said = asked(100.0)
-    assert 0.0 < tested_s < 50.0
-    assert (others, said) == ([str(larger)], [])
-    _, others, said = asked(0.01)
-    assert (others, said) == ([], [f"base      {larger} left out: its test rows would take too much of the clock"])
 
 
 def test_a_length_that_the_user_fixed_is_the_only_one(tiny_model):
@@ -203,52 +153,6 @@ def test_every_row_is_fitted_after_folds_have_chosen(tiny_model, tmp_path, capsy
     assert (out / "search.json").read_bytes() == before
 
 
-def judged_where_folds_take(tiny_model, news, monkeypatch, clock_s, *, quick_s, slow_s):
-    """Standings, the clock and the titles that were begun, where a fold of what is solved, and of what trains, takes so many seconds."""
-    clock, begun = SimpleNamespace(now=0.0, time=lambda: clock.now), set()
-
-    def answers(contender, tree, kept, out, names, deadline):
-        begun.add(contender.title)
-        started, clock.now = clock.now, clock.now + (quick_s if contender.is_quick else slow_s)
-        if clock.now > deadline.at():
-            clock.now = max(started, deadline.at())
-            return []
-        return [np.zeros((len(out), len(names)), dtype=np.float32)] * max(1, len(contender.lengths))
-
-    monkeypatch.setattr(comparison, "_answers", answers)
-    for module in (comparison, deadline):
-        monkeypatch.setattr(module, "time", clock)
-    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
-    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    own = Clock(0.0, clock_s).choosing(0.25 * clock_s)
-    return comparison.judged(tree, fixed, roles.train, roles.label_names, own), clock, begun
-
-
-@pytest.mark.parametrize(("seconds", "folds", "count"), [(1, 5, 7), (25, 3, 6), (100, 5, 5)])
-def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
-    tiny_model, news, monkeypatch, seconds, folds, count
-):
-    """seconds: what a fold takes that trains; what is solved takes one"""
-    found, clock, begun = judged_where_folds_take(tiny_model, news, monkeypatch, 200.0, quick_s=1, slow_s=seconds)
-    assert clock.now <= 0.6 * 200
-    assert len({one.scores.examples for one in found}) == 1
-    assert ({one.folds for one in found}, len(found)) == ({folds}, count)
-    if seconds < 100:  # what has no time for the folds of the likeliest, by its steps, is not begun
-        assert begun == {one.contender.title for one in found}
-    assert found[0].contender.title.startswith("contrastive") is (seconds < 100)
-
-
-def test_what_is_solved_at_once_leaves_time_for_the_likeliest(tiny_model, news, monkeypatch):
-    found, _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 150.0, quick_s=5, slow_s=5)
-    assert found[0].contender.title.startswith("contrastive")
-    assert {one.folds for one in found} == {2}
-
-
-def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypatch):
-    (only,), _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 60.0, quick_s=500, slow_s=500)
-    assert (only.contender.is_quick, only.folds) == (True, 2)
-
-
 @pytest.mark.parametrize(
     ("word", "few"),
     [(None, True), ("data.validation_size=5", False), ("train.refit_steps=5", False), ("data.validation=FILE", False)],
@@ -276,21 +180,6 @@ def test_names_that_are_words_are_texts_where_frozen_features_know_more_by_them(
     assert with_names.lengths == likeliest.lengths
     assert comparison._with_names_that_help(likeliest, {**found, WITH_NAMES: worse}) is likeliest
     assert comparison._with_names_that_help(likeliest, {DIRECTIONS: plain}) is likeliest
-
-
-def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch):
-    roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
-    parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
-    asked = []
-
-    def answers(contender, tree, kept, out, names, deadline):
-        asked.append((contender.lengths, contender.steps))
-        return [np.zeros((len(out), len(names)), dtype=np.float32)] * 2
-
-    monkeypatch.setattr(comparison, "_answers", answers)
-    contender = Contender("pairs", {"train.steps": 32}, (16, 24, 32))
-    comparison._judged(contender, {}, roles.train, roles.label_names, parts, NEVER)
-    assert asked == [((16, 24, 32), 32), ((16, 24), 24)]
 
 
 def test_asked_to_stop_in_its_last_run_it_ends_with_the_steps_taken(tiny_model, tmp_path, monkeypatch):
@@ -392,15 +281,6 @@ def test_of_a_dozen_rows_some_weight_always_looks_better():
         taken.append(beside.weight_that_helps(own, noise, labels) is not None)
         assert beside.weight_that_helps(own, 3 * np.eye(4)[labels], labels)
     assert sum(taken) < 10
-
-
-def test_what_takes_least_answers_on_a_machine_that_has_slowed_down(tiny_model, news):
-    """Choosing should have ended before the first contender."""
-    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k", "accuracy")
-    roles = load_data(rankwise.config.from_dict(tree).data, ["train"])
-    (only,) = comparison.judged(tree, fixed, roles.train, roles.label_names, Clock(time.time() - 90, 60).choosing(15.0))
-    assert only.contender.title == "TF-IDF and logistic regression"
-    assert only.folds == 2
 
 
 GOAL = "recall@precision=0.9:sport"
