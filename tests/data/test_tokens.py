@@ -226,3 +226,29 @@ def test_a_length_that_cannot_be_is_told(max_length, expected):
 def test_no_texts_are_no_trouble(tmp_path):
     for folder in (None, tmp_path):
         assert list(tokens.tokenise([], make(), 16, folder)) == []
+
+
+def test_texts_that_a_process_has_met_are_not_tokenised_again(tmp_path, monkeypatch):
+    """In another split of the same texts, and beside texts that are new."""
+    tokenizer, asked, encode = make(), [], tokens._encode
+
+    def counted(texts, tokenizer):
+        asked.append(len(texts))
+        return encode(texts, tokenizer)
+
+    monkeypatch.setattr(tokens, "_encode", counted)
+    other = ["h g", *TEXTS[3:40], "a new one", "", TEXTS[0]]
+    expected = tokens.tokenise(other, tokenizer, 13, None)
+    with tokens.remembered():
+        for folder in (tmp_path, None):
+            asked.clear()
+            tokens.tokenise(TEXTS, tokenizer, 40, folder, positions=40)
+            again = tokens.tokenise(other, tokenizer, 13, folder, positions=40)
+            first = len(TEXTS) if folder else 0
+            assert asked == [first, 2 if folder else 0]
+            assert [ids.tolist() for ids in again] == [ids.tolist() for ids in expected]
+            assert again.full_lengths.tolist() == expected.full_lengths.tolist()
+            assert tokens.tokenise(other, tokenizer, 13, None, positions=20)[3].tolist() == expected[3].tolist()
+    asked.clear()
+    tokens.tokenise(TEXTS, tokenizer, 40, None, positions=40)
+    assert asked == [len(TEXTS)], "nothing is kept outside"

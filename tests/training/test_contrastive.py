@@ -108,6 +108,9 @@ def test_answers_on_the_way_are_those_of_the_shorter_run(config, news):
         logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4], deadline=Deadline.after(0.0))
         == []
     )
+    over = Deadline.after(0.0)
+    (first,) = logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4], longer=over)
+    np.testing.assert_array_equal(first, on_the_way)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ search computes them once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -26,21 +26,35 @@ METHOD = "TF-IDF and logistic regression"
 _VERSION = 4  # of the recipe below; a change of it needs another, or old scores are read from the cache
 _WORDS = 50_000
 _ITERATIONS = 200
-_known: ContextVar[dict[str, Scores] | None] = ContextVar("known floors", default=None)
-"""of TF-IDF that a search has fitted otherwise, by rows; None outside of one, so that no run's floor depends on what ran before it"""
+Known = dict[str, Callable[[data.Rows, Sequence[str]], Scores]]
+_known: ContextVar[Known | None] = ContextVar("known floors", default=None)
+"""TF-IDF that a search has fitted otherwise, by its rows; None outside of one, so that no run's floor depends on what ran before it"""
 
 
-def scores(train: data.Rows, scored: dict[str, data.Rows], label_names: Sequence[str]) -> dict[str, Scores]:
+def scores(
+    train: data.Rows,
+    scored: dict[str, data.Rows],
+    label_names: Sequence[str],
+    later: Mapping[str, data.Rows] | None = None,
+) -> dict[str, Scores]:
     """The floor's scores by role; empty when scikit-learn (extra `floor`) is not installed.
 
     train
         The rows a run trains on, cleaned as the run cleans them.
     scored
         Labelled rows by role.
+    later
+        Others that are asked about later: scored, too, where words have to be fitted now.
     """
+    fitted = (_known.get() or {}).get(train.sha256)
+    if fitted is not None:
+        return {role: fitted(rows, label_names) for role, rows in scored.items()}
     kept = {role: _read(train, rows) for role, rows in scored.items()}
     known = {role: read for role, read in kept.items() if read is not None}
-    return known if len(known) == len(scored) else _compute(train, scored, label_names)
+    if len(known) == len(scored):
+        return known
+    found = _compute(train, {**(later or {}), **scored}, label_names)
+    return {role: found[role] for role in scored if role in found}
 
 
 @contextmanager
@@ -53,18 +67,17 @@ def known_floors() -> Iterator[None]:
         _known.reset(token)
 
 
-def know(
-    train: data.Rows,
-    scored: dict[str, data.Rows],
-    logits_of: Callable[[Sequence[str]], np.ndarray],
-    label_names: Sequence[str],
-) -> None:
+def know(train: data.Rows, logits_of: Callable[[Sequence[str]], np.ndarray]) -> None:
     """Let runs within `known_floors` take TF-IDF that has been fitted on these rows already for the floor, as `auto` has its own."""
-    known = _known.get()
-    if known is None:
-        return
-    for rows in scored.values():
-        known[_key(train, rows)] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
+    known, scored = _known.get(), dict[str, Scores]()
+
+    def scores_of(rows: data.Rows, label_names: Sequence[str]) -> Scores:
+        if rows.sha256 not in scored:
+            scored[rows.sha256] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
+        return scored[rows.sha256]
+
+    if known is not None:
+        known[train.sha256] = scores_of
 
 
 def _cache_file(train: data.Rows, rows: data.Rows) -> Path:
@@ -82,9 +95,6 @@ def _key(train: data.Rows, rows: data.Rows) -> str:
 
 
 def _read(train: data.Rows, rows: data.Rows) -> Scores | None:
-    shared = _known.get()
-    if shared is not None and (found := shared.get(_key(train, rows))) is not None:
-        return found
     try:
         path = _cache_file(train, rows)
         kept = records.read(path, Scores)

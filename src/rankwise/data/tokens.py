@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -27,6 +29,8 @@ _VERSION = 3  # of the files below; a change of their layout, or of the ids, nee
 _CHUNK_TEXTS = 2048
 _QUANTILE = 0.99
 _MULTIPLE = 8
+_KEPT_SETS = 3
+"""that are remembered of one tokenizer"""
 
 
 @dataclass(eq=False)
@@ -107,6 +111,7 @@ def tokenise(
         arrays = _in_memory(texts, tokenizer, limit, behind)
     else:
         arrays = _cached(texts, tokenizer, limit, behind, Path(cache_dir))
+    _remember(texts, tokenizer, limit, arrays)
     kept = automatic_max_length(arrays[2], limit) if max_length is None else max_length
     return Tokens(*arrays, max_length=kept, specials_behind=behind, truncation=truncation)
 
@@ -182,6 +187,10 @@ def _encode(texts: Sequence[str], tokenizer: Any) -> Iterator[NDArray[np.int32]]
 
 Arrays = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
 """Flat ids (tokens,) as `segments.storable` leaves them, offsets (texts + 1,) and full lengths (texts,)."""
+Sets = dict[tuple[str, int], deque[tuple[Sequence[str], Arrays]]]
+"""Texts and their tokens, by tokenizer and positions."""
+_sets: ContextVar[Sets | None] = ContextVar("remembered tokens", default=None)
+"""None outside of `remembered`: a process that lives on keeps nothing"""
 
 
 def _in_memory(texts: Sequence[str], tokenizer: Any, limit: int, behind: int) -> Arrays:
@@ -195,11 +204,44 @@ def _each(
 ) -> NDArray[np.int64]:
     """Give the ids of each text to `keep` as they are stored; full and stored lengths. Shape: (2, texts)"""
     lengths = np.empty((2, len(texts)), dtype=np.int64)
-    for row, ids in enumerate(_encode(texts, tokenizer)):
-        stored = segments.storable(ids, limit, behind)
-        lengths[:, row] = len(ids), len(stored)
+    known = _known(tokenizer, limit)
+    new = _encode([text for text in texts if text not in known], tokenizer)
+    for row, text in enumerate(texts):
+        if (place := known.get(text)) is None:
+            ids = next(new)
+            full, stored = len(ids), segments.storable(ids, limit, behind)
+        else:
+            (flat, offsets, full_lengths), at = place
+            full, stored = full_lengths[at], flat[offsets[at] : offsets[at + 1]]
+        lengths[:, row] = full, len(stored)
         keep(stored)
     return lengths
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within it, texts that have been tokenised once are tokens in every other set of them: of roles that are split anew, of folds,
+    of all rows together."""
+    token = _sets.set({})
+    try:
+        yield
+    finally:
+        _sets.reset(token)
+
+
+def _remember(texts: Sequence[str], tokenizer: Any, limit: int, arrays: Arrays) -> None:
+    """Keep the tokens of a set, unless all of its texts are kept already."""
+    sets, known = _sets.get(), _known(tokenizer, limit)
+    if sets is not None and not all(text in known for text in texts):
+        kept = sets.setdefault((tokenizer_identity(tokenizer), limit), deque(maxlen=_KEPT_SETS))
+        kept.append((tuple(texts), arrays))
+
+
+def _known(tokenizer: Any, limit: int) -> dict[str, tuple[Arrays, int]]:
+    """Texts whose tokens are kept, and where they lie."""
+    sets = _sets.get()
+    kept = sets.get((tokenizer_identity(tokenizer), limit), ()) if sets else ()
+    return {text: (arrays, row) for texts, arrays in kept for row, text in enumerate(texts)}
 
 
 def _offsets(stored: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rankwise import config as configuration
 from rankwise import data
 from rankwise.baselines import tfidf
 from rankwise.config import Config
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
 from rankwise.inference.folders import is_run
-from rankwise.inference.predictor import load, predictor_of
+from rankwise.inference.predictor import Predictor, load, predictor_of
 from rankwise.records import Floor, Result, Scores
 from rankwise.records.adapter import read_adapter
 from rankwise.records.record import Tree
@@ -27,6 +32,8 @@ _COLUMNS = ("data.text", "data.label", "data.label_separator")
 _READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header", "data.missing", "data.unlabelled")
 _BASE = "model.name"
 _MAY_CHANGE = ("data.test", *_COLUMNS, *_READING, _BASE)
+_AT_FIRST = 64
+"""texts, whose time says how many more there are seconds for; fewer are not begun"""
 
 
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> Tree:
@@ -34,7 +41,7 @@ def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> Tree:
     return score(path, overrides).to_dict()
 
 
-def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
+def score(path: str | Path | Run, overrides: Sequence[str] = (), *, deadline: Deadline = NEVER) -> Scores:
     """Score a run's test role, record the look, save the predictions, and put the scores into result.json.
 
     Of an adapter's folder alone nothing is kept but the look: it has no run to keep scores in.
@@ -42,6 +49,8 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
     overrides
         Where the test rows are, on top of the run's configuration: data.test=FILE, and data.text, data.label and
         data.label_separator where its columns have other names; model.name=FOLDER, where the base is elsewhere now.
+    deadline
+        Where there is no time for all rows by then, those that there is time for are scored, drawn by chance; the scores say so.
 
     Returns: the metrics of the test role.
     Raises: UserError when there is no test set, an override is about anything else, or the rows held out of train are no
@@ -67,8 +76,9 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
     set_apart = _set_apart(run, known)
     _check_set_apart(config, rows, set_apart)
     predictor = load(run, base=_base(overrides))
-    logits = predictor.logits_of_cleaned(rows.texts)
     train = rows_again(run, "train")
+    drawn, logits = _logits_by(predictor, rows.texts, deadline)
+    every, rows = rows, rows if len(drawn) == len(rows) else rows.take(drawn)
     scores, predicted = judged.judge(
         predictor.decision,
         logits,
@@ -76,7 +86,13 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
         predictor.label_names,
         step=known.metrics.validation.step if known.metrics.validation else None,
     )
-    scores.notes = [*roles.report.notes, *_leaks(known, config, train, rows)]
+    scores.notes = [*roles.report.notes, *_leaks(known, config, train, every)]
+    if len(rows) < len(every):
+        scores.drawn_from = len(every)
+        scores.notes.append(
+            f"{len(rows):,} of the {len(every):,} test rows, drawn by chance: the clock had no time for more; "
+            f"rankwise evaluate {run.path}  scores all"
+        )
     if chance_note := chance.note(scores, "test"):
         scores.notes.append(chance_note)
     lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test") if train is not None else None
@@ -84,8 +100,8 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
         count = looks.record(
             run.path,
             command=_command(path, overrides),
-            rows_sha256=rows.sha256,
-            texts_sha256=rows.texts_sha256,
+            rows_sha256=every.sha256,
+            texts_sha256=every.texts_sha256,
             scores=scores,
         )
         scores.looks, scores.looks_all = count.this_run, count.all_runs
@@ -95,11 +111,28 @@ def score(path: str | Path | Run, overrides: Sequence[str] = ()) -> Scores:
             result.metrics.floor = result.metrics.floor or Floor(method=tfidf.METHOD)
             result.metrics.floor.test = lowest
         result.data["test"] = RowsOfRole(
-            rows=len(rows), sha256=rows.sha256, source=config.data.test, set_apart=set_apart
+            rows=len(every), sha256=every.sha256, source=config.data.test, set_apart=set_apart
         )
     if run.adapter.is_dir():
         card.write(run)
     return scores
+
+
+def _logits_by(
+    predictor: Predictor, texts: Sequence[str], deadline: Deadline
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows that there is time for, in their order, and their logits. Shapes: (rows,), (rows, classes)"""
+    if deadline is NEVER:
+        return np.arange(len(texts)), predictor.logits_of_cleaned(texts)
+    order, found = np.random.default_rng(0).permutation(len(texts)), list[NDArray[np.float32]]()
+    started, done, count = time.time(), 0, _AT_FIRST
+    while done < len(order) and count >= _AT_FIRST:
+        found.append(predictor.logits_of_cleaned([texts[row] for row in order[done : done + count]]))
+        done += len(found[-1])
+        # Half of what there seems to be time for, as often as the machine may slow down; what is left where that is all.
+        count = int(deadline.left_s() * done / (time.time() - started)) // 2
+    place = np.argsort(order[:done])
+    return order[:done][place], np.concatenate(found)[place]
 
 
 def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> Scores:

@@ -53,6 +53,8 @@ class Scores(Record, kw_only=True):
         Of how many runs, each scored on the rows that it was not fitted on.
     looks, looks_all
         How often these rows were scored by this run, and by every run of this user.
+    drawn_from
+        Rows that the scored ones were drawn from, where a clock had no time for all.
     """
 
     OMITTED = None
@@ -61,6 +63,7 @@ class Scores(Record, kw_only=True):
     folds: int | None = None
     looks: int | None = None
     looks_all: int | None = None
+    drawn_from: int | None = None
     examples: int
     accuracy: float
     accuracy_ci95: Interval

@@ -74,9 +74,9 @@ class TrialRecord(Record, kw_only=True):
 
 
 class TestLook(Record, kw_only=True):
-    """The headline figures of test rows; `looks` and `goal` as in `Scores`."""
+    """The headline figures of test rows; `looks`, `drawn_from` and `goal` as in `Scores`."""
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("looks_all", "goal")
+    OMITTED: ClassVar[tuple[str, ...]] = ("looks_all", "drawn_from", "goal")
 
     examples: int
     accuracy: float
@@ -85,6 +85,7 @@ class TestLook(Record, kw_only=True):
     macro_f1: float
     looks: int = 1
     looks_all: int | None = None
+    drawn_from: int | None = None
     goal: GoalScore | None = None
 
 

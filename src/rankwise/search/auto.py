@@ -18,6 +18,7 @@ from rankwise import config as configuration
 from rankwise import records
 from rankwise.baselines.tfidf import known_floors
 from rankwise.data import labels
+from rankwise.data.tokens import remembered
 from rankwise.errors import BudgetError, UserError
 from rankwise.machine.settings import own_settings
 from rankwise.objects import source_of
@@ -28,6 +29,7 @@ from rankwise.search.chosen.by_floors import words_alone
 from rankwise.search.chosen.by_folds import chosen_by_folds
 from rankwise.search.chosen.by_trials import chosen_by_trials
 from rankwise.search.chosen.trials import resumed
+from rankwise.search.clock.plan import choosing_rows
 from rankwise.search.designs import bases, truncation
 from rankwise.search.folds import plan as folds
 from rankwise.search.request import Request, request_of, smoothing_of
@@ -80,7 +82,7 @@ def auto(
     """
     started, console = started or time.time(), console or Console(stderr=True)
     folder = folder_of(data, out)
-    with stop_requests() as stop, known_floors():
+    with stop_requests() as stop, known_floors(), remembered():
         if resume and (folder / COPY).is_file():
             return resumed(folder, console, started).to_dict()
         if resume and not folder.is_dir():
@@ -125,17 +127,18 @@ def _answered(request: Request) -> SearchRecord:
     plan = folds.planned(config, roles, speed, clock) if folds.can_be_folded(config, fixed) else None
     if plan is not None:
         return chosen_by_folds(request, plan=plan)
+    fewer = choosing_rows(config, len(roles.validation), speed, clock)
+    if fewer < len(roles.validation):
+        request.tree["data"]["validation_size"] = fewer
+        config = configuration.replaced(config, "data", validation_size=fewer)
+        roles = load_data(config.data)
     return chosen_by_trials(request, config, speed, roles)
 
 
 def _read(request: Request) -> Any:
-    """The roles; of a short clock with fewer rows to choose by than are held out else, since each has to be scored."""
+    """The roles."""
     note = None if "data.multi_label" in request.fixed else _several_labels(request)
-    data, roles = request.config.data, load_data(request.config.data)
-    fewer = request.clock.choosing_rows(len(roles.validation))
-    if fewer < len(roles.validation) and data.validation is None and data.validation_size is None:
-        request.tree["data"]["validation_size"] = fewer
-        roles = load_data(request.config.data)
+    roles = load_data(request.config.data)
     if "train.label_smoothing" not in request.fixed:
         request.tree["train"]["label_smoothing"] = smoothing_of(roles.train.labels, len(roles.label_names))
     if note is not None and note not in roles.report.notes:  # roles are remembered

@@ -18,7 +18,7 @@ from rich.console import Console
 from rankwise import config as configuration
 from rankwise import files, planning, records
 from rankwise.config import Config
-from rankwise.deadline import Deadline
+from rankwise.deadline import NEVER, Deadline
 from rankwise.errors import UserError
 from rankwise.machine.settings import own_settings
 from rankwise.planning.steps import total_steps
@@ -59,6 +59,7 @@ def search(
     origin: AutoRecord | None = None,
     rivals: Rivals = lambda winner: None,
     ending: Ending = lambda winner: winner,
+    testing: Deadline = NEVER,
 ) -> Tree:
     """Run a search and return what its search.json says.
 
@@ -76,6 +77,8 @@ def search(
         Given the winner, the one that is better than it if there is one, before the test rows are looked at.
     ending
         Given the one that is shipped, what becomes of it before the test rows are looked at.
+    testing
+        After which no more test rows are scored.
 
     Raises: UserError for anything the user can mend.
     """
@@ -91,7 +94,7 @@ def search(
         chosen = workers or InProcess()
         try:
             ends = Deadline.of(deadline)
-            sweep = Sweep(wanted, folder, chosen, console, ends, rivals, ending, resume=resume, origin=origin)
+            sweep = Sweep(wanted, folder, chosen, console, ends, rivals, ending, testing, resume=resume, origin=origin)
             return sweep.run().to_dict()
         finally:
             chosen.close()
@@ -140,12 +143,13 @@ class Sweep:
         deadline: Deadline,
         rivals: Rivals,
         ending: Ending,
+        testing: Deadline,
         *,
         resume: bool,
         origin: AutoRecord | None,
     ) -> None:
         self.spec = wanted
-        self.rivals, self.ending = rivals, ending
+        self.rivals, self.ending, self.testing = rivals, ending, testing
         self.halving = wanted.halving or Halving()  # without one, every round has a single rung
         self.folder = folder
         self.workers = workers
@@ -191,7 +195,7 @@ class Sweep:
         if stop.requested:  # while the clock's rest was trained in: a resume trains there again
             record.status = "interrupted"
         else:
-            record.winner.test = look_at_test(self.folder, record.winner)
+            record.winner.test = look_at_test(self.folder, record.winner, self.testing)
         self._write(record)
         return record
 

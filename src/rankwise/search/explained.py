@@ -71,6 +71,11 @@ def _goal_of_test(test: TestLook, metric: str) -> str:
     return "" if metric == "accuracy" or not hasattr(test, metric) else f"{metric} {getattr(test, metric):.4f}; "
 
 
+def _drawn(rows: int, of: int) -> str:
+    """That the clock had no time for all test rows."""
+    return f" of {rows:,} of the {of:,} rows, drawn by chance in the time that was left (rankwise evaluate scores all)"
+
+
 def _refitted(done: Refit) -> str:
     """That the score is of the weights before."""
     again = "TF-IDF was fitted once more" if done.words else "it was fitted once more"
@@ -115,8 +120,10 @@ def outcome(record: SearchRecord, seconds: float, clock_s: float, steps: int) ->
     ]
     if winner.test:
         low, high = winner.test.accuracy_ci95
+        drawn = "" if winner.test.drawn_from is None else _drawn(winner.test.examples, winner.test.drawn_from)
         lines.append(
-            f"test      {_goal_of_test(winner.test, record.metric)}accuracy {winner.test.accuracy:.4f} (95% {low:.4f} to {high:.4f}); "
+            f"test      {_goal_of_test(winner.test, record.metric)}accuracy {winner.test.accuracy:.4f} (95% {low:.4f} to {high:.4f})"
+            f"{drawn}; "
             f"{looks.sentence(winner.test.looks, winner.test.looks_all)}"
         )
     if record.status == "interrupted":

@@ -65,14 +65,21 @@ class Execution:
         return self.job.run
 
     def answers(
-        self, texts: Sequence[np.ndarray], *, after: Sequence[int] = (), deadline: Deadline = NEVER
+        self,
+        texts: Sequence[np.ndarray],
+        *,
+        after: Sequence[int] = (),
+        deadline: Deadline = NEVER,
+        longer: Deadline = NEVER,
     ) -> list[np.ndarray]:
         """Train, and answer for texts given as token ids; nothing is saved, proven or scored.
 
         after
             Steps to answer after on the way to the last one, ascending, of a run whose head is fitted then.
+        longer
+            After which no further answer than the first is worked for.
 
-        Returns: logits after each of these steps and after the last, as far as `deadline` let it come:
+        Returns: logits after each of these steps and after the last, as far as `deadline` and `longer` let it come:
         none where there was no time for the first. Shape of each: (texts, classes)
         Raises: Diverged.
         """
@@ -81,7 +88,8 @@ class Execution:
             assembly, network = self._built()
             loop = fitting.loop_of(job, assembly, network, self.recorder)
             for step in (*after, job.total_steps):
-                state = fitting.fit(job, assembly, loop, self.recorder, stop_at_step=step, deadline=deadline)
+                ends = min(deadline, longer, key=Deadline.at) if found else deadline
+                state = fitting.fit(job, assembly, loop, self.recorder, stop_at_step=step, deadline=ends)
                 if stop.requested:
                     raise KeyboardInterrupt
                 if state.step < step:

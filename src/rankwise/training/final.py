@@ -120,11 +120,12 @@ def _train_sample(job: Job, state: State, classifier: Classifier, decision: Deci
 
 def _floor(job: Job) -> Floor | None:
     """The floor's scores on validation; those on test rows wait in the cache until they are asked for."""
-    others = {role: rows for role, rows in job.roles.named().items() if role != "train"}
     assert job.roles.train is not None
     if job.config.data.folds is not None:
         parts = folds.splits(job.roles.train.labels, job.config.data.folds, job.config.data.split_seed)
         validation = tfidf.out_of_fold(job.roles.train, parts, job.label_names)
         return None if validation is None else Floor(method=tfidf.METHOD, validation=validation)
-    measured = tfidf.scores(job.roles.train, others, job.label_names)
-    return Floor(method=tfidf.METHOD, validation=measured.get("validation")) if measured else None
+    named = {role: rows for role, rows in job.roles.named().items() if role != "train"}
+    scored = {role: rows for role, rows in named.items() if role == "validation"}
+    measured = tfidf.scores(job.roles.train, scored, job.label_names, later=named)
+    return Floor(method=tfidf.METHOD, validation=measured["validation"]) if measured else None

@@ -39,9 +39,10 @@ def logits_of_held_out(
     *,
     after: Sequence[int] = (),
     deadline: Deadline = NEVER,
+    longer: Deadline = NEVER,
 ) -> list[np.ndarray]:
     """Logits of rows that were held out, from a run on the others after some of its steps and after the last one; those that
-    it came to by the deadline (`Execution.answers`). Shape of each: (rows, classes)
+    it came to by the deadlines (`Execution.answers`). Shape of each: (rows, classes)
 
     Raises: UserError, BudgetError for what `train` refuses.
     """
@@ -49,7 +50,7 @@ def logits_of_held_out(
         tokens = tokenised(out, job.tokenizer, job.training.tokens.max_length, job.plan)
         if method_of(job.config).solved_at_once:
             return [_logits_of_head(job, tokens)]
-        return Execution(job).answers(tokens, after=after, deadline=deadline)
+        return Execution(job).answers(tokens, after=after, deadline=deadline, longer=longer)
 
 
 def logits_of_heads(

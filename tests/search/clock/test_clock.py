@@ -33,7 +33,9 @@ def test_a_stage_is_over_in_time_for_what_follows(clock):
 def test_few_rows_keep_a_quarter_of_the_clock_and_more_beside_other_programs(clock, crowding, kept_s):
     assert clock.end_of_few_s(crowding) == kept_s
     assert clock.end_of_few_s(crowding, tested_s=10.0) == kept_s
-    assert clock.end_of_few_s(crowding, tested_s=40.0) == pytest.approx(40.0 * SLOWER + 5.0)
+    assert clock.end_of_few_s(crowding, tested_s=40.0) == max(kept_s, 30.0), (
+        "a quarter of the clock for test rows, at most"
+    )
 
 
 def test_how_long_test_rows_take_is_asked_where_it_may_matter(clock):
@@ -44,4 +46,6 @@ def test_how_long_test_rows_take_is_asked_where_it_may_matter(clock):
 def test_what_comes_last_is_part_of_what_comes_after_training(clock):
     speed = Speed(0.1, 0.01, 0.5)
     assert clock.last_s(speed, 100) == pytest.approx(0.5 + SLOWER + 2.0 + 2.0)
+    assert clock.last_s(speed, 10_000) == pytest.approx(0.5 + 25.0 + 2.0 + 2.0)
+    assert clock.testing().left_s() == 76.0
     assert clock.after_training_s(speed, 300, 100) == pytest.approx(clock.last_s(speed, 100) + 0.5 + 3 * SLOWER + 2.0)

@@ -21,6 +21,10 @@ def of(seconds, spent=0.0):
     return Clock(time.time() - spent, seconds)
 
 
+def config_of(batch=16, **train):
+    return load({"train": {"batch_size": batch, **train}})
+
+
 def roles(train, validation, test=0):
     return SimpleNamespace(train=range(train), validation=range(validation), test=range(test) if test else None)
 
@@ -28,7 +32,7 @@ def roles(train, validation, test=0):
 @pytest.mark.parametrize(("minutes", "designs"), [(30, 9), (5, 6), (4, 3), (3, 1), (0.5, 1)])
 def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
     speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
-    schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(60 * minutes), available=lambda _: 14)
+    schedule = clock.plan_clock(config_of(), speed, roles(2000, 200), of(60 * minutes), available=lambda _: 14)
     assert schedule.designs == designs
     # What is planned, with setting up and the end, is within the clock.
     rungs, evaluations = (3, 9) if designs > 1 else (1, -(-schedule.steps // schedule.eval_every))
@@ -41,23 +45,54 @@ def test_fewer_designs_compete_when_the_clock_is_short(minutes, designs):
 @pytest.mark.parametrize(("seconds", "evaluations"), [(27, 1), (80, 2), (600, 4)])
 def test_a_clock_that_has_hardly_time_to_score_is_spent_on_steps(seconds, evaluations):
     """Of 1,000 rows an evaluation takes two seconds here, and so does a head of 1,000 rows, the least there is."""
-    fits = clock.plan_clock(Speed(0.1, 0.002, 0.5), roles(30_000, 1_000), 32, of(seconds), available=lambda _: 1)
+    fits = clock.plan_clock(
+        config_of(32), Speed(0.1, 0.002, 0.5), roles(30_000, 1_000), of(seconds), available=lambda _: 1
+    )
     assert -(-fits.steps // fits.eval_every) == evaluations
 
 
 def test_more_is_kept_for_the_end_beside_other_programs():
     alone, beside = Speed(0.1, 0.002, 0.5), Speed(0.1, 0.002, 0.5, crowding=3.0)
-    plans = [clock.plan_clock(one, roles(2_000, 200), 16, of(180), available=lambda _: 1) for one in (alone, beside)]
+    plans = [
+        clock.plan_clock(config_of(), one, roles(2_000, 200), of(180), available=lambda _: 1) for one in (alone, beside)
+    ]
     assert plans[1].reserve_s == pytest.approx(plans[0].reserve_s + 8)
     assert plans[1].end_s == pytest.approx(plans[0].end_s + 4)
     assert beside.at(0.5).crowding == 3.0
 
 
 @pytest.mark.parametrize(
-    ("held_out", "seconds", "expected"), [(2_600, 30, 1_000), (2_600, 180, 2_600), (5_000, 60, 1_200), (300, 30, 300)]
+    ("held_out", "seconds", "score_s", "expected"),
+    [
+        (2_600, 30, 0.002, 650),
+        (2_600, 180, 0.002, 2_600),
+        (5_000, 60, 0.0004, 5_000),
+        (5_000, 60, 0.001, 1_250),
+        (5_000, 180, 0.1, 625),
+        (999, 30, 1.0, 999),
+    ],
 )
-def test_no_more_rows_are_held_out_than_a_clock_can_score(held_out, seconds, expected):
-    assert of(seconds).choosing_rows(held_out) == expected
+def test_no_more_rows_are_held_out_than_a_clock_can_score(held_out, seconds, score_s, expected):
+    """On a slow machine, and of long texts, they would take what training has; those that the user has named stay."""
+    speed = Speed(0.1, score_s, 0.5)
+    assert clock.choosing_rows(config_of(), held_out, speed, of(seconds)) == expected
+    for data in ({"validation_size": 0.1}, {"validation": "mine.csv"}):
+        assert clock.choosing_rows(load({"data": data}), held_out, speed, of(seconds)) == held_out
+
+
+def test_rows_that_are_not_held_out_are_planned_for_training():
+    speed = Speed(step_s=0.8, score_s=0.01, setup_s=0.5)
+    fits = clock.plan_clock(config_of(32), speed, roles(22_500, 2_500, test=25_000), of(180), available=lambda _: 1)
+    assert fits.epochs == pytest.approx(fits.steps * 32 / 24_375)
+    assert fits.reserve_s < 0.5 * 180, "25,000 test rows would take four minutes, and 2,500 to choose by a second one"
+    with pytest.raises(UserError, match="too short"):
+        clock.plan_clock(
+            load({"data": {"validation_size": 0.1}}),
+            speed,
+            roles(22_500, 2_500, test=25_000),
+            of(100),
+            available=lambda _: 1,
+        )
 
 
 @pytest.mark.parametrize(
@@ -70,26 +105,26 @@ def test_heads_are_fitted_on_as_many_rows_as_a_share_of_the_clock_scores(rows, s
 @pytest.mark.parametrize(("there", "designs"), [(1, 1), (2, 2), (3, 3), (5, 5), (20, 9)])
 def test_time_is_planned_for_no_more_designs_than_there_are(there, designs):
     speed = Speed(step_s=0.2, score_s=0.002, setup_s=0.5)
-    schedule = clock.plan_clock(speed, roles(2000, 200), 16, of(1800), available=lambda steps: there)
+    schedule = clock.plan_clock(config_of(), speed, roles(2000, 200), of(1800), available=lambda steps: there)
     assert schedule.designs == designs
-    alone = clock.plan_clock(speed, roles(2000, 200), 16, of(600), available=lambda steps: 1)
-    crowd = clock.plan_clock(speed, roles(2000, 200), 16, of(600), available=lambda steps: 14)
+    alone = clock.plan_clock(config_of(), speed, roles(2000, 200), of(600), available=lambda steps: 1)
+    crowd = clock.plan_clock(config_of(), speed, roles(2000, 200), of(600), available=lambda steps: 14)
     assert alone.steps > crowd.steps
 
 
 def test_a_clock_too_short_for_anything_is_refused():
     with pytest.raises(UserError, match="the clock is too short"):
-        clock.plan_clock(Speed(2.0, 0.01, 1.0), roles(2000, 200), 16, of(20), available=lambda _: 14)
+        clock.plan_clock(config_of(), Speed(2.0, 0.01, 1.0), roles(2000, 200), of(20), available=lambda _: 14)
 
 
 @pytest.mark.parametrize(
     ("second_a_token", "steps", "expected"),
     [
-        (0.0005, None, [200]),
-        (0.0012, None, [200, 128]),
-        (0.004, None, [200, 64]),
-        (0.002, 24, [200]),
-        (0.006, 24, [200, 128]),
+        (0.0005, None, [64, 200]),
+        (0.0012, None, [64, 128]),
+        (0.004, None, [64, 64]),
+        (0.002, 24, [64, 200]),
+        (0.006, 24, [64, 128]),
     ],
 )
 def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
@@ -107,10 +142,10 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
     tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
     found = load_data(load(tree).data, ["train", "validation"])
     planned, speed = clock.fit_clock(tree, found, of(30), lambda _: 14)
-    assert lengths == expected, "measured at the longest and at the chosen one"
+    assert lengths == expected, "a moment at the shortest, then at the chosen one"
     assert planned.data.max_length == expected[-1]
     if steps is not None:
-        fits = clock.plan_clock(speed, found, 16, of(30), steps=planned.train.steps, available=lambda _: 14)
+        fits = clock.plan_clock(planned, speed, found, of(30), available=lambda _: 14)
         assert fits.steps == steps, "the user's own number of steps is kept"
 
 

@@ -26,7 +26,7 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
     rows = load_data(rankwise.config.from_dict(tree).data, ["train"]).train.take(np.arange(40))
     judged_with = []
 
-    def answers(contender, tree, kept, out, names, deadline):
+    def answers(contender, tree, kept, out, names, deadline, *, longer):
         judged_with.append(configured(tree, contender.design, np.zeros(64)) if contender.design else None)
         return [np.eye(len(names), dtype=np.float32)[out.labels]] * max(len(contender.lengths), 1)
 
@@ -45,30 +45,41 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
 
 
 def test_test_rows_have_the_time_that_they_take(tiny_model, larger, news):
-    """Many of them leave less to choose in, and a base whose test rows would take the clock does not compete."""
     tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}", f"data.test={news['test']}"], "20k")
     config = rankwise.config.from_dict(tree)
     roles = load_data(config.data, ["train", "test"])
-
-    def asked(seconds):
-        request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), seconds), base_lines=[])
-        return *by_folds._tested_s(request, roles, [str(larger)]), request.base_lines
-
-    assert asked(100.0) == (0.0, [str(larger)], []), "a few rows are not asked about"
+    request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), 100.0))
+    assert by_folds._tested_s(request, roles, []) == 0.0, "a few rows are not asked about"
     many = roles.test.take(np.resize(np.arange(len(roles.test)), 20 * len(roles.test)))
     roles = replace(roles, test=many)
-    tested_s, others, said = asked(100.0)
-    assert 0.0 < tested_s < 50.0
-    assert (others, said) == ([str(larger)], [])
-    _, others, said = asked(0.01)
-    assert (others, said) == ([], [f"base      {larger} left out: its test rows would take too much of the clock"])
+    assert 0.0 < by_folds._tested_s(request, roles, [str(larger)]) < 50.0
+
+
+def test_the_shortest_run_has_the_time_of_all_folds_that_choose(tiny_model, news, monkeypatch):
+    """Where a third of the time would end the first fold before any answer, and half of it would not."""
+    roles = load_data(rankwise.config.from_dict(_base(str(news["train"]), [], "20k")[0]).data, ["train"])
+    parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
+    clock, asked = SimpleNamespace(now=0.0, time=lambda: clock.now), []
+
+    def answers(contender, tree, kept, out, names, deadline, *, longer):
+        asked.append((deadline.left_s(), longer.left_s()))
+        clock.now += 4.0
+        return [np.zeros((len(out), len(names)), dtype=np.float32)]
+
+    monkeypatch.setattr(comparison, "_answers", answers)
+    for module in (comparison, deadline):
+        monkeypatch.setattr(module, "time", clock)
+    contender = Contender("pairs", {"train.steps": 32}, (16, 24, 32))
+    standing = comparison._judged(contender, {}, roles.train, roles.label_names, parts, Clock(0.0, 10.0).deadline())
+    assert asked == [(5.0, 3.0), (6.0, 6.0)]
+    assert standing.contender.lengths == (16,)
 
 
 def judged_where_folds_take(tiny_model, news, monkeypatch, clock_s, *, quick_s, slow_s):
     """Standings, the clock and the titles that were begun, where a fold of what is solved, and of what trains, takes so many seconds."""
     clock, begun = SimpleNamespace(now=0.0, time=lambda: clock.now), set()
 
-    def answers(contender, tree, kept, out, names, deadline):
+    def answers(contender, tree, kept, out, names, deadline, *, longer):
         begun.add(contender.title)
         started, clock.now = clock.now, clock.now + (quick_s if contender.is_quick else slow_s)
         if clock.now > deadline.at():
@@ -115,7 +126,7 @@ def test_later_folds_go_no_further_than_the_first(tiny_model, news, monkeypatch)
     parts = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
     asked = []
 
-    def answers(contender, tree, kept, out, names, deadline):
+    def answers(contender, tree, kept, out, names, deadline, *, longer):
         asked.append((contender.lengths, contender.steps))
         return [np.zeros((len(out), len(names)), dtype=np.float32)] * 2
 

@@ -44,7 +44,7 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
         lines += plan_lines(config, roles, plan, forecast)
         request.show([*roles.report.lines(), *lines])
     shown = 0 if plan is None else len(lines)
-    tested_s, others = _tested_s(request, roles, others) if plan is None else (0.0, list(others))
+    tested_s = _tested_s(request, roles, others) if plan is None else 0.0
     found, kept_s = _judged(request, roles, others, plan, tested_s)
     if not found and stop.requested:
         raise KeyboardInterrupt
@@ -90,18 +90,10 @@ def _judged(
     return compared(competing, tree, train, names, deadline, plan.folds, fewest=1), plan.reserve_s
 
 
-def _tested_s(request: Request, roles: Any, others: Sequence[str]) -> tuple[float, list[str]]:
-    """Seconds of scoring the test rows with the slowest base that competes, and the other bases that do: those whose test rows leave most
-    of the clock to choose and train in. A line tells of each that does not.
-    """
+def _tested_s(request: Request, roles: Any, others: Sequence[str]) -> float:
+    """Seconds of scoring the test rows with the slowest base that competes."""
     clock = request.clock
     if roles.test is None or not clock.are_many(len(roles.test)):
-        return 0.0, list(others)
-    tested_s = testing_s(request.config, roles, 0.5 * clock.measuring_s)
-    times = {name: bases.times_as_slow(request.tree, name) for name in others}
-    fit = [name for name in others if tested_s * times[name] < 0.25 * clock.seconds]
-    late = [name for name in others if name not in fit]
-    request.base_lines += [
-        f"base      {name} left out: its test rows would take too much of the clock" for name in late
-    ]
-    return tested_s * max([1.0, *(times[name] for name in fit)]), fit
+        return 0.0
+    slowest = max([1.0, *(bases.times_as_slow(request.tree, name) for name in others)])
+    return slowest * testing_s(request.config, roles, 0.5 * clock.measuring_s)

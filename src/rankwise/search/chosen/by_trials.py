@@ -53,12 +53,11 @@ def chosen_by_trials(request: Request, config: Config, speed: Speed, roles: Any)
     config = msgspec.structs.replace(config, budget=request.config.budget)
     try:
         fits = plan_clock(
+            config,
             speed,
             roles,
-            config.train.batch_size,
             clock,
             kept_s=kept_s,
-            steps=config.train.steps,
             fitted=start is not None,
             available=how_many(config, fixed, labels),
         )

@@ -70,6 +70,7 @@ class Trials:
             origin=self.origin,
             rivals=self._rivals,
             ending=self._ending,
+            testing=self.clock.testing(),
         )
         with changing(self.folder / RECORD, SearchRecord) as record:
             origin, said, seconds = self.origin, self._lines(record), self.clock.spent_s

@@ -20,7 +20,7 @@ def recorded(
     shown
         How many of the lines stand on the console.
     """
-    winner.test = look_at_test(request.folder, winner)
+    winner.test = look_at_test(request.folder, winner, request.clock.testing())
     record = SearchRecord(
         status="finished",
         metric=request.config.train.select.metric,

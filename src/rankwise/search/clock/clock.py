@@ -22,6 +22,10 @@ WORTH = 0.6
 """of the winner's steps: a run much shorter than the winner's hardly beats it"""
 PROOF_S = 5.0
 """for the proof and the test rows, where nobody has measured how fast this machine is"""
+_CHOOSE = 500
+"""rows, at least"""
+_TESTED = 0.25
+"""of the clock, for test rows at most: more of them tell a score a little better, and leave the classifier worse"""
 _END_S = 2.0
 """for the proof, and for what is written, as often as other programs make them longer"""
 
@@ -59,12 +63,18 @@ class Clock:
 
     # --- what there is to learn from, and how fast this machine is ------------------------------------------------
 
-    def choosing_rows(self, held_out: int) -> int:
-        """Of the rows that would be held out to choose by, as many as there is time to score again and again: 20 for a second. Where a
-        text takes two milliseconds, which a small encoder does on two cores, an evaluation is a twenty-fifth of the clock. A thousand
-        are held out in any case: an accuracy of 90% is known to two points by them (95%).
+    def choosing_rows(self, held_out: int, score_s: float) -> int:
+        """Of the rows that would be held out to choose by, as many as a twenty-fifth of the clock scores, since they are scored again
+        and again in place of training: half of them, a quarter and so on, but five hundred in any case, by which an accuracy of 90%
+        is known to three points (95%).
+
+        score_s
+            Of a text.
         """
-        return min(held_out, max(1_000, int(20 * self.seconds)))
+        rows = held_out
+        while rows // 2 >= _CHOOSE and rows * score_s > 0.04 * self.seconds:
+            rows //= 2
+        return rows
 
     @property
     def measuring_s(self) -> float:
@@ -133,7 +143,7 @@ class Clock:
             For scoring the test rows, as long as it takes by now.
         """
         least = max(min(PROOF_S * crowding, 0.35 * self.seconds), 0.25 * self.seconds)
-        return max(least, SLOWER * tested_s + PROOF_S)
+        return max(least, self.tested_s(SLOWER * tested_s) + PROOF_S)
 
     def are_many(self, tested: int) -> bool:
         """Whether test rows may take more than the margin, at the twentieth of a second that a text takes where machine and base are
@@ -152,9 +162,22 @@ class Clock:
         """For a machine that slows down."""
         return 0.05 * self.seconds
 
+    def tested_s(self, all_s: float) -> float:
+        """For scoring test rows: for as many as a quarter of the clock scores, drawn by chance, where all of them take longer.
+
+        all_s
+            What all of them take.
+        """
+        return min(all_s, _TESTED * self.seconds)
+
+    def testing(self) -> Deadline:
+        """After which no more test rows are scored."""
+        return self.deadline(_END_S + 0.02 * self.seconds)
+
     def last_s(self, speed: Speed, tested: int) -> float:
         """For what comes last, whatever is shipped: the proof, and scoring test rows."""
-        return speed.once_s(SLOWER * tested) + _END_S * speed.crowding + 0.02 * self.seconds
+        tested_s = self.tested_s(SLOWER * tested * speed.score_s)
+        return speed.setup_s + tested_s + _END_S * speed.crowding + 0.02 * self.seconds
 
     def after_training_s(self, speed: Speed, scored: int, tested: int) -> float:
         """For a reload, a scoring of rows that are not the test's, and what comes last."""

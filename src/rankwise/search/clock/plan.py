@@ -38,6 +38,8 @@ _LENGTHS = (512, 256, 128, 64)
 ENOUGH_STEPS = 300
 """of one design: so many, or an epoch and the fewest steps, are worth more on long texts than more designs on short
 ones: on BBC News in three minutes 98.0% at 256 tokens, 96.3% for the best of nine at 64 (LOG.md)"""
+_LONGER = 2.0
+"""times as many tokens, from which on how long texts may be is asked with the shortest first"""
 _LARGE_ROWS = 5_000
 
 
@@ -79,44 +81,58 @@ def fit_clock(tree: Tree, roles: Any, clock: Clock, available: Callable[[int], i
     longest = given or min(tokens.max_length, _LENGTHS[0])
     lengths = [longest] if given else [longest, *(length for length in _LENGTHS if length < longest)]
 
-    def measured(length: int) -> tuple[Config, Speed]:
+    def measured(length: int, seconds: float) -> tuple[Config, Speed]:
         cut = configuration.replaced(config, "data", max_length=length)
-        return cut, measure(cut, roles, clock.measuring_s)
+        return cut, measure(cut, roles, seconds)
 
-    def enough(length: int) -> bool:
-        share = np.minimum(tokens.full_lengths, length).sum() / np.minimum(tokens.full_lengths, longest).sum()
+    def times_as_many(length: int, as_of: int) -> float:
+        """Tokens."""
+        return float(np.minimum(tokens.full_lengths, length).sum() / np.minimum(tokens.full_lengths, as_of).sum())
+
+    def longest_enough(at: int, speed: Speed) -> int:
+        """Of what was measured and what is shorter, or of all after the first look; by the tokens."""
+        return next((length for length in lengths[:-1] if enough(speed.at(times_as_many(length, at)))), lengths[-1])
+
+    def enough(speed: Speed) -> bool:
         try:
-            fits = plan_clock(speed.at(float(share)), roles, batch, clock, steps=steps, available=available)
+            fits = plan_clock(config, speed, roles, clock, available=available)
         except UserError:
             return False
         long_enough = fits.steps >= _FEWEST_STEPS and (fits.epochs >= 1 or fits.steps >= ENOUGH_STEPS)
         return steps is not None or long_enough
 
-    resolved, speed = measured(longest)
-    # Measuring costs seconds of a short clock: a shorter length is chosen by its share of the tokens, then measured once.
-    chosen = next((length for length in lengths[:-1] if enough(length)), lengths[-1])
-    if chosen != longest:
-        resolved, speed = measured(chosen)
+    # Steps on the longest texts cost a short clock many seconds on a slow machine: a moment with the shortest says which are worth it.
+    if times_as_many(longest, lengths[-1]) > _LONGER:
+        lengths = lengths[lengths.index(longest_enough(lengths[-1], measured(lengths[-1], 0.0)[1])) :]
+    resolved, speed = measured(lengths[0], clock.measuring_s)
+    while (chosen := longest_enough(lengths[0], speed)) != lengths[0]:
+        lengths = lengths[lengths.index(chosen) :]
+        resolved, speed = measured(chosen, clock.measuring_s)
     return resolved, speed
 
 
+def choosing_rows(config: Config, held_out: int, speed: Speed, clock: Clock) -> int:
+    """Rows to choose by: those that the user has named, or as many as there is time to score."""
+    named = config.data.validation is not None or config.data.validation_size is not None
+    return held_out if named else clock.choosing_rows(held_out, speed.score_s)
+
+
 def plan_clock(
+    config: Config,
     speed: Speed,
     roles: Any,
-    batch: int,
     clock: Clock,
     *,
     kept_s: float = 0.0,
-    steps: int | None = None,
     available: Callable[[int], int],
     fitted: bool = False,
 ) -> ClockPlan:
     """How many designs compete and how long a whole run is, so that all of it ends within the clock.
 
+    config
+        With a batch; a number of steps in it is the user's own: then only the number of designs is planned.
     kept_s
         Seconds for something else.
-    steps
-        The user's own number of steps, when given: then only the number of designs is planned.
     available
         How many designs there are for runs of so many steps, once the user's words are taken out: time is planned for
         no more.
@@ -125,12 +141,14 @@ def plan_clock(
 
     Raises: UserError when not even one short run fits.
     """
-    rows = len(roles.train)
+    steps, batch = config.train.steps, config.train.batch_size
+    validation = choosing_rows(config, len(roles.validation), speed, clock)
+    rows = len(roles.train) + len(roles.validation) - validation
     # A run ends with a reload, a proof, a scoring of validation, test and a sample of train, and the floor beside them.
     tested = len(roles.test) if roles.test is not None else 0
-    scored = len(roles.validation) + train_sample_rows(rows, len(roles.validation)) + 2 * PROVEN_ROWS
+    scored = validation + train_sample_rows(rows, validation) + 2 * PROVEN_ROWS
     reserve, left_s = clock.after_training_s(speed, scored, tested), clock.left_s - kept_s
-    evaluation = len(roles.validation) * speed.score_s
+    evaluation = validation * speed.score_s
     fitting = 0.0 if fitted else SLOWER * (clock.head_rows(rows, speed) or rows) * speed.score_s
     found: ClockPlan | None = None
     there = max(1, available(_FEWEST_STEPS))
@@ -175,8 +193,7 @@ def plan_clock(
 
 def plan_alone(config: Config, speed: Speed, roles: Any, clock: Clock, kept_s: float = 0.0) -> ClockPlan | None:
     """What fits of one design of a configuration; None where nothing does."""
-    steps, batch = config.train.steps, config.train.batch_size
     try:
-        return plan_clock(speed, roles, batch, clock, kept_s=kept_s, steps=steps, available=lambda _: 1)
+        return plan_clock(config, speed, roles, clock, kept_s=kept_s, available=lambda _: 1)
     except UserError:
         return None

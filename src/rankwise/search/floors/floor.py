@@ -159,8 +159,7 @@ def of_words(tree: Tree, roles: Any, path: Path, seconds: float = math.inf) -> F
     if classifier is None:
         return None
     write_words(classifier, config, roles, path, started)
-    others = {role: rows for role, rows in roles.named().items() if role != "train"}
-    tfidf.know(roles.train, others, classifier.logits, roles.label_names)
+    tfidf.know(roles.train, classifier.logits)
     title = f"TF-IDF of {classifier.kinds} and logistic regression"
     if classifier.fitted_on is not None and classifier.fitted_on < len(roles.train):
         title += f", on {classifier.fitted_on:,} rows"

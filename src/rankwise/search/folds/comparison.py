@@ -41,7 +41,7 @@ _OF_THE_FIRST = 0.95
 _FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
 _OF_A_FOLD = 0.3
-"""of a contender's time, for its first fold, which ends a little later than it is told to"""
+"""of a contender's time, for the longer ones of its runs in its first fold, which ends a little later than it is told to"""
 
 
 def judged(
@@ -191,10 +191,11 @@ def _judged(
     for number, (kept, out) in enumerate(parts):
         if requested() or (number >= always and (time.time() - started) / number > deadline.left_s()):
             break
-        # So that the longest of its runs leave time for others.
-        own = deadline.part(_OF_A_FOLD) if contender.lengths and not number else deadline
-        own = NEVER if contender.is_quick else own
-        answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, own)
+        # So that the longest of its runs leave time for others, and the shortest for as many as choose.
+        first = bool(contender.lengths) and not number
+        own = deadline.part(1 / fewest) if first else NEVER if contender.is_quick else deadline
+        longer = deadline.part(_OF_A_FOLD) if first else deadline
+        answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, own, longer=longer)
         if not answers:
             break
         pieces.append(answers)
@@ -215,16 +216,25 @@ def _judged(
 
 
 def _answers(
-    contender: Contender, tree: Tree, kept: Rows, out: Rows, names: Sequence[str], deadline: Deadline
+    contender: Contender,
+    tree: Tree,
+    kept: Rows,
+    out: Rows,
+    names: Sequence[str],
+    deadline: Deadline,
+    *,
+    longer: Deadline = NEVER,
 ) -> list[NDArray[np.float32]]:
-    """Logits of held-out rows, after each of its lengths that it comes to by the deadline; none where it comes to none or does
+    """Logits of held-out rows, after each of its lengths that it comes to by the deadlines; none where it comes to none or does
     not fit the budget. Shape of each: (rows, classes)"""
     if contender.design is None:
         classifier = fit_words(configuration.from_dict(tree), kept, names)
         return [] if classifier is None else [classifier.logits(out.texts)]
     try:
         config = configuration.from_dict(configured(tree, contender.design, kept.labels))
-        return logits_of_held_out(config, kept, out, names, after=contender.lengths[:-1], deadline=deadline)
+        return logits_of_held_out(
+            config, kept, out, names, after=contender.lengths[:-1], deadline=deadline, longer=longer
+        )
     except KeyboardInterrupt:
         if not requested():
             raise

@@ -227,13 +227,14 @@ def warm(config: Config) -> None:
             tokenised(rows, tokenizer, config.data.max_length, planned)
 
 
-def look_at_test(folder: Path, winner: Winner) -> TestLook | None:
-    """The winner's one look at the test set, when there is one; a resume does not look again."""
+def look_at_test(folder: Path, winner: Winner, deadline: Deadline = NEVER) -> TestLook | None:
+    """The winner's one look at the test set, when there is one; a resume does not look again. Of more rows than there is time for
+    until the deadline, those that it has are drawn."""
     from rankwise.inference.evaluate import score
 
     run = Run(folder / winner.run)
     if run.config.data.test is None and run.config.data.test_size is None:
         return None
-    scores = run.record.metrics.test or score(run)
+    scores = run.record.metrics.test or score(run, deadline=deadline)
     scores = msgspec.structs.replace(scores, looks=scores.looks or 1)
     return msgspec.convert(scores, TestLook, from_attributes=True)
