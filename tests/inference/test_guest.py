@@ -65,10 +65,12 @@ def _answer(queue, predictor, texts):
     queue.put((predictor.logits(texts), torch.get_num_threads()))
 
 
-@ENGINES
+@pytest.mark.parametrize("engine", ["auto", "reference", "several"])
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
 def test_a_forked_process_answers(adapt, texts, engine):
-    predictor = rankwise.load(adapt(), engine=engine)
+    predictor = (
+        rankwise.load_many({"adapter": adapt()}) if engine == "several" else rankwise.load(adapt(), engine=engine)
+    )
     rows, before = texts * 20, torch.get_num_threads()
     torch.set_num_threads(2)  # a pool of threads that does not survive the fork
     try:
@@ -81,6 +83,8 @@ def test_a_forked_process_answers(adapt, texts, engine):
         child.join(timeout=60)
     finally:
         torch.set_num_threads(before)
+    if engine == "several":
+        answer, expected = answer["adapter"], expected["adapter"]
     np.testing.assert_allclose(answer, expected, atol=1e-5)
     assert threads == 2  # as the host had it
 

@@ -49,6 +49,24 @@ def test_all_classifiers_where_none_is_named(client, alone):
     assert said["results"]["tags"][0]["threshold"] == 0.5
 
 
+def test_words_alone_beside_the_others(folders, tmp_path):
+    pytest.importorskip("sklearn")
+    from rankwise.baselines import words
+
+    words.fit(TEXTS[:1] * 4 + TEXTS[2:3] * 4, np.array([0] * 4 + [1] * 4), ["sport", "business"]).save(
+        tmp_path / "words"
+    )
+    expected = rankwise.load(tmp_path / "words").predict_proba(TEXTS)
+    with serving({"topics": folders["topics"], "counted": tmp_path / "words"}) as client:
+        _, one = client("/v1/classify", {"texts": TEXTS, "model": "counted"})
+        _, every = client("/v1/classify", {"texts": TEXTS})
+        for said in (one, every):
+            shares = [list(answer["probabilities"].values()) for answer in said["results"]["counted"]]
+            np.testing.assert_allclose(shares, expected, atol=1e-6)
+        _, told = client("/v1/models")
+        assert (told["models"][1]["base"], told["models"][1]["max_tokens"]) == ("", None)
+
+
 @pytest.mark.parametrize("name", ["topics", "tags"])
 def test_thresholds_that_were_fitted_decide_what_is_served(folders, tmp_path, alone, name):
     fitted = shutil.copytree(folders[name], tmp_path / name)

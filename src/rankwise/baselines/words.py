@@ -73,6 +73,10 @@ class WordClassifier:
     label: str = "label"
     decision: Decision | None = None
     """fitted for a goal"""
+    separator: str | None = None
+    """between several labels of a row"""
+    pair: bool = False
+    """whether its texts are pairs"""
     fitted_on: int | None = None
     """training rows; fewer than there were where a clock had no room for all"""
     weight: float = 1.0
@@ -117,6 +121,8 @@ class WordClassifier:
                 multi_label=self.multi_label,
                 text=self.text,
                 label=self.label,
+                separator=self.separator,
+                pair=self.pair,
                 preprocess=list(self.preprocess),
                 strength=self.strength,
                 ngrams=grams,
@@ -162,6 +168,8 @@ class WordClassifier:
                 details.strength,
                 details.label,
                 details.decision,
+                details.separator,
+                details.pair,
                 details.fitted_on,
                 weight=details.weight,
             )

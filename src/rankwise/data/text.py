@@ -65,12 +65,6 @@ def _string(cell: Any, where: Callable[[], str]) -> str:
     raise UserError(f"{where()} holds {repr(cell)[:60]} in its text column, expected a string")
 
 
-def pair_of(texts: Sequence[str]) -> str:
-    """Two texts as the one string that they travel as."""
-    first, second = (text.replace(PAIR, " ") for text in texts)
-    return f"{first}{PAIR}{second}"
-
-
 def mended(text: str) -> str:
     """The text with halves of characters (lone surrogates), which nothing can encode, as U+FFFD; itself if it has none.
 

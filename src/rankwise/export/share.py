@@ -27,7 +27,7 @@ def share(path: str | Path, name: str, *, dry_run: bool = False, private: bool =
     """
     _check_name(name)
     saved = saving.read(path)
-    folder = saved.adapter.folder
+    folder = saved.folder
     files = {
         file.relative_to(folder).as_posix(): file.stat().st_size
         for file in sorted(folder.rglob("*"))

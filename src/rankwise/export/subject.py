@@ -129,7 +129,7 @@ def subject_of(path: str | Path) -> Subject:
     rows = rows_again(run, "validation")
     texts = _proof_texts(saved) + ([] if rows is None else rows.texts[:PROOF_ROWS])
     proof = Proof(texts, _logits(model, saved, texts, 1))
-    subject = Subject((run.path if run else saved.adapter.folder).resolve().name, saved, run, model, proof, notes)
+    subject = Subject((run.path if run else saved.folder).resolve().name, saved, run, model, proof, notes)
     if subject.merged:
         subject.model = merged(model).eval()
         proof.check(subject.logits(texts), "the adapter merged into its base")

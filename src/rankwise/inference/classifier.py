@@ -50,7 +50,7 @@ def load_classifier(saved: SavedClassifier, *, engine: str | None = None, precis
         raise UserError(f"engine is {wanted!r}, expected one of {', '.join(_ENGINES)}")
     reason = None if wanted == "reference" else why_not_fast(saved)
     if wanted == "fast" and reason is not None:
-        raise UserError(f"the fast engine cannot read {saved.adapter.folder}: {reason}; use engine auto or reference")
+        raise UserError(f"the fast engine cannot read {saved.folder}: {reason}; use engine auto or reference")
     ways: dict[str, Callable[[], Any]] = {
         "kernels": lambda: _fast(saved, precision_for(saved, precision, "fast")),
         "torch": lambda: _fast(saved, precision_for(saved, precision, "fast"), backend="torch"),

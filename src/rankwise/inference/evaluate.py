@@ -19,7 +19,6 @@ from rankwise.inference import saved as saving
 from rankwise.inference.folders import is_run
 from rankwise.inference.predictor import Predictor, load, predictor_of
 from rankwise.records import Floor, Result, Scores
-from rankwise.records.adapter import read_adapter
 from rankwise.records.record import Tree
 from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
@@ -136,11 +135,17 @@ def _logits_by(
 
 
 def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> Scores:
-    """Score an adapter that has no run around it. Its record says how rows are read, where it has one."""
-    saved = saving.read(path, base=_base(overrides))
-    known = read_adapter(saved.adapter.folder).config.data
-    told = {key: getattr(known, key) for key in ("text", "label", "label_separator", "pair", "preprocess")}
-    tree = {key: value for key, value in told.items() if value is not None} | {"multi_label": saved.multi_label}
+    """Score an adapter, or words alone, without a run around it. Its record says how rows are read, where it has one."""
+    saved = saving.read_any(path, base=_base(overrides))
+    told = {
+        "text": saved.text,
+        "label": saved.label,
+        "label_separator": saved.separator,
+        "pair": saved.pair,
+        "preprocess": list(saved.preprocess),
+        "multi_label": saved.multi_label,
+    }
+    tree = {key: value for key, value in told.items() if value is not None}
     words = [word for word in overrides if not word.startswith(f"{_BASE}=")]
     config = configuration.load({"data": tree}, words)
     if config.data.test is None:
@@ -151,7 +156,7 @@ def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> Scores:
     logits = predictor_of(saved).logits_of_cleaned(rows.texts)
     scores, _ = judged.judge(saved.decision, logits, rows.labels, saved.label_names)
     count = looks.record(
-        saved.adapter.folder,
+        saved.folder,
         command=_command(path, overrides),
         rows_sha256=rows.sha256,
         texts_sha256=rows.texts_sha256,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rankwise.baselines import words
 from rankwise.errors import UserError, listed
 from rankwise.models.layout import CONFIG
 from rankwise.runs.folder import Run, is_recorded, open_run
@@ -19,11 +20,16 @@ def adapter_folder(path: str | Path | Run) -> Path:
         A run's folder, a search's (its winner), an adapter's, or a folder around exactly one adapter: PEFT saves a
         named adapter in a folder of its name, a Trainer's checkpoint is a folder in its output.
 
-    Raises: UserError when it is none of these.
+    Raises: UserError when it is none of these, or of words alone.
     """
     folder = Path(path)
     if (folder / CONFIG).is_file():
         return folder
+    if words_folder(path) is not None:
+        raise UserError(
+            f"{folder} is TF-IDF of words alone, without an encoder and so without an adapter: it is predicted with, "
+            "evaluated, compared, calibrated and served, and cannot be exported, shared or merged"
+        )
     if not is_run(folder):
         return _around(folder)
     run = open_run(folder)
@@ -33,6 +39,17 @@ def adapter_folder(path: str | Path | Run) -> Path:
             f"continue it with  rankwise train {run.path / 'config.yaml'} --out {run.path} --resume"
         )
     return run.adapter
+
+
+def words_folder(path: str | Path | Run) -> Path | None:
+    """The folder of a classifier of words alone that a path stands for: its own, a run's, a search's winner's; else None."""
+    folder = Path(path)
+    if (folder / words.DETAILS).is_file():
+        return folder
+    if is_recorded(folder):
+        inside = open_run(folder).path / words.FOLDER
+        return inside if (inside / words.DETAILS).is_file() else None
+    return None
 
 
 def is_run(path: str | Path | Run) -> bool:

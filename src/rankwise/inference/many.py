@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from rankwise.data.cleaning import PAIR, preprocess
-from rankwise.data.text import pair_of
+from rankwise.data.cleaning import preprocess
 from rankwise.errors import UserError, nearest
 from rankwise.inference import saved as saving
-from rankwise.inference.answers import Answers
-from rankwise.inference.saved import SavedClassifier
+from rankwise.inference.answers import Answers, checked, checked_text
+from rankwise.inference.saved import Saved, SavedClassifier
 from rankwise.machine.memory import return_freed_memory
 from rankwise.machine.settings import own_settings
 from rankwise.runs.folder import Run
@@ -38,13 +38,13 @@ class Loaded(Answers):
     trunk, member
         Where it shares a base; else `alone` answers.
     tokens
-        Classifiers of equal `tokens` read a text as the same ids.
+        Classifiers of equal `tokens` read a text as the same ids; empty of words alone.
     """
 
     name: str
-    saved: SavedClassifier
+    saved: Saved
     temperature: float
-    tokens: str
+    tokens: str = ""
     trunk: ManyClassifier | None = None
     member: Member | None = None
     alone: Predictor | None = None
@@ -75,6 +75,7 @@ class ManyPredictors:
     _trunks: dict[tuple[Any, ...], tuple[ManyClassifier, dict[str, Any]]] = field(default_factory=dict, repr=False)
     """bases, with what each has of a head"""
     _lock: Any = field(default_factory=threading.Lock, repr=False)
+    _process: int = field(default_factory=os.getpid, repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -83,7 +84,7 @@ class ManyPredictors:
 
     def __reduce__(self) -> Any:
         """Its pickle is the paths that it was loaded from, as a predictor's is."""
-        runs = {name: loaded.saved.adapter.folder.resolve() for name, loaded in self.loaded.items()}
+        runs = {name: loaded.saved.folder.resolve() for name, loaded in self.loaded.items()}
         options = {name: getattr(self, name) for name in ("base", "precision", "engine", "threads", "calibrated")}
         return partial(load_many, runs, **options), ()
 
@@ -95,14 +96,15 @@ class ManyPredictors:
 
         Raises: UserError when it cannot be loaded; the others stay as they are.
         """
-        saved = saving.read(path, base=self.base)
-        temperature = saved.divisor(self.calibrated)
-        tokens = _tokens_key(saved)
+        saved = saving.read_any(path, base=self.base)
+        loaded = Loaded(name, saved, saved.divisor(self.calibrated))
+        if isinstance(saved, SavedClassifier):
+            loaded.tokens = _tokens_key(saved)
         with self._lock:
             for other in self.loaded.values():
-                if other.tokens.partition(" ")[0] == tokens.partition(" ")[0]:  # a tokenizer takes a dozen MB
+                alike = other.tokens.partition(" ")[0] == loaded.tokens.partition(" ")[0]
+                if alike and isinstance(other.saved, SavedClassifier):  # a tokenizer takes a dozen MB
                     saved.__dict__["tokenizer"] = other.saved.tokenizer
-            loaded = Loaded(name, saved, temperature, tokens)
             self._place(loaded)
             return_freed_memory()
             self.loaded = {**self.loaded, name: loaded}
@@ -127,7 +129,7 @@ class ManyPredictors:
         from rankwise.inference.predictor import predictor_of
 
         saved = loaded.saved
-        if self.engine == "reference" or (saved.engine == "reference" and self.engine is None) or not shares(saved):
+        if (self.engine or saved.engine) == "reference" or not shares(saved):
             loaded.alone = predictor_of(
                 saved, precision=self.precision, engine=self.engine, threads=self.threads, calibrated=self.calibrated
             )
@@ -151,7 +153,7 @@ class ManyPredictors:
             Of the classifiers to ask; all by default.
         """
         asked = [self.get(name) for name in (self.names if names is None else names)]
-        logits = self.every_of(checked(texts, asked), asked)
+        logits = self.every_of(checked(texts, readers(asked)), asked)
         return {loaded.name: one for loaded, one in zip(asked, logits, strict=True)}
 
     def every_of(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
@@ -164,13 +166,13 @@ class ManyPredictors:
     def mixed(self, texts: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
         """The logits of texts, each by the classifier named beside it, in shared passes. Shape of each: (classes,)"""
         asked = [self.get(name) for name in names]
-        rows = [checked([text], [loaded])[0] for text, loaded in zip(texts, asked, strict=True)]
+        pairs = enumerate(zip(texts, asked, strict=True))
+        rows = [checked_text(row, text, readers([loaded])) for row, (text, loaded) in pairs]
         return self.mixed_of(rows, asked)
 
     def mixed_of(self, texts: Sequence[str], asked: Sequence[Loaded]) -> list[np.ndarray]:
         """`mixed` of classifiers in hand."""
         answers: list[Any] = [None] * len(texts)
-        encoded = _encoded(texts, asked)
         rows_of: dict[int, list[int]] = {}
         for row, loaded in enumerate(asked):
             rows_of.setdefault(id(loaded.trunk or loaded.alone), []).append(row)
@@ -182,11 +184,12 @@ class ManyPredictors:
                 for row, one in zip(rows, logits, strict=True):
                     answers[row] = one
                 continue
-            for batch in _batches(rows, [len(encoded[row]) for row in rows]):
-                members = [asked[row].member for row in batch]
-                given = [encoded[row] for row in batch]
-                for row, one in zip(batch, self._pass(first.trunk, first.trunk.mixed, given, members), strict=True):
-                    answers[row] = one
+            encoded = _encoded([texts[row] for row in rows], [asked[row] for row in rows])
+            for batch in _batches([len(ids) for ids in encoded]):
+                members = [asked[rows[place]].member for place in batch]
+                given = [encoded[place] for place in batch]
+                for place, one in zip(batch, self._pass(first.trunk, first.trunk.mixed, given, members), strict=True):
+                    answers[rows[place]] = one
         return answers
 
     def predict_proba(self, texts: Sequence[str], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -205,8 +208,7 @@ class ManyPredictors:
             return {first.name: first.alone.logits(texts)}
         encoded = _encoded(texts, [first] * len(texts))
         results = [np.zeros((len(texts), len(loaded.label_names)), np.float32) for loaded in group]
-        rows = list(range(len(texts)))
-        for batch in _batches(rows, [len(ids) * len(group) for ids in encoded]):
+        for batch in _batches([len(ids) * len(group) for ids in encoded]):
             members = [loaded.member for loaded in group]
             logits = self._pass(first.trunk, first.trunk.every, [encoded[row] for row in batch], members)
             for result, one in zip(results, logits, strict=True):
@@ -214,10 +216,10 @@ class ManyPredictors:
         return {loaded.name: result for loaded, result in zip(group, results, strict=True)}
 
     def _pass(self, trunk: Any, run: Any, *given: Any) -> Any:
-        from rankwise.machine.threads import limited_to
+        from rankwise.machine.threads import limited_to, of_process
         from rankwise.models.classifier import computing
 
-        with own_settings(), limited_to(self.threads), computing(trunk.trunk):
+        with own_settings(), limited_to(of_process(self.threads, self._process)), computing(trunk.trunk):
             return run(*given)
 
 
@@ -252,14 +254,14 @@ def load_many(
 def name_of(path: str | Path | Run) -> str:
     """What a run's folder is called; an adapter's folder inside a run by the run."""
     folder = Path(path).resolve()
-    return folder.parent.name if folder.name == "adapter" else folder.name
+    return folder.parent.name if folder.name in ("adapter", "words") else folder.name
 
 
-def shares(saved: SavedClassifier) -> bool:
+def shares(saved: Saved) -> TypeGuard[SavedClassifier]:
     """Whether a classifier can share its base: of that it changes linear layers, their biases and those of norms alone."""
     from rankwise.inference.classifier import head_names, why_not_fast
 
-    if saved.words is not None:
+    if not isinstance(saved, SavedClassifier) or saved.words is not None:
         return False
     encoder = saved.encoder
     family, adapter = encoder.family, saved.adapter
@@ -326,7 +328,7 @@ def _trunk(saved: SavedClassifier, precision: str) -> ManyClassifier:
 
 def _tokens_key(saved: SavedClassifier) -> str:
     """Classifiers of equal keys read a text as the same token ids, those of an equal first word with one tokenizer."""
-    for folder in (saved.adapter.folder, saved.base):
+    for folder in (saved.folder, saved.base):
         if folder is not None and (folder / "tokenizer.json").is_file():
             content = (folder / "tokenizer.json").read_bytes()
             break
@@ -356,44 +358,26 @@ def _encoded(texts: Sequence[str], asked: Sequence[Loaded]) -> list[Any]:
     ids: list[Any] = [None] * len(texts)
     for rows in rows_of.values():
         saved = asked[rows[0]].saved
+        assert isinstance(saved, SavedClassifier)
         cleaned = preprocess([texts[row] for row in rows], saved.preprocess)
         for row, one in zip(rows, saved.tokens_of(cleaned), strict=True):
             ids[row] = one
     return ids
 
 
-def _batches(rows: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of similar length together, at most `BATCH_TOKENS` a batch where a text is not longer."""
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of similar length together, by number, at most `BATCH_TOKENS` a batch where a text is not longer."""
     batches: list[list[int]] = []
     tokens = BATCH_TOKENS
-    for place in np.argsort(lengths, kind="stable").tolist():
-        if tokens + lengths[place] > BATCH_TOKENS:
+    for row in np.argsort(lengths, kind="stable").tolist():
+        if tokens + lengths[row] > BATCH_TOKENS:
             batches.append([])
             tokens = 0
-        batches[-1].append(rows[place])
-        tokens += lengths[place]
+        batches[-1].append(row)
+        tokens += lengths[row]
     return batches
 
 
-def checked(texts: Sequence[Any], asked: Sequence[Loaded]) -> list[str]:
-    """Texts, or pairs of them as the one string that they travel as.
-
-    asked
-        The classifiers of all texts, which read one text each or two.
-
-    Raises: UserError for what is neither a string nor a pair of them, and where a classifier reads the other.
-    """
-    if isinstance(texts, str):
-        raise UserError("expected a sequence of texts, got one string: wrap it in a list")
-    found = []
-    for row, text in enumerate(texts):
-        is_pair = isinstance(text, (list, tuple)) and len(text) == 2 and all(isinstance(one, str) for one in text)
-        if not is_pair and not isinstance(text, str):
-            raise UserError(f"text {row} is a {type(text).__name__}, expected a string, or two of them for a pair")
-        other = next((loaded.name for loaded in asked if loaded.saved.pair != is_pair), None)
-        if other is not None and is_pair:
-            raise UserError(f"text {row} is a pair, and '{other}' reads one text: name the classifier that reads pairs")
-        if other is not None:
-            raise UserError(f"text {row} is one text, and '{other}' reads pairs: give two, as in [first, second]")
-        found.append(pair_of(text) if is_pair else text.replace(PAIR, " "))
-    return found
+def readers(asked: Sequence[Loaded]) -> dict[str, bool]:
+    """Classifiers as `checked` names them, and whether each reads pairs."""
+    return {f"'{loaded.name}'": loaded.saved.pair for loaded in asked}

@@ -15,10 +15,9 @@ from rankwise.data.streams import Stream, sample_submission, stream
 from rankwise.data.table import Reading
 from rankwise.errors import UserError, listed
 from rankwise.inference import saved as saving
-from rankwise.inference import words
-from rankwise.inference.predictor import Predictor, predictor_of, words_predictor
+from rankwise.inference.predictor import Predictor, predictor_of
 from rankwise.inference.progress import WINDOW_ROWS, Arrays, Progress, check_not_source
-from rankwise.inference.saved import SavedClassifier
+from rankwise.inference.saved import Saved
 from rankwise.records.record import Tree
 from rankwise.scoring import writers
 from rankwise.scoring.decisions import names_of
@@ -80,22 +79,19 @@ def predict_file(
     if like is not None and (chosen != "kaggle" or kaggle_header is not None):
         raise UserError("a sample submission decides the format and the header: leave those out")
     check_not_source(source, target)
-    saved = words.read(run) or saving.read(run, base=base)
+    saved = saving.read_any(run, base=base)
     columns = text or saved.text
     batches = stream(
         source, columns, WINDOW_ROWS, reading=reading_of_options(options, columns), empty=empty, pair=saved.pair
     )
     submission, notes = _submission(batches, saved, kaggle_header, like) if chosen == "kaggle" else (None, [])
-    if isinstance(saved, words.SavedWords):
-        folder, predictor = saved.folder, words_predictor(saved.folder, calibrated=calibrated)
-    else:
-        folder, predictor = saved.adapter.folder, predictor_of(saved, calibrated=calibrated, engine=engine)
+    predictor = predictor_of(saved, calibrated=calibrated, engine=engine)
     if isinstance(submission, Submission) and predictor.multi_label:
         raise UserError(
             "the kaggle format holds one label a row: write several labels as csv, jsonl or parquet, or give a "
             "sample submission with --like"
         )
-    how = (folder, base, engine, calibrated, predictor.computes_with)
+    how = (saved.folder, base, engine, calibrated, predictor.computes_with)
     progress = Progress(target, batches.rows, how, resume=resume)
     layout = _Single(predictor, saved.separator, "csv" if submission else chosen, submission)
     return write_answers(
@@ -147,7 +143,7 @@ class _Single:
     """One classifier's answer and its probabilities, or what a submission wants of them."""
 
     predictor: Predictor
-    separator: str
+    separator: str | None
     format: str
     submission: Submission | Sample | None
 
@@ -197,7 +193,7 @@ def reading_of_options(options: Sequence[str], columns: Sequence[str] | None) ->
 
 
 def _submission(
-    batches: Stream, saved: SavedClassifier | words.SavedWords, header: str | None, like: str | Path | None
+    batches: Stream, saved: Saved, header: str | None, like: str | Path | None
 ) -> tuple[Submission | Sample, list[str]]:
     """What the kaggle format writes, and a note where labels are written as numbers."""
     names = saved.label_names

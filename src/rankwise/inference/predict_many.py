@@ -66,7 +66,7 @@ def predict_many(
     reading = reading_of_options(options, columns)
     batches = stream(source, columns, WINDOW_ROWS, reading=reading, empty=empty, pair=pair)
     layout = _Several(classifiers, top, chosen)
-    how = [one for loaded in classifiers for one in (loaded.name, loaded.saved.adapter.folder, loaded.computes_with)]
+    how = [one for loaded in classifiers for one in (loaded.name, loaded.saved.folder, loaded.computes_with)]
     progress = Progress(target, batches.rows, [*how, base, engine, calibrated], resume=resume)
     notes = [note for one in classifiers for note in one.saved.notes]
     outcome = write_answers(

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from rankwise.baselines.words import WordClassifier
 from rankwise.errors import UserError
 from rankwise.inference import saved as saving
-from rankwise.inference import words
-from rankwise.inference.answers import Answers
-from rankwise.inference.saved import SavedClassifier
+from rankwise.inference.answers import Answers, checked
+from rankwise.inference.saved import Saved, SavedClassifier
 from rankwise.machine.settings import own_settings
 from rankwise.records.result import Decision
 from rankwise.runs.folder import Run
@@ -58,6 +57,8 @@ class Predictor(Answers):
     @property
     def computes_with(self) -> str:
         """The kernels and the precision of its answers."""
+        if self.classifier is None:
+            return "scikit-learn"
         kind = getattr(self.classifier, "computes_with", "reference")
         precision = getattr(self.classifier, "precision", None) or getattr(self.classifier, "autocast_dtype", None)
         return f"{kind} {precision or 'torch.float32'}"
@@ -67,38 +68,13 @@ class Predictor(Answers):
 
         Raises: UserError when a text is not a string, or all of them are one.
         """
-        from rankwise.data.cleaning import PAIR, preprocess
+        from rankwise.data.cleaning import preprocess
 
-        if isinstance(texts, str):
-            raise UserError("expected a sequence of texts, got one string: wrap it in a list")
-        texts = self._paired(texts) if self.pair else list(texts)
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise UserError(f"text {row} is a {type(text).__name__}, expected a string")
-        if not self.pair:
-            texts = [text.replace(PAIR, " ") for text in texts]
-        return self.logits_of_cleaned(preprocess(texts, self.preprocess))
-
-    def _paired(self, texts: Sequence[Any]) -> list[str]:
-        """Pairs of texts as the strings that they travel as."""
-        from rankwise.data.cleaning import PAIR
-        from rankwise.data.text import joined
-
-        rows = []
-        for row, pair in enumerate(texts):
-            if isinstance(pair, str) and PAIR in pair:
-                rows.append(pair)
-                continue
-            if isinstance(pair, str) or len(pair) != 2:
-                raise UserError(
-                    f"text {row} is no pair: this classifier was trained on pairs, expected two strings a row"
-                )
-            rows.append(joined(list(pair), lambda row=row: f"text {row}", pair=True) or PAIR)  # type: ignore[misc]
-        return rows
+        return self.logits_of_cleaned(preprocess(checked(texts, {"this classifier": self.pair}), self.preprocess))
 
     def logits_of_cleaned(self, texts: Sequence[str]) -> np.ndarray:
         """Raw scores of texts that went through `data.preprocess` when they were read. Shape: (texts, classes)"""
-        from rankwise.machine.threads import limited_to
+        from rankwise.machine.threads import limited_to, of_process
         from rankwise.models.classifier import logits_of
 
         if not texts:
@@ -106,7 +82,7 @@ class Predictor(Answers):
         if self.classifier is None:
             assert self.words is not None
             return self.words.logits(texts)
-        with own_settings(), limited_to(self._threads()):
+        with own_settings(), limited_to(of_process(self.threads, self._process)):
             found = logits_of(self.classifier, self.tokens_of(texts), EVAL_BATCH)
         return found if self.words is None else found + self.words.logits(texts)
 
@@ -125,15 +101,6 @@ class Predictor(Answers):
         text when it may carry several.
         """
         return self.names_of(self.predict_proba(texts))
-
-    def _threads(self) -> int | None:
-        if os.getpid() == self._process:
-            return self.threads
-        from rankwise.machine.device import device
-
-        if device().type != "cpu":
-            raise UserError("this predictor was loaded on a GPU before the process forked: load it in each process")
-        return 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.again is None:
@@ -168,24 +135,13 @@ def load(
     Raises: UserError when the folder is none of these, its files are damaged or do not belong together, or it was never
     calibrated.
     """
-    anew = partial(
-        load,
-        str(Path(path).resolve()),
-        base=base,
-        precision=precision,
-        engine=engine,
-        threads=threads,
-        calibrated=calibrated,
-    )
-    of_words = words.folder_of(path)
-    if of_words is not None:
-        return words_predictor(of_words, calibrated=calibrated, again=anew)
-    saved = saving.read(path, base=base)
-    return predictor_of(saved, precision=precision, engine=engine, threads=threads, calibrated=calibrated, again=anew)
+    options: Any = {"precision": precision, "engine": engine, "threads": threads, "calibrated": calibrated}
+    anew = partial(load, str(Path(path).resolve()), base=base, **options)
+    return predictor_of(saving.read_any(path, base=base), **options, again=anew)
 
 
 def predictor_of(
-    saved: SavedClassifier,
+    saved: Saved,
     *,
     precision: str | None = None,
     engine: str | None = None,
@@ -194,16 +150,18 @@ def predictor_of(
     again: Callable[[], Predictor] | None = None,
 ) -> Predictor:
     """`load` of what has been read already."""
-    from rankwise.inference.classifier import load_classifier
-    from rankwise.machine.threads import check
+    temperature, classifier, tokenizer = saved.divisor(calibrated), None, None
+    if isinstance(saved, SavedClassifier):
+        from rankwise.inference.classifier import load_classifier
+        from rankwise.machine.threads import check
 
-    check(threads)
-    temperature = saved.divisor(calibrated)
+        check(threads)
+        classifier, tokenizer = load_classifier(saved, engine=engine, precision=precision), saved.tokenizer
     return Predictor(
-        load_classifier(saved, engine=engine, precision=precision),
-        saved.tokenizer,
+        classifier,
+        tokenizer,
         saved.label_names,
-        saved.max_length,
+        saved.max_length or 0,
         saved.truncation,
         multi_label=saved.multi_label,
         pair=saved.pair,
@@ -214,27 +172,4 @@ def predictor_of(
         decision=saved.decision,
         words=None if saved.words is None else WordClassifier.load(saved.words),
         again=again,
-    )
-
-
-def words_predictor(
-    folder: Path, *, calibrated: bool = False, again: Callable[[], Predictor] | None = None
-) -> Predictor:
-    """The predictor of a folder of words.
-
-    Raises: UserError when it is damaged, or a temperature is asked for.
-    """
-    if calibrated:
-        raise UserError(f"{folder} has no temperature: classifiers of words are not calibrated")
-    found = WordClassifier.load(folder)
-    return Predictor(
-        classifier=None,
-        tokenizer=None,
-        label_names=found.label_names,
-        max_length=0,
-        multi_label=found.multi_label,
-        preprocess=found.preprocess,
-        decision=found.decision,
-        again=again,
-        words=found,
     )

@@ -114,7 +114,7 @@ def _content(one: Any) -> Iterable[bytes]:
     if not isinstance(one, Path):
         yield repr(one).encode()
         return
-    for path in sorted(one.iterdir()) if one.is_dir() else [one]:
+    for path in sorted(one.rglob("*")) if one.is_dir() else [one]:
         if path.is_file():
-            yield path.name.encode()
+            yield path.relative_to(one).as_posix().encode()
             yield path.read_bytes()

@@ -18,7 +18,8 @@ from rankwise.encoders.encoder import encoder_from, read_config
 from rankwise.errors import UserError
 from rankwise.inference import checks, labels
 from rankwise.inference.adapter import PROMPTS, AdapterFiles
-from rankwise.inference.folders import adapter_folder
+from rankwise.inference.folders import adapter_folder, words_folder
+from rankwise.machine.segments import HEAD
 from rankwise.models import holds_tokenizer, sources, tokenizer_of
 from rankwise.models.layout import CONFIG
 from rankwise.records import record
@@ -26,56 +27,42 @@ from rankwise.records.adapter import AdapterRecord, read_adapter
 from rankwise.records.result import Decision
 from rankwise.records.words import WordsRecord
 from rankwise.runs.folder import Run
-from rankwise.scoring.writers import LABEL_SEPARATOR
 
 _HINT = "name the base's folder with base=FOLDER, on the command line model.name=FOLDER"
 
 
-@dataclass(frozen=True)
-class SavedClassifier:
-    """All that is known of a saved classifier before its weights are read; no torch, no peft."""
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What is known of a saved classifier before its numbers are read, whatever computes it; of this class it is one of words
+    alone. No torch, no peft."""
 
-    adapter: AdapterFiles
-    model: Model
-    """the base as it is named: where its files come from, or that it is made of random weights"""
-    base: Path | None
-    """the base's folder; None where its weights are made anew and none was needed"""
-    encoder: Encoder
+    folder: Path
+    """that its files lie in"""
     label_names: list[str]
     multi_label: bool
-    max_length: int
-    """tokens read of a text"""
-    truncation: str
-    """which of them, of a longer one"""
     text: list[str]
     """columns it was trained on"""
     label: str | list[str] | None
     """column of the labels it was trained on"""
-    separator: str
-    """between several labels in a cell"""
+    separator: str | None
+    """between several labels in a cell, where training named one"""
     pair: bool
     """whether the two columns of a text are its pair"""
     preprocess: tuple[str, ...]
     temperature: float | None
     """fitted by `rankwise calibrate`"""
-    engine: str
-    """of the training, as `precision` and `seed`"""
-    precision: str
-    seed: int
-    decision: Decision | None = None
+    decision: Decision | None
     """how probabilities become answers, fitted for a goal"""
-    words: Path | None = None
-    """folder of the classifier of words whose logits are added to the encoder's"""
+    words: Path | None
+    """folder of the classifier of words whose logits are added to the encoder's, or are all"""
+    max_length: int | None = None
+    """tokens read of a text, where it is read as tokens"""
+    truncation: str = HEAD
+    """which of them, of a longer one"""
+    engine: str = "auto"
+    """of the training"""
     notes: tuple[str, ...] = ()
     """what a reader of its answers should know"""
-
-    def require_no_words(self, what: str) -> None:
-        """Raises: UserError where words answer beside the encoder, which `what` has no place for."""
-        if self.words is not None:
-            raise UserError(
-                f"{what} cannot hold {self.adapter.folder}: TF-IDF of words answers beside its encoder; name the run without "
-                "words, which is among the trials of its search"
-            )
 
     def divisor(self, calibrated: bool) -> float:
         """What logits are divided by: the temperature where that is asked for, else 1.
@@ -83,10 +70,32 @@ class SavedClassifier:
         Raises: UserError when it was never calibrated.
         """
         if calibrated and self.temperature is None:
-            raise UserError(
-                f"{self.adapter.folder} has no temperature yet: fit one with  rankwise calibrate  on its run"
-            )
+            raise UserError(f"{self.folder} has no temperature yet: fit one with  rankwise calibrate  on its run")
         return (self.temperature if calibrated else None) or 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedClassifier(Saved):
+    """One with an encoder."""
+
+    adapter: AdapterFiles
+    model: Model
+    """the base as it is named: where its files come from, or that it is made of random weights"""
+    base: Path | None
+    """the base's folder; None where its weights are made anew and none was needed"""
+    encoder: Encoder
+    max_length: int
+    precision: str
+    """of the training, as `seed`"""
+    seed: int
+
+    def require_no_words(self, what: str) -> None:
+        """Raises: UserError where words answer beside the encoder, which `what` has no place for."""
+        if self.words is not None:
+            raise UserError(
+                f"{what} cannot hold {self.folder}: TF-IDF of words answers beside its encoder; name the run without "
+                "words, which is among the trials of its search"
+            )
 
     @property
     def embedding_rows(self) -> int:
@@ -105,8 +114,29 @@ class SavedClassifier:
 
         Raises: UserError when there is none, or it knows tokens that the embedding has no rows for.
         """
-        own = holds_tokenizer(self.adapter.folder)
-        return tokenizer_of(self.adapter.folder if own else self.base or self.model, rows=self.embedding_rows)
+        own = holds_tokenizer(self.folder)
+        return tokenizer_of(self.folder if own else self.base or self.model, rows=self.embedding_rows)
+
+
+def read_any(path: str | Path | Run, *, base: str | Path | None = None) -> Saved:
+    """`read`, of a classifier of words alone too."""
+    folder = words_folder(path)
+    if folder is None:
+        return read(path, base=base)
+    details = record.read(folder / words.DETAILS, WordsRecord)
+    return Saved(
+        folder=folder,
+        label_names=details.labels,
+        multi_label=details.multi_label,
+        text=details.text or ["text"],
+        label=details.label,
+        separator=details.separator,
+        pair=details.pair,
+        preprocess=tuple(details.preprocess),
+        temperature=details.calibration.temperature if details.calibration else None,
+        decision=details.decision,
+        words=folder,
+    )
 
 
 def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClassifier:
@@ -129,6 +159,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
     trained = known.config
     virtual = int(adapter.config.get("num_virtual_tokens") or 0) if adapter.kind in PROMPTS else 0
     return SavedClassifier(
+        folder=adapter.folder,
         adapter=adapter,
         model=model,
         base=folder,
@@ -139,7 +170,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         truncation=trained.data.truncation,
         text=trained.data.columns,
         label=trained.data.label,
-        separator=trained.data.label_separator or LABEL_SEPARATOR,
+        separator=trained.data.label_separator,
         pair=trained.data.pair,
         preprocess=tuple(trained.data.preprocess),
         temperature=known.calibration.temperature if known.calibration else None,

@@ -117,11 +117,11 @@ def merge(
     first = adapters[0].adapter
     with files.new_folder(place) as folder:
         for file in first.folder.iterdir():
-            if file.is_file() and file.name not in (WEIGHTS, CONFIG, "README.md"):
+            if file.is_file() and file.name[0] != "." and file.name not in (WEIGHTS, CONFIG, "README.md"):
                 shutil.copyfile(file, folder / file.name)
         _write(tensors, first, rank, folder)
         saving.read(folder)
-    told = f"Made of {len(adapters)} adapters ({method}): {', '.join(one.adapter.folder.resolve().name for one in adapters)}.\n"
+    told = f"Made of {len(adapters)} adapters ({method}): {', '.join(one.folder.resolve().name for one in adapters)}.\n"
     files.write_text(place / "README.md", f"# Merged adapter\n\n{told}")
     return {
         "out": str(place),
@@ -141,22 +141,20 @@ def _check(adapters: Sequence[SavedClassifier], weights: Sequence[float]) -> Non
         raise UserError(f"--weights sum to {sum(weights):g}: heads are averaged by them, which takes a sum above 0")
     first = adapters[0]
     for saved in adapters:
-        name, config = saved.adapter.folder, saved.adapter.config
+        name, config = saved.folder, saved.adapter.config
         if saved.adapter.kind != "LORA" or config.get("use_dora"):
             raise UserError(f"{name} is no plain LoRA adapter, which alone can be merged")
         if saved.base != first.base or (saved.seed != first.seed and saved.base is None):
-            raise UserError(f"{name} is on another base than {first.adapter.folder}")
+            raise UserError(f"{name} is on another base than {first.folder}")
         if saved.label_names != first.label_names or saved.multi_label != first.multi_label:
-            raise UserError(f"{name} has other labels than {first.adapter.folder}: serve them side by side instead")
-        if (saved.truncation, saved.preprocess) != (first.truncation, first.preprocess):
+            raise UserError(f"{name} has other labels than {first.folder}: serve them side by side instead")
+        if any(getattr(saved, key) != getattr(first, key) for key in ("truncation", "preprocess", "pair")):
             raise UserError(
-                f"{name} was trained on texts cut or cleaned otherwise than {first.adapter.folder} (data.truncation, "
-                "data.preprocess): serve them side by side instead"
+                f"{name} was trained on texts paired, cut or cleaned otherwise than {first.folder} (data.pair, "
+                "data.truncation, data.preprocess): serve them side by side instead"
             )
         if saved.adapter.keys.keys() != first.adapter.keys.keys() or config.get("rank_pattern"):
-            raise UserError(
-                f"{name} changes other layers than {first.adapter.folder}, or has ranks that differ by layer"
-            )
+            raise UserError(f"{name} changes other layers than {first.folder}, or has ranks that differ by layer")
 
 
 def _merged(
@@ -177,7 +175,7 @@ def _merged(
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for name, one in zip(names, adapters, strict=True):
-            config = PeftConfig.from_pretrained(str(one.adapter.folder))
+            config = PeftConfig.from_pretrained(str(one.folder))
             config.modules_to_save = config.task_type = None  # PEFT merges no heads: they are averaged below
             if model is None:
                 model = get_peft_model(base_of(one), config, adapter_name=name)

@@ -39,6 +39,21 @@ def check(threads: object, called: str = "threads") -> None:
         raise UserError(f"{called} is {threads!r}, expected a whole number from 1 to {most}")
 
 
+def of_process(threads: int | None, process: int) -> int | None:
+    """The threads that what a process loaded may have in this one: its own there, and one in a process forked from it, since
+    pools of threads do not survive a fork.
+
+    Raises: UserError in a forked process where it was loaded on a GPU, which does not survive one either.
+    """
+    if os.getpid() == process:
+        return threads
+    from rankwise.machine.device import device
+
+    if device().type != "cpu":
+        raise UserError("this predictor was loaded on a GPU before the process forked: load it in each process")
+    return 1
+
+
 @contextmanager
 def limited_to(threads: int | None) -> Iterator[None]:
     """Compute with so many threads in this block; None leaves them as they are.

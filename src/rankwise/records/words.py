@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rankwise.records.record import Record, Upgrade
-from rankwise.records.result import Decision
+from rankwise.records.result import Calibration, Decision
 
 
 class WordsRecord(Record, kw_only=True):
     """The contents of words.json.
 
-    text, label
-        Columns of the training's table.
+    text, label, separator, pair
+        Columns of the training's table, what stands between several labels there, and whether its texts are pairs.
     strength
         C of scikit-learn's logistic regression.
     ngrams
@@ -23,9 +23,11 @@ class WordsRecord(Record, kw_only=True):
         Training rows.
     weight
         Of its logits, where they are added to an encoder's.
+    calibration
+        Of it alone.
     """
 
-    OMITTED: ClassVar[tuple[str, ...]] = ("decision", "fitted_on", "weight")
+    OMITTED: ClassVar[tuple[str, ...]] = ("decision", "fitted_on", "weight", "separator", "calibration")
     UPGRADES: ClassVar[tuple[Upgrade, ...]] = ()
 
     version: int = 1
@@ -33,6 +35,8 @@ class WordsRecord(Record, kw_only=True):
     multi_label: bool = False
     text: list[str] = []
     label: str = "label"
+    separator: str | None = None
+    pair: bool = False
     preprocess: list[str] = []
     strength: float = 0.0
     ngrams: dict[str, list[str]]
@@ -40,3 +44,4 @@ class WordsRecord(Record, kw_only=True):
     decision: Decision | None = None
     fitted_on: int | None = None
     weight: float = 1.0
+    calibration: Calibration | None = None

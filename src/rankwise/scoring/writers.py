@@ -182,7 +182,8 @@ def arrow_table(columns: Sequence[Column], cells: Cells) -> Any:
     return pa.Table.from_arrays(arrays, names=[column.name for column in columns])
 
 
-def joined_labels(names: Sequence[str], separator: str = LABEL_SEPARATOR) -> str:
+def joined_labels(names: Sequence[str], separator: str | None = None) -> str:
     """Labels as one cell that reads back to the same labels: a JSON list where the separator would not do."""
+    separator = separator or LABEL_SEPARATOR
     is_plain = all(separator not in name and not name.startswith("[") for name in names)
     return separator.join(names) if is_plain else json.dumps(list(names), ensure_ascii=False)

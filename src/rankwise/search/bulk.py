@@ -57,7 +57,7 @@ def predict(
     from ray.data import ActorPoolStrategy
 
     rows: Any = getattr(reading, _READERS[suffix])(paths)
-    columns = [text] if isinstance(text, str) else text or saved.read(run, base=base).text
+    columns = [text] if isinstance(text, str) else text or saved.read_any(run, base=base).text
     # Ray would start workers to learn the names.
     names = (
         rows.schema().names if "://" in paths[0] else open_file(Path(paths[0]), None, Reading(labelled=False)).columns
@@ -123,10 +123,13 @@ class _Labeller:
         """The batch with `predicted` and `p_<label>` columns."""
         import numpy as np
 
+        from rankwise.data.cleaning import PAIR
         from rankwise.data.text import joined
 
         rows = zip(*(batch[column] for column in self.columns), strict=True)
-        probabilities = self.predictor.predict_proba([joined(cells, lambda: "a row") for cells in rows])
+        pair = self.predictor.pair
+        texts = [joined(cells, lambda: "a row", pair=pair) or (PAIR if pair else "") for cells in rows]
+        probabilities = self.predictor.predict_proba(texts)
         names = self.predictor.label_names
         shares = {f"p_{name}": probabilities[:, place].astype(np.float32) for place, name in enumerate(names)}
         predicted = np.empty(len(probabilities), dtype=object)  # a list a row when a text may carry several labels

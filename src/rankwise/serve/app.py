@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from rankwise import __version__
-from rankwise.data.text import mended
 from rankwise.errors import UserError
-from rankwise.inference.many import Loaded, checked
+from rankwise.inference.answers import checked
+from rankwise.inference.many import Loaded, readers
 from rankwise.scoring.decisions import THRESHOLD, thresholds
 from rankwise.serve import collection as collections
 from rankwise.serve.batching import Batcher, Full
@@ -131,7 +131,7 @@ class Service:
         if not asked:
             raise HTTPException(503, "no classifier is loaded")
         try:
-            rows = [mended(text) for text in checked(texts, asked)]
+            rows = checked(texts, readers(asked))
             logits = await asyncio.wait_for(self.batcher.logits(rows, asked), self.limits.answer_s)
         except UserError as error:
             raise HTTPException(422, str(error)) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from rankwise.errors import UserError
 from rankwise.inference.many import Loaded, ManyPredictors
+from rankwise.inference.saved import SavedClassifier
 from rankwise.records import Metrics, Result, read
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -58,7 +59,7 @@ class Collection:
 def told(loaded: Loaded) -> dict[str, Any]:
     """A classifier as a client may know it."""
     saved = loaded.saved
-    base = saved.model.name or ""
+    base = (saved.model.name or "") if isinstance(saved, SavedClassifier) else ""
     return {
         "name": loaded.name,
         "labels": loaded.label_names,
@@ -69,7 +70,7 @@ def told(loaded: Loaded) -> dict[str, Any]:
         "base": Path(base).name if Path(base).is_absolute() else base,
         "calibrated": loaded.temperature != 1.0,
         "shares_base": loaded.trunk is not None,
-        **_scores(saved.adapter.folder.parent / "result.json"),
+        **_scores(saved.folder.parent / "result.json"),
     }
 
 

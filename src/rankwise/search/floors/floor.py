@@ -189,7 +189,7 @@ def fit_words(
         except UserError:
             return None
         if found is None or limit is None or found.shipped_bytes <= limit:
-            return found
+            return None if found is None else replace(found, separator=data.label_separator, pair=data.pair)
         most = int(_SMALLER * found.trainable * limit / found.shipped_bytes)
     return None
 
