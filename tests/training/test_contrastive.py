@@ -15,6 +15,7 @@ from rankwise.errors import UserError
 from rankwise.search.sweep.trial import load_data
 from rankwise.training.held_out import logits_of_held_out
 from rankwise.training.job import train
+from rankwise.training.loop import Loop
 from rankwise.training.objective import Contrastive
 from training.runs import equal, interrupt_after, with_keys
 
@@ -111,6 +112,24 @@ def test_answers_on_the_way_are_those_of_the_shorter_run(config, news):
     over = Deadline.after(0.0)
     (first,) = logits_of_held_out(configuration.from_dict(tree), kept, out, names, after=[4], longer=over)
     np.testing.assert_array_equal(first, on_the_way)
+
+
+def test_what_will_not_come_there_in_time_is_given_up_as_soon_as_its_steps_say_so(config, news, monkeypatch):
+    tree = with_keys(config, train__objective="contrastive", train__steps=40)
+    rows = load_data(configuration.from_dict(tree).data, ["train", "validation"])
+    taken, step = [], Loop._train_step
+
+    def slow(loop):
+        step(loop)
+        taken.append(loop.state.step)
+        loop._lately[-1] = 10.0
+
+    monkeypatch.setattr(Loop, "_train_step", slow)
+    asked = configuration.from_dict(tree), rows.train, rows.validation, rows.label_names
+    assert logits_of_held_out(*asked, after=[20], deadline=Deadline.after(100.0)) == []
+    assert taken == [1, 2, 3, 4]
+    assert len(logits_of_held_out(*asked, after=[4], deadline=Deadline.after(100.0))) == 1
+    assert taken[4:] == [1, 2, 3, 4], "no further than what there is time for"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ METHOD = "TF-IDF and logistic regression"
 _VERSION = 4  # of the recipe below; a change of it needs another, or old scores are read from the cache
 _WORDS = 50_000
 _ITERATIONS = 200
-Known = dict[str, Callable[[data.Rows, Sequence[str]], Scores]]
+LogitsOf = Callable[[Sequence[str]], np.ndarray]
+Known = dict[str, tuple[LogitsOf, dict[str, Scores]]]
 _known: ContextVar[Known | None] = ContextVar("known floors", default=None)
 """TF-IDF that a search has fitted otherwise, by its rows; None outside of one, so that no run's floor depends on what ran before it"""
 
@@ -46,13 +47,12 @@ def scores(
     later
         Others that are asked about later: scored, too, where words have to be fitted now.
     """
-    fitted = (_known.get() or {}).get(train.sha256)
-    if fitted is not None:
-        return {role: fitted(rows, label_names) for role, rows in scored.items()}
+    if train.sha256 in (_known.get() or {}):
+        return {role: _of_known(train, rows, label_names) for role, rows in scored.items()}
     kept = {role: _read(train, rows) for role, rows in scored.items()}
-    known = {role: read for role, read in kept.items() if read is not None}
-    if len(known) == len(scored):
-        return known
+    there = {role: read for role, read in kept.items() if read is not None}
+    if len(there) == len(scored):
+        return there
     found = _compute(train, {**(later or {}), **scored}, label_names)
     return {role: found[role] for role in scored if role in found}
 
@@ -67,17 +67,24 @@ def known_floors() -> Iterator[None]:
         _known.reset(token)
 
 
-def know(train: data.Rows, logits_of: Callable[[Sequence[str]], np.ndarray]) -> None:
+def know(train: data.Rows, logits_of: LogitsOf) -> None:
     """Let runs within `known_floors` take TF-IDF that has been fitted on these rows already for the floor, as `auto` has its own."""
-    known, scored = _known.get(), dict[str, Scores]()
-
-    def scores_of(rows: data.Rows, label_names: Sequence[str]) -> Scores:
-        if rows.sha256 not in scored:
-            scored[rows.sha256] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
-        return scored[rows.sha256]
-
+    known = _known.get()
     if known is not None:
-        known[train.sha256] = scores_of
+        known[train.sha256] = logits_of, {}
+
+
+def known(train: data.Rows | None) -> LogitsOf | None:
+    """Logits of texts by TF-IDF that is known to have been fitted on these rows. Shape of what it gives: (texts, classes)"""
+    found = None if train is None else (_known.get() or {}).get(train.sha256)
+    return None if found is None else found[0]
+
+
+def _of_known(train: data.Rows, rows: data.Rows, label_names: Sequence[str]) -> Scores:
+    logits_of, scored = (_known.get() or {})[train.sha256]
+    if rows.sha256 not in scored:
+        scored[rows.sha256] = metrics.evaluate(logits_of(rows.texts), rows.labels, label_names)
+    return scored[rows.sha256]
 
 
 def _cache_file(train: data.Rows, rows: data.Rows) -> Path:

@@ -24,7 +24,7 @@ from rankwise.records.result import RowsOfRole
 from rankwise.runs import card
 from rankwise.runs.folder import Run, open_run
 from rankwise.runs.texts import rows_again
-from rankwise.scoring import chance, judged, looks, predictions
+from rankwise.scoring import chance, judged, looks, metrics, predictions
 
 # The rows to score may lie anywhere; how they are split off, cleaned and cut belongs to the training they judge.
 _COLUMNS = ("data.text", "data.label", "data.label_separator")
@@ -76,7 +76,9 @@ def score(path: str | Path | Run, overrides: Sequence[str] = (), *, deadline: De
     _check_set_apart(config, rows, set_apart)
     predictor = load(run, base=_base(overrides))
     train = rows_again(run, "train")
-    drawn, logits = _logits_by(predictor, rows.texts, deadline)
+    leaks = _leaks(known, config, train, rows)
+    floor = tfidf.known(train)
+    drawn, logits, beside = _logits_by(predictor, floor, rows.texts, deadline)
     every, rows = rows, rows if len(drawn) == len(rows) else rows.take(drawn)
     scores, predicted = judged.judge(
         predictor.decision,
@@ -85,7 +87,7 @@ def score(path: str | Path | Run, overrides: Sequence[str] = (), *, deadline: De
         predictor.label_names,
         step=known.metrics.validation.step if known.metrics.validation else None,
     )
-    scores.notes = [*roles.report.notes, *_leaks(known, config, train, every)]
+    scores.notes = [*roles.report.notes, *leaks]
     if len(rows) < len(every):
         scores.drawn_from = len(every)
         scores.notes.append(
@@ -94,7 +96,11 @@ def score(path: str | Path | Run, overrides: Sequence[str] = (), *, deadline: De
         )
     if chance_note := chance.note(scores, "test"):
         scores.notes.append(chance_note)
-    lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test") if train is not None else None
+    lowest = None
+    if beside is not None:
+        lowest = metrics.evaluate(beside, rows.labels, predictor.label_names)
+    elif train is not None:
+        lowest = tfidf.scores(train, {"test": rows}, predictor.label_names).get("test")
     with run.changing() as result:  # held from the look on: of two evaluations the later count is the one that stays
         count = looks.record(
             run.path,
@@ -118,20 +124,24 @@ def score(path: str | Path | Run, overrides: Sequence[str] = (), *, deadline: De
 
 
 def _logits_by(
-    predictor: Predictor, texts: Sequence[str], deadline: Deadline
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows that there is time for, in their order, and their logits. Shapes: (rows,), (rows, classes)"""
-    if deadline is NEVER:
-        return np.arange(len(texts)), predictor.logits_of_cleaned(texts)
-    order, found = np.random.default_rng(0).permutation(len(texts)), list[NDArray[np.float32]]()
-    started, done, count = time.time(), 0, _AT_FIRST
-    while done < len(order) and count >= _AT_FIRST:
-        found.append(predictor.logits_of_cleaned([texts[row] for row in order[done : done + count]]))
-        done += len(found[-1])
+    predictor: Predictor, floor: tfidf.LogitsOf | None, texts: Sequence[str], deadline: Deadline
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None]:
+    """The rows that there is time for, in their order, their logits, and those of the floor, which takes its own time.
+    Shapes: (rows,), (rows, classes), (rows, classes)"""
+    order = np.arange(len(texts)) if deadline is NEVER else np.random.default_rng(0).permutation(len(texts))
+    found, beside = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
+    started, done, count = time.time(), 0, len(order) if deadline is NEVER else _AT_FIRST
+    while done < len(order) and count >= min(_AT_FIRST, len(order)):
+        portion = [texts[row] for row in order[done : done + count]]
+        found.append(predictor.logits_of_cleaned(portion))
+        beside += [] if floor is None else [floor(portion)]
+        done += len(portion)
         # Half of what there seems to be time for, as often as the machine may slow down; what is left where that is all.
-        count = int(deadline.left_s() * done / (time.time() - started)) // 2
+        count = int(deadline.left_s() * done / (time.time() - started)) // 2 if done < len(order) else 0
     place = np.argsort(order[:done])
-    return order[:done][place], np.concatenate(found)[place]
+    logits, others = (np.concatenate(parts)[place] if parts else None for parts in (found, beside))
+    assert logits is not None
+    return order[:done][place], logits, others
 
 
 def _of_adapter(path: str | Path | Run, overrides: Sequence[str]) -> Scores:

@@ -26,7 +26,7 @@ from rankwise.records import SearchRecord
 from rankwise.records.record import Tree
 from rankwise.records.search import COPY, RECORD
 from rankwise.search.chosen.by_floors import words_alone
-from rankwise.search.chosen.by_folds import chosen_by_folds
+from rankwise.search.chosen.by_folds import chosen_by_folds, of_few_rows
 from rankwise.search.chosen.by_trials import chosen_by_trials
 from rankwise.search.chosen.trials import resumed
 from rankwise.search.clock.plan import choosing_rows
@@ -118,8 +118,7 @@ def _answered(request: Request) -> SearchRecord:
         return words_alone(request, roles, error)
     config, fixed, clock = request.config, request.fixed, request.clock
     if folds.are_few(roles, config, fixed):
-        request.tree["data"]["truncation"], request.base_lines = truncation.chosen(config, roles, fixed, clock)
-        return chosen_by_folds(request, request.bases[1:])
+        return of_few_rows(request, roles)
     config, speed, lines = bases.chosen(request.tree, request.bases, roles, clock, fixed)
     read, said = truncation.chosen(config, roles, fixed, clock, speed.score_s)
     config, request.base_lines = configuration.replaced(config, "data", truncation=read), [*lines, *said]

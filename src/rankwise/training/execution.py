@@ -89,7 +89,7 @@ class Execution:
             loop = fitting.loop_of(job, assembly, network, self.recorder)
             for step in (*after, job.total_steps):
                 ends = min(deadline, longer, key=Deadline.at) if found else deadline
-                state = fitting.fit(job, assembly, loop, self.recorder, stop_at_step=step, deadline=ends)
+                state = fitting.fit(job, assembly, loop, self.recorder, stop_at_step=step, deadline=ends, wholly=True)
                 if stop.requested:
                     raise KeyboardInterrupt
                 if state.step < step:

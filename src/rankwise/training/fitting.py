@@ -76,6 +76,7 @@ def fit(
     resume: bool = False,
     stop_at_step: int | None = None,
     deadline: Deadline = NEVER,
+    wholly: bool = False,
 ) -> State:
     """Run the loop, from its checkpoint or from a head fitted first where that is asked for."""
     resumed = resume and loop.resume()
@@ -84,7 +85,9 @@ def fit(
     if job.config.head.probe_first and loop.fitted_head is None and not resumed and not loop.state.step:
         fit_projection(job, loop.state, assembly, loop.classifier, recorder, head_rows(job.config.head))
     with stop_requests() as stop, _prefix_cached(job, loop.state, loop.classifier, stop):
-        return loop.fit(Progress(job.console, job.total_steps), stop, stop_at_step=stop_at_step, deadline=deadline)
+        return loop.fit(
+            Progress(job.console, job.total_steps), stop, stop_at_step=stop_at_step, deadline=deadline, wholly=wholly
+        )
 
 
 def solve(job: Job, assembly: Assembly, classifier: Any, recorder: Recorder, deadline: Deadline = NEVER) -> State:

@@ -8,6 +8,7 @@ which a resumed run goes on as if it had never stopped: the order of rows and th
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,8 @@ from rankwise.training.update import Update
 CHECKPOINT_S = 300.0
 _LATELY = 32
 """steps, by whose time is told how fast the machine is now: texts differ in length, so a few say little"""
+_TELLING = 4
+"""steps, after which it is told whether there is time for all"""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,13 @@ class Loop:
         return steps_per_epoch(len(self.training), self.train)
 
     def fit(
-        self, progress: Progress, stop: StopRequest, *, stop_at_step: int | None = None, deadline: Deadline = NEVER
+        self,
+        progress: Progress,
+        stop: StopRequest,
+        *,
+        stop_at_step: int | None = None,
+        deadline: Deadline = NEVER,
+        wholly: bool = False,
     ) -> State:
         """Train until the last step, an early stop, a pause, or a request to stop.
 
@@ -148,24 +157,30 @@ class Loop:
         deadline
             After which the run is evaluated and ends as an early stop, sooner where steps have become slow; or pauses, where
             it was to pause anyway: whether it is worth ending is then for others to judge.
+        wholly
+            Whether fewer steps are worth nothing: it ends as soon as its steps say that it will not come there by the deadline.
 
         Raises: Diverged.
         """
         if self.average is not None:
             self.average.take_back()
-        self._take_steps(progress, stop, stop_at_step, deadline)
+        self._take_steps(progress, stop, stop_at_step, deadline, wholly)
         if self.average is not None and self.state.step:
             self.average.put()
         if self.fitted_head is not None and self.state.step and not self.state.best:  # which has a fitted one
             self.fitted_head.fit(self.state)
         return self.state
 
-    def _take_steps(self, progress: Progress, stop: StopRequest, stop_at_step: int | None, deadline: Deadline) -> None:
+    def _take_steps(
+        self, progress: Progress, stop: StopRequest, stop_at_step: int | None, deadline: Deadline, wholly: bool
+    ) -> None:
         """Those of `fit`."""
         last = self.total_steps if stop_at_step is None else min(stop_at_step, self.total_steps)
         pausing = last < self.total_steps
 
         def is_late() -> bool:
+            if wholly and len(self._lately) >= _TELLING:
+                return deadline.left_s() <= (last - self.state.step) * statistics.median(self._lately)
             return deadline.left_s(0.0 if pausing else self._pace()) <= 0
 
         if self._can_end() and any(agreed(is_late())):  # gone on with after the deadline: to be ended as it is

@@ -10,9 +10,10 @@ import pytest
 import rankwise
 from rankwise import deadline
 from rankwise.deadline import NEVER
-from rankwise.search.chosen import by_folds
+from rankwise.search.clock import plan
 from rankwise.search.clock.clock import Clock
-from rankwise.search.designs.contenders import Contender, configured
+from rankwise.search.clock.speed import Speed
+from rankwise.search.designs.contenders import PAIRS, Contender, configured, contenders
 from rankwise.search.folds import comparison
 from rankwise.search.request import base_tree as _base
 from rankwise.search.sweep.trial import load_data
@@ -44,15 +45,41 @@ def test_another_base_has_the_folds_of_the_likeliest_where_the_clock_has_the_tim
     assert [one.contender.title for one in found] == [title for title in titles if str(larger) not in title]
 
 
-def test_test_rows_have_the_time_that_they_take(tiny_model, larger, news):
+def test_the_machine_is_measured_where_something_depends_on_it(tiny_model, news, monkeypatch):
+    """Test rows have the time that they take; runs read fewer tokens of long texts where whole ones would leave them no time."""
     tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}", f"data.test={news['test']}"], "20k")
     config = rankwise.config.from_dict(tree)
-    roles = load_data(config.data, ["train", "test"])
-    request = SimpleNamespace(config=config, tree=tree, clock=Clock(time.time(), 100.0))
-    assert by_folds._tested_s(request, roles, []) == 0.0, "a few rows are not asked about"
+    roles, asked = load_data(config.data, ["train", "validation", "test"]), []
+
+    def measured(config, roles, seconds):
+        asked.append(config.data.max_length)
+        return Speed(step_s=0.5, score_s=0.01, setup_s=0.1)
+
+    monkeypatch.setattr(plan, "measure", measured)
+    clock = Clock(time.time(), 100.0)
+    assert plan.fit_few(config, roles, clock, 16, 2) == (None, None)
+    assert asked == []
     many = roles.test.take(np.resize(np.arange(len(roles.test)), 20 * len(roles.test)))
-    roles = replace(roles, test=many)
-    assert 0.0 < by_folds._tested_s(request, roles, [str(larger)]) < 50.0
+    assert plan.fit_few(config, replace(roles, test=many), clock, 16, 2) == (None, Speed(0.5, 0.01, 0.1))
+    tokens = SimpleNamespace(max_length=512, full_lengths=np.full(40, 600))
+    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: tokens)
+    for seconds, length in ((100.0, 128), (200.0, 256), (400.0, None), (10.0, 64)):
+        found, speed = plan.fit_few(config, roles, Clock(time.time(), seconds), 16, 2)
+        assert (found, speed.score_s) == (length, pytest.approx(0.08)), "frozen features read whole texts"
+    assert set(asked[1:]) == {64}
+    own = rankwise.config.load({**tree, "data": {**tree["data"], "max_length": 512}})
+    tokens.max_length = 512
+    assert plan.fit_few(own, roles, clock, 16, 2) == (None, None), "the user's own length is kept"
+
+
+def test_runs_alone_read_fewer_tokens(tiny_model, news):
+    tree, fixed = _base(str(news["train"]), [f"model.name={tiny_model}"], "20k")
+    cut = {
+        one.title: (one.design or {}).get("data.max_length")
+        for one in contenders(rankwise.config.from_dict(tree), fixed, 40, length=64)
+    }
+    assert {title for title, length in cut.items() if length == 64} == {PAIRS, "LoRA from a fitted head"}
+    assert set(cut.values()) == {64, None}
 
 
 def test_the_shortest_run_has_the_time_of_all_folds_that_choose(tiny_model, news, monkeypatch):
@@ -107,6 +134,8 @@ def test_on_a_slow_machine_all_contenders_are_compared_by_the_same_rows(
     assert ({one.folds for one in found}, len(found)) == ({folds}, count)
     if seconds < 100:  # what has no time for the folds of the likeliest, by its steps, is not begun
         assert begun == {one.contender.title for one in found}
+    else:
+        assert not [title for title in begun if "LoRA" in title], "nor has what takes more steps the time"
     assert found[0].contender.title.startswith("contrastive") is (seconds < 100)
 
 

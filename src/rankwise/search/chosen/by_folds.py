@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rankwise import config as configuration
 from rankwise.deadline import Deadline
 from rankwise.errors import UserError
 from rankwise.machine import description
@@ -12,11 +13,11 @@ from rankwise.machine.crowding import crowding
 from rankwise.records import AutoRecord, SearchRecord
 from rankwise.runs.folder import Run
 from rankwise.search.chosen.written import interrupted, recorded
-from rankwise.search.clock.speed import testing_s
-from rankwise.search.designs import bases
-from rankwise.search.designs.contenders import of_more_rows
+from rankwise.search.clock.plan import fit_few
+from rankwise.search.designs import bases, truncation
+from rankwise.search.designs.contenders import BATCH, LENGTHS, of_more_rows
 from rankwise.search.floors import beside
-from rankwise.search.folds.comparison import choose, compared, judged, with_words
+from rankwise.search.folds.comparison import FEWEST_FOLDS, choose, compared, judged, with_words
 from rankwise.search.folds.lines import folds_lines, plan_lines, rows_lines
 from rankwise.search.folds.plan import FoldsPlan
 from rankwise.search.folds.standing import Standing
@@ -25,13 +26,38 @@ from rankwise.search.request import Request
 from rankwise.search.sweep.trial import load_data
 
 
-def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPlan | None = None) -> SearchRecord:
+def of_few_rows(request: Request, roles: Any) -> SearchRecord:
+    """The record of what folds choose of few rows, with whatever fits the clock."""
+    clock, others, fixed = request.clock, request.bases[1:], request.fixed
+    batch = {} if "train.batch_size" in fixed else {"batch_size": BATCH}
+    steps = request.config.train.steps or LENGTHS[0]
+    config = configuration.replaced(request.config, "train", **batch)
+    length, speed = fit_few(config, roles, clock, steps, FEWEST_FOLDS)
+    score_s = None if speed is None else speed.score_s
+    read, request.base_lines = truncation.chosen(request.config, roles, fixed, clock, score_s)
+    request.tree["data"]["truncation"] = read
+    tested_s = (score_s or 0.0) * (0 if roles.test is None else len(roles.test))
+    slowest = max([1.0, *(bases.times_as_slow(request.tree, name) for name in others)])
+    return chosen_by_folds(request, others, tested_s=slowest * tested_s, length=length)
+
+
+def chosen_by_folds(
+    request: Request,
+    others: Sequence[str] = (),
+    plan: FoldsPlan | None = None,
+    tested_s: float = 0.0,
+    length: int | None = None,
+) -> SearchRecord:
     """The record of what folds choose.
 
     others
         Bases that compete beside the request's own, where rows are few and the clock has the time.
     plan
         What fits the clock; None where rows are few, whatever fits.
+    tested_s
+        In which test rows are scored with the slowest base, where they are so many that it was asked.
+    length
+        Tokens of a text that runs read, where whole texts leave them no time.
     """
     config, folder, clock, stop = request.config, request.folder, request.clock, request.stop
     roles = load_data(config.data, ["train", "test"])
@@ -44,8 +70,7 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
         lines += plan_lines(config, roles, plan, forecast)
         request.show([*roles.report.lines(), *lines])
     shown = 0 if plan is None else len(lines)
-    tested_s = _tested_s(request, roles, others) if plan is None else 0.0
-    found, kept_s = _judged(request, roles, others, plan, tested_s)
+    found, kept_s = _judged(request, roles, others, plan, tested_s, length)
     if not found and stop.requested:
         raise KeyboardInterrupt
     if not found:
@@ -68,7 +93,7 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
             both.keep(Run(folder / again.run), roles.train)
             winner, standing, found = again, both, [*found, both]
     if plan is None:
-        lines = [*rows_lines([config.model.name, *others], roles, standing.folds), *request.base_lines]
+        lines = [*rows_lines(config, others, roles, standing.folds), *request.base_lines]
     lines += folds_lines(found, standing)
     if whole.contender.steps != standing.contender.steps:
         taken, of_folds = whole.contender.steps, standing.contender.steps
@@ -79,21 +104,18 @@ def chosen_by_folds(request: Request, others: Sequence[str] = (), plan: FoldsPla
 
 
 def _judged(
-    request: Request, roles: Any, others: Sequence[str], plan: FoldsPlan | None, tested_s: float
+    request: Request,
+    roles: Any,
+    others: Sequence[str],
+    plan: FoldsPlan | None,
+    tested_s: float,
+    length: int | None,
 ) -> tuple[list[Standing], float]:
     """What folds say of every contender, and the seconds kept for what comes after the run on all rows."""
     tree, fixed, train, names, clock = request.tree, request.fixed, roles.train, roles.label_names, request.clock
     if plan is None:
-        found = judged(tree, fixed, train, names, clock.choosing(clock.end_of_few_s(crowding(), tested_s)), others)
+        deadline = clock.choosing(clock.end_of_few_s(crowding(), tested_s))
+        found = judged(tree, fixed, train, names, deadline, others, length)
         return found, clock.end_of_few_s(crowding(), tested_s)
     competing, deadline = of_more_rows(fixed, plan.steps), plan.choosing(clock)
     return compared(competing, tree, train, names, deadline, plan.folds, fewest=1), plan.reserve_s
-
-
-def _tested_s(request: Request, roles: Any, others: Sequence[str]) -> float:
-    """Seconds of scoring the test rows with the slowest base that competes."""
-    clock = request.clock
-    if roles.test is None or not clock.are_many(len(roles.test)):
-        return 0.0
-    slowest = max([1.0, *(bases.times_as_slow(request.tree, name) for name in others)])
-    return slowest * testing_s(request.config, roles, 0.5 * clock.measuring_s)

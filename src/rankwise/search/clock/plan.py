@@ -14,6 +14,7 @@ import numpy as np
 from rankwise import config as configuration
 from rankwise import planning
 from rankwise.config import Config
+from rankwise.data.tokens import Tokens
 from rankwise.errors import UserError
 from rankwise.planning.steps import PROVEN_ROWS, train_sample_rows
 from rankwise.records.record import Tree
@@ -76,22 +77,21 @@ def fit_clock(tree: Tree, roles: Any, clock: Clock, available: Callable[[int], i
     batch = tree.get("train", {}).get("batch_size") or (32 if len(roles.train) >= _LARGE_ROWS else 16)
     config = configuration.replaced(configuration.from_dict(tree), "train", batch_size=batch)
     planned = planning.plan(config, len(roles.label_names))
-    given, steps = config.data.max_length, config.train.steps
-    tokens = tokenised(roles.train, tokenizer_of(config.model), given, planned)
-    longest = given or min(tokens.max_length, _LENGTHS[0])
-    lengths = [longest] if given else [longest, *(length for length in _LENGTHS if length < longest)]
+    steps, tokens = (
+        config.train.steps,
+        tokenised(roles.train, tokenizer_of(config.model), config.data.max_length, planned),
+    )
+    lengths = _lengths(config, tokens)
 
     def measured(length: int, seconds: float) -> tuple[Config, Speed]:
         cut = configuration.replaced(config, "data", max_length=length)
         return cut, measure(cut, roles, seconds)
 
-    def times_as_many(length: int, as_of: int) -> float:
-        """Tokens."""
-        return float(np.minimum(tokens.full_lengths, length).sum() / np.minimum(tokens.full_lengths, as_of).sum())
-
     def longest_enough(at: int, speed: Speed) -> int:
         """Of what was measured and what is shorter, or of all after the first look; by the tokens."""
-        return next((length for length in lengths[:-1] if enough(speed.at(times_as_many(length, at)))), lengths[-1])
+        return next(
+            (length for length in lengths[:-1] if enough(speed.at(_times_as_many(tokens, length, at)))), lengths[-1]
+        )
 
     def enough(speed: Speed) -> bool:
         try:
@@ -102,13 +102,57 @@ def fit_clock(tree: Tree, roles: Any, clock: Clock, available: Callable[[int], i
         return steps is not None or long_enough
 
     # Steps on the longest texts cost a short clock many seconds on a slow machine: a moment with the shortest says which are worth it.
-    if times_as_many(longest, lengths[-1]) > _LONGER:
+    if _times_as_many(tokens, lengths[0], lengths[-1]) > _LONGER:
         lengths = lengths[lengths.index(longest_enough(lengths[-1], measured(lengths[-1], 0.0)[1])) :]
     resolved, speed = measured(lengths[0], clock.measuring_s)
     while (chosen := longest_enough(lengths[0], speed)) != lengths[0]:
         lengths = lengths[lengths.index(chosen) :]
         resolved, speed = measured(chosen, clock.measuring_s)
     return resolved, speed
+
+
+def _lengths(config: Config, tokens: Tokens) -> list[int]:
+    """Tokens that may be kept of a text, the most first: as many as the user says, or fewer than most texts have."""
+    longest = config.data.max_length or min(tokens.max_length, _LENGTHS[0])
+    return [longest, *(length for length in _LENGTHS if length < longest and config.data.max_length is None)]
+
+
+def _times_as_many(tokens: Tokens, length: int, as_of: int) -> float:
+    """Tokens of all texts, cut at one length and at another."""
+    return float(np.minimum(tokens.full_lengths, length).sum() / np.minimum(tokens.full_lengths, as_of).sum())
+
+
+def fit_few(config: Config, roles: Any, clock: Clock, steps: int, folds: int) -> tuple[int | None, Speed | None]:
+    """Where rows are few: how many tokens of long texts a run may read so that the shortest has time in the folds that choose, None for
+    what the configuration says; and the speed with whole texts, None where nothing depends on it: short texts, few test rows.
+
+    config
+        With the batch of such a run.
+    steps, folds
+        Of the shortest run, and that choose.
+    """
+    from rankwise.models import tokenizer_of
+    from rankwise.training.examples import tokenised
+
+    planned = planning.plan(config, len(roles.label_names))
+    tokens = tokenised(roles.train, tokenizer_of(config.model), config.data.max_length, planned)
+    lengths, tested = _lengths(config, tokens), 0 if roles.test is None else len(roles.test)
+    are_long = _times_as_many(tokens, lengths[0], lengths[-1]) > _LONGER
+    if not are_long and not clock.are_many(tested):
+        return None, None
+    looked_at = lengths[-1] if are_long else lengths[0]
+    measured = measure(configuration.replaced(config, "data", max_length=looked_at), roles, 0.0)
+    rows = len(roles.train) + len(roles.validation)
+
+    def has_time(speed: Speed) -> bool:
+        end_s = clock.end_of_few_s(speed.crowding, tested * speed.score_s)
+        return folds * (steps * speed.step_s + speed.once_s(2 * rows)) < clock.choosing(end_s).left_s()
+
+    speeds = {length: measured.at(_times_as_many(tokens, length, looked_at)) for length in lengths}
+    if not are_long:
+        return None, speeds[lengths[0]]
+    length = next((length for length in lengths if has_time(speeds[length])), lengths[-1])
+    return (None if length == lengths[0] else length), speeds[lengths[0]]
 
 
 def choosing_rows(config: Config, held_out: int, speed: Speed, clock: Clock) -> int:

@@ -56,34 +56,6 @@ class Speed:
         return Speed(*(slower * value for value in astuple(self)))
 
 
-def testing_s(config: Config, roles: Any, seconds: float) -> float:
-    """Seconds that the test rows take to be scored, by the tokens of as many training texts as these seconds score."""
-    from rankwise import planning
-    from rankwise.machine.compiler import without_compiler
-    from rankwise.machine.seeds import own_generators
-    from rankwise.models import tokenizer_of
-    from rankwise.models.classifier import logits_of
-    from rankwise.training.examples import tokenised
-    from rankwise.training.latency import untrained
-
-    with own_generators(config.train.seed), without_compiler():
-        planned = planning.plan(config, len(roles.label_names))
-        tokenizer = tokenizer_of(config.model)
-        train, test = (
-            tokenised(rows, tokenizer, config.data.max_length, planned) for rows in (roles.train, roles.test)
-        )
-        rows = np.resize(np.arange(len(train)), _SCORED_AT_ONCE)
-        batch = train.take(rows)
-        classifier = untrained(planned, roles.label_names, tokenizer)
-        logits_of(classifier, batch[:1], 1)
-        started, scored = time.perf_counter(), 0
-        while scored < _SCORED and (scored == 0 or time.perf_counter() - started < seconds):
-            logits_of(classifier, batch, config.train.eval_batch_size)
-            scored += len(batch)
-        a_token = (time.perf_counter() - started) / (scored / len(batch) * int(train.lengths[rows].sum()))
-    return float(a_token * int(test.lengths.sum()))
-
-
 def measure(config: Config, roles: Any, seconds: float, *, steps: int | None = None) -> Speed:
     """Train and score for about `seconds` with nothing kept, on rows drawn from train.
 

@@ -17,8 +17,8 @@ from rankwise.errors import UserError
 from rankwise.records.record import Tree
 from rankwise.search.designs.design import ALL, FITTED, usual_rate
 
-_EPOCHS, _FEWEST_STEPS, _MOST_STEPS, _BATCH = 10, 40, 200, 32
-_LENGTHS, _SURE_LENGTH = (16, 24, 32, 48, 72, 108, 160), 72
+_EPOCHS, _FEWEST_STEPS, _MOST_STEPS, BATCH = 10, 40, 200, 32
+LENGTHS, _SURE_LENGTH = (16, 24, 32, 48, 72, 108, 160), 72
 """of contrastive runs, in steps, of which the folds choose: pairs are learnt by heart, on some data after a third of the steps
 that others need, whatever the number of rows (LOG.md). Beyond the second number only where it is within the epochs."""
 _WARMUP = 8
@@ -31,7 +31,7 @@ _MOST_TIMES = 2.0
 _CONTRASTIVE: Keys = {
     "train.objective": "contrastive",
     "train.schedule": "constant",  # so that a shorter run is the beginning of a longer one
-    "train.batch_size": _BATCH,
+    "train.batch_size": BATCH,
     "train.average_from": _WARMUP,
     "head.directions": True,  # which is what the loss compares
 }
@@ -88,7 +88,12 @@ class Contender:
 
 
 def contenders(
-    config: Config, fixed: set[str], rows: int, names: Sequence[str] = (), others: Sequence[str] = ()
+    config: Config,
+    fixed: set[str],
+    rows: int,
+    names: Sequence[str] = (),
+    others: Sequence[str] = (),
+    length: int | None = None,
 ) -> list[Contender]:
     """The likeliest first, without what the user has fixed.
 
@@ -96,10 +101,13 @@ def contenders(
         Of the classes, which are texts too where they are words.
     others
         Bases beside the configuration's own.
+    length
+        Tokens of a text that those read which need steps; None for as many as the others.
     """
-    steps = config.train.steps or min(max(_EPOCHS * rows // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
+    cut: Keys = {} if length is None else {"data.max_length": length}
+    steps = config.train.steps or min(max(_EPOCHS * rows // BATCH, _FEWEST_STEPS), _MOST_STEPS)
     lengths = _lengths(config, rows)
-    pairs: Keys = {**ALL, **_CONTRASTIVE, "train.steps": lengths[-1]}
+    pairs: Keys = {**ALL, **_CONTRASTIVE, **cut, "train.steps": lengths[-1]}
     if not fixed & {"train.warmup_steps", "train.warmup_ratio"}:
         pairs |= {"train.warmup_steps": min(_WARMUP, lengths[0] - 1), "train.warmup_ratio": None}
     designs: dict[str, Keys | None] = {
@@ -108,7 +116,7 @@ def contenders(
         WITH_NAMES: {"adapter.method": "probe", "head.directions": True, **NAMES},
         **AT_ONCE,
         **{f"{PAIRS}, on {name}": _at_its_rate({**pairs, "model.name": name}, config, len(names)) for name in others},
-        _LORA: {**_lora(steps), "train.batch_size": _BATCH},
+        _LORA: {**_lora(steps), **cut, "train.batch_size": BATCH},
     }
     if not names or config.data.pair or not are_words(names):
         del designs[WITH_NAMES]
@@ -159,8 +167,8 @@ def _lengths(config: Config, rows: int) -> tuple[int, ...]:
     """Of contrastive runs, in steps, ascending; one where the user has fixed it."""
     if config.train.steps is not None:
         return (config.train.steps,)
-    longest = max(_EPOCHS * rows // _BATCH, _SURE_LENGTH)
-    return tuple(steps for steps in _LENGTHS if steps <= longest)
+    longest = max(_EPOCHS * rows // BATCH, _SURE_LENGTH)
+    return tuple(steps for steps in LENGTHS if steps <= longest)
 
 
 def configured(tree: Tree, design: Keys, labels: NDArray[Any]) -> Tree:

@@ -38,10 +38,14 @@ _OF_THE_QUICK = 0.3
 """of the time, for more folds of what is solved at once than the fewest: on a crowded machine it left the likeliest no time"""
 _OF_THE_FIRST = 0.95
 """of what is left, for the likeliest: more folds of it say more than another slow contender, which has what is left"""
-_FEWEST_FOLDS = 2
+FEWEST_FOLDS = 2
 """that choose: one alone has too few rows to say anything"""
 _OF_A_FOLD = 0.3
 """of a contender's time, for the longer ones of its runs in its first fold, which ends a little later than it is told to"""
+
+
+class _Late(Exception):
+    """There is no time for as many folds as choose."""
 
 
 def judged(
@@ -51,6 +55,7 @@ def judged(
     names: Sequence[str],
     deadline: Deadline,
     others: Sequence[str] = (),
+    length: int | None = None,
 ) -> list[Standing]:
     """Every contender's standing, those that the clock or the budget has room for.
 
@@ -58,10 +63,10 @@ def judged(
         The configuration that all share.
     rows
         All labelled rows but the test's.
-    others
+    others, length
         `contenders`'s.
     """
-    competing = contenders(configuration.from_dict(tree), fixed, len(rows), names, others)
+    competing = contenders(configuration.from_dict(tree), fixed, len(rows), names, others, length)
     return compared(competing, tree, rows, names, deadline, quick_deadline=deadline.part(_OF_THE_QUICK))
 
 
@@ -72,7 +77,7 @@ def compared(
     names: Sequence[str],
     deadline: Deadline,
     folds: int = FOLDS,
-    fewest: int = _FEWEST_FOLDS,
+    fewest: int = FEWEST_FOLDS,
     quick_deadline: Deadline = NEVER,
 ) -> list[Standing]:
     """The standing of each of those that compete, the likeliest first, by the same folds.
@@ -87,7 +92,7 @@ def compared(
     parts = splits(rows.labels, FOLDS, configuration.from_dict(tree).data.split_seed)[:folds]
     likeliest, *rest = competing
     quick, slow = ([one for one in rest if one.is_quick is wanted] for wanted in (True, False))
-    standings: dict[str, Standing] = {}
+    standings, late = dict[str, Standing](), False
     for contender in [*quick, likeliest, *slow]:
         if requested() or (standings and deadline.has_passed):
             break
@@ -96,11 +101,20 @@ def compared(
             likeliest = contender if is_likeliest else likeliest
         # Where nothing was begun in time, what takes least answers in any case.
         needed = contender.design is None and not standings
-        if not needed and deadline.left_s() < _forecast_s(contender, standings.get(likeliest.title), tree):
+        forecast_s = (
+            math.inf
+            if late and not contender.is_quick
+            else _forecast_s(contender, standings.get(likeliest.title), tree)
+        )
+        if not needed and deadline.left_s() < forecast_s:
             continue
         own = deadline.part(_OF_THE_FIRST) if contender is likeliest else deadline
         own = min(deadline, quick_deadline, key=Deadline.at) if contender.is_quick else own
-        standing = _judged(contender, tree, rows, names, parts, own, fewest)
+        try:
+            standing = _judged(contender, tree, rows, names, parts, own, fewest)
+        except _Late:  # nor is there for others, which take more steps
+            late = late or contender is likeliest
+            continue
         if standing is None:
             continue
         if contender is likeliest:
@@ -181,10 +195,13 @@ def _judged(
     names: Sequence[str],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     deadline: Deadline,
-    fewest: int = _FEWEST_FOLDS,
+    fewest: int = FEWEST_FOLDS,
 ) -> Standing | None:
     """By as many folds as the clock has room for, what is solved at once by the fewest that choose, since something has to answer;
-    None where there are fewer, or it does not fit the budget."""
+    None where it does not fit the budget, or has nothing to learn from.
+
+    Raises: _Late.
+    """
     started = time.time()
     pieces: list[list[NDArray[np.float32]]] = []
     always = fewest if contender.is_quick else 1
@@ -196,6 +213,8 @@ def _judged(
         own = deadline.part(1 / fewest) if first else NEVER if contender.is_quick else deadline
         longer = deadline.part(_OF_A_FOLD) if first else deadline
         answers = _answers(contender, tree, rows.take(kept), rows.take(out), names, own, longer=longer)
+        if answers is None:
+            return None
         if not answers:
             break
         pieces.append(answers)
@@ -203,7 +222,7 @@ def _judged(
             lengths = contender.lengths[: len(answers)]
             contender = replace(contender.of_length(lengths[-1]), lengths=lengths)
     if len(pieces) < min(fewest, len(parts)):
-        return None
+        raise _Late
     held_out, seconds = [out for _, out in parts[: len(pieces)]], time.time() - started
     labels, goal = [rows.labels[out] for out in held_out], goal_of(configuration.from_dict(tree).train.select.metric)
     if not contender.lengths:
@@ -224,12 +243,11 @@ def _answers(
     deadline: Deadline,
     *,
     longer: Deadline = NEVER,
-) -> list[NDArray[np.float32]]:
-    """Logits of held-out rows, after each of its lengths that it comes to by the deadlines; none where it comes to none or does
-    not fit the budget. Shape of each: (rows, classes)"""
+) -> list[NDArray[np.float32]] | None:
+    """Logits of held-out rows, after each of its lengths that it comes to by the deadlines; None where it does not fit the budget. Shape of each: (rows, classes)"""
     if contender.design is None:
         classifier = fit_words(configuration.from_dict(tree), kept, names)
-        return [] if classifier is None else [classifier.logits(out.texts)]
+        return None if classifier is None else [classifier.logits(out.texts)]
     try:
         config = configuration.from_dict(configured(tree, contender.design, kept.labels))
         return logits_of_held_out(
@@ -240,4 +258,4 @@ def _answers(
             raise
         return []
     except UserError:
-        return []
+        return None

@@ -12,11 +12,11 @@ from rankwise.search.folds.plan import FoldsPlan
 from rankwise.search.folds.standing import Standing
 
 
-def rows_lines(bases: Sequence[str], roles: Any, folds: int) -> list[str]:
+def rows_lines(config: Config, others: Sequence[str], roles: Any, folds: int) -> list[str]:
     """What there is to learn from where no rows are held out to choose by, and what may learn."""
     return [
         f"data      {len(roles.train):,} rows, {len(roles.label_names)} classes: too few to hold some out, so {folds} of {FOLDS} folds choose",
-        f"model     {bases[0]}" + "".join(f"; {other} where the clock has its folds too" for other in bases[1:]),
+        f"model     {config.model.name}" + "".join(f"; {other} where the clock has its folds too" for other in others),
     ]
 
 
@@ -34,7 +34,7 @@ def plan_lines(config: Config, roles: Any, plan: FoldsPlan, forecast: dict[str, 
 def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
     """What cross-validation said of each contender."""
     lines = [
-        f"folds     {by_goal(one.scores.accuracy, one.value)} {one.contender.title}{_of_lengths(one)}, {one.seconds:.0f} s"
+        f"folds     {by_goal(one.scores.accuracy, one.value)} {one.contender.title}{_of_lengths(one)}{_cut(one)}, {one.seconds:.0f} s"
         + (", chosen" if one is chosen else "")
         for one in found
     ]
@@ -42,6 +42,12 @@ def folds_lines(found: Sequence[Standing], chosen: Standing) -> list[str]:
     if better(chosen.value) < max(better(one.value) for one in found):
         lines.append("          the best of so few rows is not told apart from the likeliest, which is kept")
     return lines
+
+
+def _cut(one: Standing) -> str:
+    """How much of a text it reads, where that is less than the others do."""
+    length = (one.contender.design or {}).get("data.max_length")
+    return "" if length is None else f" on {length} tokens of a text"
 
 
 def _of_lengths(one: Standing) -> str:
