@@ -145,6 +145,13 @@ def test_what_is_solved_at_once_leaves_time_for_the_likeliest(tiny_model, news, 
     assert {one.folds for one in found} == {2}
 
 
+def test_what_is_solved_at_once_has_the_folds_that_nothing_else_has_time_for(tiny_model, news, monkeypatch):
+    found, clock, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 650.0, quick_s=8, slow_s=1000)
+    assert not found[0].contender.title.startswith("contrastive")
+    assert {one.folds for one in found} == {5}, "two, before it was known that nothing trains"
+    assert clock.now <= 0.6 * 650
+
+
 def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypatch):
     (only,), _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 60.0, quick_s=500, slow_s=500)
     assert (only.contender.is_quick, only.folds) == (True, 2)

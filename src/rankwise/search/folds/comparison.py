@@ -122,9 +122,19 @@ def compared(
         elif not contender.is_quick and standing.folds < len(parts):
             continue  # what has no time for the folds of the likeliest shall not take rows from the comparison
         standings[contender.title] = standing
+    if late:  # so that what is solved at once has the time that nothing else takes
+        for title, one in _short_of_folds(standings, len(parts), deadline.left_s()).items():
+            standings[title] = _judged(one.contender, tree, rows, names, parts, deadline, fewest) or one
     common = min((one.folds for one in standings.values()), default=0)
     first = [likeliest.title] if likeliest.title in standings else []
     return [standings[title].over(common) for title in dict.fromkeys([*first, *standings])]
+
+
+def _short_of_folds(standings: Mapping[str, Standing], most: int, seconds: float) -> dict[str, Standing]:
+    """Those with fewer folds, where there is time for all of them anew."""
+    short = {title: one for title, one in standings.items() if one.folds < most}
+    needed_s = sum(most * one.seconds / one.folds for one in short.values())
+    return short if needed_s <= seconds else {}
 
 
 def _with_names_that_help(contender: Contender, standings: Mapping[str, Standing]) -> Contender:
