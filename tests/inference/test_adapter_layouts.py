@@ -201,6 +201,10 @@ REFUSED = {
     "a kind that nobody knows": (lambda found: found, {"peft_type": "FOO"}, "knows no adapter of the kind FOO"),
     "a kind of several tasks": (lambda found: found, {"peft_type": "POLY"}, "asks which one a text is of"),
     "a broken expression": (lambda found: found, {"target_modules": "(query"}, "no regular expression"),
+    "a broken name": (lambda found: found, {"modules_to_save": ["("]}, r"'\(' is no regular expression"),
+    "a broken pattern": (lambda found: found, {"rank_pattern": {"(": 2}}, r"'\(' is no regular expression"),
+    "modules that are a number": (lambda found: found, {"target_modules": 5}, r"no configuration .*\$\.target_modules"),
+    "saved modules that are one": (lambda found: found, {"modules_to_save": 5}, r"no configuration .*modules_to_save"),
     "tokens": (lambda found: found, {"task_type": "TOKEN_CLS"}, "another task: task_type TOKEN_CLS labels tokens"),
     "questions": (lambda found: found, {"task_type": "QUESTION_ANS"}, "another task: task_type QUESTION_ANS"),
     "embeddings": (lambda found: found, {"task_type": "FEATURE_EXTRACTION"}, "another task"),
@@ -371,6 +375,10 @@ NAMED = {
     "a list": (lambda folder: (folder / "labels.json").write_text(json.dumps(["x", "y", "w"])), ["x", "y", "w"]),
     "one name too few": (
         lambda folder: (folder / "labels.json").write_text(json.dumps(["x", "y"])),
+        ["sport", "business", "science"],
+    ),
+    "no numbers": (
+        lambda folder: (folder / "labels.json").write_text('{"a": Infinity, "b": 1, "c": 2}'),
         ["sport", "business", "science"],
     ),
     "nobody's": (

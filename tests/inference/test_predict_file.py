@@ -1,6 +1,7 @@
 """Predicting files: every format, the order of rows, and memory that does not grow with them."""
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -154,6 +155,34 @@ def test_a_header_is_refused_where_the_format_has_none(run, texts, tmp_path, cap
     assert main(words) == 2
     assert "a kaggle header cannot apply to csv: add --format kaggle" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_comma_in_a_columns_name(run, tmp_path):
+    (tmp_path / "test.csv").write_text('"row, id",text\n7,a goal\n9,shares fell\n')
+    sub = tmp_path / "sub.csv"
+    assert main(["predict", str(run.path), str(tmp_path / "test.csv"), str(sub), "--format", "kaggle"]) == 0
+    assert sub.read_text().splitlines()[0] == '"row, id",label'
+
+
+def test_halves_of_characters_in_ids(run, tmp_path):
+    source = tmp_path / "new.jsonl"
+    source.write_text('{"id": "a\\ud83d", "text": "the goal"}\n{"id": "\\ud83d\\ude42", "text": "the bank"}\n')
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        assert main(["predict", str(run.path), str(source), str(tmp_path / name)]) == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["a\ufffd", "\U0001f642"]
+
+
+def test_packed_in_and_out(run, texts, tmp_path, capsys):
+    source, _ = texts
+    packed = tmp_path / "new.csv.gz"
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    for name in ("out.csv", "out.csv.gz", "out.jsonl", "out.jsonl.gz"):
+        assert main(["predict", str(run.path), str(packed), str(tmp_path / name)]) == 0
+    for name in ("out.csv", "out.jsonl"):
+        assert gzip.decompress((tmp_path / f"{name}.gz").read_bytes()) == (tmp_path / name).read_bytes()
+    assert main(["predict", str(run.path), str(packed), str(tmp_path / "out.parquet.gz")]) == 2
+    assert "Parquet is packed in itself, leave .gz out" in capsys.readouterr().err
 
 
 def test_the_texts_are_not_overwritten(run, texts, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -99,5 +100,9 @@ def test_what_is_refused(folders, source, tmp_path, capsys):  # noqa: F811
     ):
         assert main(["predict", *words]) == 2, words
         assert told in capsys.readouterr().err
+    for name in ("id", "lora_p"):  # whose column would stand twice
+        shutil.copytree(folders["head"], tmp_path / name)
+        assert main(["predict", runs[0], str(tmp_path / name), str(source), str(tmp_path / "o.jsonl")]) == 2
+        assert f"two columns would be called '{name}'" in capsys.readouterr().err
     assert rankwise.load(runs[0]).predict([]) == []
-    assert list(tmp_path.glob("*o.csv*")) == []
+    assert list(tmp_path.glob("*o.*")) == []

@@ -91,6 +91,15 @@ def test_rows_or_answers_that_changed_are_asked_anew(run, windows, tmp_path):
     assert windows.asked == [10, 10, 10, 5]
 
 
+def test_words_beside_an_encoder_are_part_of_who_answers(tmp_path):
+    def place(content):
+        (tmp_path / "adapter" / "words").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "adapter" / "words" / "words.json").write_text(content)
+        return progress.Progress(tmp_path / "out.csv", 5, [tmp_path / "adapter"], resume=False)._place(["text"])
+
+    assert place("one") == place("one") != place("another")
+
+
 def test_without_resume_it_begins_anew(run, windows, tmp_path):
     source, out = write_csv(tmp_path / "new.csv", sentences(35, 4)), tmp_path / "out.csv"
     interrupted(windows, run, source, out)

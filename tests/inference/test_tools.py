@@ -39,8 +39,10 @@ def make(tmp_path, tiny_model):
 
 def test_merging_one_with_itself_changes_nothing(make, tmp_path):
     one = make("one")
+    (one / ".rankwise.json.lock").touch()  # as `calibrate` leaves it
     outcome = merge([one, one], tmp_path / "both")
     assert outcome["rank"] == 4
+    assert not (tmp_path / "both" / ".rankwise.json.lock").exists()
     ours, theirs = (rankwise.load(folder, precision="fp32").logits(TEXTS) for folder in (tmp_path / "both", one))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -72,6 +74,7 @@ def test_what_does_not_go_together(make, tmp_path):
         (make("labels", labels=["a", "b", "c"]), "other labels"),
         (make("scope", "adapter.scope=[ffn_in]"), "changes other layers"),
         (make("ends", "data.truncation=head_and_tail"), "cut or cleaned otherwise"),
+        (make("pairs", "data.pair=true", "data.text=[a,b]"), "on texts paired"),
         (make("clean", "data.preprocess=[lowercase]"), "cut or cleaned otherwise"),
     ):
         with pytest.raises(UserError, match=told):

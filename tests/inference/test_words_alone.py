@@ -3,7 +3,9 @@
 import csv
 import json
 import pickle
+import shutil
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +128,36 @@ def test_what_takes_an_adapter_says_what_it_is(runs, words, capsys, monkeypatch,
     for folder in (runs["one"], runs["one"] / "words"):
         assert main([verb, *rest[:place], str(folder), *rest[place:]]) == 2
         assert "is TF-IDF of words alone" in capsys.readouterr().err
+
+
+def _changed(**keys):
+    return lambda details, numbers: details.update(keys)
+
+
+DAMAGES = {
+    "an expression": (_changed(token="("), "holds no whole classifier of words"),
+    "a step of cleaning": (_changed(preprocess=["polish"]), "cleaned by 'polish', which this version does not know"),
+    "numbers that are none": (lambda details, numbers: numbers["offsets"].fill(np.nan), "are not finite"),
+    "offsets": (lambda details, numbers: numbers.update(offsets=numbers["offsets"][:1]), "its numbers have shapes"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_named(runs, tmp_path, damage):
+    from safetensors.numpy import load_file, save_file
+
+    change, sentence = DAMAGES[damage]
+    folder = shutil.copytree(runs["one"] / "words", tmp_path / "words")
+    details, numbers = json.loads((folder / "words.json").read_text()), load_file(folder / "words.safetensors")
+    change(details, numbers)
+    (folder / "words.json").write_text(json.dumps(details))
+    save_file(numbers, folder / "words.safetensors")
+    with pytest.raises(UserError, match=sentence):
+        rankwise.load(folder).predict(TEXTS)
+
+
+def test_a_report_of_a_run_without_steps_warns_of_nothing(runs, tmp_path):
+    pytest.importorskip("matplotlib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rankwise.report(runs["one"], tmp_path / "report.html")

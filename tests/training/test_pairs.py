@@ -103,6 +103,15 @@ def test_a_file_of_pairs_is_answered_as_the_pairs_are(runs, rows, tmp_path, caps
         predictor.predict(["one text"])
 
 
+def test_a_worker_of_a_cluster_labels_pairs(runs, rows):
+    from rankwise.search.bulk import _Labeller
+
+    pairs = [*((a, b) for a, b, _ in rows[:5]), ("", "")]
+    columns = dict(zip(("premise", "hypothesis"), map(np.array, zip(*pairs, strict=True)), strict=True))
+    labelled = _Labeller(str(runs["fast"].path), list(columns), False, None)(columns)
+    assert list(labelled["predicted"]) == rankwise.load(runs["fast"]).predict(pairs)
+
+
 def test_pairs_need_two_columns_and_no_augmentation(runs, rows, tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na,x\nb,y\n")
     tree = {"data": {"train": str(tmp_path / "a.csv"), "pair": True}}

@@ -5,6 +5,7 @@ Which n-grams it counts and how strongly it is regularised are chosen by cross-v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,8 +156,11 @@ class WordClassifier:
                 vectorizers[kind].idf_ = tensors[f"idf.{kind}"].astype(np.float64)
             coefficients, offsets = tensors["coefficients"], tensors["offsets"]
             width = sum(len(grams) for grams in details.ngrams.values())
-            if coefficients.shape != (len(details.labels), width):
-                raise ValueError(f"its coefficients have shape {coefficients.shape}")
+            if coefficients.shape != (len(details.labels), width) or offsets.shape != coefficients.shape[:1]:
+                raise ValueError(f"its numbers have shapes {coefficients.shape} and {offsets.shape}")
+            if not (np.isfinite(coefficients).all() and np.isfinite(offsets).all()):
+                raise ValueError("some of its numbers are not finite")
+            re.compile(details.token)
             return WordClassifier(
                 vectorizers,
                 coefficients,
@@ -173,7 +177,7 @@ class WordClassifier:
                 details.fitted_on,
                 weight=details.weight,
             )
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, re.error) as error:
             raise UserError(f"{folder} holds no whole classifier of words: {error}; copy it again") from error
         except Exception as error:  # safetensors has an error of its own for a header that is none
             raise UserError(f"{path} is not a whole safetensors file: {error}; copy it again") from error

@@ -1,7 +1,7 @@
 """Label the texts of a file, or of a folder of text files, in constant memory; the order of rows is kept.
 
-Every row gets an answer, a row without text that of an empty text. The output's format follows its ending: .csv, .jsonl
-or .parquet. kaggle is a CSV of two columns, the file's own ids and the labels as training spelled them; where the file has
+Every row gets an answer, a row without text that of an empty text. The output's format follows its ending: .csv, .jsonl,
+either packed as .gz, or .parquet. kaggle is a CSV of two columns, the file's own ids and the labels as training spelled them; where the file has
 no ids it is the papers' ID,Label, both counted from 0. --like FILE follows a sample submission.
 Several runs answer in shared passes where they have one base: columns NAME and NAME_p for each.
 With --ray a cluster labels the files of a pattern into a folder of Parquet files.

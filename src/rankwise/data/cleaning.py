@@ -38,7 +38,7 @@ def preprocess(texts: Sequence[str], steps: Sequence[str]) -> list[str]:
     """
     cleaned = list(texts)
     for step in steps:
-        clean = _STEPS[step]()
+        clean = STEPS[step]()
         cleaned = [_cleaned(text, clean) for text in cleaned]
     return cleaned
 
@@ -90,7 +90,7 @@ def _missing(package: str) -> Exception:
     return missing_extra(package, "text")
 
 
-_STEPS: dict[str, Callable[[], Callable[[str], str]]] = {
+STEPS: dict[str, Callable[[], Callable[[str], str]]] = {
     "lowercase": lambda: str.lower,
     "punctuation": _punctuation,
     "stopwords": _stopwords,

@@ -71,7 +71,9 @@ class Stream:
         names = [*self.columns, *([self.id_column] if self.id_column else [])]
         for number, cells in enumerate(self._table.rows(names)):
             text = mended(joined(cells[: len(self.columns)], self._table.where, pair=self._pair))
-            yield (cells[-1] if self.id_column else number), text or (PAIR if self._pair else text)
+            identifier = cells[-1] if self.id_column else number
+            named = mended(identifier) if isinstance(identifier, str) else identifier
+            yield named, text or (PAIR if self._pair else text)
 
 
 def stream(

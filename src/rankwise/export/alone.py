@@ -53,15 +53,20 @@ def answers(
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
     environment.pop("PYTHONPATH", None)
     names = ("rankwise", *unwanted)
-    outcome = subprocess.run(
-        [sys.executable, "-I", "-c", _PROGRAM.format(load=load), str(folder), ",".join(names)],
-        input=json.dumps(list(texts)),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        env=environment,
-        check=False,
-    )
+    try:
+        outcome = subprocess.run(
+            [sys.executable, "-I", "-c", _PROGRAM.format(load=load), str(folder), ",".join(names)],
+            input=json.dumps(list(texts)),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"the artefact gives no answer in a fresh process within {LIMIT_S} s; nothing was written"
+        ) from error
     if outcome.returncode != 0:
         last = (outcome.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"the artefact fails in a fresh process: {last[:300]}; nothing was written")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,15 +167,39 @@ def _config(folder: Path) -> Mapping[str, Any]:
         )
     if isinstance(task, str) and task in _TASKS:
         raise UserError(f"{folder} is an adapter for another task: task_type {task} {_TASKS[task]}")
-    if config["peft_type"] == "LORA":
-        try:
-            msgspec.convert(config, _Lora)
-        except msgspec.ValidationError as error:
-            raise UserError(f"{folder / CONFIG} is no configuration of LoRA: {error}") from error
+    lora = config["peft_type"] == "LORA"
+    try:
+        msgspec.convert(config, _Lora if lora else _Places)
+    except msgspec.ValidationError as error:
+        what = "LoRA" if lora else "an adapter"
+        raise UserError(f"{folder / CONFIG} is no configuration of {what}: {error}") from error
     return config
 
 
-class _Lora(msgspec.Struct):
+class _Places(msgspec.Struct, kw_only=True):
+    """Where an adapter is (`matching`): names of modules, or regular expressions of them."""
+
+    target_modules: str | list[str] | None = None
+    exclude_modules: str | list[str] | None = None
+    modules_to_save: list[str] | None = None
+    layers_to_transform: int | list[int] | None = None
+    layers_pattern: str | list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for patterns in self.patterns():
+            for pattern in [patterns] if isinstance(patterns, str) else patterns or ():
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"'{pattern}' is no regular expression: {error}") from error
+
+    def patterns(self) -> list[str | Iterable[str] | None]:
+        """All that is taken as a regular expression."""
+        whole = [names for names in (self.target_modules, self.exclude_modules) if isinstance(names, str)]
+        return [*whole, self.modules_to_save, self.layers_pattern]
+
+
+class _Lora(_Places, kw_only=True):
     """What LoRA's update is computed from."""
 
     r: Annotated[int, msgspec.Meta(ge=1)] = 8
@@ -183,7 +207,12 @@ class _Lora(msgspec.Struct):
     rank_pattern: dict[str, Annotated[int, msgspec.Meta(ge=1)]] | None = None
     alpha_pattern: dict[str, float] | None = None
 
+    def patterns(self) -> list[str | Iterable[str] | None]:
+        """Those of ranks and scales too."""
+        return [*super().patterns(), self.rank_pattern, self.alpha_pattern]
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not all(map(math.isfinite, (self.lora_alpha, *(self.alpha_pattern or {}).values()))):
             raise ValueError("its alpha is not finite")
 

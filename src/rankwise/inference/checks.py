@@ -121,7 +121,7 @@ def _check_lora(adapter: AdapterFiles, tensors: Mapping[str, Shape]) -> None:
         module, _, leaf = name.rpartition(".")
         if leaf != "weight" or len(shape) != 2 or re.search(r"embeddings$|attention_bias$", module):
             continue
-        promised = _promised(adapter, module)
+        promised = matching.is_target(adapter.config, module)
         if promised and module not in adapted:
             raise _lacks(adapter, f"{module}.lora_A.weight")
         if module not in adapted:
@@ -129,13 +129,6 @@ def _check_lora(adapter: AdapterFiles, tensors: Mapping[str, Shape]) -> None:
         if promised is False:
             raise UserError(f"{adapter.path} adapts '{module}', which its {CONFIG} does not name in target_modules")
         _check_ranks(adapter, module, shape)
-
-
-def _promised(adapter: AdapterFiles, module: str) -> bool | None:
-    try:
-        return matching.is_target(adapter.config, module)
-    except re.error as error:
-        raise UserError(f"{adapter.folder / CONFIG}: target_modules is no regular expression: {error}") from error
 
 
 def _check_ranks(adapter: AdapterFiles, module: str, weight: Shape) -> None:

@@ -53,7 +53,7 @@ def _by_number(content: Mapping[str, Any]) -> dict[int, str]:
     for pairs in (content.items(), ((value, key) for key, value in content.items())):
         try:
             by_number = {int(number): name for number, name in pairs}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if all(isinstance(name, str) for name in by_number.values()):
             return by_number

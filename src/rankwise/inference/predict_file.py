@@ -21,7 +21,7 @@ from rankwise.inference.saved import Saved
 from rankwise.records.record import Tree
 from rankwise.scoring import writers
 from rankwise.scoring.decisions import names_of
-from rankwise.scoring.submissions import KAGGLE_HEADERS, Sample, Submission
+from rankwise.scoring.submissions import KAGGLE_HEADERS, Sample, Submission, names_in
 from rankwise.scoring.writers import PROBABILITY_PREFIX, Cells, Column, joined_labels
 
 _READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header")
@@ -199,11 +199,11 @@ def _submission(
     names = saved.label_names
     if like is not None:
         return Sample(Path(like), *sample_submission(like), names), []
-    own_ids = batches.id_column is not None
+    own_ids = batches.id_column
     label = saved.label if isinstance(saved.label, str) else "label"
-    own_header = f"{batches.id_column},{label}" if own_ids else KAGGLE_HEADERS[0]
-    is_papers = not own_ids and (header or own_header) in KAGGLE_HEADERS
+    columns = names_in(header) if header else KAGGLE_HEADERS[0] if own_ids is None else (own_ids, label)
+    is_papers = own_ids is None and columns in KAGGLE_HEADERS
     spelled = not is_papers or all(name.lstrip("-").isdecimal() for name in names)
     shown = listed([f"{place} is {name}" for place, name in enumerate(names)], 10)
     note = f"labels are written as numbers: {shown}"
-    return Submission(header or own_header, own_ids, spelled), [] if spelled else [note]
+    return Submission(columns, own_ids is not None, spelled), [] if spelled else [note]

@@ -66,13 +66,17 @@ def predict_many(
     reading = reading_of_options(options, columns)
     batches = stream(source, columns, WINDOW_ROWS, reading=reading, empty=empty, pair=pair)
     layout = _Several(classifiers, top, chosen)
+    names = [column.name for column in layout.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"two columns would be called '{twice}': rename a run's folder, or from Python give names")
     how = [one for loaded in classifiers for one in (loaded.name, loaded.saved.folder, loaded.computes_with)]
     progress = Progress(target, batches.rows, [*how, base, engine, calibrated], resume=resume)
     notes = [note for one in classifiers for note in one.saved.notes]
     outcome = write_answers(
         batches, progress, target, layout, lambda texts: list(many.predict_proba(texts).values()), notes
     )
-    return outcome | {"columns": [column.name for column in layout.columns]}
+    return outcome | {"columns": names}
 
 
 def _columns_read(classifiers: Sequence[Loaded], text: Sequence[str] | None) -> tuple[list[str], bool]:

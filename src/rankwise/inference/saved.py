@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rankwise.baselines import words
 from rankwise.config import Model
+from rankwise.data.cleaning import STEPS
 from rankwise.encoders import Encoder, encoder_of
 from rankwise.encoders.encoder import encoder_from, read_config
 from rankwise.errors import UserError
@@ -132,7 +133,7 @@ def read_any(path: str | Path | Run, *, base: str | Path | None = None) -> Saved
         label=details.label,
         separator=details.separator,
         pair=details.pair,
-        preprocess=tuple(details.preprocess),
+        preprocess=_known_steps(details.preprocess, folder),
         temperature=details.calibration.temperature if details.calibration else None,
         decision=details.decision,
         words=folder,
@@ -172,7 +173,7 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         label=trained.data.label,
         separator=trained.data.label_separator,
         pair=trained.data.pair,
-        preprocess=tuple(trained.data.preprocess),
+        preprocess=_known_steps(trained.data.preprocess, adapter.folder),
         temperature=known.calibration.temperature if known.calibration else None,
         engine=trained.engine,
         precision=trained.model.precision,
@@ -181,6 +182,14 @@ def read(path: str | Path | Run, *, base: str | Path | None = None) -> SavedClas
         words=_words(adapter.folder, names) if known.words else None,
         notes=notes,
     )
+
+
+def _known_steps(steps: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Raises: UserError for a step of cleaning that this version does not have."""
+    strange = [step for step in steps if step not in STEPS]
+    if strange:
+        raise UserError(f"{folder} was trained on texts cleaned by '{strange[0]}', which this version does not know")
+    return tuple(steps)
 
 
 def _words(folder: Path, label_names: list[str]) -> Path:

@@ -63,7 +63,7 @@ def _curves(facts: Facts, kind: str) -> Chart:
         axes.set_xlabel("step")
         axes.set_ylabel("accuracy, %" if kind == "accuracy" else "loss, nats")
         axes.margins(y=0.12)
-        axes.set_xlim(0, 1.04 * last)
+        axes.set_xlim(0, 1.04 * max(1, last))
         legend(axes, palette)
 
     where = f"the weights kept are those of step {best:g}" if best else "no evaluation was kept"

@@ -13,8 +13,16 @@ import numpy as np
 from rankwise.errors import UserError
 from rankwise.scoring.writers import Cells, Column
 
-KAGGLE_HEADERS = ("ID,Label", "ID,label")
+KAGGLE_HEADERS = (("ID", "Label"), ("ID", "label"))
 """Headers of the papers' hidden test, whose rows are numbered and whose labels are numbers."""
+
+
+def names_in(header: str) -> tuple[str, str]:
+    """The names of a header's two columns. Raises: UserError for any other number of them."""
+    names = next(csv.reader([header]), [])
+    if len(names) != 2 or not all(name.strip() for name in names):
+        raise UserError(f"the kaggle header '{header}' names {len(names)} columns, expected two: the id and the label")
+    return names[0], names[1]
 
 
 @dataclass
@@ -23,11 +31,9 @@ class Submission:
 
     With neither `own_ids` nor `spelled` it is the papers' hidden-test file: rows numbered from 0 in input order, and
     labels as numbers, in the order of the classes.
-
-    Raises: UserError for a header of any other number of names.
     """
 
-    header: str
+    header: tuple[str, str]
     own_ids: bool
     spelled: bool
     _rows: int = 0
@@ -35,12 +41,8 @@ class Submission:
     @property
     def columns(self) -> list[Column]:
         """Of the file."""
-        names = next(csv.reader([self.header]), [])
-        if len(names) != 2 or not all(name.strip() for name in names):
-            raise UserError(
-                f"the kaggle header '{self.header}' names {len(names)} columns, expected two: the id and the label"
-            )
-        return [Column(names[0], "id"), Column(names[1], "label")]
+        identifier, label = self.header
+        return [Column(identifier, "id"), Column(label, "label")]
 
     def cells(self, ids: Sequence[Any], p: np.ndarray, answers: np.ndarray, names: Sequence[str]) -> Cells:
         """Of a window: its ids, probabilities (rows, classes), answers (rows,) and their names."""

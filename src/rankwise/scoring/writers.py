@@ -1,4 +1,5 @@
-"""Tables of answers, written a window of rows at a time in constant memory: CSV, JSON Lines, Parquet.
+"""Tables of answers, written a window of rows at a time in constant memory: CSV, JSON Lines, Parquet; the first two packed
+where their name ends in .gz.
 
 A file appears under its name only when it is whole.
 """
@@ -6,6 +7,7 @@ A file appears under its name only when it is whole.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +24,7 @@ FORMATS = ("csv", "jsonl", "parquet", "kaggle")
 PROBABILITY_PREFIX = "p_"
 LABEL_SEPARATOR = "|"
 """between the labels of one row where a cell holds a single text and training named nothing else"""
+_PACKED = ".gz"
 # Rows gathered before a Parquet row group is written; groups of one window each would read back slowly.
 _GROUP_ROWS = 65_536
 
@@ -41,7 +44,10 @@ def format_of(path: Path, named: str | None = None) -> str:
 
     Raises: UserError: no such format, or the ending says nothing.
     """
-    word = named or path.suffix.removeprefix(".").lower()
+    packed = path.suffix.lower() == _PACKED
+    word = named or Path(path.stem if packed else path.name).suffix.removeprefix(".").lower()
+    if packed and word == "parquet":
+        raise UserError(f"{path.name}: Parquet is packed in itself, leave {_PACKED} out")
     if word not in FORMATS:
         what = f"unknown format '{named}'" if named else f"the ending of {path.name} names no format"
         raise UserError(f"{what}{nearest(word, FORMATS)}; expected one of {', '.join(FORMATS)}")
@@ -54,12 +60,15 @@ def open_writer(path: Path, format: str, columns: Sequence[Column]) -> Iterator[
 
     Raises: UserError when the file cannot be written.
     """
-    with replacing(path) as handle:
-        writer = _WRITERS[format](path, handle, columns)
+    with replacing(path) as file:
+        packed = gzip.GzipFile("", "wb", 6, file, mtime=0) if path.suffix.lower() == _PACKED else None
+        writer = _WRITERS[format](path, packed or file, columns)
         try:
             yield writer
             with writing(path):
                 writer.finish()
+                if packed is not None:
+                    packed.close()
         finally:
             writer.release()
 
@@ -67,7 +76,7 @@ def open_writer(path: Path, format: str, columns: Sequence[Column]) -> Iterator[
 class Writer:
     """Takes windows of rows in their order; a subclass says what one looks like in its format."""
 
-    def __init__(self, path: Path, handle: IO[bytes], columns: Sequence[Column]) -> None:
+    def __init__(self, path: Path, handle: IO[bytes] | gzip.GzipFile, columns: Sequence[Column]) -> None:
         self.path, self.handle, self.columns = path, handle, columns
 
     def add(self, cells: Cells) -> None:
@@ -88,7 +97,7 @@ class Writer:
 class CsvWriter(Writer):
     """A header, then probabilities with six decimals."""
 
-    def __init__(self, path: Path, handle: IO[bytes], columns: Sequence[Column]) -> None:
+    def __init__(self, path: Path, handle: IO[bytes] | gzip.GzipFile, columns: Sequence[Column]) -> None:
         super().__init__(path, handle, columns)
         self._write_rows([[column.name for column in columns]])
 
@@ -123,7 +132,7 @@ def _rounded(cell: Any, kind: str) -> Any:
 class ParquetWriter(Writer):
     """Ids as whole numbers where the first ones are, probabilities as float32."""
 
-    def __init__(self, path: Path, handle: IO[bytes], columns: Sequence[Column]) -> None:
+    def __init__(self, path: Path, handle: IO[bytes] | gzip.GzipFile, columns: Sequence[Column]) -> None:
         super().__init__(path, handle, columns)
         self._held: list[Any] = []
         self._file: Any = None

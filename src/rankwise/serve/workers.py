@@ -167,7 +167,8 @@ class Workers:
         try:
             child.orders.send(change)
             if not child.orders.poll(_ANSWER_S):
-                raise UserError("a worker does not answer")
+                _signal(child, signal.SIGKILL)  # what it says later would be taken for the answer to something else
+                return None
             failed, said = child.orders.recv()
         except (EOFError, OSError):
             return None  # it died: another, forked from this process, will know of the change
