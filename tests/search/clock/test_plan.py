@@ -149,6 +149,23 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
         assert fits.steps == steps, "the user's own number of steps is kept"
 
 
+def test_texts_little_longer_than_the_shortest_are_measured_once(config, monkeypatch):
+    lengths = []
+
+    def measured(config, roles, seconds):
+        lengths.append(config.data.max_length)
+        return Speed(step_s=0.4, score_s=0.004, setup_s=0.1)
+
+    monkeypatch.setattr(clock, "measure", measured)
+    texts = SimpleNamespace(max_length=96, full_lengths=np.full(240, 96), positions=512)
+    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
+    tree = {**config, "data": {**config["data"], "max_length": None}}
+    found = load_data(load(tree).data, ["train", "validation"])
+    planned, speed = clock.fit_clock(tree, found, of(30), lambda _: 14)
+    assert lengths == [96]
+    assert (planned.data.max_length, speed.score_s) == (64, pytest.approx(0.004 * 64 / 96))
+
+
 def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_enough():
     speed = Speed(step_s=0.1, score_s=0.001, setup_s=1.0)
     plan = clock.ClockPlan(designs=1, steps=500, epochs=1.0, eval_every=100, train_s=50.0, reserve_s=20.0)
