@@ -159,7 +159,7 @@ def test_texts_little_longer_than_the_shortest_are_measured_once(config, monkeyp
     monkeypatch.setattr(clock, "measure", measured)
     texts = SimpleNamespace(max_length=96, full_lengths=np.full(240, 96), positions=512)
     monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
-    tree = {**config, "data": {**config["data"], "max_length": None}}
+    tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": None}}
     found = load_data(load(tree).data, ["train", "validation"])
     planned, speed = clock.fit_clock(tree, found, of(30), lambda _: 14)
     assert lengths == [96]
