@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from rankwise import files
+from rankwise import evaluate, files
 from rankwise.machine import description
 from rankwise.runs.folder import Run, open_run
 from rankwise.scoring import metrics, predictions
@@ -143,6 +143,8 @@ def of_auto(args: argparse.Namespace, name: str, train: Path, test: Path, seed: 
         seconds = measured
     record = files.read_json(folder / "search.json")
     run: Run = open_run(folder)
+    if "drawn_from" in record["winner"]["test"]:  # the clock had no time for all test rows
+        evaluate(run.path)
     kept = predictions.read(run.path, "test")
     roles = read(str(train), str(test), args.words)
     if kept.label_names != roles.label_names or not np.array_equal(kept.labels, roles.test.labels):
