@@ -44,20 +44,32 @@ SHAPES = {
     "modernbert": {**_BERT, **dict.fromkeys(("eos_token_id", "bos_token_id", "cls_token_id", "sep_token_id"), 2)},
 }
 
+_LAYERS = {"distilbert": "n_layers"}
+
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory, tiny_model) -> dict[str, Path]:
     """Folder by family."""
+    return _saved(SHAPES, tmp_path_factory.mktemp("bases"), tiny_model)
+
+
+@pytest.fixture(scope="session")
+def shallow(tmp_path_factory, tiny_model) -> dict[str, Path]:
+    """Folder by family, of one layer where all layers are alike: tracing each takes a second, and no two differ."""
+    one = {name: {**shape, _LAYERS.get(name, "num_hidden_layers"): 1} for name, shape in SHAPES.items()}
+    return _saved({**one, "modernbert": SHAPES["modernbert"]}, tmp_path_factory.mktemp("shallow"), tiny_model)
+
+
+def _saved(shapes, root: Path, tokenizer: Path) -> dict[str, Path]:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    root = tmp_path_factory.mktemp("bases")
-    for number, (family, shape) in enumerate(SHAPES.items()):
+    for number, (family, shape) in enumerate(shapes.items()):
         torch.manual_seed(number)
         config = AutoConfig.for_model(family, **copy.deepcopy(shape))
         AutoModelForSequenceClassification.from_config(config).save_pretrained(root / family)
-        AutoTokenizer.from_pretrained(tiny_model).save_pretrained(root / family)
-    return {family: root / family for family in SHAPES}
+        AutoTokenizer.from_pretrained(tokenizer).save_pretrained(root / family)
+    return {family: root / family for family in shapes}
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 import environment  # noqa: F401 (before numpy and torch)
-from bases import adapter_of, adapters_of, answers_here, bases  # noqa: F401 (fixtures)
+from bases import adapter_of, adapters_of, answers_here, bases, shallow  # noqa: F401 (fixtures)
 from rankwise.machine import caches
 from support import COMMON, TOPICS, sentences, write_csv
 
@@ -179,6 +179,14 @@ def news(tmp_path_factory) -> dict[str, Path]:
         role: write_csv(folder / f"{role}.csv", sentences(size, seed))
         for seed, (role, size) in enumerate(sizes.items())
     }
+
+
+@pytest.fixture
+def measured_soon(monkeypatch):
+    """A long clock is for what fits it: timing the steps of a tiny encoder takes a second of it, and not twenty."""
+    from rankwise.search.clock.clock import Clock
+
+    monkeypatch.setattr(Clock, "measuring_s", 1.0)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sqlite3.dbapi2
 import sys
 
 # No test may reach for the Hub, and parallel tests must not fight over cores.
@@ -11,7 +12,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Modules are compiled once for all processes of the tests, and not in each of them, also where bytecode is not to be written.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# No test loses power, and a run of a second waits for the disk sixty times.
+# No test loses power, and a run of a second waits for the disk sixty times, a search's storage hundreds of times.
 os.fsync = lambda _: None
+_connect = sqlite3.dbapi2.connect
+
+
+def _connect_in_haste(*words, **more):
+    connection = _connect(*words, **more)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
+sqlite3.dbapi2.connect = _connect_in_haste
 # What is imported stays: nothing of it need be looked at until all is there (`conftest.py` turns it on again).
 gc.disable()

@@ -178,7 +178,7 @@ def test_a_long_document_of_one_line_needs_no_more_memory_than_a_short_one(tmp_p
         assert count == rows
         return most
 
-    assert peak(75_000) < 1.2 * peak(25_000)
+    assert peak(50_000) < 1.2 * peak(20_000)
 
 
 _VALUES = st.recursive(

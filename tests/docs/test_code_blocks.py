@@ -68,6 +68,7 @@ def workplace(tmp_path, monkeypatch, tiny_model):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.usefixtures("measured_soon")
 def test_blocks_run(page, workplace):
     names: dict = {}
     for block in blocks_of(page):

@@ -88,9 +88,9 @@ def training_texts(monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_target(
-    family, method, bases, adapter_of, environments, one_graph, training_texts, tmp_path, monkeypatch
+    family, method, shallow, adapter_of, environments, one_graph, training_texts, tmp_path, monkeypatch
 ):
-    adapter = adapter_of(bases[family], *METHODS[method])
+    adapter = adapter_of(shallow[family], *METHODS[method])
     peft = subject.subject_of(adapter).proof
     for target in TARGETS:
         if any(find_spec(name.replace("-", "_")) is None for name in LIBRARIES[target]):

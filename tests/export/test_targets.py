@@ -49,8 +49,8 @@ def graph_logits(made: subject.Subject, folder) -> np.ndarray:
 @needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("family", OTHERS)
-def test_every_other_family_as_a_graph(family, bases, adapter_of, tmp_path):
-    made = subject.subject_of(adapter_of(bases[family]))
+def test_every_other_family_as_a_graph(family, shallow, adapter_of, tmp_path):
+    made = subject.subject_of(adapter_of(shallow[family]))
     made.proof.check(graph_logits(made, tmp_path / "graph"), family)
 
 
@@ -58,8 +58,8 @@ def test_every_other_family_as_a_graph(family, bases, adapter_of, tmp_path):
 @pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("case", METHODS)
-def test_every_method_as_a_graph(case, bases, adapter_of, tmp_path):
-    made = subject.subject_of(adapter_of(bases["roberta"], *case.split()))
+def test_every_method_as_a_graph(case, shallow, adapter_of, tmp_path):
+    made = subject.subject_of(adapter_of(shallow["roberta"], *case.split()))
     made.proof.check(graph_logits(made, tmp_path / "graph"), case)
 
 

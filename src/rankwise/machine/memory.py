@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
+import mmap
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,6 +12,8 @@ from pathlib import Path
 
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ ([0-9]+)")
 _DONTNEED = 4
+_THERE, _OF_FILE = 1 << 63 | 1 << 62, 1 << 61
+"""bits of a page in /proc/PID/pagemap: in memory or swapped out; no copy of the process's own (Linux, pagemap.rst)"""
 
 
 def return_freed_memory() -> None:
@@ -30,23 +34,36 @@ def unload_mapped_files(addresses: Iterable[int]) -> None:
         Of numbers in the mappings. A mapping in which anything was written is left as it is.
     """
     wanted = sorted(addresses)
-    for start, stop, written in _mapped_files():
-        if not written and any(start <= address < stop for address in wanted):
+    for start, stop in _mapped_files():
+        if any(start <= address < stop for address in wanted) and not _written(start, stop):
             ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), _DONTNEED)
 
 
-def _mapped_files() -> Iterator[tuple[int, int, bool]]:
-    """Where each file is mapped, and whether the process has pages of its own there."""
+def _mapped_files() -> Iterator[tuple[int, int]]:
+    """Where each file is mapped."""
     try:
-        lines = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
-    start = stop = file = 0
     for line in lines:
-        if (heading := _MAPPING.match(line)) is not None:
-            start, stop, file = int(heading[1], 16), int(heading[2], 16), int(heading[3])
-        elif file and line.startswith("Anonymous:"):  # copies of pages that were written to
-            yield start, stop, line.split()[1] != "0"
+        mapping = _MAPPING.match(line)
+        if mapping is not None and int(mapping[3]):
+            yield int(mapping[1], 16), int(mapping[2], 16)
+
+
+def _written(start: int, stop: int) -> bool:
+    """Whether the process has pages of its own in a file's mapping, copies of those that it wrote to; also where that is not told.
+
+    The system looks through all of a process's memory for what it says in `smaps`; here it is asked of these pages alone.
+    """
+    pages = array.array("Q")
+    try:
+        with Path("/proc/self/pagemap").open("rb") as file:
+            file.seek(start // mmap.PAGESIZE * pages.itemsize)
+            pages.fromfile(file, (stop - start) // mmap.PAGESIZE)
+    except (OSError, EOFError):
+        return True
+    return any(page & _THERE and not page & _OF_FILE for page in pages)
 
 
 def keep_freed_memory() -> None:

@@ -116,6 +116,7 @@ def test_rows_of_which_none_can_be_held_out_are_left_as_they_are(choose):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["few rows", "trials"])
+@pytest.mark.usefixtures("measured_soon")
 def test_auto_ships_what_reads_both_ends(tiny_model, tmp_path, capsys, way):
     rows, test = write_csv(tmp_path / "m.csv", letters(90, 0)), write_csv(tmp_path / "test.csv", letters(60, 1))
     words = [f"model.name={tiny_model}", f"data.test={test}", f"data.max_length={MOST}", "train.steps=16"]

@@ -64,6 +64,7 @@ def test_steps_that_the_user_fixed_are_those_of_every_run():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("measured_soon")
 def test_no_row_is_held_out_where_the_clock_has_time(tiny_model, tmp_path, capsys, monkeypatch):
     for module in (planning, comparison, lines):
         monkeypatch.setattr(module, "FOLDS", 2)

@@ -184,8 +184,7 @@ class Study:
         A failed one has nothing to teach, and one that the clock left out may be taken up again: they are told by `settle`,
         since what was told can neither be tried again nor changed.
         """
-        handle = self._handle(trial)
-        handle.set_user_attr(_ATTRIBUTE, trial.attributes())
+        self._study._storage.set_trial_user_attr(self._id(trial), _ATTRIBUTE, trial.attributes())
         if trial.has_ended and trial.status != "failed" and trial.why != LATE:
             self._tell(trial)
 
@@ -200,7 +199,7 @@ class Study:
         value = outcome.scores.get(self.metric) if outcome else None
         usable = value is not None and value == value
         if trial.status == "halved" and outcome is not None and usable:
-            self._handle(trial).report(value, outcome.step)
+            self._study._storage.set_trial_intermediate_value(self._id(trial), outcome.step, float(value))
             self._study.tell(trial.key, state=states.PRUNED)
         elif trial.status == "done" and usable:
             self._study.tell(trial.key, value)
@@ -210,8 +209,10 @@ class Study:
     def _frozen(self, trial: Trial) -> Any:
         return self._study.get_trials(deepcopy=False)[trial.key]
 
-    def _handle(self, trial: Trial) -> Any:
-        return self._optuna.trial.Trial(self._study, self._frozen(trial)._trial_id)
+    def _id(self, trial: Trial) -> int:
+        """What the storage knows it by: an object of Optuna's for it would read every trial, for its sampler."""
+        number: int = self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, trial.key)
+        return number
 
 
 def _create(optuna: Any, storage: str, name: str, minimise: bool) -> Any:
