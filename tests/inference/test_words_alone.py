@@ -74,6 +74,11 @@ def test_among_others_it_answers_as_alone(runs, beside):
     assert pickle.loads(pickle.dumps(many)).predict(TEXTS) == many.predict(TEXTS)
 
 
+def test_it_has_its_runs_name_also_where_that_is_words(runs, tmp_path):
+    copy = shutil.copytree(runs["one"], tmp_path / "words")
+    assert rankwise.load_many([copy, runs["one"] / "words"]).names == ["words", "one"]
+
+
 def test_a_file_is_labelled_by_it_and_others(runs, beside, tmp_path):
     source = _table(tmp_path / "new.csv", ["text"], [(text,) for text in TEXTS[:2]])
     for words in (runs["one"], runs["one"] / "words"):

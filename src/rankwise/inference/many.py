@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from rankwise.baselines import words
 from rankwise.data.cleaning import preprocess
 from rankwise.errors import UserError, nearest
 from rankwise.inference import saved as saving
@@ -20,7 +21,7 @@ from rankwise.inference.answers import Answers, checked, checked_text
 from rankwise.inference.saved import Saved, SavedClassifier
 from rankwise.machine.memory import return_freed_memory
 from rankwise.machine.settings import own_settings
-from rankwise.runs.folder import Run
+from rankwise.runs.folder import Run, is_recorded
 
 if TYPE_CHECKING:
     from rankwise.engine.many import ManyClassifier
@@ -252,9 +253,10 @@ def load_many(
 
 
 def name_of(path: str | Path | Run) -> str:
-    """What a run's folder is called; an adapter's folder inside a run by the run."""
+    """What a run's folder is called; a folder of an adapter or of words inside a run by the run."""
     folder = Path(path).resolve()
-    return folder.parent.name if folder.name in ("adapter", "words") else folder.name
+    is_inside = folder.name in ("adapter", words.FOLDER) and not is_recorded(folder)
+    return folder.parent.name if is_inside else folder.name
 
 
 def shares(saved: Saved) -> TypeGuard[SavedClassifier]:
