@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from rankwise import data
 from rankwise.export.subject import Floats
 from rankwise.inference.saved import SavedClassifier
 from rankwise.scoring.decisions import decide
 from rankwise.scoring.intervals import Interval
+from rankwise.scoring.judged import right
 from rankwise.scoring.paired import bootstrap_difference
 
 LEAST_AGREEMENT = 0.995
@@ -60,7 +58,7 @@ def judge(
     """before, after: logits. Shape: (rows, classes)"""
     several = rows.labels.ndim == 2
     first, second = (decide(saved.decision, each, saved.label_names, multi_label=several) for each in (before, after))
-    same, was, now = (_equal(a, b) for a, b in ((first, second), (first, rows.labels), (second, rows.labels)))
+    same, was, now = right(first, second), right(first, rows.labels), right(second, rows.labels)
     only_before, only_after = int((was & ~now).sum()), int((now & ~was).sum())
     low, high = bootstrap_difference(only_before, only_after, len(rows))
     return Judgement(
@@ -74,9 +72,3 @@ def judge(
         texts_per_s=texts_per_s,
         bytes=size,
     )
-
-
-def _equal(a: Any, b: Any) -> Any:
-    """Which rows are alike, in every label of them. Shape: (rows,)"""
-    same = np.asarray(a == b)
-    return same.all(1) if same.ndim == 2 else same

@@ -35,18 +35,23 @@ def at_precision(scores: Floats, true: NDArray[np.bool_], wanted: float) -> AtPr
 
     Shape: (rows,) each
     """
-    order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
-    last_of_tie = np.flatnonzero(np.append(falling[1:] != falling[:-1], True)) if len(falling) else np.zeros(0, int)
-    hits = np.cumsum(true[order])[last_of_tie]
-    if not len(last_of_tie) or not hits[-1]:
+    if not true.any():
         return AtPrecision(0.5, 0.0, 0.0)
-    precision, recall = hits / (last_of_tie + 1), hits / hits[-1]
+    limits, called, hits = _steps(scores, true)
+    precision, recall = hits / called, hits / hits[-1]
     kept = np.flatnonzero(precision >= wanted)
     place = int(kept[-1]) if len(kept) else int(np.argmax(precision))
-    above = falling[last_of_tie[place]]
-    below = falling[last_of_tie[place] + 1] if last_of_tie[place] + 1 < len(falling) else 0.0
-    return AtPrecision(float((above + below) / 2), float(precision[place]), float(recall[place]))
+    return AtPrecision(float(limits[place]), float(precision[place]), float(recall[place]))
+
+
+def _steps(scores: Floats, true: NDArray[np.bool_]) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
+    """Every threshold that tells rows apart, the highest first, midway between two rows' scores; the rows that are called from
+    there on; and how many of them are true. Shape: (rows,) each -> (thresholds,) each"""
+    order = np.argsort(-scores, kind="stable")
+    falling = np.append(scores[order], 0.0)
+    last_of_tie = np.flatnonzero(np.append(falling[1:-1] != falling[:-2], True))
+    limits = (falling[last_of_tie] + falling[last_of_tie + 1]) / 2
+    return limits, last_of_tie + 1, np.cumsum(true[order])[last_of_tie]
 
 
 def of_several_labels(
@@ -92,16 +97,11 @@ def _drawn(p: Floats, labels: NDArray[Any], strength: float) -> Floats:
 
 
 def _best_f1(scores: Floats, true: NDArray[np.bool_]) -> float:
-    """The threshold of the highest F1, midway between two scores; 0.5 where no row is true."""
-    order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
+    """The threshold of the highest F1; 0.5 where no row is true."""
     if not true.any():
         return 0.5
-    last_of_tie = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    hits = np.cumsum(true[order])[last_of_tie]
-    place = int(np.argmax(2 * hits / (last_of_tie + 1 + true.sum())))
-    after = last_of_tie[place] + 1
-    return float((falling[last_of_tie[place]] + (falling[after] if after < len(falling) else 0.0)) / 2)
+    limits, called, hits = _steps(scores, true)
+    return float(limits[np.argmax(2 * hits / (called + true.sum()))])
 
 
 def _macro_f1(labels: NDArray[Any], predicted: NDArray[np.bool_]) -> float:
