@@ -216,6 +216,7 @@ def _become(order: dict) -> None:
     importlib.reload(huggingface_hub.constants)  # read from the environment when imported
     sys.argv = [order["script"] or "rankwise", *order["words"]]
     sys.path[0] = str(Path(order["script"]).parent) if order["script"] else order["cwd"]
+    sys.path[1:1] = filter(None, order["environment"].get("PYTHONPATH", "").split(os.pathsep))
     if order["script"]:
         runpy.run_path(order["script"], run_name="__main__")
     else:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.utils import backend_registration
 
+import processes
 from rankwise.bench import command, variants
 from rankwise.errors import UserError
 from rankwise.machine import device
@@ -26,6 +27,15 @@ def finished(*words, **more):
     tests = HERE.parent.parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent / "src"), *sys.path])}
     return subprocess.run(words, capture_output=True, text=True, timeout=600, env={**environment, **more}, check=False)
+
+
+def said(script, *words):
+    """What a script of this folder prints, in a process of its own: a GPU that is none stays with a process."""
+    process = processes.finished(
+        *words, script=HERE.parent / script, environment={"PYTHONPATH": str(HERE.parent.parent)}
+    )
+    assert process.returncode == 0, process.err
+    return json.loads(process.out.splitlines()[-1])
 
 
 @pytest.fixture
@@ -109,9 +119,7 @@ needs_device_in_python = pytest.mark.skipif(
 def test_every_variant_is_on_the_gpu_and_waited_for_at_the_ends_of_turns(tmp_path, tiny_model):
     """A tensor left on the processor is an error there."""
     rows = write_csv(tmp_path / "rows.csv", sentences(40, seed=0))
-    outcome = finished(sys.executable, str(HERE.parent / "bench_on_fake_gpu.py"), str(rows), str(tiny_model))
-    assert outcome.returncode == 0, outcome.stderr
-    found = json.loads(outcome.stdout.splitlines()[-1])
+    found = said("bench_on_fake_gpu.py", rows, tiny_model)
     for name, one in found.items():
         warmed_up, *measured, last = one["said"]
         assert warmed_up == {"seconds": []}
@@ -131,10 +139,7 @@ def test_every_variant_is_on_the_gpu_and_waited_for_at_the_ends_of_turns(tmp_pat
 @pytest.mark.slow
 def test_every_family_and_a_run_compute_there_and_wait_for_nothing(tmp_path, tiny_model):
     rows = write_csv(tmp_path / "rows.csv", sentences(60, seed=0))
-    script = str(HERE.parent / "engine_on_fake_gpu.py")
-    outcome = finished(sys.executable, script, str(rows), str(tiny_model), str(tmp_path / "run"))
-    assert outcome.returncode == 0, outcome.stderr
-    found = json.loads(outcome.stdout.splitlines()[-1])
+    found = said("engine_on_fake_gpu.py", rows, tiny_model, tmp_path / "run")
     for family, one in found["families"].items():
         assert one["device"] == "fake:0"
         assert one["off"] < 1e-4, family

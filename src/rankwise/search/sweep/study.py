@@ -199,7 +199,7 @@ class Study:
         value = outcome.scores.get(self.metric) if outcome else None
         usable = value is not None and value == value
         if trial.status == "halved" and outcome is not None and usable:
-            self._study._storage.set_trial_intermediate_value(self._id(trial), outcome.step, float(value))
+            self._study._storage.set_trial_intermediate_value(self._id(trial), outcome.step, value)
             self._study.tell(trial.key, state=states.PRUNED)
         elif trial.status == "done" and usable:
             self._study.tell(trial.key, value)
