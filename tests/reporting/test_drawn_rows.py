@@ -64,3 +64,17 @@ def test_all_are_scored_where_there_is_time(run):
     assert not any("drawn by chance" in note for note in timed.notes)
     assert score(run, deadline=NEVER).accuracy == timed.accuracy
     np.testing.assert_allclose(logits, predictions.read(run.path, "test").logits, atol=1e-5)
+
+
+def test_rows_with_one_name_are_drawn_apart(run, tmp_path):
+    whole = data.load(run.config.data, roles=("test",), label_names=run.record.labels).test
+    place = tmp_path / "twice.csv"
+    lines = [f'same,"{text}",{run.record.labels[label]}' for text, label in zip(whole.texts, whole.labels, strict=True)]
+    place.write_text("\n".join(["id,text,label", *lines]), encoding="utf-8")
+    tree = rankwise.config.to_dict(run.config)
+    tree["data"] |= {"test": str(place), "test_size": None}
+    run.write_config(rankwise.config.from_dict(tree))
+    score(run, deadline=Deadline.after(-1.0))
+    texts, why = scored_texts(run, predictions.read(run.path, "test"))
+    assert why == ""
+    assert len(texts) == 16

@@ -231,10 +231,14 @@ def remembered() -> Iterator[None]:
 
 def _remember(texts: Sequence[str], tokenizer: Any, limit: int, arrays: Arrays) -> None:
     """Keep the tokens of a set, unless all of its texts are kept already."""
-    sets, known = _sets.get(), _known(tokenizer, limit)
-    if sets is not None and not all(text in known for text in texts):
-        kept = sets.setdefault((tokenizer_identity(tokenizer), limit), deque(maxlen=_KEPT_SETS))
-        kept.append((tuple(texts), arrays))
+    sets, there = _sets.get(), tuple(texts)
+    if sets is None:
+        return
+    kept = sets.setdefault((tokenizer_identity(tokenizer), limit), deque(maxlen=_KEPT_SETS))
+    # The set itself is told at once; to look each text up takes a second of a million.
+    if any(there == one for one, _ in kept) or all(map(_known(tokenizer, limit).__contains__, there)):
+        return
+    kept.append((there, arrays))
 
 
 def _known(tokenizer: Any, limit: int) -> dict[str, tuple[Arrays, int]]:

@@ -128,7 +128,7 @@ def _logits_by(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None]:
     """The rows that there is time for, in their order, their logits, and those of the floor, which takes its own time.
     Shapes: (rows,), (rows, classes), (rows, classes)"""
-    order = np.arange(len(texts)) if deadline is NEVER else np.random.default_rng(0).permutation(len(texts))
+    order = np.arange(len(texts)) if deadline is NEVER else chance.order(len(texts))
     found, beside = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
     started, done, count = time.time(), 0, len(order) if deadline is NEVER else _AT_FIRST
     while done < len(order) and count >= min(_AT_FIRST, len(order)):

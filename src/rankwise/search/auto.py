@@ -129,17 +129,22 @@ def _answered(request: Request) -> SearchRecord:
     fewer = choosing_rows(config, len(roles.validation), speed, clock)
     if fewer < len(roles.validation):
         request.tree["data"]["validation_size"] = fewer
-        config = configuration.replaced(config, "data", validation_size=fewer)
-        roles = load_data(config.data)
+        config, roles = configuration.replaced(config, "data", validation_size=fewer), _roles(request)
     return chosen_by_trials(request, config, speed, roles)
 
 
 def _read(request: Request) -> Any:
     """The roles."""
-    note = None if "data.multi_label" in request.fixed else _several_labels(request)
-    roles = load_data(request.config.data)
+    request.note = None if "data.multi_label" in request.fixed else _several_labels(request)
+    roles = _roles(request)
     if "train.label_smoothing" not in request.fixed:
         request.tree["train"]["label_smoothing"] = smoothing_of(roles.train.labels, len(roles.label_names))
+    return roles
+
+
+def _roles(request: Request) -> Any:
+    """As the tree says by now; their report says how labels are read."""
+    roles, note = load_data(request.config.data), request.note
     if note is not None and note not in roles.report.notes:  # roles are remembered
         roles.report.notes.append(note)
     return roles

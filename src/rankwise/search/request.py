@@ -48,6 +48,8 @@ class Request:
         Encoders that may compete, the tree's own first.
     base_lines
         What is said of the base, and of which ends of texts are read.
+    note
+        That texts are read as carrying several labels, where the rows say so.
     single
         What one text may take, once rows are read.
     """
@@ -63,6 +65,7 @@ class Request:
     clock: Clock
     stop: StopRequest
     base_lines: list[str] = field(default_factory=list)
+    note: str | None = None
     single: SingleText = field(init=False)
 
     @property

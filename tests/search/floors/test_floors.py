@@ -173,3 +173,12 @@ def test_words_that_auto_has_are_the_floor_that_its_runs_stand_beside(news, tmp_
     monkeypatch.setattr(tfidf, "_fitted", lambda *_: fitted.append(1))
     tfidf.scores(roles.train, scored, roles.label_names)
     assert fitted  # a run after the search has a floor of its own
+
+
+def test_a_head_of_a_stopped_session_with_other_rows_to_choose_by_is_fitted_anew(config, tmp_path):
+    for size in (20, 10):
+        data = {key: value for key, value in config["data"].items() if key != "validation"} | {"validation_size": size}
+        tree = {**config, "data": data, "head": {"pooling": "mean", "penalty": "auto"}}
+        found = floors.of_features(tree, {"head.pooling"}, "mean", tmp_path / "head", NEVER)
+        assert found is not None
+        assert found.scores.examples == size

@@ -152,6 +152,23 @@ def test_what_is_solved_at_once_has_the_folds_that_nothing_else_has_time_for(tin
     assert clock.now <= 0.6 * 650
 
 
+def test_asked_to_stop_while_what_is_solved_has_more_folds_the_ones_that_it_has_answer(tiny_model, news, monkeypatch):
+    monkeypatch.setattr(comparison, "_short_of_folds", lambda standings, *_: (stopped.append(1), dict(standings))[1])
+    monkeypatch.setattr(comparison, "requested", lambda: bool(stopped))
+    stopped = []
+    found, _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 650.0, quick_s=8, slow_s=1000)
+    assert stopped
+    assert {one.folds for one in found} == {2}
+
+
+def test_where_nothing_that_trains_fits_the_budget_nothing_is_measured(tiny_model, news, monkeypatch):
+    tree, _ = _base(str(news["train"]), [f"model.name={tiny_model}", f"data.test={news['test']}"], "200")
+    config = rankwise.config.from_dict(tree)
+    monkeypatch.setattr(Clock, "are_many", lambda *_: True)
+    roles = load_data(config.data, ["train", "validation", "test"])
+    assert plan.fit_few(config, roles, Clock(time.time(), 100.0), 16, 2) == (None, None)
+
+
 def test_an_answer_is_there_whatever_the_clock_leaves(tiny_model, news, monkeypatch):
     (only,), _, _ = judged_where_folds_take(tiny_model, news, monkeypatch, 60.0, quick_s=500, slow_s=500)
     assert (only.contender.is_quick, only.folds) == (True, 2)

@@ -139,7 +139,11 @@ def fit_few(config: Config, roles: Any, clock: Clock, steps: int, folds: int) ->
     from rankwise.models import tokenizer_of
     from rankwise.training.examples import tokenised
 
-    planned = planning.plan(config, len(roles.label_names))
+    try:
+        planned = planning.plan(config, len(roles.label_names))
+        planning.require_fit(planned)
+    except UserError:  # the budget has no room for what is trained: what is solved at once answers
+        return None, None
     tokens = tokenised(roles.train, tokenizer_of(config.model), config.data.max_length, planned)
     lengths, tested = _lengths(config, tokens), 0 if roles.test is None else len(roles.test)
     are_long = _times_as_many(tokens, lengths[0], lengths[-1]) > _LONGER

@@ -7,6 +7,7 @@ run in the search's folder, scored on the rows that the trials are chosen by.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -133,10 +134,15 @@ def of_features(tree: Tree, fixed: set[str], pooling: str | None, path: Path, de
     if "head.probe_rows" not in fixed and (path / "config.yaml").is_file():
         # Of a session that was stopped, whose clock left time for so many.
         own["head"]["probe_rows"] = Run(path).config.head.probe_rows
+    own_end, there = NEVER if "head.probe_rows" in fixed else deadline, path.exists()
     try:
-        run = trained(own, path, resume=path.exists(), deadline=NEVER if "head.probe_rows" in fixed else deadline)
+        run = trained(own, path, resume=there, deadline=own_end)
     except UserError:
-        return None
+        if not there:
+            return None
+        # Of a session that was stopped, where the machine had the time for other rows to choose by, or other lengths of texts.
+        shutil.rmtree(path)
+        return of_features(tree, fixed, pooling, path, deadline)
     head = run.config.head
     tree["head"]["probe_rows"] = head.probe_rows
     what = {"first": "first token", "mean": "mean", "both": "first token and mean"}[head.pooling]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,7 +125,8 @@ def compared(
         standings[contender.title] = standing
     if late:  # so that what is solved at once has the time that nothing else takes
         for title, one in _short_of_folds(standings, len(parts), deadline.left_s()).items():
-            standings[title] = _judged(one.contender, tree, rows, names, parts, deadline, fewest) or one
+            with suppress(_Late):  # asked to stop meanwhile: the folds that it has are enough
+                standings[title] = _judged(one.contender, tree, rows, names, parts, deadline, fewest) or one
     common = min((one.folds for one in standings.values()), default=0)
     first = [likeliest.title] if likeliest.title in standings else []
     return [standings[title].over(common) for title in dict.fromkeys([*first, *standings])]

@@ -91,8 +91,9 @@ def _winner(winner: Winner) -> str:
     test = winner.test
     if test:
         low, high = test.accuracy_ci95
+        drawn = "" if test.drawn_from is None else f" of {test.drawn_from:,}, drawn by chance"
         lines.append(
-            f"test accuracy {test.accuracy:.4f} (95% {low:.4f} to {high:.4f}, {test.examples:,} rows); "
+            f"test accuracy {test.accuracy:.4f} (95% {low:.4f} to {high:.4f}, {test.examples:,} rows{drawn}); "
             f"{looks.sentence(test.looks, test.looks_all)}"
         )
     lines.append(f"run: {winner.run} in the search's folder")
