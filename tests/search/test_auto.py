@@ -11,7 +11,7 @@ import rankwise
 from conftest import sentences
 from rankwise.cli import main
 from rankwise.errors import UserError
-from rankwise.search.auto import _read, auto
+from rankwise.search.auto import _read, _roles, auto
 from rankwise.search.clock import plan as clock
 from rankwise.search.clock.speed import Speed, measure
 from rankwise.search.request import base_tree as base_of
@@ -180,3 +180,7 @@ def test_classes_put_together_of_few_names_are_read_as_several_labels(tiny_model
     assert roles.label_names == ["a", "b", "c"]
     assert roles.test.labels.sum() == 350
     assert any("7 classes are put together of 3 names" in line for line in roles.report.lines())
+    request.tree["data"]["validation_size"] = 5
+    fewer = _roles(request)
+    assert len(fewer.validation) == 5
+    assert fewer.report.notes[-1] == roles.report.notes[-1], "of fewer rows to choose by, too"
