@@ -14,6 +14,7 @@ from rankwise.baselines.words import WordClassifier
 from rankwise.cli import main
 from rankwise.data.folds import FOLDS, splits
 from rankwise.deadline import NEVER, Deadline
+from rankwise.inference.evaluate import score
 from rankwise.runs.folder import Run
 from rankwise.scoring import predictions
 from rankwise.scoring.decisions import decide
@@ -386,3 +387,16 @@ def test_words_that_take_away_surprise_and_right_answers_do_not_stand_beside(mon
     assert with_words(one, None, None) is None
     said[:6, 1] = 0.0
     assert with_words(one, None, None) is not None
+
+
+def test_words_alone_know_which_rows_they_were_fitted_on(tiny_model, tmp_path):
+    """So that an evaluation can say whether test rows repeat some of them."""
+    rows = write_csv(tmp_path / "few.csv", sentences(40, 0))
+    tree = _base(str(rows), [f"model.name={tiny_model}"], "20k")[0]
+    roles = load_data(rankwise.config.from_dict(tree).data, ["train", "test"])
+    standing = replace(weak(roles.train, roles.label_names), contender=Contender("words", None))
+    winner = fit_on_all(standing, tree, tmp_path / "auto", NEVER)
+    again = write_csv(tmp_path / "again.csv", sentences(40, 0))
+    scores = score(tmp_path / "auto" / winner.run, [f"data.test={again}"])
+    assert not [note for note in scores.notes if "cannot be read" in note]
+    assert [note for note in scores.notes if "flatters" in note]

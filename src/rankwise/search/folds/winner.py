@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rankwise import config as configuration
 from rankwise.deadline import NEVER, Deadline
@@ -29,7 +30,8 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline)
     Asked to stop, the run ends with the steps it has taken.
     """
     design, path = standing.contender.design, folder / FOLDER
-    config = configuration.from_dict(tree)
+    unscored: dict[str, Any] = {"evaluate": False, "eval_every": None, "evaluate_at": []}
+    config = configuration.replaced(configuration.from_dict(tree), "train", **unscored)
     roles = load_data(config.data, ["train", "test"])
     rows = roles.train
     shutil.rmtree(path, ignore_errors=True)  # of what was stopped before it had a record
@@ -41,7 +43,7 @@ def fit_on_all(standing: Standing, tree: Tree, folder: Path, deadline: Deadline)
         run = Run(path)
     else:
         own = configured(tree, design, rows.labels)
-        own["train"] |= {"evaluate": False, "eval_every": None, "evaluate_at": []}
+        own["train"] |= unscored
         at_once = method_of(
             configuration.from_dict(own)
         ).solved_at_once  # of fewer rows it is not what folds have judged
