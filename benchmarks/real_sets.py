@@ -143,7 +143,7 @@ def of_auto(args: argparse.Namespace, name: str, train: Path, test: Path, seed: 
         seconds = measured
     record = files.read_json(folder / "search.json")
     run: Run = open_run(folder)
-    if "drawn_from" in record["winner"]["test"]:  # the clock had no time for all test rows
+    if "drawn_from" in record["winner"].get("test", {}):  # the clock had no time for all test rows
         evaluate(run.path)
     kept = predictions.read(run.path, "test")
     roles = read(str(train), str(test), args.words)
