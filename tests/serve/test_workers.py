@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -59,3 +60,43 @@ def test_a_worker_that_does_not_answer_is_replaced(tmp_path, monkeypatch):
     first, second = json.loads((tmp_path / "told.json").read_text())
     assert sorted(first, key=str) == [None, "one"]
     assert set(second) <= {"two", None}, "a late answer is not taken for one to something else"
+
+
+class Quick:
+    """It ends at a signal, once it runs."""
+
+    def __init__(self, link):
+        self.stopped = threading.Event()
+
+    def apply(self, change):
+        return None
+
+    def stop(self):
+        self.stopped.set()
+
+    def run(self, sockets):
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+        self.stopped.wait(60)
+
+
+def test_a_worker_that_is_told_to_end_as_it_begins_ends(monkeypatch):
+    """Between the fork and its own way of ending it has the first process's, which is not for it."""
+    listening, fork = socket.create_server(("127.0.0.1", 0)), os.fork
+
+    def told_at_once():
+        process = fork()
+        if process == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(os, "fork", told_at_once)
+    started = workers.Workers(listening, 1, Quick, lambda change: None)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        started._start()
+        (child,) = started._children
+        assert select.select([child.ended], [], [], 20)[0], "it has not ended"
+        os.waitpid(child.process, 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        listening.close()

@@ -23,6 +23,7 @@ _ANSWER_S = 120.0
 """for a worker to load a classifier"""
 _DEATHS = 5
 """of workers in a row, after which something is wrong with all"""
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 Change = tuple[str, ...]
 """what is to be done and its arguments: ("add", NAME), ("remove", NAME), ("metrics",)"""
@@ -97,7 +98,7 @@ class Workers:
             self._stopping = True
             os.write(write, b"x")
 
-        before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
+        before = {one: signal.signal(one, stop) for one in _ENDING}
         gc.collect()
         gc.freeze()  # a collection would touch, and so copy, what is shared
         deaths = 0
@@ -127,6 +128,8 @@ class Workers:
 
     def _start(self) -> None:
         (asks, our_asks), (orders, our_orders), (ended, their_end) = Pipe(), Pipe(), os.pipe()
+        # One that comes before the new process has its own way of ending would meet the first one's, and be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         process = os.fork()
         if process == 0:
             os.setpgid(0, 0)  # Ctrl-C is for the first process, which ends the others in order
@@ -138,6 +141,7 @@ class Workers:
             our_asks.close()
             our_orders.close()
             os._exit(_work(self.make, Link(asks, threading.Lock()), orders, self.listening))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         asks.close()
         orders.close()
         os.close(their_end)
@@ -186,8 +190,9 @@ def _signal(child: _Child, number: int) -> None:
 
 def _work(make: Callable[[Link], Worker], link: Link, orders: Connection, listening: socket.socket) -> int:
     """A worker's whole life. Returns: its exit status."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     try:
         worker = make(link)
         threading.Thread(target=_obey, args=(worker, orders), name="rankwise-orders", daemon=True).start()
