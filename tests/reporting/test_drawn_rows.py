@@ -10,7 +10,6 @@ import rankwise
 from rankwise import data
 from rankwise.cli import main
 from rankwise.deadline import NEVER, Deadline
-from rankwise.inference import evaluate
 from rankwise.inference.evaluate import score
 from rankwise.reporting import report
 from rankwise.runs.folder import Run
@@ -22,7 +21,6 @@ from rankwise.scoring import looks, predictions
 def run(finished, tmp_path, monkeypatch) -> Run:
     """A run whose test rows nobody has looked at."""
     monkeypatch.setenv("RANKWISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(evaluate, "_AT_FIRST", 16)
     copied = Run(shutil.copytree(finished, tmp_path / "run"))
     (copied.path / looks.FILE).unlink()
     with copied.changing() as result:

@@ -79,24 +79,25 @@ class Quick:
         self.stopped.wait(60)
 
 
-def test_a_worker_that_is_told_to_end_as_it_begins_ends(monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_told_to_end_as_it_begins_ends(monkeypatch, number):
     """Between the fork and its own way of ending it has the first process's, which is not for it."""
     listening, fork = socket.create_server(("127.0.0.1", 0)), os.fork
 
     def told_at_once():
         process = fork()
         if process == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return process
 
     monkeypatch.setattr(os, "fork", told_at_once)
     started = workers.Workers(listening, 1, Quick, lambda change: None)
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = signal.signal(number, lambda *_: None)
     try:
         started._start()
         (child,) = started._children
         assert select.select([child.ended], [], [], 20)[0], "it has not ended"
         os.waitpid(child.process, 0)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
         listening.close()

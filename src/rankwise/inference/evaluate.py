@@ -31,8 +31,9 @@ _COLUMNS = ("data.text", "data.label", "data.label_separator")
 _READING = ("data.encoding", "data.delimiter", "data.quotes", "data.header", "data.missing", "data.unlabelled")
 _BASE = "model.name"
 _MAY_CHANGE = ("data.test", *_COLUMNS, *_READING, _BASE)
-_AT_FIRST = 64
-"""texts, whose time says how many more there are seconds for; fewer are not begun"""
+_AT_FIRST = 16
+"""texts, whose time says how many more there are seconds for; fewer are not begun. More would take seconds where texts are long, and
+the clock may have ended"""
 
 
 def evaluate(path: str | Path | Run, overrides: Sequence[str] = ()) -> Tree:
@@ -128,7 +129,7 @@ def _logits_by(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None]:
     """The rows that there is time for, in their order, their logits, and those of the floor, which takes its own time.
     Shapes: (rows,), (rows, classes), (rows, classes)"""
-    order = np.arange(len(texts)) if deadline is NEVER else chance.order(len(texts))
+    order = np.arange(len(texts)) if deadline is NEVER else predictions.draw_order(len(texts))
     found, beside = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
     started, done, count = time.time(), 0, len(order) if deadline is NEVER else _AT_FIRST
     while done < len(order) and count >= min(_AT_FIRST, len(order)):

@@ -9,8 +9,7 @@ import numpy as np
 
 from rankwise.errors import UserError
 from rankwise.runs.folder import Run
-from rankwise.scoring import chance
-from rankwise.scoring.predictions import Predictions
+from rankwise.scoring.predictions import Predictions, draw_order
 
 if TYPE_CHECKING:
     from rankwise.data import Rows
@@ -51,7 +50,7 @@ def scored_texts(run: Run, read: Predictions) -> tuple[Sequence[str] | None, str
         return None, str(error)
     rows = roles.named().get(read.role)
     if rows is not None and len(read.ids) < len(rows):  # drawn by chance where a clock had no time for all
-        rows = rows.take(np.sort(chance.order(len(rows))[: len(read.ids)]))  # names may stand twice
+        rows = rows.take(np.sort(draw_order(len(rows))[: len(read.ids)]))  # names may stand twice
     if rows is None or rows.sha256 != read.rows_sha256:
         return None, "the source no longer holds the rows that were scored"
     return rows.texts, ""

@@ -1,16 +1,8 @@
-"""Whether scores say that anything was learned: beside a classifier that always gives the most frequent class. And rows by chance."""
+"""Whether scores say that anything was learned: beside a classifier that always gives the most frequent class."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rankwise.records import Scores
-
-
-def order(rows: int) -> NDArray[np.int64]:
-    """In which rows are drawn where there is no time for all, the same for every run. Shape: (rows,)"""
-    return np.random.default_rng(0).permutation(rows)
 
 
 def note(scores: Scores, role: str) -> str | None:

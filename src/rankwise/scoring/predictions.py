@@ -58,6 +58,11 @@ def path_of(folder: Path, role: str) -> Path:
     return folder / f"predictions_{role}.parquet"
 
 
+def draw_order(rows: int) -> NDArray[np.int64]:
+    """In which rows are drawn where there is no time to predict all, the same for every run. Shape: (rows,)"""
+    return np.random.default_rng(0).permutation(rows)
+
+
 class Scored(Protocol):
     """Labelled rows (`data.Rows`)."""
 

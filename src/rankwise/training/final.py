@@ -119,13 +119,13 @@ def _train_sample(job: Job, state: State, classifier: Classifier, decision: Deci
 
 
 def _floor(job: Job) -> Floor | None:
-    """The floor's scores on validation; those on test rows wait in the cache until they are asked for."""
+    """The floor's scores on validation; where words are fitted now, those on test rows are kept for when they are asked for."""
     assert job.roles.train is not None
     if job.config.data.folds is not None:
         parts = folds.splits(job.roles.train.labels, job.config.data.folds, job.config.data.split_seed)
         validation = tfidf.out_of_fold(job.roles.train, parts, job.label_names)
         return None if validation is None else Floor(method=tfidf.METHOD, validation=validation)
     named = {role: rows for role, rows in job.roles.named().items() if role != "train"}
-    scored = {role: rows for role, rows in named.items() if role == "validation"}
+    scored = {role: rows for role, rows in named.items() if role == "validation"} or named
     measured = tfidf.scores(job.roles.train, scored, job.label_names, later=named)
-    return Floor(method=tfidf.METHOD, validation=measured["validation"]) if measured else None
+    return Floor(method=tfidf.METHOD, validation=measured.get("validation")) if measured else None

@@ -117,6 +117,22 @@ def test_a_clock_too_short_for_anything_is_refused():
         clock.plan_clock(config_of(), Speed(2.0, 0.01, 1.0), roles(2000, 200), of(20), available=lambda _: 14)
 
 
+def lengths_fitted(config, monkeypatch, longest, full_length, second_a_token, steps=None):
+    """Lengths that were measured, the configuration and the speed of texts of so many tokens each, and the roles."""
+    lengths = []
+
+    def measured(config, roles, seconds):
+        lengths.append(config.data.max_length)
+        return Speed(step_s=second_a_token * config.data.max_length, score_s=1e-3, setup_s=0.1)
+
+    monkeypatch.setattr(clock, "measure", measured)
+    texts = SimpleNamespace(max_length=longest, full_lengths=np.full(240, full_length), positions=512)
+    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
+    tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
+    found = load_data(load(tree).data, ["train", "validation"])
+    return lengths, *clock.fit_clock(tree, found, of(30), lambda _: 14), found
+
+
 @pytest.mark.parametrize(
     ("second_a_token", "steps", "expected"),
     [
@@ -130,18 +146,7 @@ def test_a_clock_too_short_for_anything_is_refused():
 def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
     config, monkeypatch, second_a_token, steps, expected
 ):
-    lengths = []
-
-    def measured(config, roles, seconds):
-        lengths.append(config.data.max_length)
-        return Speed(step_s=second_a_token * config.data.max_length, score_s=1e-3, setup_s=0.1)
-
-    monkeypatch.setattr(clock, "measure", measured)
-    texts = SimpleNamespace(max_length=200, full_lengths=np.full(240, 400), positions=512)
-    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
-    tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": steps}}
-    found = load_data(load(tree).data, ["train", "validation"])
-    planned, speed = clock.fit_clock(tree, found, of(30), lambda _: 14)
+    lengths, planned, speed, found = lengths_fitted(config, monkeypatch, 200, 400, second_a_token, steps)
     assert lengths == expected, "a moment at the shortest, then at the chosen one"
     assert planned.data.max_length == expected[-1]
     if steps is not None:
@@ -149,21 +154,11 @@ def test_long_texts_are_cut_shorter_when_there_is_no_time_for_them(
         assert fits.steps == steps, "the user's own number of steps is kept"
 
 
-def test_texts_little_longer_than_the_shortest_are_measured_once(config, monkeypatch):
-    lengths = []
-
-    def measured(config, roles, seconds):
-        lengths.append(config.data.max_length)
-        return Speed(step_s=0.4, score_s=0.004, setup_s=0.1)
-
-    monkeypatch.setattr(clock, "measure", measured)
-    texts = SimpleNamespace(max_length=96, full_lengths=np.full(240, 96), positions=512)
-    monkeypatch.setattr("rankwise.training.examples.tokenised", lambda *_: texts)
-    tree = {**config, "data": {**config["data"], "max_length": None}, "train": {**config["train"], "steps": None}}
-    found = load_data(load(tree).data, ["train", "validation"])
-    planned, speed = clock.fit_clock(tree, found, of(30), lambda _: 14)
-    assert lengths == [96]
-    assert (planned.data.max_length, speed.score_s) == (64, pytest.approx(0.004 * 64 / 96))
+@pytest.mark.parametrize("longest", [96, 120])
+def test_texts_little_longer_than_the_shortest_are_measured_once(config, monkeypatch, longest):
+    lengths, planned, speed, _ = lengths_fitted(config, monkeypatch, longest, longest, 0.004)
+    assert lengths == [longest]
+    assert (planned.data.max_length, speed.score_s) == (64, pytest.approx(1e-3 * 64 / longest))
 
 
 def test_what_is_left_of_the_clock_is_forecast_to_go_to_the_winner_where_it_is_enough():

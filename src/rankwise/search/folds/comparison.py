@@ -256,7 +256,8 @@ def _answers(
     *,
     longer: Deadline = NEVER,
 ) -> list[NDArray[np.float32]] | None:
-    """Logits of held-out rows, after each of its lengths that it comes to by the deadlines; None where it does not fit the budget. Shape of each: (rows, classes)"""
+    """Logits of held-out rows, after each of its lengths that it comes to by the deadlines; None where it does not fit the budget.
+    Shape of each: (rows, classes)"""
     if contender.design is None:
         classifier = fit_words(configuration.from_dict(tree), kept, names)
         return None if classifier is None else [classifier.logits(out.texts)]
